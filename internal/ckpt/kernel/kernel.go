@@ -1,0 +1,230 @@
+// Package kernel is the engine that BLCR's kernel module is: requests are
+// ioctls on /proc/checkpoint/ctrl (package abi has the numbers), and the module
+// reads and writes the context itself.
+//
+// What belongs here: the conversation with the module, the processes that a
+// restart needs (spawn), and, in package omit, what this process answers when
+// it is asked to be checkpointed itself. It prints nothing, knows no option and
+// opens no context.
+package kernel
+
+import (
+	"fmt"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/kernel/abi"
+	"blcr-cli/internal/ckpt/kernel/omit"
+	"blcr-cli/internal/rawsig"
+)
+
+// Engine is a connection to the module. It implements ckpt.Engine.
+type Engine struct {
+	ctrl  control
+	close sync.Once
+	brood brood // the processes of a restart
+}
+
+// Open connects to the module. An error is a *ckpt.Error: with ENOSYS when the
+// control file cannot be opened, for whatever cause, as libcr has it; with
+// ckpt.EVersion when the module speaks another version of the interface.
+func Open() (ckpt.Engine, error) {
+	if !supported {
+		return nil, &ckpt.Error{Op: "open", Object: abi.ControlFile, Errno: unix.ENOSYS}
+	}
+	ctrl, errno := openControl()
+	if errno != 0 {
+		missing := &ckpt.Error{Op: "open", Object: abi.ControlFile, Errno: unix.ENOSYS}
+		if errno != unix.ENOENT {
+			// The file is there: the cause is not that the module is missing.
+			missing.Detail = []string{fmt.Sprintf("open('%s'): %s", abi.ControlFile, ckpt.Strerror(errno))}
+		}
+		return nil, missing
+	}
+	if omit.Errno != 0 {
+		// Without the handler our own presence in the scope would hang the
+		// request for ever.
+		ctrl.close()
+		return nil, &ckpt.Error{Op: "sigaction", Object: fmt.Sprintf("signal %d", abi.Sig), Errno: syscall.Errno(omit.Errno)}
+	}
+	if err := ctrl.version(); err != nil {
+		ctrl.close()
+		return nil, err
+	}
+	return &Engine{ctrl: ctrl}, nil
+}
+
+// Close closes the control file, upon which the module abandons a request under
+// way, and ends the processes of an unfinished restart. Another goroutine may
+// be in Restart, which then fails.
+func (e *Engine) Close() error {
+	e.close.Do(func() { e.ctrl.close() })
+	e.brood.abandon()
+	return nil
+}
+
+// checkpoint is a checkpoint request under way.
+type checkpoint struct {
+	ctrl  control
+	limit time.Duration
+}
+
+// Checkpoint issues the request, CR_OP_CHKPT_REQ.
+func (e *Engine) Checkpoint(r *ckpt.CheckpointRequest) (ckpt.Checkpoint, error) {
+	// A closed descriptor that the caller named may have become ours. The
+	// module has to find it closed, and says so.
+	if err := e.ctrl.moveFrom(r.FD); err != nil {
+		return nil, err
+	}
+	args := abi.ChkptArgs{
+		Target: r.ID,
+		Scope:  scopes[r.Scope],
+		Fd:     r.FD,
+		Secs:   uint32(r.Limit / time.Second),
+		Signal: r.Signal,
+		Flags:  checkpointFlags(r),
+	}
+	if err := e.ctrl.chkptReq(&args); err != nil {
+		return nil, err
+	}
+	return &checkpoint{e.ctrl, r.Limit}, nil
+}
+
+var scopes = map[ckpt.Scope]int32{
+	ckpt.ScopeProcess: abi.ScopeProc,
+	ckpt.ScopeGroup:   abi.ScopePgrp,
+	ckpt.ScopeSession: abi.ScopeSess,
+	ckpt.ScopeTree:    abi.ScopeTree,
+}
+
+func checkpointFlags(r *ckpt.CheckpointRequest) uint32 {
+	flags := uint32(abi.ChkptAsyncErr)
+	for _, f := range []struct {
+		on  bool
+		bit uint32
+	}{
+		{r.PtracedAllow, abi.ChkptPtracedAllow},
+		{r.PtracedSkip, abi.ChkptPtracedSkip},
+		{r.PtracerSkip, abi.ChkptPtracerSkip},
+		{r.SaveExe, abi.ChkptDumpExec},
+		{r.SavePrivate, abi.ChkptDumpPrivate},
+		{r.SaveShared, abi.ChkptDumpShared},
+	} {
+		if f.on {
+			flags |= f.bit
+		}
+	}
+	return flags
+}
+
+// Wait returns when the module is done. The module does not keep the limit
+// itself (it only logs that it is over), so it is kept here.
+func (c *checkpoint) Wait() error            { return c.ctrl.wait(c.limit) }
+func (c *checkpoint) Log() ([]string, error) { return c.ctrl.chkptLog() }
+func (c *checkpoint) Reap() error            { return c.ctrl.chkptReap() }
+
+// Restart issues the request, CR_OP_RSTRT_REQ, and forks the processes that the
+// module asks for. No signal interrupts it: a process that ends while the
+// module waits for the next, or a preempted goroutine, would abort the restart.
+// The caller's goroutine must be locked to the main thread.
+func (e *Engine) Restart(r *ckpt.RestartRequest) (ckpt.Restart, error) {
+	mask, err := rawsig.BlockAll()
+	if err != nil {
+		return nil, &ckpt.Error{Op: "sigprocmask", Errno: err.(syscall.Errno)}
+	}
+	defer rawsig.Restore(mask)
+	if err := e.issueRestart(r); err != nil {
+		e.Close()
+		return nil, err
+	}
+	return &restart{e.ctrl, &e.brood}, nil
+}
+
+func (e *Engine) issueRestart(r *ckpt.RestartRequest) error {
+	if err := e.ctrl.moveFrom(r.FD); err != nil {
+		return err
+	}
+	args := abi.RstrtArgs{
+		Fd:       r.FD,
+		Signal:   r.Signal,
+		Relocate: relocateTable(r.Relocations),
+		Flags:    restartFlags(r),
+	}
+	err := e.ctrl.rstrtReq(&args)
+	runtime.KeepAlive(args.Relocate)
+	if err != nil {
+		return err
+	}
+	for {
+		var table abi.ProcsTbl
+		more, err := e.ctrl.rstrtProcs(&table)
+		if err != nil || !more {
+			return err
+		}
+		if err := e.brood.spawn(e.ctrl, &table); err != nil {
+			return err
+		}
+	}
+}
+
+func restartFlags(r *ckpt.RestartRequest) uint32 {
+	flags := uint32(abi.RstrtAsyncErr)
+	if r.RestorePid {
+		flags |= abi.RstrtRestorePid
+	}
+	if r.RestorePgid {
+		flags |= abi.RstrtRestorePgid
+	}
+	if r.RestoreSid {
+		flags |= abi.RstrtRestoreSid
+	}
+	return flags
+}
+
+// relocateTable makes the module's table of relocations, nil for none. It
+// points into Go memory, so the caller keeps it alive over the ioctl.
+func relocateTable(relocations []ckpt.Relocation) *abi.RstrtRelocate {
+	if len(relocations) == 0 {
+		return nil
+	}
+	table := &abi.RstrtRelocate{Count: uint32(len(relocations))}
+	for i, r := range relocations {
+		table.Path[i] = abi.RelocatePair{OldPath: cString(r.Old), NewPath: cString(r.New)}
+	}
+	return table
+}
+
+func cString(s string) *byte {
+	b := make([]byte, len(s)+1)
+	copy(b, s)
+	return unsafe.SliceData(b)
+}
+
+// restart is a restart request under way.
+type restart struct {
+	ctrl  control
+	brood *brood
+}
+
+// Wait returns when the module is done.
+func (r *restart) Wait() error { return r.ctrl.wait(0) }
+
+func (r *restart) Log() ([]string, error) { return r.ctrl.rstrtLog() }
+
+// Reap ends the request. When the restart has failed the processes made for it
+// are gone afterwards, half restored ones included.
+func (r *restart) Reap() (pid int, err error) {
+	pid, err = r.ctrl.rstrtReap()
+	if err != nil {
+		r.brood.abandon()
+		return 0, err
+	}
+	r.brood.release()
+	return pid, nil
+}

@@ -1,0 +1,80 @@
+// Package ckpt says what a checkpoint and a restart are, apart from who does
+// them: the requests, the Engine interface that carries them out, the error
+// numbers with their texts, and the choice of an engine.
+//
+// It knows no option, prints nothing and makes no system call; the engines are
+// packages below this directory and know nothing of one another.
+package ckpt
+
+import "time"
+
+// Scope says which processes a checkpoint takes, given one number.
+// The values are those of enum cr_scope.
+type Scope int
+
+// The scopes.
+const (
+	ScopeProcess Scope = iota // the process with that pid
+	ScopeGroup                // the process group
+	ScopeSession              // the session
+	ScopeTree                 // the process with that pid and all its descendants
+)
+
+// CheckpointRequest is what cr_checkpoint asks of an engine.
+type CheckpointRequest struct {
+	// ID is a pid, process group or session, as Scope says.
+	ID    int32
+	Scope Scope
+
+	// FD is the open descriptor that the context is written to, from its
+	// current offset on. It stays the caller's.
+	FD int32
+
+	// Limit is how long the targets may take; 0 is no limit.
+	Limit time.Duration
+
+	// Signal goes to every process that was checkpointed; 0 is none. A negative
+	// number is BLCR's "early" signal, sent before callbacks run on.
+	Signal int32
+
+	// What to do about targets that are traced, and that trace others. Without
+	// any the request fails with EPtraced and EPtracer.
+	PtracedAllow bool
+	PtracedSkip  bool
+	PtracerSkip  bool
+
+	// Files that are mapped into the targets and go into the context with them.
+	SaveExe     bool
+	SavePrivate bool
+	SaveShared  bool
+}
+
+// RestartRequest is what cr_restart asks of an engine.
+type RestartRequest struct {
+	// FD is the open descriptor that the context is read from, sequentially
+	// from its current offset on. It stays the caller's, who may close it as
+	// soon as the request has been issued.
+	FD int32
+
+	// Signal goes to every process after the restart, see CheckpointRequest.
+	Signal int32
+
+	// Relocations in the order given; the first that matches a path wins.
+	// At most MaxRelocations.
+	Relocations []Relocation
+
+	// Identifiers that are restored to their saved values.
+	RestorePid  bool
+	RestorePgid bool
+	RestoreSid  bool
+}
+
+// MaxRelocations is the most relocations that a restart can take
+// (CR_MAX_RSTRT_RELOC).
+const MaxRelocations = 16
+
+// Relocation maps the path prefix Old to New, whole components only. Both are
+// absolute and end in no slash (but "/" itself).
+type Relocation struct {
+	Old, New string
+}

@@ -1,0 +1,110 @@
+// Package job is being the parent of a restored job: the signals that reach
+// cr_restart go on to the job, cr_restart waits for it, and ends as it ended.
+//
+// It knows no engine: a job is a pid that is a child of ours. What a shell,
+// a scheduler or a launcher sees of cr_restart is decided here.
+package job
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/rawsig"
+)
+
+// checkpointSignal is BLCR's own, which package omit answers.
+const checkpointSignal = syscall.Signal(64)
+
+// Hold catches from now on every signal that is to go on to the job: all but
+// KILL and STOP, which cannot be caught, CHLD, which is about the job, and 64,
+// which is BLCR's. They wait until Adopt says whom they are for, so none is
+// lost, and none ends cr_restart while a half-made job depends on it.
+// Signals that cannot be caught are left as they are.
+func Hold() {
+	for sig := syscall.Signal(1); sig <= rawsig.Max; sig++ {
+		if forwarded(sig) {
+			_ = rawsig.Catch(sig)
+		}
+	}
+}
+
+func forwarded(sig syscall.Signal) bool {
+	switch sig {
+	case unix.SIGKILL, unix.SIGSTOP, unix.SIGCHLD, checkpointSignal:
+		return false
+	}
+	return true
+}
+
+// Adopt sends the job with that pid what has been held, and from then on every
+// signal as it comes. It returns at once; to be called once, after Hold.
+func Adopt(pid int) {
+	go func() {
+		// Stopping ourselves is done by the thread that runs this.
+		runtime.LockOSThread()
+		for {
+			seen := rawsig.Bell()
+			for sig := syscall.Signal(1); sig <= rawsig.Max; sig++ {
+				if !forwarded(sig) {
+					continue
+				}
+				for n := rawsig.Take(sig); n > 0; n-- {
+					forward(pid, sig)
+				}
+			}
+			rawsig.Sleep(seen)
+		}
+	}()
+}
+
+// forward sends one signal to the job. The signals by which a terminal stops
+// its jobs stop us as well: the shell that started cr_restart knows only us.
+func forward(pid int, sig syscall.Signal) {
+	// A job that has just ended has nothing to be told.
+	_ = unix.Kill(pid, sig)
+	switch sig {
+	case unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU:
+		// Returns when somebody continues us; then we catch it again.
+		_ = rawsig.RaiseDefault(sig)
+		_ = rawsig.Catch(sig)
+	}
+}
+
+// Wait returns the status with which the job with that pid ended. The error is
+// an errno; ECHILD says that there is no such child.
+func Wait(pid int) (unix.WaitStatus, error) {
+	for {
+		// The restored process may have been made by clone with any exit
+		// signal, so look at every kind of child. (unix.Wait4 cannot take
+		// these bits where an int has 32.)
+		var status uint32
+		_, _, errno := unix.Syscall6(unix.SYS_WAIT4, uintptr(pid),
+			uintptr(unsafe.Pointer(&status)), unix.WALL|unix.WCLONE, 0, 0, 0)
+		switch errno {
+		case 0:
+			return unix.WaitStatus(status), nil
+		case unix.EINTR:
+		default:
+			return 0, errno
+		}
+	}
+}
+
+// EndAs ends this process as one with that status ended: with the same exit
+// code, or by the same signal with the kernel's default action and without a
+// core file of its own. It returns, with an error, only for a status that is
+// no end.
+func EndAs(status unix.WaitStatus) error {
+	switch {
+	case status.Exited():
+		os.Exit(status.ExitStatus())
+	case status.Signaled():
+		rawsig.DieOf(status.Signal())
+	}
+	return fmt.Errorf("status %#x is not that of an ended process", uint32(status))
+}

@@ -1,0 +1,97 @@
+package rawsig
+
+import (
+	"os"
+	"sync/atomic"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// sigaction is the kernel's struct sigaction of x86-64, not glibc's.
+type sigaction struct {
+	handler  uintptr
+	flags    uint64
+	restorer uintptr
+	mask     uint64
+}
+
+const (
+	saRestorer = 0x04000000
+	saSiginfo  = 0x4
+	saOnStack  = 0x08000000
+	saRestart  = 0x10000000
+)
+
+// Written by the handler in catch_amd64.s, and by nobody else but Take.
+var (
+	counts [Max + 1]uint32 // signals caught and not taken yet, by number
+	bell   uint32          // goes up with each; a futex
+)
+
+// Read by the handler.
+var (
+	self     uint32           // our pid
+	previous [Max + 1]uintptr // the handlers before ours, for our own faults
+)
+
+func handlerAddr() uintptr
+func restorerAddr() uintptr
+
+// Catch counts sig from now on. A fault of this process's own (SIGSEGV, SIGBUS,
+// SIGFPE, SIGILL, SIGTRAP sent by the kernel) still goes to the handler that was
+// there before, and signals that the process sends itself by kill or tgkill are
+// dropped: they are the runtime's preemption requests and broken pipes of our
+// own.
+func Catch(sig syscall.Signal) error {
+	atomic.StoreUint32(&self, uint32(os.Getpid()))
+	act := sigaction{
+		handler:  handlerAddr(),
+		flags:    saSiginfo | saOnStack | saRestart | saRestorer,
+		restorer: restorerAddr(),
+		mask:     ^uint64(0),
+	}
+	var old sigaction
+	if err := rtSigaction(sig, nil, &old); err != nil {
+		return err
+	}
+	if old.handler != act.handler {
+		// Before the handler is in place: it may run at once.
+		atomic.StoreUintptr(&previous[sig], old.handler)
+	}
+	return rtSigaction(sig, &act, nil)
+}
+
+// Take returns how often sig was caught since the last Take.
+func Take(sig syscall.Signal) int {
+	return int(atomic.SwapUint32(&counts[sig], 0))
+}
+
+// Bell returns a number that changes with every signal caught. A caller that
+// reads it, takes what there is, and then calls Sleep with it misses none.
+func Bell() uint32 { return atomic.LoadUint32(&bell) }
+
+// Sleep returns when Bell is no longer seen, at once where it is not now.
+func Sleep(seen uint32) {
+	const futexWaitPrivate = 128
+	for atomic.LoadUint32(&bell) == seen {
+		_, _, errno := unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&bell)), futexWaitPrivate, uintptr(seen), 0, 0, 0)
+		if errno != 0 && errno != unix.EAGAIN && errno != unix.EINTR {
+			return
+		}
+	}
+}
+
+func setDefault(sig syscall.Signal) error {
+	return rtSigaction(sig, &sigaction{}, nil)
+}
+
+func rtSigaction(sig syscall.Signal, act, old *sigaction) error {
+	_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig),
+		uintptr(unsafe.Pointer(act)), uintptr(unsafe.Pointer(old)), 8, 0, 0)
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}

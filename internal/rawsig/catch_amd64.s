@@ -1,0 +1,78 @@
+#include "textflag.h"
+
+#define SYS_rt_sigreturn 15
+#define SYS_futex 202
+#define FUTEX_WAKE_PRIVATE 129
+
+#define SI_PID 16               // offsets in siginfo_t
+#define SI_CODE 8
+
+// handler(signal DI, siginfo SI, ucontext DX)
+//
+// Runs on the signal stack, with every signal blocked, in any thread and at
+// any instruction of the Go runtime: it touches no Go state but the counters.
+// The kernel restores all registers afterwards, so none needs saving.
+TEXT ·handler(SB),NOSPLIT|NOFRAME,$0
+	MOVL	SI_CODE(SI), AX
+	CMPL	AX, $0
+	JGT	fromkernel
+	JEQ	fromprocess             // SI_USER: kill
+	CMPL	AX, $-6                 // SI_TKILL: tgkill; other codes have no si_pid
+	JNE	count
+fromprocess:
+	MOVL	SI_PID(SI), CX
+	CMPL	CX, ·self(SB)
+	JEQ	done
+	JMP	count
+fromkernel:
+	CMPL	DI, $4                  // SIGILL
+	JEQ	fault
+	CMPL	DI, $5                  // SIGTRAP
+	JEQ	fault
+	CMPL	DI, $7                  // SIGBUS
+	JEQ	fault
+	CMPL	DI, $8                  // SIGFPE
+	JEQ	fault
+	CMPL	DI, $11                 // SIGSEGV
+	JEQ	fault
+count:
+	LEAQ	·counts(SB), AX
+	MOVL	DI, CX
+	LOCK
+	INCL	(AX)(CX*4)
+	LEAQ	·bell(SB), DI
+	LOCK
+	INCL	(DI)
+	MOVL	$FUTEX_WAKE_PRIVATE, SI
+	MOVL	$1, DX
+	MOVL	$SYS_futex, AX
+	SYSCALL
+done:
+	RET                             // to the restorer
+
+fault:
+	LEAQ	·previous(SB), AX
+	MOVL	DI, CX
+	MOVQ	(AX)(CX*8), AX
+	CMPQ	AX, $1                  // SIG_DFL, SIG_IGN: nobody to ask
+	JLS	die
+	JMP	AX
+die:
+	HLT                             // a fault with every signal blocked kills
+
+TEXT ·restorer(SB),NOSPLIT|NOFRAME,$0
+	MOVL	$SYS_rt_sigreturn, AX
+	SYSCALL
+	HLT
+
+// func handlerAddr() uintptr
+TEXT ·handlerAddr(SB),NOSPLIT,$0-8
+	LEAQ	·handler(SB), AX
+	MOVQ	AX, ret+0(FP)
+	RET
+
+// func restorerAddr() uintptr
+TEXT ·restorerAddr(SB),NOSPLIT,$0-8
+	LEAQ	·restorer(SB), AX
+	MOVQ	AX, ret+0(FP)
+	RET

@@ -1,0 +1,82 @@
+// Package rawsig is signals below os/signal: what a program needs that stands
+// in for another process and may differ from it in nothing.
+//
+// The Go runtime keeps some signals to itself (SIGPROF, 32 to 34), uses one for
+// its own purposes (SIGURG), merges queued ones and has opinions on how a
+// program dies of SIGSEGV or SIGQUIT. Here signals are counted one by one by a
+// handler in assembly, and a process can die of any of them exactly as the
+// kernel's default action has it.
+//
+// It knows nothing of jobs and checkpoints. Signal 64 belongs to package omit
+// on machines with BLCR and is left alone.
+package rawsig
+
+import (
+	"os"
+	"runtime"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Max is the largest signal number (_NSIG).
+const Max = 64
+
+// BlockAll blocks every signal for the calling thread and returns the mask to
+// give to Restore. The caller's goroutine must be locked to the thread.
+func BlockAll() (old unix.Sigset_t, err error) {
+	var all unix.Sigset_t
+	for i := range all.Val {
+		all.Val[i] = ^all.Val[i]
+	}
+	err = unix.PthreadSigmask(unix.SIG_SETMASK, &all, &old)
+	return old, err
+}
+
+// Restore sets the calling thread's signal mask, as BlockAll returned it.
+func Restore(mask unix.Sigset_t) error {
+	return unix.PthreadSigmask(unix.SIG_SETMASK, &mask, nil)
+}
+
+// RaiseDefault sends sig to the calling thread with the kernel's default
+// action. It returns when that does not end the process, for a stop signal
+// after the process has been continued; the disposition then is the default.
+func RaiseDefault(sig syscall.Signal) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := setDefault(sig); err != nil {
+		return err
+	}
+	one := setOf(sig)
+	var old unix.Sigset_t
+	if err := unix.PthreadSigmask(unix.SIG_UNBLOCK, &one, &old); err != nil {
+		return err
+	}
+	err := unix.Tgkill(os.Getpid(), unix.Gettid(), sig)
+	// A caller that had it blocked keeps it blocked.
+	if e := unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil); err == nil {
+		err = e
+	}
+	return err
+}
+
+func setOf(sig syscall.Signal) unix.Sigset_t {
+	var set unix.Sigset_t
+	bits := 8 * uint(unsafe.Sizeof(set.Val[0]))
+	set.Val[(uint(sig)-1)/bits] |= 1 << ((uint(sig) - 1) % bits)
+	return set
+}
+
+// DieOf ends the process by sig, so that its parent sees that signal, without a
+// core file and without a word. Should the process survive, because the
+// signal's default action is not to kill, it exits with the status by which
+// shells name such a death, 128+sig.
+func DieOf(sig syscall.Signal) {
+	// The limit stops a core file; a core pattern that is a pipe looks at
+	// dumpable only. Either may fail without harm to the status.
+	_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
+	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	_ = RaiseDefault(sig)
+	os.Exit(128 + int(sig))
+}
