@@ -6,8 +6,6 @@
 package job
 
 import (
-	"fmt"
-	"os"
 	"runtime"
 	"syscall"
 	"unsafe"
@@ -40,6 +38,9 @@ func forwarded(sig syscall.Signal) bool {
 	}
 	return true
 }
+
+// Late takes a signal that was caught by other means before Hold.
+func Late(sig syscall.Signal) { rawsig.Add(sig) }
 
 // Adopt sends the job with that pid what has been held, and from then on every
 // signal as it comes. It returns at once; to be called once, after Hold.
@@ -95,16 +96,12 @@ func Wait(pid int) (unix.WaitStatus, error) {
 	}
 }
 
-// EndAs ends this process as one with that status ended: with the same exit
-// code, or by the same signal with the kernel's default action and without a
-// core file of its own. It returns, with an error, only for a status that is
-// no end.
-func EndAs(status unix.WaitStatus) error {
-	switch {
-	case status.Exited():
-		os.Exit(status.ExitStatus())
-	case status.Signaled():
+// EndAs makes this process end as one with that status ended. The exit code of
+// one that exited it returns, for the caller to exit with. Of a signal it dies
+// here, with the kernel's default action and without a core file of its own.
+func EndAs(status unix.WaitStatus) (exitCode int) {
+	if status.Signaled() {
 		rawsig.DieOf(status.Signal())
 	}
-	return fmt.Errorf("status %#x is not that of an ended process", uint32(status))
+	return status.ExitStatus()
 }

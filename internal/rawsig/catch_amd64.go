@@ -68,6 +68,14 @@ func Take(sig syscall.Signal) int {
 	return int(atomic.SwapUint32(&counts[sig], 0))
 }
 
+// Add counts sig as if it had been caught.
+func Add(sig syscall.Signal) {
+	const futexWakePrivate = 129
+	atomic.AddUint32(&counts[sig], 1)
+	atomic.AddUint32(&bell, 1)
+	unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&bell)), futexWakePrivate, 1, 0, 0, 0)
+}
+
 // Bell returns a number that changes with every signal caught. A caller that
 // reads it, takes what there is, and then calls Sleep with it misses none.
 func Bell() uint32 { return atomic.LoadUint32(&bell) }

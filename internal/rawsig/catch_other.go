@@ -10,6 +10,9 @@ func Catch(syscall.Signal) error { return syscall.ENOSYS }
 // Take returns 0: nothing is caught.
 func Take(syscall.Signal) int { return 0 }
 
+// Add does nothing.
+func Add(syscall.Signal) {}
+
 // Bell never changes.
 func Bell() uint32 { return 0 }
 

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+
+	"blcr-cli/internal/ckpt"
+)
+
+// This file is the only one that turns errors into messages and exit statuses.
+// The messages are BLCR's; scripts match them.
+
+// failure is how the program ends.
+type failure struct {
+	status  int
+	class   class    // whose hook is run
+	message string   // BLCR's line, without its end
+	details []string // what we add to it
+	cause   error
+}
+
+func (f *failure) Error() string { return f.message }
+func (f *failure) Unwrap() error { return f.cause }
+
+// asFailure is the failure that err is.
+func asFailure(err error) *failure {
+	var f *failure
+	if errors.As(err, &f) {
+		return f
+	}
+	// Every error of this program is a failure.
+	return &failure{status: 1, class: failPerm, message: err.Error(), cause: err}
+}
+
+// errnoOf is the number in an error of an engine or the system.
+func errnoOf(err error) syscall.Errno {
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return errno
+	}
+	return syscall.EIO
+}
+
+// detailsOf is what an engine's error says besides its number.
+func detailsOf(err error) []string {
+	var e *ckpt.Error
+	if errors.As(err, &e) {
+		return e.Detail
+	}
+	return nil
+}
+
+func connectFailure(err error) error {
+	return &failure{status: 255, class: failPerm, message: "Failed cr_init(): -1", details: detailsOf(err), cause: err}
+}
+
+func openFailure(file string, err error) error {
+	return &failure{status: 255, class: failArgs,
+		message: fmt.Sprintf("Failed to open(%s, O_RDONLY): %s", file, ckpt.Strerror(errnoOf(err))), cause: err}
+}
+
+func restartFailure(err error) error {
+	errno := errnoOf(err)
+	return &failure{status: ckpt.ExitStatus(errno), class: classOf(errno),
+		message: "Restart failed: " + ckpt.Strerror(errno), details: detailsOf(err), cause: err}
+}
+
+func waitRequestFailure(err error) error {
+	errno := errnoOf(err)
+	return &failure{status: ckpt.ExitStatus(errno), class: failPerm,
+		message: "cr_wait_restart: " + ckpt.Strerror(errno), cause: err}
+}
+
+func waitJobFailure(pid int, err error) error {
+	return &failure{status: 255, class: failPerm,
+		message: fmt.Sprintf("waitpid(%d): %s", pid, ckpt.Strerror(errnoOf(err))), cause: err}
+}

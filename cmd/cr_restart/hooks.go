@@ -1,0 +1,88 @@
+package main
+
+import (
+	"os"
+	"os/signal"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// class is a class of failures that has a hook of its own.
+type class int
+
+const (
+	failArgs class = iota // bad arguments, or a context that cannot be opened
+	failTemp              // may be gone by itself later
+	failEnv               // can be mended by hand
+	failPerm              // everything else
+	classes
+)
+
+// classOf is the class of a restart that failed with errno.
+func classOf(errno syscall.Errno) class {
+	switch errno {
+	case syscall.ENOMEM, syscall.EBUSY:
+		return failTemp
+	case syscall.EACCES, syscall.EPERM, syscall.ENOENT, syscall.EEXIST, syscall.EISDIR, syscall.ENOTDIR:
+		return failEnv
+	}
+	return failPerm
+}
+
+// hooks are the commands of the --run-on options. An empty one is none.
+type hooks struct {
+	onSuccess string
+	onFailure [classes]string
+}
+
+// runHook runs a command by the shell, waits for it, and returns its exit
+// status; 255 for one that a signal killed or that could not be run, and 0
+// where there is none.
+func runHook(command string) int {
+	if command == "" {
+		return 0
+	}
+	argv := []string{"sh", "-c", command}
+	pid, err := syscall.ForkExec("/bin/sh", argv, &syscall.ProcAttr{Env: os.Environ(), Files: standardFiles()})
+	if err != nil {
+		return 255
+	}
+	for {
+		var status unix.WaitStatus
+		_, err := unix.Wait4(pid, &status, 0, nil)
+		switch {
+		case err == unix.EINTR:
+		case err == nil && status.Exited():
+			return status.ExitStatus()
+		default:
+			return 255
+		}
+	}
+}
+
+// runHookShielded is runHook with what system(3) does for its caller: the keys
+// that interrupt the command do not interrupt us. Only for a time when signals
+// have not been given to package job.
+func runHookShielded(command string) int {
+	caught := make(chan os.Signal, 1)
+	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGQUIT} {
+		if !signal.Ignored(sig) { // which the command is to inherit
+			signal.Notify(caught, sig)
+		}
+	}
+	defer signal.Stop(caught)
+	return runHook(command)
+}
+
+// standardFiles is the three standard descriptors for a child; one that is
+// closed here is closed there.
+func standardFiles() []uintptr {
+	files := []uintptr{0, 1, 2}
+	for i, fd := range files {
+		if _, err := unix.FcntlInt(fd, unix.F_GETFD, 0); err != nil {
+			files[i] = ^uintptr(0)
+		}
+	}
+	return files
+}

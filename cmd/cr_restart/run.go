@@ -1,0 +1,189 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/kernel"
+	"blcr-cli/internal/cleanup"
+	"blcr-cli/internal/console"
+	"blcr-cli/internal/job"
+	"blcr-cli/internal/version"
+)
+
+const name = "cr_restart"
+
+func versionLine() string { return fmt.Sprintf("%s version %s\n", name, version.Version) }
+
+// engines are the ones that this command can use, the preferred one first.
+var engines = []ckpt.Candidate{
+	{Name: "kernel", Open: kernel.Open},
+}
+
+// run is the command: args is its whole argument vector. It returns the exit
+// status, unless the job died of a signal, of which this process then dies too.
+func run(args []string, stdout, stderr io.Writer) int {
+	// The command does little itself, and then waits. Without collections the
+	// runtime has no reason to interrupt a system call.
+	debug.SetGCPercent(-1)
+
+	status := 0
+	app := &cli.App{
+		Name:  name,
+		Usage: "bring saved processes back to life",
+		// getopt does what these would.
+		SkipFlagParsing: true,
+		HideHelp:        true,
+		HideHelpCommand: true,
+		HideVersion:     true,
+		Writer:          stdout,
+		ErrWriter:       stderr,
+		Action: func(c *cli.Context) error {
+			status = restart(c.Args().Slice(), &console.Console{Stdout: stdout, Stderr: stderr})
+			return nil
+		},
+	}
+	if err := app.Run(args); err != nil {
+		fmt.Fprintf(stderr, "%s: %v\n", name, err)
+		return 1
+	}
+	return status
+}
+
+// restart does what the arguments ask for and returns the exit status.
+func restart(args []string, con *console.Console) int {
+	w := &work{con: con}
+	err := w.parse(args, con)
+	if end, ok := err.(*ending); ok {
+		io.WriteString(con.Stdout, end.stdout)
+		return 0
+	}
+	if err != nil {
+		return w.fail(asFailure(err))
+	}
+	status, err := w.do()
+	if err != nil {
+		return w.fail(asFailure(err))
+	}
+	return status
+}
+
+// work is one restart in progress.
+type work struct {
+	settings
+	con *console.Console
+
+	// log is what the engine has to say about the request. It is shown before
+	// the message if anything fails from then on.
+	log []string
+
+	// held says that signals have been given to package job.
+	held bool
+}
+
+// fail runs the hook for a failure, says what failed, and returns the exit
+// status. A hook that fails itself has the last word.
+func (w *work) fail(f *failure) int {
+	run := runHookShielded
+	if w.held {
+		run = runHook
+	}
+	if status := run(w.hooks.onFailure[f.class]); status != 0 {
+		return status
+	}
+	w.con.Details(w.log)
+	w.con.Errorf("%s\n", f.message)
+	w.con.Details(f.details)
+	return f.status
+}
+
+// do brings the job back, waits for it, and returns its exit status.
+func (w *work) do() (status int, err error) {
+	engine, err := ckpt.Choose(os.Getenv("CR_ENGINE"), engines)
+	if err != nil {
+		return 0, connectFailure(err)
+	}
+	defer engine.Close()
+	if err := w.open(); err != nil {
+		return 0, err
+	}
+	pid, err := w.bringBack(engine)
+	if err != nil {
+		return 0, err
+	}
+	if status := runHook(w.hooks.onSuccess); status != 0 {
+		return status, nil
+	}
+	if w.kmsg == console.KmsgWarning {
+		w.con.Details(w.log)
+	}
+	w.log = nil
+	if pid == 0 {
+		// The job is init's child, and nobody's to wait for.
+		return 0, nil
+	}
+	job.Adopt(pid)
+	end, err := job.Wait(pid)
+	if err != nil {
+		return 0, waitJobFailure(pid, err)
+	}
+	return job.EndAs(end), nil
+}
+
+// bringBack issues the request and returns the restored root's pid.
+func (w *work) bringBack(engine ckpt.Engine) (pid int, err error) {
+	guard := cleanup.NewGuard()
+	guard.Create(func() func() { return func() { engine.Close() } })
+	request, err := engine.Restart(&w.request)
+	if err != nil {
+		return 0, restartFailure(err)
+	}
+	// The processes are there; from here on signals are for the job.
+	guard.Finish(job.Late)
+	job.Hold()
+	w.held = true
+	// The job must not depend on the context, nor a later checkpoint of ours.
+	unix.Close(int(w.request.FD))
+
+	if err := request.Wait(); err != nil {
+		return 0, waitRequestFailure(err)
+	}
+	if w.kmsg != console.KmsgNone {
+		// A log that cannot be had changes nothing about the restart.
+		w.log, _ = request.Log()
+	}
+	pid, err = request.Reap()
+	if err != nil {
+		return 0, restartFailure(err)
+	}
+	engine.Close()
+	return pid, nil
+}
+
+// open opens the context. It is not to be inherited by the job, so that a job
+// that is restored while the context is a pipe does not keep that open.
+func (w *work) open() error {
+	if w.source == sourceFd {
+		// A bad descriptor is the engine's to report.
+		_, _ = unix.FcntlInt(uintptr(w.request.FD), unix.F_SETFD, unix.FD_CLOEXEC)
+		return nil
+	}
+	for {
+		fd, err := unix.Open(w.file, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_LARGEFILE, 0)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return openFailure(w.file, err)
+		}
+		w.request.FD = int32(fd)
+		return nil
+	}
+}
