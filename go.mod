@@ -1,6 +1,6 @@
 module blcr-cli
 
-go 1.26.8
+go 1.26.0
 
 require (
 	github.com/urfave/cli/v2 v2.27.7
@@ -9,6 +9,7 @@ require (
 
 require (
 	github.com/cpuguy83/go-md2man/v2 v2.0.7 // indirect
+	github.com/rogpeppe/go-internal v1.16.0 // indirect
 	github.com/russross/blackfriday/v2 v2.1.0 // indirect
 	github.com/xrash/smetrics v0.0.0-20240521201337-686a1a2994c1 // indirect
 )

@@ -1,3 +1,9 @@
+// The runtime must not watch cgroup limits: it keeps files open for that, under
+// descriptor numbers that a caller may mean to be closed.
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
 // Cr_restart brings processes back from a context file, stays their parent, and
 // ends as they end. See cr_restart(1).
 package main

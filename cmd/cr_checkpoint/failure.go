@@ -1,0 +1,125 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+
+	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/target"
+)
+
+// This file is the only one that turns errors into messages and exit statuses.
+// The messages are BLCR's; scripts match them.
+
+// failure is how the program ends.
+type failure struct {
+	status  int
+	message string   // BLCR's lines, without the last line's end
+	details []string // what we add to them
+	cause   error
+}
+
+func (f *failure) Error() string { return f.message }
+func (f *failure) Unwrap() error { return f.cause }
+
+// asFailure is the failure that err is.
+func asFailure(err error) *failure {
+	var f *failure
+	if errors.As(err, &f) {
+		return f
+	}
+	// Every error of this program is made below.
+	return &failure{status: 1, message: err.Error(), cause: err}
+}
+
+// fail makes a failure out of an engine's or the target's error.
+func fail(err error, errno syscall.Errno, message string) *failure {
+	f := &failure{status: ckpt.ExitStatus(errno), message: message, cause: err}
+	var e *ckpt.Error
+	if errors.As(err, &e) {
+		f.details = e.Detail
+	}
+	return f
+}
+
+// errnoOf is the number in an error of an engine or of package target.
+func errnoOf(err error) syscall.Errno {
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return errno
+	}
+	return syscall.EIO
+}
+
+func connectFailure(err error) error {
+	errno := errnoOf(err)
+	if errno == syscall.ENOSYS {
+		return fail(err, errno, "Checkpoint failed: support missing from kernel")
+	}
+	return fail(err, errno, "Failed cr_init(): "+ckpt.Strerror(errno))
+}
+
+func requestFailure(err error) error {
+	errno := errnoOf(err)
+	if errno == ckpt.ENoSupport {
+		return fail(err, errno, "Checkpoint failed: support missing from application")
+	}
+	return fail(err, errno, "cr_request_checkpoint: "+ckpt.Strerror(errno))
+}
+
+func waitFailure(err error) error {
+	errno := errnoOf(err)
+	if errno == syscall.ETIME {
+		return fail(err, errno, "Checkpoint failed: "+ckpt.Strerror(errno))
+	}
+	return fail(err, errno, "cr_wait_checkpoint failed: "+ckpt.Strerror(errno))
+}
+
+func reapFailure(err error) error {
+	errno := errnoOf(err)
+	switch errno {
+	case ckpt.ETempFail:
+		return fail(err, errno, "Checkpoint cancelled by application: try again later")
+	case ckpt.EPermFail:
+		return fail(err, errno, "Checkpoint cancelled by application: unable to checkpoint")
+	case ckpt.ENoSupport:
+		return fail(err, errno, "Checkpoint failed: support missing from application")
+	case syscall.ESRCH:
+		return fail(err, errno, "Checkpoint failed: no processes checkpointed")
+	}
+	return fail(err, errno, "Checkpoint failed: "+ckpt.Strerror(errno))
+}
+
+// targetFailure is for errors of package target. Those of opening it end with
+// a line that names the file as the user did.
+func (w *work) targetFailure(err error) error {
+	errno := errnoOf(err)
+	var e *target.Error
+	if !errors.As(err, &e) {
+		return fail(err, errno, fmt.Sprintf("Failed to open checkpoint file '%s'", w.target.Path))
+	}
+	opening := fmt.Sprintf("\nFailed to open checkpoint file '%s'", w.target.Path)
+	text := ckpt.Strerror(errno)
+	switch e.Op {
+	case target.OpOpen:
+		return fail(err, errno, fmt.Sprintf("Unable to open file '%s': %s", e.Path, text)+opening)
+	case target.OpFstat:
+		return fail(err, errno, fmt.Sprintf("Unable to fstat opened file: %s", text)+opening)
+	case target.OpType:
+		return fail(err, errno, fmt.Sprintf("File '%s' is not an acceptable file type (i.e. not a regular file, socket, or FIFO)", e.Path)+opening)
+	case target.OpIsDir:
+		return fail(err, errno, fmt.Sprintf("File '%s' is a directory: use the '--dir' flag for directories", e.Path)+opening)
+	case target.OpRemove:
+		return fail(err, errno, fmt.Sprintf("Unable to remove existing '%s': %s", e.Path, text))
+	case target.OpRename:
+		return fail(err, errno, fmt.Sprintf("Unable to rename '%s' to '%s': %s", e.Path, e.To, text))
+	case target.OpSync:
+		return fail(err, errno, fmt.Sprintf("Error syncing checkpoint to disk: %s", text))
+	case target.OpOpenDir:
+		return fail(err, errno, fmt.Sprintf("unable to opendir(%s): %s", e.Path, text))
+	case target.OpSyncDir:
+		return fail(err, errno, fmt.Sprintf("Unable to sync directory '%s': %s", e.Path, text))
+	}
+	return fail(err, errno, fmt.Sprintf("Unable to prepare file '%s': %s", e.Path, text))
+}

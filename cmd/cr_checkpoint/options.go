@@ -1,0 +1,279 @@
+package main
+
+import (
+	"syscall"
+	"time"
+
+	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/target"
+	"blcr-cli/internal/console"
+	"blcr-cli/internal/getopt"
+	"blcr-cli/internal/sigopt"
+	"blcr-cli/internal/strtol"
+)
+
+const (
+	optTree = 1 + iota
+	optProcess
+	optGroup
+	optSession
+	optCwd
+	optDir
+	optFile
+	optFd
+	optAtomic
+	optBackup
+	optClobber
+	optNoclobber
+	optSync
+	optNosync
+	optSaveExe
+	optSavePrivate
+	optSaveShared
+	optSaveAll
+	optSaveNone
+	optPtracedError
+	optPtracedSkip
+	optPtracedAllow
+	optPtracerError
+	optPtracerSkip
+	optKmsgNone
+	optKmsgError
+	optKmsgWarning
+	optTime
+	optVerbose
+	optQuiet
+	optHelp
+	optVersion
+	optSignal // the first of sigopt's; keep it last
+)
+
+// options is the one table of cr_checkpoint's options.
+var options = append(getopt.Table{
+	{ID: optVerbose, Short: 'v', Long: []string{"verbose"}},
+	{ID: optQuiet, Short: 'q', Long: []string{"quiet"}},
+	{ID: optHelp, Short: 'h', Long: []string{"help"}},
+	{ID: optVersion, Long: []string{"version"}},
+	{ID: optTree, Short: 'T', Long: []string{"tree"}},
+	{ID: optProcess, Short: 'p', Long: []string{"pid", "process"}},
+	{ID: optGroup, Short: 'g', Long: []string{"pgid", "group"}},
+	{ID: optSession, Short: 's', Long: []string{"sid", "session"}},
+	{ID: optCwd, Short: 'c', Long: []string{"cwd"}},
+	{ID: optDir, Short: 'd', Long: []string{"dir"}, Arg: getopt.RequiredArgument},
+	{ID: optFile, Short: 'f', Long: []string{"file"}, Arg: getopt.RequiredArgument},
+	{ID: optFd, Short: 'F', Long: []string{"fd"}, Arg: getopt.RequiredArgument},
+	{ID: optAtomic, Long: []string{"atomic"}},
+	{ID: optBackup, Long: []string{"backup"}, Arg: getopt.OptionalArgument},
+	{ID: optClobber, Long: []string{"clobber"}},
+	{ID: optNoclobber, Long: []string{"noclobber"}},
+	{ID: optSync, Long: []string{"sync"}},
+	{ID: optNosync, Long: []string{"nosync"}},
+	{ID: optSaveExe, Long: []string{"save-exe"}},
+	{ID: optSavePrivate, Long: []string{"save-private"}},
+	{ID: optSaveShared, Long: []string{"save-shared"}},
+	{ID: optSaveAll, Long: []string{"save-all"}},
+	{ID: optSaveNone, Long: []string{"save-none"}},
+	{ID: optPtracedError, Long: []string{"ptraced-error"}},
+	{ID: optPtracedSkip, Long: []string{"ptraced-skip"}},
+	{ID: optPtracedAllow, Long: []string{"ptraced-allow"}},
+	{ID: optPtracerError, Long: []string{"ptracer-error"}},
+	{ID: optPtracerSkip, Long: []string{"ptracer-skip"}},
+	{ID: optKmsgNone, Long: []string{"kmsg-none"}},
+	{ID: optKmsgError, Long: []string{"kmsg-error"}},
+	{ID: optKmsgWarning, Long: []string{"kmsg-warning"}},
+	{ID: optTime, Short: 't', Long: []string{"time"}, Arg: getopt.RequiredArgument},
+}, sigopt.Options(optSignal, nil)...)
+
+// destination is where the context goes, as far as options say.
+type destination int
+
+const (
+	destDefault destination = iota
+	destCwd
+	destFile
+	destFd
+)
+
+// settings is a command line understood.
+type settings struct {
+	request ckpt.CheckpointRequest // but for the descriptor, unless dest is destFd
+	dest    destination
+	target  target.Spec // unless dest is destFd
+	kmsg    console.Kmsg
+}
+
+// stop is a command line that ends the program before there is anything to do.
+type stop struct {
+	status int
+	stdout string
+	stderr string
+}
+
+var (
+	usageError = &stop{status: 255, stderr: usage}
+	helpWanted = &stop{stdout: usage}
+)
+
+func invalid(message string) *stop {
+	return &stop{status: ckpt.ExitStatus(syscall.EINVAL), stderr: message + "\n"}
+}
+
+// parse reads the command line. Options act in the order given: a later one is
+// not even looked at when an earlier one ends the program, and -q and -v, which
+// set con's level, hold from where they stand.
+func parse(args []string, con *console.Console) (*settings, *stop) {
+	s := &settings{request: ckpt.CheckpointRequest{Scope: ckpt.ScopeTree}, target: target.Spec{Sync: true}}
+	p := getopt.New(options, args, getopt.PosixlyCorrect())
+	for m, err := range p.Options() {
+		if err != nil {
+			if err.Char == '?' {
+				return nil, helpWanted
+			}
+			return nil, usageError
+		}
+		if stop := s.option(m, con); stop != nil {
+			return nil, stop
+		}
+	}
+	operands := p.Operands()
+	if len(operands) != 1 {
+		return nil, usageError
+	}
+	id, ok := strtol.Int(operands[0])
+	if !ok {
+		return nil, usageError
+	}
+	s.request.ID = id
+	if s.dest == destDefault || s.dest == destCwd {
+		s.target.Path = defaultName(id)
+	}
+	return s, nil
+}
+
+func (s *settings) option(m getopt.Match, con *console.Console) *stop {
+	r := &s.request
+	if signal, mine, err := sigopt.Parse(optSignal, m); mine {
+		r.Signal = signal
+		switch err {
+		case nil:
+			return nil
+		case sigopt.ErrRange:
+			return invalid(err.Error())
+		default:
+			return usageError
+		}
+	}
+	switch m.ID {
+	case optTree:
+		r.Scope = ckpt.ScopeTree
+	case optProcess:
+		r.Scope = ckpt.ScopeProcess
+	case optGroup:
+		r.Scope = ckpt.ScopeGroup
+	case optSession:
+		r.Scope = ckpt.ScopeSession
+
+	case optCwd, optDir, optFile, optFd:
+		return s.destination(m)
+
+	case optAtomic:
+		s.target.Policy = target.Atomic
+	case optBackup:
+		s.target.Policy = target.Backup
+		if m.HasArg {
+			// A later --backup without a name does not take it back.
+			s.target.BackupName, s.target.BackupNamed = m.Arg, true
+		}
+	case optClobber:
+		s.target.Policy = target.Clobber
+	case optNoclobber:
+		s.target.Policy = target.NoClobber
+
+	case optSync:
+		s.target.Sync = true
+	case optNosync:
+		s.target.Sync = false
+
+	case optSaveExe:
+		r.SaveExe = true
+	case optSavePrivate:
+		r.SavePrivate = true
+	case optSaveShared:
+		r.SaveShared = true
+	case optSaveAll:
+		r.SaveExe, r.SavePrivate, r.SaveShared = true, true, true
+	case optSaveNone:
+		r.SaveExe, r.SavePrivate, r.SaveShared = false, false, false
+
+	case optPtracedError:
+		r.PtracedSkip, r.PtracedAllow = false, false
+	case optPtracedSkip:
+		r.PtracedSkip, r.PtracedAllow = true, false
+	case optPtracedAllow:
+		r.PtracedSkip, r.PtracedAllow = false, true
+	case optPtracerError:
+		r.PtracerSkip = false
+	case optPtracerSkip:
+		r.PtracerSkip = true
+
+	case optKmsgNone:
+		s.kmsg = console.KmsgNone
+	case optKmsgError:
+		s.kmsg = console.KmsgError
+	case optKmsgWarning:
+		s.kmsg = console.KmsgWarning
+
+	case optTime:
+		return s.limit(m.Arg)
+	case optVerbose:
+		con.Level++
+	case optQuiet:
+		con.Level = -1
+	case optHelp:
+		return helpWanted
+	case optVersion:
+		return &stop{stdout: versionLine()}
+	}
+	return nil
+}
+
+// destination takes -c, -d, -f and -F, of which there can be one.
+func (s *settings) destination(m getopt.Match) *stop {
+	if m.ID == optDir {
+		// BLCR says this before it looks at what else there is.
+		return invalid("-d flag not yet implemented")
+	}
+	if s.dest != destDefault {
+		if m.ID == optFile {
+			return invalid("conflicting destinations provided")
+		}
+		return invalid("conflicting destinations specified")
+	}
+	switch m.ID {
+	case optCwd:
+		s.dest = destCwd
+	case optFile:
+		s.dest = destFile
+		s.target.Path = m.Arg
+	case optFd:
+		s.dest = destFd
+		fd, ok := strtol.Int(m.Arg)
+		if !ok {
+			return usageError
+		}
+		s.request.FD = fd
+	}
+	return nil
+}
+
+func (s *settings) limit(arg string) *stop {
+	sec, ok := strtol.Int(arg)
+	if !ok {
+		return usageError
+	}
+	if sec < 0 {
+		return invalid("Time limit must be non-negative.")
+	}
+	s.request.Limit = time.Duration(sec) * time.Second
+	return nil
+}

@@ -1,0 +1,209 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/kernel"
+	"blcr-cli/internal/ckpt/target"
+	"blcr-cli/internal/cleanup"
+	"blcr-cli/internal/console"
+	"blcr-cli/internal/version"
+)
+
+const name = "cr_checkpoint"
+
+func versionLine() string { return fmt.Sprintf("%s version %s\n", name, version.Version) }
+
+func defaultName(id int32) string { return fmt.Sprintf("context.%d", id) }
+
+// engines are the ones that this command can use, the preferred one first.
+var engines = []ckpt.Candidate{
+	{Name: "kernel", Open: kernel.Open},
+}
+
+// run is the command: args is its whole argument vector. It returns the exit
+// status.
+func run(args []string, stdout, stderr io.Writer) int {
+	// The command lives for one request and needs little memory. Without
+	// collections the runtime has no reason to interrupt a system call.
+	debug.SetGCPercent(-1)
+
+	status := 0
+	app := &cli.App{
+		Name:  name,
+		Usage: "save running processes into a context file",
+		// getopt does what these would.
+		SkipFlagParsing: true,
+		HideHelp:        true,
+		HideHelpCommand: true,
+		HideVersion:     true,
+		Writer:          stdout,
+		ErrWriter:       stderr,
+		Action: func(c *cli.Context) error {
+			status = checkpoint(c.Args().Slice(), &console.Console{Stdout: stdout, Stderr: stderr})
+			return nil
+		},
+	}
+	if err := app.Run(args); err != nil {
+		fmt.Fprintf(stderr, "%s: %v\n", name, err)
+		return 1
+	}
+	return status
+}
+
+// checkpoint does what the arguments ask for and returns the exit status.
+func checkpoint(args []string, con *console.Console) int {
+	s, stop := parse(args, con)
+	if stop != nil {
+		io.WriteString(con.Stdout, stop.stdout)
+		con.Errorf("%s", stop.stderr)
+		return stop.status
+	}
+	w := &work{settings: s, con: con}
+	if err := w.do(); err != nil {
+		f := asFailure(err)
+		con.Details(w.log)
+		con.Errorf("%s\n", f.message)
+		con.Details(f.details)
+		return f.status
+	}
+	return 0
+}
+
+// work is one checkpoint in progress.
+type work struct {
+	*settings
+	con *console.Console
+
+	// log is what the engine has to say about the request. It is shown before
+	// the message if anything fails from then on.
+	log []string
+}
+
+// do makes the checkpoint. Whatever it created is gone again if it fails.
+func (w *work) do() error {
+	w.announce()
+	guard := cleanup.NewGuard()
+	var dest *target.Target
+	var err error
+	guard.Create(func() func() {
+		dest, err = w.open()
+		if err != nil {
+			return nil
+		}
+		return func() { dest.Abort() }
+	})
+	if err != nil {
+		return err
+	}
+	err = w.save(dest, guard)
+	if err != nil {
+		return w.abort(dest, err)
+	}
+	return nil
+}
+
+// abort removes what there is of the context after err, which it returns.
+func (w *work) abort(dest *target.Target, err error) error {
+	f := asFailure(err)
+	if e := dest.Abort(); e != nil {
+		f.details = append(f.details, fmt.Sprintf("left behind: %v", e))
+	}
+	return f
+}
+
+// save has the context written to dest and put in place.
+func (w *work) save(dest *target.Target, guard *cleanup.Guard) error {
+	engine, err := ckpt.Choose(os.Getenv("CR_ENGINE"), engines)
+	if err != nil {
+		return connectFailure(err)
+	}
+	defer engine.Close()
+	if err := dest.Begin(); err != nil {
+		return w.targetFailure(err)
+	}
+	w.request.FD = int32(dest.FD())
+	request, err := engine.Checkpoint(&w.request)
+	if err != nil {
+		return requestFailure(err)
+	}
+	w.con.Notef("checkpoint request issued\n")
+	if err := w.complete(request); err != nil {
+		if errors.Is(err, ckpt.ERestarted) {
+			// We are the copy that was saved; the original has done the rest.
+			w.con.Notef("restarted from completed checkpoint request\n")
+			return nil
+		}
+		return err
+	}
+	w.con.Notef("checkpoint request completed\n")
+
+	// From here on the context is complete. A signal has to wait until it
+	// stands under its name.
+	guard.Finish(func(syscall.Signal) {})
+	if err := dest.Commit(); err != nil {
+		return w.targetFailure(err)
+	}
+	if w.kmsg == console.KmsgWarning {
+		w.con.Details(w.log)
+	}
+	return nil
+}
+
+// complete waits for the request and takes its outcome.
+func (w *work) complete(request ckpt.Checkpoint) error {
+	w.con.Notef("waiting for checkpoint request to complete\n")
+	if err := request.Wait(); err != nil {
+		return waitFailure(err)
+	}
+	if w.kmsg != console.KmsgNone {
+		w.con.Notef("collecting any kernel log messages\n")
+		// A log that cannot be had changes nothing about the checkpoint.
+		w.log, _ = request.Log()
+	}
+	w.con.Notef("reaping checkpoint request\n")
+	if err := request.Reap(); err != nil {
+		return reapFailure(err)
+	}
+	return nil
+}
+
+// announce is the line that -v prints on stdout.
+func (w *work) announce() {
+	if w.con.Level <= 0 {
+		return
+	}
+	write, dir, rename := fmt.Sprintf("<fd%d>", w.request.FD), "(null)", "(null)"
+	if w.dest != destFd {
+		names := w.target.Names()
+		write, dir = names.Write, names.Dir
+		if names.Rename != "" {
+			rename = names.Rename
+		}
+	}
+	fmt.Fprintf(w.con.Stdout, "targetfile='%s', parent dir='%s', rename=%s\n", write, dir, rename)
+}
+
+// open opens the destination.
+func (w *work) open() (*target.Target, error) {
+	if w.dest == destFd {
+		if w.request.FD < 0 {
+			// BLCR takes a negative descriptor for a directory.
+			return nil, &failure{status: ckpt.ExitStatus(syscall.EINVAL), message: "directories not yet supported"}
+		}
+		return target.FromFD(int(w.request.FD), w.target.Sync), nil
+	}
+	dest, err := target.Open(w.target)
+	if err != nil {
+		return nil, w.targetFailure(err)
+	}
+	return dest, nil
+}
