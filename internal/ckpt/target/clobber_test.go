@@ -120,10 +120,10 @@ func TestClobberLinks(t *testing.T) {
 	spec := Spec{Path: "c", Policy: Clobber, Sync: true}
 	checkError(t, save(spec, &system{}, "new"), nil)
 	files{"v": "new", "c": "-> v"}.check(t)
-	tg := mustOpen(t, spec, unwritableNever())
+	tg := mustOpen(t, spec, writable())
 	checkError(t, tg.Abort(), nil)
 	files{"v": "new", "c": "-> v"}.check(t)
-	tg = mustOpen(t, spec, unwritableNever())
+	tg = mustOpen(t, spec, writable())
 	mustWrite(t, tg, "half")
 	checkError(t, tg.Abort(), nil)
 	files{"c": "-> v"}.check(t)
@@ -137,14 +137,21 @@ func TestClobberLinks(t *testing.T) {
 	files{"v": "new", "c": "-> v"}.check(t)
 
 	// A file that the kernel does not name is left alone.
+	os.Chmod("v", 0o600)
 	tg = mustOpen(t, spec, failing("readlink", 1, unix.ENOENT))
 	mustWrite(t, tg, "half")
 	checkError(t, tg.Abort(), nil)
 	files{"v": "half", "c": "-> v"}.check(t)
 
+	// The directory to sync is that of the file.
+	empty(t)
+	files{"d": "dir", "c": "-> d/v"}.create(t)
+	_, err := saveStages(spec, failing("open .", 1, unix.EIO), "new")
+	checkError(t, err, nil)
+
 	empty(t)
 	files{"c": "-> d", "d": "dir"}.create(t)
-	_, err := Open(spec)
+	_, err = Open(spec)
 	checkError(t, err, &Error{OpOpen, "c", "", unix.EISDIR})
 
 	empty(t)
@@ -153,8 +160,8 @@ func TestClobberLinks(t *testing.T) {
 	checkError(t, err, &Error{OpOpen, "c", "", unix.ENOENT})
 }
 
-// unwritableNever lets everybody write: contexts have mode 0400.
-func unwritableNever() *system {
+// writable is a system where whoever asks may write: contexts have mode 0400.
+func writable() *system {
 	sys := &system{}
 	sys.hook = func(call string, args ...string) error {
 		if call == "access" {

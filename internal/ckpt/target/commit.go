@@ -132,12 +132,14 @@ type kept struct {
 // old context, and then the new one is in its place.
 func (t *Target) keepOld() (kept, error) {
 	path := t.spec.Path
-	sameName := t.spec.BackupNamed && t.spec.BackupName == path
-	if t.spec.Policy == Backup && !sameName {
+	if t.spec.Policy == Backup {
 		// Following a symbolic link, like BLCR: one that leads nowhere
 		// has no content to keep.
 		if _, err := t.sys.stat(path); err != unix.ENOENT {
-			return t.backup()
+			k, err := t.backup()
+			if err != nil || k.name != "" {
+				return k, err
+			}
 		}
 	}
 	if !t.spec.Sync {
@@ -153,20 +155,13 @@ func (t *Target) keepOld() (kept, error) {
 	return kept{}, nil
 }
 
+// backup keeps the old context under the backup's name. It keeps nothing if
+// that name, however spelled, is the old context already.
 func (t *Target) backup() (kept, error) {
-	path := t.spec.Path
 	if t.spec.BackupNamed {
-		k := kept{name: t.spec.BackupName}
-		err := t.linkOrMove(k.name)
-		if err == unix.EEXIST {
-			k.replaced = true
-			err = t.replaceBackup(k.name)
-		}
-		if err != nil {
-			return kept{}, failRename(path, k.name, err)
-		}
-		return k, nil
+		return t.namedBackup()
 	}
+	path := t.spec.Path
 	var name string
 	for n := 1; n <= maxBackups; n++ {
 		name = fmt.Sprintf("%s.~%d~", path, n)
@@ -179,6 +174,37 @@ func (t *Target) backup() (kept, error) {
 		}
 	}
 	return kept{}, failRename(path, name, unix.ERANGE)
+}
+
+func (t *Target) namedBackup() (kept, error) {
+	path, name := t.spec.Path, t.spec.BackupName
+	k := kept{name: name}
+	err := t.linkOrMove(name)
+	if err == unix.EEXIST {
+		k.replaced = true
+		var same bool
+		if same, err = t.sameFile(path, name); same {
+			return kept{}, nil
+		}
+		if err == nil {
+			err = t.replaceBackup(name)
+		}
+	}
+	if err != nil {
+		return kept{}, failRename(path, name, err)
+	}
+	return k, nil
+}
+
+// sameFile tells whether two names are one file. Renaming one to the other
+// would do nothing then.
+func (t *Target) sameFile(a, b string) (bool, error) {
+	sta, err := t.sys.lstat(a)
+	if err != nil {
+		return false, err
+	}
+	stb, err := t.sys.lstat(b)
+	return err == nil && idOf(sta) == idOf(stb), err
 }
 
 // linkOrMove gives Path the further name name, which must not exist (EEXIST),
@@ -202,21 +228,17 @@ func (t *Target) linkOrMove(name string) error {
 // name meanwhile, and neither is the former backup until the new one is there.
 func (t *Target) replaceBackup(name string) error {
 	private := t.spec.privateName()
+	t.unlink(private) // left by a run that was killed
 	err := t.sys.link(t.spec.Path, private)
-	if err == unix.EEXIST { // left by a run that was killed
-		t.unlink(private)
-		err = t.sys.link(t.spec.Path, private)
-	}
 	if linksUnsupported(err) {
 		return t.sys.rename(t.spec.Path, name)
 	}
 	if err != nil {
 		return err
 	}
-	err = t.sys.rename(private, name)
-	// Still there if the rename failed, and also if it did nothing, as it does
-	// when both names are the same file already.
-	t.unlink(private)
+	if err = t.sys.rename(private, name); err != nil {
+		t.unlink(private)
+	}
 	return err
 }
 

@@ -143,7 +143,11 @@ func TestBackupIsLinkedAlready(t *testing.T) {
 	if err := os.Link("c", "b"); err != nil {
 		t.Fatal(err)
 	}
-	checkError(t, save(Spec{Path: "c", Policy: Backup, BackupName: "b", BackupNamed: true}, &system{}, "new"), nil)
+	spec := Spec{Path: "c", Policy: Backup, BackupName: "b", BackupNamed: true, Sync: true}
+	err := save(spec, failing("fsync", 2, unix.EIO), "new")
+	checkError(t, err, &Error{OpSyncDir, ".", "", unix.EIO})
+	files{"c": "old", "b": "old"}.check(t)
+	checkError(t, save(spec, &system{}, "new"), nil)
 	files{"c": "new", "b": "old"}.check(t)
 }
 
@@ -273,13 +277,15 @@ func TestRollback(t *testing.T) {
 		{"atomic, nothing there", Spec{}, syncFails(), files{}, files{}},
 		{"atomic, stale spare, nothing there", Spec{}, syncFails(), files{".c.old": "x"}, files{}},
 		{"numbered", Spec{Policy: Backup}, syncFails(), files{"c": "old"}, files{"c": "old"}},
-		{"numbered, directory", Spec{Policy: Backup}, syncFails(), files{"c": "old"}, files{"c": "old"}},
 		{"numbered, nothing there", Spec{Policy: Backup}, syncFails(), files{}, files{}},
 		{"numbered, dangling link", Spec{Policy: Backup}, syncFails(), files{"c": "-> no"}, files{"c": "-> no"}},
 		{"numbered, no links", Spec{Policy: Backup}, noLinks(), files{"c": "old"}, files{"c": "old"}},
 		{"named", named, syncFails(), files{"c": "old"}, files{"c": "old"}},
 		{"named, no links", named, noLinks(), files{"c": "old"}, files{"c": "old"}},
 		{"named as the target", Spec{Policy: Backup, BackupName: "c", BackupNamed: true}, syncFails(), files{"c": "old"}, files{"c": "old"}},
+		{"named as the target in other words", Spec{Policy: Backup, BackupName: "./c", BackupNamed: true}, syncFails(), files{"c": "old"}, files{"c": "old"}},
+		// A directory cannot be renamed over a file. It is no context.
+		{"numbered, directory", Spec{Policy: Backup}, syncFails(), files{"c": "dir"}, files{"c": "new", "c.~1~": "dir"}},
 		// The former backup is lost: documented.
 		{"replaced", named, syncFails(), files{"c": "old", "b": "older"}, files{"c": "old"}},
 		// The old context is lost, the new one is whole: documented.
@@ -299,9 +305,16 @@ func TestRollback(t *testing.T) {
 // at the name.
 func TestRollbackAfterLaterRun(t *testing.T) {
 	workdir(t)
-	for _, before := range []files{{"c": "old"}, {}} {
+	for _, tt := range []struct {
+		policy        Policy
+		before, after files
+	}{
+		{Atomic, files{"c": "old"}, files{"c": "later"}},
+		{Atomic, files{}, files{"c": "later"}},
+		{Backup, files{"c": "old"}, files{"c": "later", "c.~1~": "old"}},
+	} {
 		empty(t)
-		before.create(t)
+		tt.before.create(t)
 		n := 0
 		sys := &system{}
 		sys.hook = func(call string, _ ...string) error {
@@ -314,9 +327,9 @@ func TestRollbackAfterLaterRun(t *testing.T) {
 			checkError(t, save(Spec{Path: "c"}, &system{}, "later"), nil)
 			return unix.EIO
 		}
-		err := save(Spec{Path: "c", Sync: true}, sys, "new")
+		err := save(Spec{Path: "c", Policy: tt.policy, Sync: true}, sys, "new")
 		checkError(t, err, &Error{OpSyncDir, ".", "", unix.EIO})
-		files{"c": "later"}.check(t)
+		tt.after.check(t)
 	}
 }
 

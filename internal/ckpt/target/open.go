@@ -233,8 +233,11 @@ func (t *Target) removeStale(temp string) error {
 	}
 	defer t.sys.close(fd) // which unlocks, not before the unlink
 
-	if t.probe(fd) == unix.EWOULDBLOCK {
+	switch err := t.probe(fd); {
+	case err == unix.EWOULDBLOCK:
 		return unix.EBUSY
+	case err != nil && !locksUnsupported(err):
+		return err
 	}
 	opened, err := t.sys.fstat(fd)
 	if err != nil {
@@ -269,7 +272,7 @@ func (t *Target) unlinkStale(temp string) error {
 }
 
 // locksUnsupported tells whether flock failed because this file system has no
-// locks. Two runs on one target are then not kept apart, as in BLCR.
+// locks. Then there are none: the package comment says what that means.
 func locksUnsupported(err error) bool {
 	switch err {
 	case unix.ENOLCK, unix.EOPNOTSUPP, unix.ENOSYS, unix.EINVAL:

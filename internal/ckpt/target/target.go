@@ -22,22 +22,30 @@
 // may leave an empty or partial file behind a name that was never partial
 // while the machine was up.
 //
-// A Commit that fails leaves the old context at its name, with Atomic and
-// Backup. There are two exceptions, both on a file system that refuses a hard
-// link to the old file. There, Atomic has nowhere to keep the old context while
-// the directory is synced: if that fails, the new one stays, which is complete.
-// And Backup has to rename the old context away before it can rename the new
-// one in, as BLCR always did; for that moment the name does not exist.
+// With Atomic and Backup, a Commit that fails leaves the old context at its
+// name. There are two exceptions, both where a hard link to the old file cannot
+// be made. Atomic has then nowhere to keep the old context while the directory
+// is synced: if that fails, the new one stays, which is complete. And Backup has
+// to rename the old context away before it can rename the new one in, as BLCR
+// always did; for that moment the name does not exist.
 //
 // # Hidden names
 //
 // For a target DIR/BASE these are ours, to create and to remove:
 //
-//	DIR/.BASE.tmp    the context being written; locked with flock while it is
-//	DIR/.BASE.old    Atomic with Sync: the old context during Commit
-//	.NAME.bak        Backup as NAME, beside NAME, which exists: during Commit
+//	DIR/.BASE.tmp    the context being written, locked with flock; also with
+//	                 Clobber, until Begin, over a file that is not writable
+//	DIR/.BASE.old    with Sync, during Commit: the old context, if no backup
+//	                 keeps it
+//	.NAME.bak        beside a backup NAME that exists, during Commit: the
+//	                 backup that is about to replace it
 //
-// A run that was killed may leave them; the next one removes them.
+// A run that was killed may leave them. The next one with Atomic or Backup
+// removes the first two, and the next one that needs the third removes that.
+//
+// Two runs on one target: the one that finds the temporary locked fails with
+// EBUSY. Where flock is not supported nothing keeps them apart, as in BLCR,
+// but a run whose temporary was taken away notices and fails.
 package target
 
 import (

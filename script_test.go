@@ -1,0 +1,277 @@
+// Package blcrcli_test runs the scripts of testdata/script on the built
+// commands: what a user sees, end to end. The control file of BLCR's module is
+// played by package ctrlsim.
+//
+// Scripts have these commands besides testscript's own:
+//
+//	module [FILE]
+//		From here on there is a module; FILE is its scenario (package
+//		ctrlsim), without one it is the module's usual self.
+//	module off
+//		There is none, as at the start of each script.
+//	exits STATUS PROGRAM [ARG...]
+//		Runs a program, under the module if there is one, and everything
+//		that it starts. It must end with that exit status, or by the signal
+//		of that name. Then stdout and stderr can be looked at, and:
+//	[!] operations PATTERN
+//		The operations on the control file, one a line, in order.
+//	[!] leftovers
+//		Processes that the program left behind.
+package blcrcli_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/ctrlsim"
+)
+
+// bin is the directory with the built commands.
+var bin string
+
+func TestMain(m *testing.M) {
+	ctrlsim.Init()
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "blcr-cli-test")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer os.RemoveAll(dir)
+		// Unprivileged processes of a test have to get at them.
+		if err := os.Chmod(dir, 0o755); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		bin = dir
+		build := exec.Command("go", "build", "-trimpath", "-ldflags", "-X blcr-cli/internal/version.Version=0.0.0-test",
+			"-o", bin, "./cmd/...", "./internal/ctrlsim/ctrlsim")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		build.Stdout, build.Stderr = os.Stderr, os.Stderr
+		if err := build.Run(); err != nil {
+			fmt.Fprintln(os.Stderr, "building the commands:", err)
+			return 1
+		}
+		return m.Run()
+	}())
+}
+
+func TestScript(t *testing.T) {
+	var dirs []string
+	err := filepath.WalkDir("testdata/script", func(path string, d os.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			dirs = append(dirs, path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range dirs {
+		if scripts, _ := filepath.Glob(filepath.Join(dir, "*.txtar")); len(scripts) == 0 {
+			continue
+		}
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			testscript.Run(t, testscript.Params{
+				Dir:   dir,
+				Setup: setup,
+				Cmds: map[string]func(*testscript.TestScript, bool, []string){
+					"module":     cmdModule,
+					"exits":      cmdExits,
+					"operations": cmdOperations,
+					"leftovers":  cmdLeftovers,
+				},
+				Condition: condition,
+			})
+		})
+	}
+}
+
+// session is what the commands of one script share.
+type session struct {
+	env      *testscript.Env
+	module   bool
+	scenario *ctrlsim.Scenario
+	last     *ctrlsim.Result // of the last program run under the module
+}
+
+type sessionKey struct{}
+
+func of(ts *testscript.TestScript) *session { return ts.Value(sessionKey{}).(*session) }
+
+func setup(env *testscript.Env) error {
+	env.Values[sessionKey{}] = &session{env: env}
+	env.Setenv("PATH", bin+string(os.PathListSeparator)+env.Getenv("PATH"))
+	// What the callers of the tests have set is not part of them.
+	for _, name := range ownVariables {
+		os.Unsetenv(name)
+	}
+	syscall.Umask(0o022)
+	return nil
+}
+
+// ownVariables are those that the commands look at.
+var ownVariables = []string{"CR_ENGINE", "POSIXLY_CORRECT"}
+
+// condition is for [root]: running as root.
+func condition(name string) (bool, error) {
+	if name == "root" {
+		return os.Geteuid() == 0, nil
+	}
+	return false, fmt.Errorf("no such condition")
+}
+
+func cmdModule(ts *testscript.TestScript, neg bool, args []string) {
+	s := of(ts)
+	s.scenario, s.last = nil, nil
+	switch {
+	case neg || len(args) > 1:
+		ts.Fatalf("usage: module [FILE|off]")
+	case len(args) == 0:
+		s.module = true
+	case args[0] == "off":
+		s.module = false
+	default:
+		scenario, err := ctrlsim.ParseScenario(strings.NewReader(ts.ReadFile(args[0])))
+		ts.Check(err)
+		s.module, s.scenario = true, scenario
+	}
+}
+
+func cmdExits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits STATUS PROGRAM [ARG...]")
+	}
+	s := of(ts)
+	var stdout, stderr bytes.Buffer
+	var end syscall.WaitStatus
+	if s.module {
+		c := &ctrlsim.Command{
+			Path: findProgram(ts, args[1]), Argv0: args[1], Args: args[2:], Env: environ(ts), Dir: ts.MkAbs("."),
+			Stdout: &stdout, Stderr: &stderr, Scenario: s.scenario,
+		}
+		result, err := c.Run()
+		if result != nil {
+			s.last = result
+			for _, p := range result.Problems {
+				ts.Logf("problem: %s", p)
+			}
+		}
+		fmt.Fprint(ts.Stdout(), stdout.String())
+		fmt.Fprint(ts.Stderr(), stderr.String())
+		if err != nil {
+			ts.Fatalf("%s: %v\n%s\n%s", args[1], err, stdout.String(), stderr.String())
+		}
+		if len(result.Problems) > 0 {
+			ts.Fatalf("%s does what no program should", args[1])
+		}
+		end = result.Status
+	} else {
+		c := exec.Command(findProgram(ts, args[1]), args[2:]...)
+		c.Args[0] = args[1]
+		c.Env, c.Dir = environ(ts), ts.MkAbs(".")
+		c.Stdout, c.Stderr = &stdout, &stderr
+		c.WaitDelay = 10 * time.Second
+		err := c.Run()
+		fmt.Fprint(ts.Stdout(), stdout.String())
+		fmt.Fprint(ts.Stderr(), stderr.String())
+		var exit *exec.ExitError
+		if err != nil && !errors.As(err, &exit) {
+			ts.Fatalf("%s: %v", args[1], err)
+		}
+		end = c.ProcessState.Sys().(syscall.WaitStatus)
+	}
+	if got := statusName(end); got != args[0] {
+		ts.Fatalf("%s ended with %s, want %s\nstdout: %sstderr: %s", args[1], got, args[0], stdout.String(), stderr.String())
+	}
+}
+
+// statusName is an exit status as a number, or a signal by its name; with a
+// core file it is neither.
+func statusName(end syscall.WaitStatus) string {
+	switch {
+	case end.Exited():
+		return strconv.Itoa(end.ExitStatus())
+	case end.CoreDump():
+		return unix.SignalName(end.Signal()) + " with a core file"
+	default:
+		return unix.SignalName(end.Signal())
+	}
+}
+
+func cmdOperations(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: [!] operations PATTERN")
+	}
+	s := of(ts)
+	if s.last == nil {
+		ts.Fatalf("nothing has run under the module")
+	}
+	pattern, err := regexp.Compile("(?m)" + args[0])
+	ts.Check(err)
+	text := s.last.TranscriptText()
+	if pattern.MatchString(text) == neg {
+		ts.Fatalf("match of %q is %t in:\n%s", args[0], !neg == false, text)
+	}
+}
+
+func cmdLeftovers(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 0 {
+		ts.Fatalf("usage: [!] leftovers")
+	}
+	s := of(ts)
+	if s.last == nil {
+		ts.Fatalf("nothing has run under the module")
+	}
+	if (len(s.last.Leftover) > 0) == neg {
+		ts.Fatalf("processes left behind: %d", len(s.last.Leftover))
+	}
+}
+
+// findProgram finds a program in the script's PATH.
+func findProgram(ts *testscript.TestScript, name string) string {
+	if strings.Contains(name, "/") {
+		return ts.MkAbs(name)
+	}
+	for _, dir := range filepath.SplitList(ts.Getenv("PATH")) {
+		path := filepath.Join(dir, name)
+		if st, err := os.Stat(path); err == nil && st.Mode()&0o111 != 0 && !st.IsDir() {
+			return path
+		}
+	}
+	ts.Fatalf("%s: not in PATH", name)
+	return ""
+}
+
+// environ is the script's environment: that which it started with, as it is
+// now.
+func environ(ts *testscript.TestScript) []string {
+	var vars []string
+	seen := map[string]bool{}
+	for _, v := range of(ts).env.Vars {
+		name, _, _ := strings.Cut(v, "=")
+		if !seen[name] {
+			seen[name] = true
+			vars = append(vars, name+"="+ts.Getenv(name))
+		}
+	}
+	for _, name := range ownVariables {
+		if value := ts.Getenv(name); value != "" {
+			vars = append(vars, name+"="+value)
+		}
+	}
+	return vars
+}
