@@ -45,8 +45,10 @@ func Restore(mask unix.Sigset_t) error {
 func RaiseDefault(sig syscall.Signal) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	if err := setDefault(sig); err != nil {
-		return err
+	if sig != unix.SIGKILL && sig != unix.SIGSTOP { // they never have another
+		if err := setDefault(sig); err != nil {
+			return err
+		}
 	}
 	one := setOf(sig)
 	var old unix.Sigset_t
