@@ -67,6 +67,9 @@ func checkpoint(args []string, con *console.Console) int {
 		con.Errorf("%s", stop.stderr)
 		return stop.status
 	}
+	if !isWorker() {
+		return delegate(con)
+	}
 	w := &work{settings: s, con: con}
 	if err := w.do(); err != nil {
 		f := asFailure(err)

@@ -6,7 +6,6 @@ package cleanup
 
 import (
 	"os"
-	"os/signal"
 	"sync"
 	"syscall"
 
@@ -33,12 +32,7 @@ type Guard struct {
 // it.
 func NewGuard() *Guard {
 	g := &Guard{cleanup: func() {}}
-	caught := make(chan os.Signal, len(fatal))
-	for _, sig := range fatal {
-		if !signal.Ignored(sig) {
-			signal.Notify(caught, sig)
-		}
-	}
+	caught := catch()
 	go func() {
 		for sig := range caught {
 			g.end(sig.(syscall.Signal))

@@ -15,6 +15,14 @@
 // kernel interface.
 package omit
 
+// save is read by the handler.
+var save uint32
+
+// Save changes the answer to "save me too", for the rest of the process's life.
+// It is for a process that can be saved: one that waits and holds no descriptor
+// but those that it inherited.
+func Save() { save = 1 }
+
 // install sets the disposition of signal 64. It returns an errno, 0 for none.
 func install() uintptr
 

@@ -2,8 +2,10 @@
 
 // The numbers of package abi, once more: this package imports nothing, so that
 // it is initialised before every other. A test compares them.
+#define CR_OP_HAND_CHKPT  0x4008a101
 #define CR_OP_HAND_ABORT  0x4008a102
 #define CR_CHECKPOINT_OMIT 4
+#define CR_CHECKPOINT_STUB 0x4000
 #define CR_SIGNUM 64
 #define SI_KERNEL 0x80
 
@@ -35,15 +37,22 @@ TEXT ·install(SB),NOSPLIT,$32-8
 
 // handler(signal DI, siginfo SI, ucontext DX)
 //
-// Answers a genuine request with "omit". The descriptor stands where other
-// signals have the sender's pid. It returns by rt_sigreturn itself, as libcr
-// does: the module may have restored a frame whose restorer is not ours.
+// Answers a genuine request with "omit", or after Save with "save me", which
+// returns when the process goes on, in the original or in a restored copy. The
+// descriptor stands where other signals have the sender's pid. It returns by
+// rt_sigreturn itself, as libcr does: the module may have restored a frame whose
+// restorer is not ours.
 TEXT ·handler(SB),NOSPLIT|NOFRAME,$0
 	CMPL	8(SI), $SI_KERNEL       // si_code
 	JNE	done
 	MOVL	16(SI), DI              // si_pid
 	MOVL	$CR_OP_HAND_ABORT, SI
 	MOVL	$CR_CHECKPOINT_OMIT, DX
+	CMPL	·save(SB), $0
+	JEQ	answer
+	MOVL	$CR_OP_HAND_CHKPT, SI
+	MOVL	$CR_CHECKPOINT_STUB, DX
+answer:
 	MOVL	$SYS_ioctl, AX
 	SYSCALL
 done:

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"os"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/kernel/omit"
+	"blcr-cli/internal/cleanup"
+	"blcr-cli/internal/console"
+	"blcr-cli/internal/rawsig"
+)
+
+// Cr_checkpoint is two processes. The one that was started only waits; it is
+// saved along with its caller if it is in the scope of the checkpoint, so that
+// after a restart the caller still has something to wait for. The other one,
+// the worker, makes the checkpoint and is left out of it.
+
+// workerVar tells a worker that it is one. Its value is the pid of the process
+// that waits, so that nobody takes himself for a worker by inheritance.
+const workerVar = "_CR_CHECKPOINT_WORKER"
+
+// isWorker reports whether this process is the worker.
+func isWorker() bool {
+	return os.Getenv(workerVar) == strconv.Itoa(os.Getppid())
+}
+
+// delegate has a worker do what this process was started for, and returns its
+// exit status. It opens nothing and keeps to raw waiting: the module can save
+// no process that holds a poller or the like.
+func delegate(con *console.Console) int {
+	omit.Save()
+	forward := cleanup.NewForwarder()
+	pid, err := startWorker()
+	if err != nil {
+		con.Errorf("fork() failed: %s\n", ckpt.Strerror(errnoOf(err)))
+		return 1
+	}
+	forward.To(pid)
+	status, err := waitWorker(pid)
+	switch {
+	case err == unix.ECHILD:
+		// We are the restored copy. Whoever waits for us goes on as he did
+		// when the original ended.
+		return 0
+	case err != nil:
+		con.Errorf("wait() failed: %s\n", ckpt.Strerror(errnoOf(err)))
+		return 1
+	case status.Signaled():
+		sig := status.Signal()
+		if forward.Seen(sig) {
+			// It was meant for both of us.
+			rawsig.DieOf(sig)
+		}
+		con.Errorf("child killed by signal %d (%s)\n", int(sig), rawsig.Strsignal(sig))
+		return 1
+	}
+	return status.ExitStatus()
+}
+
+// startWorker starts this program once more, with the same arguments and the
+// same open descriptors.
+func startWorker() (pid int, err error) {
+	// By its own name, which becomes the worker's comm.
+	path, err := os.Executable()
+	if err == nil {
+		_, err = os.Stat(path)
+	}
+	if err != nil {
+		path = "/proc/self/exe"
+	}
+	return syscall.ForkExec(path, os.Args, &syscall.ProcAttr{
+		Env:   append(os.Environ(), workerVar+"="+strconv.Itoa(os.Getpid())),
+		Files: []uintptr{0, 1, 2},
+	})
+}
+
+func waitWorker(pid int) (unix.WaitStatus, error) {
+	for {
+		var status unix.WaitStatus
+		_, err := unix.Wait4(pid, &status, 0, nil)
+		if err == unix.EINTR {
+			continue
+		}
+		return status, err
+	}
+}
