@@ -57,7 +57,7 @@ func TestMain(m *testing.M) {
 			return 1
 		}
 		bin = dir
-		build := exec.Command("go", "build", "-trimpath", "-ldflags", "-X blcr-cli/internal/version.Version=0.0.0-test",
+		build := exec.Command("go", "build", "-tags", "urfave_cli_no_docs", "-trimpath", "-ldflags", "-X blcr-cli/internal/version.Version=0.0.0-test",
 			"-o", bin, "./cmd/...", "./internal/ctrlsim/ctrlsim")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		build.Stdout, build.Stderr = os.Stderr, os.Stderr

@@ -8,8 +8,12 @@
 // context file. See cr_checkpoint(1).
 package main
 
-import "os"
+import (
+	"os"
+
+	"blcr-cli/internal/console"
+)
 
 func main() {
-	os.Exit(run(os.Args, os.Stdout, os.Stderr))
+	os.Exit(run(os.Args, console.FD(1), console.FD(2)))
 }

@@ -151,7 +151,7 @@ func (w *work) save(dest *target.Target, guard *cleanup.Guard) error {
 
 	// From here on the context is complete. A signal has to wait until it
 	// stands under its name.
-	guard.Finish(func(syscall.Signal) {})
+	guard.Finish()
 	if err := dest.Commit(); err != nil {
 		return w.targetFailure(err)
 	}

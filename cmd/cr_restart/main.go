@@ -11,6 +11,8 @@ package main
 import (
 	"os"
 	"runtime"
+
+	"blcr-cli/internal/console"
 )
 
 // The restored job becomes a child of the thread that asks for it; only the
@@ -18,5 +20,5 @@ import (
 func init() { runtime.LockOSThread() }
 
 func main() {
-	os.Exit(run(os.Args, os.Stdout, os.Stderr))
+	os.Exit(run(os.Args, console.FD(1), console.FD(2)))
 }

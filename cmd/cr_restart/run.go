@@ -146,7 +146,7 @@ func (w *work) bringBack(engine ckpt.Engine) (pid int, err error) {
 		return 0, restartFailure(err)
 	}
 	// The processes are there; from here on signals are for the job.
-	guard.Finish(job.Late)
+	guard.Finish()
 	job.Hold()
 	w.held = true
 	// The job must not depend on the context, nor a later checkpoint of ours.

@@ -5,7 +5,8 @@
 package cleanup
 
 import (
-	"os"
+	"os/signal"
+	"runtime"
 	"sync"
 	"syscall"
 
@@ -14,39 +15,58 @@ import (
 
 // fatal are the signals that end a program by default and can be caught, but
 // for those of its own faults and the real-time ones.
-var fatal = []os.Signal{
+var fatal = []syscall.Signal{
 	syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGABRT,
 	syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGPIPE, syscall.SIGALRM,
 	syscall.SIGTERM, syscall.SIGSTKFLT, syscall.SIGXCPU, syscall.SIGXFSZ,
 	syscall.SIGVTALRM, syscall.SIGIO, syscall.SIGPWR,
 }
 
-// Guard stands between signals and the program's end.
-type Guard struct {
-	mu      sync.Mutex
-	cleanup func()
-	late    func(syscall.Signal) // not nil after Finish
+// catch catches the fatal signals from now on, but for those that are ignored:
+// they stay so, as nohup wants it.
+func catch() {
+	for _, sig := range fatal {
+		if !signal.Ignored(sig) {
+			_ = rawsig.Catch(sig)
+		}
+	}
 }
 
-// NewGuard begins to watch. Signals that are ignored stay so, as nohup wants
-// it.
+// each calls f with every signal caught, for ever.
+func each(f func(syscall.Signal)) {
+	for {
+		seen := rawsig.Bell()
+		for _, sig := range fatal {
+			if rawsig.Take(sig) > 0 {
+				f(sig)
+			}
+		}
+		rawsig.Sleep(seen)
+	}
+}
+
+// Guard stands between signals and the program's end.
+type Guard struct {
+	mu       sync.Mutex
+	cleanup  func()
+	finished bool
+}
+
+// NewGuard begins to watch.
 func NewGuard() *Guard {
 	g := &Guard{cleanup: func() {}}
-	caught := catch()
-	go func() {
-		for sig := range caught {
-			g.end(sig.(syscall.Signal))
-		}
-	}()
+	catch()
+	go each(g.end)
 	return g
 }
 
 func (g *Guard) end(sig syscall.Signal) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.late != nil {
-		g.late(sig)
-		return
+	if g.finished {
+		// Somebody else may be waiting for it.
+		rawsig.Add(sig)
+		runtime.Goexit()
 	}
 	g.cleanup()
 	rawsig.DieOf(sig)
@@ -62,10 +82,11 @@ func (g *Guard) Create(make func() (cleanup func())) {
 	}
 }
 
-// Finish lets no signal end the program from here on: late is given those that
-// come. A signal that came before has ended it.
-func (g *Guard) Finish(late func(syscall.Signal)) {
+// Finish lets no signal end the program from here on. They are left to be taken
+// from package rawsig, by package job for one; a signal that came before has
+// ended the program.
+func (g *Guard) Finish() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.late = late
+	g.finished = true
 }

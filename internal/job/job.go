@@ -39,9 +39,6 @@ func forwarded(sig syscall.Signal) bool {
 	return true
 }
 
-// Late takes a signal that was caught by other means before Hold.
-func Late(sig syscall.Signal) { rawsig.Add(sig) }
-
 // Adopt sends the job with that pid what has been held, and from then on every
 // signal as it comes. It returns at once; to be called once, after Hold.
 func Adopt(pid int) {

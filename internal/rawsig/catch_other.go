@@ -2,21 +2,78 @@
 
 package rawsig
 
-import "syscall"
+import (
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+)
 
-// Catch is written in assembly for amd64 only; here it is ENOSYS.
-func Catch(syscall.Signal) error { return syscall.ENOSYS }
+// The handler is written in assembly, for amd64. Elsewhere os/signal stands in
+// for it, which does not deliver SIGPROF and 32 to 34, and merges signals that
+// are queued.
 
-// Take returns 0: nothing is caught.
-func Take(syscall.Signal) int { return 0 }
+var caught = struct {
+	sync.Mutex
+	sync.Once
+	*sync.Cond
+	signals chan os.Signal
+	counts  [Max + 1]int
+	bell    uint32
+}{signals: make(chan os.Signal, 8*Max)}
 
-// Add does nothing.
-func Add(syscall.Signal) {}
+// Catch counts sig from now on.
+func Catch(sig syscall.Signal) error {
+	caught.Do(func() {
+		caught.Cond = sync.NewCond(&caught.Mutex)
+		go func() {
+			for sig := range caught.signals {
+				Add(sig.(syscall.Signal))
+			}
+		}()
+	})
+	signal.Notify(caught.signals, sig)
+	return nil
+}
 
-// Bell never changes.
-func Bell() uint32 { return 0 }
+// Add counts sig as if it had been caught.
+func Add(sig syscall.Signal) {
+	caught.Lock()
+	defer caught.Unlock()
+	caught.counts[sig]++
+	caught.bell++
+	caught.Broadcast()
+}
 
-// Sleep never returns: no signal is ever caught.
-func Sleep(uint32) { select {} }
+// Take returns how often sig was caught since the last Take.
+func Take(sig syscall.Signal) int {
+	caught.Lock()
+	defer caught.Unlock()
+	n := caught.counts[sig]
+	caught.counts[sig] = 0
+	return n
+}
 
-func setDefault(syscall.Signal) error { return syscall.ENOSYS }
+// Bell returns a number that changes with every signal caught. A caller that
+// reads it, takes what there is, and then calls Sleep with it misses none.
+func Bell() uint32 {
+	caught.Lock()
+	defer caught.Unlock()
+	return caught.bell
+}
+
+// Sleep returns when Bell is no longer seen, at once where it is not now.
+func Sleep(seen uint32) {
+	caught.Lock()
+	defer caught.Unlock()
+	for caught.bell == seen {
+		caught.Wait()
+	}
+}
+
+// setDefault gives the disposition back to the Go runtime, which for most
+// signals then does what the kernel would.
+func setDefault(sig syscall.Signal) error {
+	signal.Reset(sig)
+	return nil
+}

@@ -1,0 +1,166 @@
+package rawsig
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// What signals do cannot be taken back, so everything happens in programs of
+// its own: this test binary, run again in a role. ROLE is a word with
+// arguments.
+const roleEnv = "RAWSIG_TEST_ROLE"
+
+func TestMain(m *testing.M) {
+	role, args, _ := strings.Cut(os.Getenv(roleEnv), " ")
+	switch role {
+	case "":
+		os.Exit(m.Run())
+	case "report":
+		report()
+	case "counters":
+		counters()
+	case "preempt":
+		preempt()
+	case "faults":
+		faults()
+	case "die":
+		die(args)
+	case "shut":
+		shut(args)
+	case "raise":
+		raise(args)
+	case "mask":
+		mask()
+	}
+	os.Exit(0)
+}
+
+// program is this test binary in a role.
+type program struct {
+	*exec.Cmd
+	lines *bufio.Reader // its stdout
+}
+
+// command makes the program without starting it. It works for users who may
+// not enter the directory that "go test" built it in.
+func command(role string, args ...any) *exec.Cmd {
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), roleEnv+"="+strings.TrimSpace(role+" "+fmt.Sprintln(args...)))
+	cmd.Stderr = os.Stderr
+	// Its own process group has a parent outside of it, without which Linux
+	// stops nobody.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	return cmd
+}
+
+// start starts the program. It is killed with the test's end, and after 20 s.
+func start(t *testing.T, role string, args ...any) *program {
+	t.Helper()
+	p := &program{Cmd: command(role, args...)}
+	out, err := p.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.lines = bufio.NewReader(out)
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.AfterFunc(20*time.Second, func() { p.Process.Kill() })
+	t.Cleanup(func() {
+		deadline.Stop()
+		p.Process.Kill()
+		p.Wait()
+	})
+	return p
+}
+
+// line reads the next line that the program prints.
+func (p *program) line(t *testing.T) string {
+	t.Helper()
+	line, err := p.lines.ReadString('\n')
+	if err != nil {
+		t.Fatalf("the program's output: %v", err)
+	}
+	return strings.TrimSuffix(line, "\n")
+}
+
+// silent holds the program's remaining output against nothing, and returns how
+// it ended.
+func (p *program) silent(t *testing.T) unix.WaitStatus {
+	t.Helper()
+	rest, err := io.ReadAll(p.lines)
+	if err != nil {
+		t.Error(err)
+	}
+	if len(rest) != 0 {
+		t.Errorf("the program printed:\n%s", rest)
+	}
+	p.Wait()
+	return unix.WaitStatus(p.ProcessState.Sys().(syscall.WaitStatus))
+}
+
+// kill sends the program a signal.
+func (p *program) kill(t *testing.T, sig syscall.Signal) {
+	t.Helper()
+	if err := unix.Kill(p.Process.Pid, sig); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// stopped waits until the program stops, and returns the signal that did it.
+func (p *program) stopped(t *testing.T) syscall.Signal {
+	t.Helper()
+	var status unix.WaitStatus
+	for {
+		_, err := unix.Wait4(p.Process.Pid, &status, unix.WUNTRACED, nil)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !status.Stopped() {
+			t.Fatalf("the program ended: %s", describe(status))
+		}
+		return status.StopSignal()
+	}
+}
+
+func describe(s unix.WaitStatus) string {
+	switch {
+	case s.Signaled() && s.CoreDump():
+		return fmt.Sprintf("signal %d, core dumped", s.Signal())
+	case s.Signaled():
+		return fmt.Sprintf("signal %d", s.Signal())
+	case s.Exited():
+		return fmt.Sprintf("exit %d", s.ExitStatus())
+	}
+	return fmt.Sprintf("status %#x", uint32(s))
+}
+
+// must ends a role for which something does not work.
+func must(err error) {
+	if err != nil {
+		_, _, line, _ := runtime.Caller(1)
+		fmt.Printf("line %d: %v\n", line, err)
+		os.Exit(1)
+	}
+}
+
+// number reads a signal's number.
+func number(s string) syscall.Signal {
+	n, err := strconv.Atoi(s)
+	must(err)
+	return syscall.Signal(n)
+}
