@@ -1,6 +1,7 @@
 package rawsig
 
 import (
+	"math"
 	"os"
 	"sync/atomic"
 	"syscall"
@@ -39,11 +40,11 @@ var (
 func handlerAddr() uintptr
 func restorerAddr() uintptr
 
-// Catch counts sig from now on. A fault of this process's own (SIGSEGV, SIGBUS,
-// SIGFPE, SIGILL, SIGTRAP sent by the kernel) still goes to the handler that was
-// there before, and signals that the process sends itself by kill or tgkill are
-// dropped: they are the runtime's preemption requests and broken pipes of our
-// own.
+// Catch counts sig from now on. Not counted are a fault of this process's own
+// (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP sent by the kernel) and the runtime's
+// preemption requests (SIGURG sent by the process itself), which still go to the
+// handler that was there before, and anything else that the process sends itself
+// by kill or tgkill, such as a broken pipe of its own, which is dropped.
 func Catch(sig syscall.Signal) error {
 	atomic.StoreUint32(&self, uint32(os.Getpid()))
 	act := sigaction{
@@ -73,7 +74,7 @@ func Add(sig syscall.Signal) {
 	const futexWakePrivate = 129
 	atomic.AddUint32(&counts[sig], 1)
 	atomic.AddUint32(&bell, 1)
-	unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&bell)), futexWakePrivate, 1, 0, 0, 0)
+	unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&bell)), futexWakePrivate, math.MaxInt32, 0, 0, 0)
 }
 
 // Bell returns a number that changes with every signal caught. A caller that

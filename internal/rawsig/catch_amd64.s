@@ -22,8 +22,10 @@ TEXT ·handler(SB),NOSPLIT|NOFRAME,$0
 fromprocess:
 	MOVL	SI_PID(SI), CX
 	CMPL	CX, ·self(SB)
-	JEQ	done
-	JMP	count
+	JNE	count
+	CMPL	DI, $23                 // SIGURG: the runtime wants to preempt
+	JEQ	runtime
+	JMP	done
 fromkernel:
 	CMPL	DI, $4                  // SIGILL
 	JEQ	fault
@@ -44,13 +46,14 @@ count:
 	LOCK
 	INCL	(DI)
 	MOVL	$FUTEX_WAKE_PRIVATE, SI
-	MOVL	$1, DX
+	MOVL	$0x7fffffff, DX
 	MOVL	$SYS_futex, AX
 	SYSCALL
 done:
 	RET                             // to the restorer
 
 fault:
+runtime:
 	LEAQ	·previous(SB), AX
 	MOVL	DI, CX
 	MOVQ	(AX)(CX*8), AX
