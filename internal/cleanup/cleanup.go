@@ -36,7 +36,7 @@ func catch() {
 func each(f func(syscall.Signal)) {
 	for {
 		seen := rawsig.Bell()
-		for _, sig := range fatal {
+		for _, sig := range rawsig.Pending() {
 			if rawsig.Take(sig) > 0 {
 				f(sig)
 			}

@@ -7,6 +7,7 @@ package job
 
 import (
 	"runtime"
+	"slices"
 	"syscall"
 	"unsafe"
 
@@ -47,10 +48,7 @@ func Adopt(pid int) {
 		runtime.LockOSThread()
 		for {
 			seen := rawsig.Bell()
-			for sig := syscall.Signal(1); sig <= rawsig.Max; sig++ {
-				if !forwarded(sig) {
-					continue
-				}
+			for _, sig := range effective(rawsig.Pending()) {
 				for n := rawsig.Take(sig); n > 0; n-- {
 					forward(pid, sig)
 				}
@@ -60,13 +58,36 @@ func Adopt(pid int) {
 	}()
 }
 
+// effective takes those out of pending signals, which are in the order of their
+// arrival, that the kernel forgets while they are pending: to be continued is
+// to forget being stopped, and the other way round.
+func effective(pending []syscall.Signal) []syscall.Signal {
+	last := syscall.Signal(0)
+	for _, sig := range pending {
+		if stops(sig) || sig == unix.SIGCONT {
+			last = sig
+		}
+	}
+	return slices.DeleteFunc(pending, func(sig syscall.Signal) bool {
+		forgotten := sig == unix.SIGCONT && stops(last) || stops(sig) && last == unix.SIGCONT
+		if forgotten {
+			rawsig.Take(sig)
+		}
+		return forgotten
+	})
+}
+
+// stops tells whether a signal is one by which a terminal stops its jobs.
+func stops(sig syscall.Signal) bool {
+	return sig == unix.SIGTSTP || sig == unix.SIGTTIN || sig == unix.SIGTTOU
+}
+
 // forward sends one signal to the job. The signals by which a terminal stops
 // its jobs stop us as well: the shell that started cr_restart knows only us.
 func forward(pid int, sig syscall.Signal) {
 	// A job that has just ended has nothing to be told.
 	_ = unix.Kill(pid, sig)
-	switch sig {
-	case unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU:
+	if stops(sig) {
 		// Returns when somebody continues us; then we catch it again.
 		_ = rawsig.RaiseDefault(sig)
 		_ = rawsig.Catch(sig)

@@ -3,6 +3,7 @@ package rawsig
 import (
 	"math"
 	"os"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"unsafe"
@@ -27,8 +28,9 @@ const (
 
 // Written by the handler in catch_amd64.s, and by nobody else but Take.
 var (
-	counts [Max + 1]uint32 // signals caught and not taken yet, by number
-	bell   uint32          // goes up with each; a futex
+	counts  [Max + 1]uint32 // signals caught and not taken yet, by number
+	arrival [Max + 1]uint32 // the bell at the last one of each
+	bell    uint32          // goes up with each; a futex
 )
 
 // Read by the handler.
@@ -64,6 +66,22 @@ func Catch(sig syscall.Signal) error {
 	return rtSigaction(sig, &act, nil)
 }
 
+// Pending returns the signals that have been caught and not taken, in the order
+// of their arrival; of several of one kind the last one's counts.
+func Pending() []syscall.Signal {
+	var pending []syscall.Signal
+	for sig := range counts {
+		if atomic.LoadUint32(&counts[sig]) > 0 {
+			pending = append(pending, syscall.Signal(sig))
+		}
+	}
+	slices.SortFunc(pending, func(a, b syscall.Signal) int {
+		// By their difference, since the bell may go round.
+		return int(int32(atomic.LoadUint32(&arrival[a]) - atomic.LoadUint32(&arrival[b])))
+	})
+	return pending
+}
+
 // Take returns how often sig was caught since the last Take.
 func Take(sig syscall.Signal) int {
 	return int(atomic.SwapUint32(&counts[sig], 0))
@@ -73,7 +91,7 @@ func Take(sig syscall.Signal) int {
 func Add(sig syscall.Signal) {
 	const futexWakePrivate = 129
 	atomic.AddUint32(&counts[sig], 1)
-	atomic.AddUint32(&bell, 1)
+	atomic.StoreUint32(&arrival[sig], atomic.AddUint32(&bell, 1)-1)
 	unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&bell)), futexWakePrivate, math.MaxInt32, 0, 0, 0)
 }
 

@@ -43,8 +43,11 @@ count:
 	LOCK
 	INCL	(AX)(CX*4)
 	LEAQ	·bell(SB), DI
+	MOVL	$1, R8
 	LOCK
-	INCL	(DI)
+	XADDL	R8, (DI)
+	LEAQ	·arrival(SB), AX
+	MOVL	R8, (AX)(CX*4)
 	MOVL	$FUTEX_WAKE_PRIVATE, SI
 	MOVL	$0x7fffffff, DX
 	MOVL	$SYS_futex, AX

@@ -5,6 +5,7 @@ package rawsig
 import (
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"syscall"
 )
@@ -19,6 +20,7 @@ var caught = struct {
 	*sync.Cond
 	signals chan os.Signal
 	counts  [Max + 1]int
+	arrival [Max + 1]uint32
 	bell    uint32
 }{signals: make(chan os.Signal, 8*Max)}
 
@@ -41,8 +43,26 @@ func Add(sig syscall.Signal) {
 	caught.Lock()
 	defer caught.Unlock()
 	caught.counts[sig]++
+	caught.arrival[sig] = caught.bell
 	caught.bell++
 	caught.Broadcast()
+}
+
+// Pending returns the signals that have been caught and not taken, in the order
+// of their arrival; of several of one kind the last one's counts.
+func Pending() []syscall.Signal {
+	caught.Lock()
+	defer caught.Unlock()
+	var pending []syscall.Signal
+	for sig, n := range caught.counts {
+		if n > 0 {
+			pending = append(pending, syscall.Signal(sig))
+		}
+	}
+	slices.SortFunc(pending, func(a, b syscall.Signal) int {
+		return int(int32(caught.arrival[a] - caught.arrival[b]))
+	})
+	return pending
 }
 
 // Take returns how often sig was caught since the last Take.

@@ -37,36 +37,36 @@ const IocType = 0xA1
 // behind the pointer: 8 on 64-bit machines, 4 on 32-bit ones.
 const wordSize = unsafe.Sizeof(uintptr(0))
 
-func io(nr uintptr) uintptr   { return ioc(iocNone, nr, 0) }
-func ior(nr uintptr) uintptr  { return ioc(iocRead, nr, wordSize) }
-func iow(nr uintptr) uintptr  { return ioc(iocWrite, nr, wordSize) }
-func iowr(nr uintptr) uintptr { return ioc(iocRead|iocWrite, nr, wordSize) }
-
-func ioc(dir, nr, size uintptr) uintptr {
-	return dir<<iocDirShift | size<<iocSizeShift | IocType<<iocTypeShift | nr
-}
+// What the numbers are made of besides their nr, <asm-generic/ioctl.h>'s _IO,
+// _IOR, _IOW and _IOWR.
+const (
+	io   uintptr = iocNone<<iocDirShift | IocType<<iocTypeShift
+	ior          = iocRead<<iocDirShift | wordSize<<iocSizeShift | IocType<<iocTypeShift
+	iow          = iocWrite<<iocDirShift | wordSize<<iocSizeShift | IocType<<iocTypeShift
+	iowr         = (iocRead|iocWrite)<<iocDirShift | wordSize<<iocSizeShift | IocType<<iocTypeShift
+)
 
 // The operations, named as in BLCR's blcr_ioctl.h (CR_OP_HAND_CHKPT is
 // OpHandChkpt). The comment gives the argument that the ioctl is passed.
-var (
-	OpHandChkpt     = iow(0x01)  // flags, by value
-	OpHandAbort     = iow(0x02)  // flags and errno, by value
-	OpHandPhase1    = iow(0x05)  // a control descriptor, by value
-	OpHandSusp      = iowr(0x06) // *timeval, or 0 for no limit
-	OpHandPhase2    = iow(0x07)  // a control descriptor, by value
-	OpHandDone      = iow(0x08)  // flags, by value
-	OpHandSrc       = ior(0x09)  // char[PATH_MAX]
-	OpHandChkptInfo = ior(0x0a)  // *ChkptInfo
-	OpChkptReq      = iow(0x10)  // *ChkptArgs
-	OpChkptReap     = io(0x12)   // none: NoArg
-	OpChkptFwd      = iow(0x13)  // *FwdArgs
-	OpChkptLog      = ior(0x14)  // *LogArgs
-	OpRstrtReq      = iow(0x20)  // *RstrtArgs
-	OpRstrtReap     = io(0x22)   // none: NoArg
-	OpRstrtChild    = io(0x23)   // none: NoArg
-	OpRstrtProcs    = ior(0x26)  // *ProcsTbl
-	OpRstrtLog      = ior(0x27)  // *LogArgs
-	OpVersion       = iow(0x30)  // Version, by value
+const (
+	OpHandChkpt     = iow | 0x01  // flags, by value
+	OpHandAbort     = iow | 0x02  // flags and errno, by value
+	OpHandPhase1    = iow | 0x05  // a control descriptor, by value
+	OpHandSusp      = iowr | 0x06 // *timeval, or 0 for no limit
+	OpHandPhase2    = iow | 0x07  // a control descriptor, by value
+	OpHandDone      = iow | 0x08  // flags, by value
+	OpHandSrc       = ior | 0x09  // char[PATH_MAX]
+	OpHandChkptInfo = ior | 0x0a  // *ChkptInfo
+	OpChkptReq      = iow | 0x10  // *ChkptArgs
+	OpChkptReap     = io | 0x12   // none: NoArg
+	OpChkptFwd      = iow | 0x13  // *FwdArgs
+	OpChkptLog      = ior | 0x14  // *LogArgs
+	OpRstrtReq      = iow | 0x20  // *RstrtArgs
+	OpRstrtReap     = io | 0x22   // none: NoArg
+	OpRstrtChild    = io | 0x23   // none: NoArg
+	OpRstrtProcs    = ior | 0x26  // *ProcsTbl
+	OpRstrtLog      = ior | 0x27  // *LogArgs
+	OpVersion       = iow | 0x30  // Version, by value
 )
 
 // NoArg is what libcr passes to the operations without an argument.

@@ -1,0 +1,324 @@
+package cleanup
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/rawsig"
+)
+
+// A test starts this binary again as a program that is to clean up. ROLE is a
+// word with arguments.
+const roleEnv = "CLEANUP_TEST_ROLE"
+
+func TestMain(m *testing.M) {
+	role, args, _ := strings.Cut(os.Getenv(roleEnv), " ")
+	switch role {
+	case "":
+		os.Exit(m.Run())
+	case "guard":
+		guard(args)
+	case "create":
+		create()
+	case "finish":
+		finish()
+	case "forward":
+		forward(args)
+	case "dispositions":
+		dispositions(args)
+	}
+	os.Exit(0)
+}
+
+// guarded is every signal that is to end the program after a cleanup.
+var guarded = []syscall.Signal{1, 2, 3, 6, 10, 12, 13, 14, 15, 16, 24, 25, 26, 29, 30}
+
+// program is this binary in a role.
+type program struct {
+	*exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Reader
+}
+
+// start starts it. It is killed with the test's end, and after 20 s.
+func start(t *testing.T, role string) *program {
+	t.Helper()
+	p := &program{Cmd: exec.Command("/proc/self/exe")}
+	p.Env = append(os.Environ(), roleEnv+"="+role)
+	p.Stderr = os.Stderr
+	p.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	in, err := p.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := p.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.in, p.out = in, bufio.NewReader(out)
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.AfterFunc(20*time.Second, func() { p.Process.Kill() })
+	t.Cleanup(func() {
+		deadline.Stop()
+		p.Process.Kill()
+		p.Wait()
+	})
+	return p
+}
+
+// says holds the program's next line against what it should be.
+func (p *program) says(t *testing.T, want string) {
+	t.Helper()
+	if line, err := p.out.ReadString('\n'); line != want+"\n" {
+		t.Fatalf("%q, %v; want %q", line, err, want)
+	}
+}
+
+// ends returns the rest of the output, and how the program ended.
+func (p *program) ends(t *testing.T) (output, status string) {
+	t.Helper()
+	rest, err := io.ReadAll(p.out)
+	if err != nil {
+		t.Error(err)
+	}
+	p.Wait()
+	s := p.ProcessState.Sys().(syscall.WaitStatus)
+	if s.Signaled() {
+		return string(rest), fmt.Sprint("signal ", int(s.Signal()))
+	}
+	return string(rest), fmt.Sprint("exit ", s.ExitStatus())
+}
+
+func (p *program) kill(t *testing.T, sig syscall.Signal) {
+	t.Helper()
+	if err := p.Process.Signal(sig); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// says prints a line and returns the function that does.
+func says(line string) func() { return func() { fmt.Println(line) } }
+
+// wait waits for the test to close stdin.
+func wait() { io.Copy(io.Discard, os.Stdin) }
+
+// guard watches, with as many cleanups one after the other as asked for.
+func guard(args string) {
+	g := NewGuard()
+	n, _ := strconv.Atoi(args)
+	for i := range n {
+		g.Create(func() func() { return says(fmt.Sprint("cleanup ", i+1)) })
+		g.Create(func() func() { return nil })
+	}
+	fmt.Println("ready")
+	wait()
+}
+
+// TestSignal pins that each of the signals that end programs runs the cleanup
+// that was given last, and then ends this one, too.
+func TestSignal(t *testing.T) {
+	for _, c := range []struct{ cleanups, output string }{
+		{"0", ""},
+		{"1", "cleanup 1\n"},
+		{"2", "cleanup 2\n"},
+	} {
+		for _, sig := range guarded {
+			p := start(t, "guard "+c.cleanups)
+			p.says(t, "ready")
+			p.kill(t, sig)
+			output, status := p.ends(t)
+			if want := fmt.Sprint("signal ", int(sig)); output != c.output || status != want {
+				t.Errorf("%s cleanups, signal %d: output %q, %s; want %q, %s", c.cleanups, int(sig), output, status, c.output, want)
+			}
+		}
+	}
+}
+
+// TestNoSignal pins that a program that nobody disturbs ends as it likes, and
+// that signals that end no program do not end this one.
+func TestNoSignal(t *testing.T) {
+	p := start(t, "guard 1")
+	p.says(t, "ready")
+	for _, sig := range []syscall.Signal{unix.SIGCHLD, unix.SIGCONT, unix.SIGURG, unix.SIGWINCH} {
+		p.kill(t, sig)
+	}
+	p.in.Close()
+	if output, status := p.ends(t); output != "" || status != "exit 0" {
+		t.Errorf("output %q, %s", output, status)
+	}
+}
+
+// create is disturbed while it makes something.
+func create() {
+	g := NewGuard()
+	g.Create(func() func() { return says("not yet made") })
+	g.Create(func() func() {
+		seen := rawsig.Bell()
+		fmt.Println("making")
+		rawsig.Sleep(seen)
+		// The signal has come. This is for the goroutine that wants to see to
+		// it; without its patience this shows less.
+		time.Sleep(20 * time.Millisecond)
+		fmt.Println("made")
+		return says("undone")
+	})
+	wait()
+}
+
+// TestCreate pins that a signal waits for what is just being made, which is
+// then undone.
+func TestCreate(t *testing.T) {
+	p := start(t, "create")
+	p.says(t, "making")
+	p.kill(t, unix.SIGTERM)
+	if output, status := p.ends(t); output != "made\nundone\n" || status != "signal 15" {
+		t.Errorf("output %q, %s", output, status)
+	}
+}
+
+// finish takes the signals itself after the guard's time is over.
+func finish() {
+	g := NewGuard()
+	g.Create(func() func() { return says("cleanup") })
+	g.Finish()
+	fmt.Println("ready")
+	for range guarded {
+		for taken := false; !taken; {
+			seen := rawsig.Bell()
+			for sig := syscall.Signal(1); sig <= rawsig.Max; sig++ {
+				if n := rawsig.Take(sig); n > 0 {
+					fmt.Println(int(sig), n)
+					taken = true
+				}
+			}
+			if !taken {
+				rawsig.Sleep(seen)
+			}
+		}
+	}
+	fmt.Println("goes on")
+	wait()
+}
+
+// TestFinish pins that afterwards no signal ends the program; whoever waits for
+// signals gets them, each once.
+func TestFinish(t *testing.T) {
+	p := start(t, "finish")
+	p.says(t, "ready")
+	for _, sig := range guarded {
+		p.kill(t, sig)
+		p.says(t, fmt.Sprint(int(sig), " ", 1))
+	}
+	p.says(t, "goes on")
+	p.in.Close()
+	if output, status := p.ends(t); output != "" || status != "exit 0" {
+		t.Errorf("output %q, %s", output, status)
+	}
+}
+
+// forward starts a program without protection and hands it what comes. With
+// "held" it does so only after a signal.
+func forward(args string) {
+	f := NewForwarder()
+	cmd := exec.Command("sleep", "60")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	seen := rawsig.Bell()
+	if err := cmd.Start(); err != nil {
+		fmt.Println(err)
+		return
+	}
+	if args == "held" {
+		fmt.Println("ready")
+		rawsig.Sleep(seen)
+	}
+	f.To(cmd.Process.Pid)
+	if args != "held" {
+		fmt.Println("ready")
+	}
+	cmd.Wait()
+	var handed []int
+	for sig := syscall.Signal(1); sig <= rawsig.Max; sig++ {
+		if f.Seen(sig) {
+			handed = append(handed, int(sig))
+		}
+	}
+	fmt.Println(int(cmd.ProcessState.Sys().(syscall.WaitStatus).Signal()), handed)
+}
+
+// TestForward pins that a signal ends the other process, not this one, which
+// knows of it; also where it came before To.
+func TestForward(t *testing.T) {
+	for _, how := range []string{"at once", "held"} {
+		for _, sig := range guarded {
+			p := start(t, "forward "+how)
+			p.says(t, "ready")
+			p.kill(t, sig)
+			output, status := p.ends(t)
+			if want := fmt.Sprintf("%d [%d]\n", sig, sig); output != want || status != "exit 0" {
+				t.Errorf("%s, signal %d: output %q, %s; want %q, exit 0", how, int(sig), output, status, want)
+			}
+		}
+	}
+}
+
+// dispositions prints the signals that are ignored when a Guard or Forwarder
+// watches.
+func dispositions(args string) {
+	if args == "guard" {
+		NewGuard()
+	} else {
+		NewForwarder()
+	}
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	m := regexp.MustCompile(`SigIgn:\s+([0-9a-f]+)`).FindStringSubmatch(string(status))
+	set, err := strconv.ParseUint(m[1], 16, 64)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	var ignored []int
+	for _, sig := range guarded {
+		if set&(1<<(sig-1)) != 0 {
+			ignored = append(ignored, int(sig))
+		}
+	}
+	fmt.Println(ignored)
+}
+
+// TestIgnored pins that a signal that is ignored from the start stays so: a
+// program under nohup outlives its terminal, one in the background an
+// interrupt. (Of the other signals the Go runtime takes no notice.)
+func TestIgnored(t *testing.T) {
+	for _, role := range []string{"guard", "forwarder"} {
+		for _, c := range []struct{ trap, want string }{
+			{"", "[]"},
+			{`trap "" HUP`, "[1]"},
+			{`trap "" INT`, "[2]"},
+			{`trap "" HUP INT`, "[1 2]"},
+		} {
+			cmd := exec.Command("/bin/sh", "-c", c.trap+"\nexec /proc/$PPID/exe")
+			cmd.Env = append(os.Environ(), roleEnv+"=dispositions "+role)
+			out, err := cmd.CombinedOutput()
+			if err != nil || string(out) != c.want+"\n" {
+				t.Errorf("%s after %s: ignored %q, %v; want %s", role, c.trap, out, err, c.want)
+			}
+		}
+	}
+}
