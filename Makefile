@@ -1,0 +1,66 @@
+# For GNU make. What .ci/run does, it does by these targets.
+
+PREFIX  = /usr/local
+BINDIR  = $(PREFIX)/bin
+MANDIR  = $(PREFIX)/share/man
+DESTDIR =
+
+# The first version heading of the CHANGELOG.
+VERSION := $(shell sed -n 's/^\#\# *\([0-9][^ ]*\).*/\1/p' CHANGELOG.md | sed 1q)
+
+GO          = go
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+# Leaves out a Markdown parser that the cli package would initialise at each start.
+TAGS        = urfave_cli_no_docs
+# More for go test, such as -v, -json or -race.
+TESTFLAGS   =
+
+COMMANDS = cr_checkpoint cr_restart
+BINARIES = $(COMMANDS:%=bin/%)
+PAGES    = $(COMMANDS:%=man/%.1)
+
+.PHONY: build test check lint getopt-million bench install uninstall clean help
+
+build: ## both commands into bin/, static
+	$(if $(VERSION),,$(error CHANGELOG.md has no version heading))CGO_ENABLED=0 $(GO) build -tags $(TAGS) -trimpath -buildvcs=false \
+		-ldflags "-s -w -X blcr-cli/internal/version.Version=$(VERSION)" -o bin/ ./cmd/...
+
+test: ## the whole suite, without root
+	$(GO) test -timeout 5m $(TESTFLAGS) ./...
+
+check: ## the same as root, where nothing may be skipped for want of something
+	@test "$$(id -u)" = 0 || { echo "make check: some tests need root; run it as root, or 'make test' without" >&2; exit 1; }
+	CI=true $(GO) test -count=1 -timeout 5m $(TESTFLAGS) ./...
+
+lint: ## formatting, go vet on two architectures, staticcheck, manual pages
+	@files=$$(gofmt -l .) && test -z "$$files" || { echo "not formatted by gofmt:" $$files >&2; exit 1; }
+	$(GO) vet ./...
+	CGO_ENABLED=0 GOARCH=386 $(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+	@command -v mandoc >/dev/null || { echo "make lint: mandoc is missing" >&2; exit 1; }
+	mandoc -T lint -W warning $(PAGES)
+
+getopt-million: ## a million command lines of each command, compared with glibc
+	CI=true GETOPT_LINES=1000000 $(GO) test -count=1 -timeout 30m -v $(TESTFLAGS) \
+		-run 'AgainstGlibc|ExactUnseen' ./internal/getopt $(COMMANDS:%=./cmd/%)
+
+bench: build ## start-up time, memory and size, against their limits
+	$(GO) run ./internal/bench $(BINARIES)
+
+install: $(BINARIES) ## into DESTDIR and PREFIX what 'make build' built
+	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man1
+	install -m 755 $(BINARIES) $(DESTDIR)$(BINDIR)
+	install -m 644 $(PAGES) $(DESTDIR)$(MANDIR)/man1
+
+uninstall: ## take that away again
+	rm -f $(COMMANDS:%=$(DESTDIR)$(BINDIR)/%) $(COMMANDS:%=$(DESTDIR)$(MANDIR)/man1/%.1)
+
+clean: ## remove what was built
+	rm -rf bin dist
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
+
+# Only what is missing: who installs may have no compiler.
+$(BINARIES):
+	$(MAKE) build
