@@ -12,6 +12,8 @@ GO          = go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Leaves out a Markdown parser that the cli package would initialise at each start.
 TAGS        = urfave_cli_no_docs
+# The entry point that looks before the Go runtime does, package atstart.
+LDFLAGS     = -E blcr-cli/internal/atstart.entry
 # More for go test, such as -v, -json or -race.
 TESTFLAGS   =
 
@@ -23,7 +25,7 @@ PAGES    = $(COMMANDS:%=man/%.1)
 
 build: ## both commands into bin/, static
 	$(if $(VERSION),,$(error CHANGELOG.md has no version heading))CGO_ENABLED=0 $(GO) build -tags $(TAGS) -trimpath -buildvcs=false \
-		-ldflags "-s -w -X blcr-cli/internal/version.Version=$(VERSION)" -o bin/ ./cmd/...
+		-ldflags "-s -w $(LDFLAGS) -X blcr-cli/internal/version.Version=$(VERSION)" -o bin/ ./cmd/...
 
 test: ## the whole suite, without root
 	$(GO) test -timeout 5m $(TESTFLAGS) ./...

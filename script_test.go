@@ -57,16 +57,28 @@ func TestMain(m *testing.M) {
 			return 1
 		}
 		bin = dir
-		build := exec.Command("go", "build", "-tags", "urfave_cli_no_docs", "-trimpath", "-ldflags", "-X blcr-cli/internal/version.Version=0.0.0-test",
-			"-o", bin, "./cmd/...", "./internal/ctrlsim/ctrlsim")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		build.Stdout, build.Stderr = os.Stderr, os.Stderr
-		if err := build.Run(); err != nil {
+		if err := build(dir); err != nil {
 			fmt.Fprintln(os.Stderr, "building the commands:", err)
 			return 1
 		}
 		return m.Run()
 	}())
+}
+
+// build builds the commands as the Makefile does, and the simulator's.
+func build(dir string) error {
+	for _, args := range [][]string{
+		{"-tags", "urfave_cli_no_docs", "-ldflags", "-E blcr-cli/internal/atstart.entry -X blcr-cli/internal/version.Version=0.0.0-test", "./cmd/..."},
+		{"./internal/ctrlsim/ctrlsim"},
+	} {
+		build := exec.Command("go", append([]string{"build", "-trimpath", "-o", dir}, args...)...)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		build.Stdout, build.Stderr = os.Stderr, os.Stderr
+		if err := build.Run(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func TestScript(t *testing.T) {

@@ -9,7 +9,9 @@ import (
 	"syscall"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 
+	"blcr-cli/internal/atstart"
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/kernel"
 	"blcr-cli/internal/ckpt/target"
@@ -35,6 +37,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	// The command lives for one request and needs little memory. Without
 	// collections the runtime has no reason to interrupt a system call.
 	debug.SetGCPercent(-1)
+	cleanup.KeepIgnored()
 
 	status := 0
 	app := &cli.App{
@@ -141,8 +144,10 @@ func (w *work) save(dest *target.Target, guard *cleanup.Guard) error {
 	w.con.Notef("checkpoint request issued\n")
 	if err := w.complete(request); err != nil {
 		if errors.Is(err, ckpt.ERestarted) {
-			// We are the copy that was saved; the original has done the rest.
+			// We are the copy that was saved; the original has done the rest,
+			// and what is ours no longer has a name.
 			w.con.Notef("restarted from completed checkpoint request\n")
+			dest.Abort()
 			return nil
 		}
 		return err
@@ -201,6 +206,10 @@ func (w *work) open() (*target.Target, error) {
 		if w.request.FD < 0 {
 			// BLCR takes a negative descriptor for a directory.
 			return nil, &failure{status: ckpt.ExitStatus(syscall.EINVAL), message: "directories not yet supported"}
+		}
+		if atstart.Closed(int(w.request.FD)) {
+			// The engine is to find it closed, and says so.
+			unix.Close(int(w.request.FD))
 		}
 		return target.FromFD(int(w.request.FD), w.target.Sync), nil
 	}

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"blcr-cli/internal/atstart"
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/kernel/omit"
 	"blcr-cli/internal/cleanup"
@@ -74,7 +75,7 @@ func startWorker() (pid int, err error) {
 	}
 	return syscall.ForkExec(path, os.Args, &syscall.ProcAttr{
 		Env:   append(os.Environ(), workerVar+"="+strconv.Itoa(os.Getpid())),
-		Files: []uintptr{0, 1, 2},
+		Files: atstart.Standard(),
 	})
 }
 

@@ -6,6 +6,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/atstart"
 )
 
 // class is a class of failures that has a hook of its own.
@@ -78,7 +80,7 @@ func runHookShielded(command string) int {
 // standardFiles is the three standard descriptors for a child; one that is
 // closed here is closed there.
 func standardFiles() []uintptr {
-	files := []uintptr{0, 1, 2}
+	files := atstart.Standard()
 	for i, fd := range files {
 		if _, err := unix.FcntlInt(fd, unix.F_GETFD, 0); err != nil {
 			files[i] = ^uintptr(0)

@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
+	"blcr-cli/internal/atstart"
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/kernel"
 	"blcr-cli/internal/cleanup"
@@ -33,6 +34,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	// The command does little itself, and then waits. Without collections the
 	// runtime has no reason to interrupt a system call.
 	debug.SetGCPercent(-1)
+	cleanup.KeepIgnored()
 
 	status := 0
 	app := &cli.App{
@@ -172,6 +174,9 @@ func (w *work) bringBack(engine ckpt.Engine) (pid int, err error) {
 func (w *work) open() error {
 	if w.source == sourceFd {
 		// A bad descriptor is the engine's to report.
+		if atstart.Closed(int(w.request.FD)) {
+			unix.Close(int(w.request.FD))
+		}
 		_, _ = unix.FcntlInt(uintptr(w.request.FD), unix.F_SETFD, unix.FD_CLOEXEC)
 		return nil
 	}

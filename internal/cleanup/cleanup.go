@@ -10,6 +10,7 @@ import (
 	"sync"
 	"syscall"
 
+	"blcr-cli/internal/atstart"
 	"blcr-cli/internal/rawsig"
 )
 
@@ -20,6 +21,18 @@ var fatal = []syscall.Signal{
 	syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGPIPE, syscall.SIGALRM,
 	syscall.SIGTERM, syscall.SIGSTKFLT, syscall.SIGXCPU, syscall.SIGXFSZ,
 	syscall.SIGVTALRM, syscall.SIGIO, syscall.SIGPWR,
+}
+
+// KeepIgnored ignores the signals again that this process's parent had it ignore
+// and the Go runtime has given a handler. To be called first. SIGCHLD is not
+// among them, since nobody could be waited for, and neither is 64, which belongs
+// to package omit.
+func KeepIgnored() {
+	for sig := syscall.Signal(1); sig < rawsig.Max; sig++ {
+		if atstart.Ignored(sig) && sig != syscall.SIGCHLD {
+			signal.Ignore(sig)
+		}
+	}
 }
 
 // catch catches the fatal signals from now on, but for those that are ignored:

@@ -195,18 +195,17 @@ func finish() {
 	g.Create(func() func() { return says("cleanup") })
 	g.Finish()
 	fmt.Println("ready")
-	for range guarded {
-		for taken := false; !taken; {
-			seen := rawsig.Bell()
-			for sig := syscall.Signal(1); sig <= rawsig.Max; sig++ {
-				if n := rawsig.Take(sig); n > 0 {
-					fmt.Println(int(sig), n)
-					taken = true
-				}
+	for taken := 0; taken < len(guarded); {
+		seen := rawsig.Bell()
+		for _, sig := range rawsig.Pending() {
+			// The guard's goroutine may have been faster, and puts it back.
+			if n := rawsig.Take(sig); n > 0 {
+				fmt.Println(int(sig), n)
+				taken++
 			}
-			if !taken {
-				rawsig.Sleep(seen)
-			}
+		}
+		if taken < len(guarded) {
+			rawsig.Sleep(seen)
 		}
 	}
 	fmt.Println("goes on")

@@ -1,0 +1,41 @@
+// Package atstart is what the process was given at its start and the Go runtime
+// has changed before any Go code runs: signals that were ignored have a handler
+// of the runtime's, and standard descriptors that were closed are /dev/null.
+//
+// A program in place of one written in C has to know: `trap "" TERM` in a script
+// is meant for the commands that it starts too, and what is written to a
+// descriptor that its caller closed must be an error.
+//
+// It is looked up by code that runs before the runtime does, to which the
+// program must be linked: -ldflags "-E blcr-cli/internal/atstart.entry". Without
+// that, and on other architectures than amd64, nothing is known, and the
+// functions say that there was nothing.
+package atstart
+
+import "syscall"
+
+// Written by entry; the runtime does not clear them.
+var (
+	ignored uint64 // bit N-1: signal N was ignored
+	closed  uint64 // bit N: descriptor N, of 0 to 2, was closed
+)
+
+// Ignored reports whether sig was ignored.
+func Ignored(sig syscall.Signal) bool { return ignored>>(sig-1)&1 != 0 }
+
+// Closed reports whether fd is one of the three standard descriptors and was
+// closed. It is now /dev/null.
+func Closed(fd int) bool { return fd >= 0 && fd <= 2 && closed>>fd&1 != 0 }
+
+// Standard returns the standard descriptors as they are to be given to a child:
+// one that was closed is closed there, for which syscall.ProcAttr has the value
+// ^0.
+func Standard() []uintptr {
+	files := []uintptr{0, 1, 2}
+	for i := range files {
+		if Closed(i) {
+			files[i] = ^uintptr(0)
+		}
+	}
+	return files
+}

@@ -1,0 +1,54 @@
+#include "textflag.h"
+
+#define SYS_rt_sigaction 13
+#define SYS_fcntl 72
+#define F_GETFD 1
+#define EBADF 9
+#define SIG_IGN 1
+
+// entry is where the kernel starts the program, if the linker was told so. It
+// has the stack that the kernel made, with the arguments on it, and no Go
+// runtime yet; it leaves everything as it was for the runtime's own entry.
+TEXT ·entry(SB),NOSPLIT|NOFRAME,$0
+	SUBQ	$64, SP
+	XORL	R12, R12                // signals ignored, a bit each
+	MOVL	$1, R13
+signal:
+	MOVL	R13, DI
+	XORL	SI, SI
+	MOVQ	SP, DX                  // struct sigaction: the handler comes first
+	MOVL	$8, R10
+	MOVL	$SYS_rt_sigaction, AX
+	SYSCALL
+	TESTQ	AX, AX
+	JNE	nextsignal
+	CMPQ	0(SP), $SIG_IGN
+	JNE	nextsignal
+	LEAQ	-1(R13), AX
+	BTSQ	AX, R12
+nextsignal:
+	INCL	R13
+	CMPL	R13, $64
+	JLE	signal
+	MOVQ	R12, ·ignored(SB)
+
+	XORL	R12, R12                // standard descriptors closed, a bit each
+	XORL	R13, R13
+descriptor:
+	MOVL	R13, DI
+	MOVL	$F_GETFD, SI
+	XORL	DX, DX
+	MOVL	$SYS_fcntl, AX
+	SYSCALL
+	CMPQ	AX, $-EBADF
+	JNE	nextdescriptor
+	BTSQ	R13, R12
+nextdescriptor:
+	INCL	R13
+	CMPL	R13, $2
+	JLE	descriptor
+	MOVQ	R12, ·closed(SB)
+
+	ADDQ	$64, SP
+	XORL	DX, DX                  // no function to call at exit, by the ABI
+	JMP	_rt0_amd64_linux(SB)
