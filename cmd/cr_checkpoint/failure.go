@@ -116,6 +116,8 @@ func (w *work) targetFailure(err error) error {
 		return fail(err, errno, fmt.Sprintf("Unable to rename '%s' to '%s': %s", e.Path, e.To, text))
 	case target.OpSync:
 		return fail(err, errno, fmt.Sprintf("Error syncing checkpoint to disk: %s", text))
+	case target.OpWrite:
+		return fail(err, errno, fmt.Sprintf("Error writing checkpoint to disk: %s", text))
 	case target.OpOpenDir:
 		return fail(err, errno, fmt.Sprintf("unable to opendir(%s): %s", e.Path, text))
 	case target.OpSyncDir:

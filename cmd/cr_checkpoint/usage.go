@@ -20,12 +20,12 @@ What to save; the last one counts:
 
 Where to, at most one of:
   -c, --cwd                 'context.ID' in the working directory (default)
-  -d, --dir <dir>           a directory (not implemented by BLCR's kernel module)
+  -d, --dir <dir>           a directory (not implemented by the kernel module)
   -f, --file <file>         this file
   -F, --fd <fd>             this open descriptor, from its offset on
 
 What becomes of an existing file; the last one counts, none matters with -F:
-      --atomic              it is replaced once the new one is complete (default)
+      --atomic              it is replaced once the new one is whole (default)
       --backup[=<name>]     as --atomic, and it is kept, as <name> or as
                             FILE.~1~, FILE.~2~ and so on
       --clobber             it is overwritten in place

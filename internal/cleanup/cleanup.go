@@ -6,7 +6,6 @@ package cleanup
 
 import (
 	"os/signal"
-	"runtime"
 	"sync"
 	"syscall"
 
@@ -45,19 +44,6 @@ func catch() {
 	}
 }
 
-// each calls f with every signal caught, for ever.
-func each(f func(syscall.Signal)) {
-	for {
-		seen := rawsig.Bell()
-		for _, sig := range rawsig.Pending() {
-			if rawsig.Take(sig) > 0 {
-				f(sig)
-			}
-		}
-		rawsig.Sleep(seen)
-	}
-}
-
 // Guard stands between signals and the program's end.
 type Guard struct {
 	mu       sync.Mutex
@@ -69,20 +55,28 @@ type Guard struct {
 func NewGuard() *Guard {
 	g := &Guard{cleanup: func() {}}
 	catch()
-	go each(g.end)
+	go func() {
+		for {
+			seen := rawsig.Bell()
+			if g.look() {
+				return
+			}
+			rawsig.Sleep(seen)
+		}
+	}()
 	return g
 }
 
-func (g *Guard) end(sig syscall.Signal) {
+// look ends the program if a signal has been caught that is to do so. It returns
+// true when there is nothing more to look for.
+func (g *Guard) look() (finished bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.finished {
-		// Somebody else may be waiting for it.
-		rawsig.Add(sig)
-		runtime.Goexit()
+	if pending := rawsig.Pending(); !g.finished && len(pending) > 0 {
+		g.cleanup()
+		rawsig.DieOf(pending[0])
 	}
-	g.cleanup()
-	rawsig.DieOf(sig)
+	return g.finished
 }
 
 // Create runs a function that makes something, and takes over the cleanup that

@@ -3,6 +3,8 @@ package cleanup
 import (
 	"sync"
 	"syscall"
+
+	"blcr-cli/internal/rawsig"
 )
 
 // Forwarder hands the signals that would end this process to another one, which
@@ -22,12 +24,23 @@ func NewForwarder() *Forwarder {
 // To hands what has been caught and all that follows to the process pid, which
 // must be a child of ours that has not been waited for.
 func (f *Forwarder) To(pid int) {
-	go each(func(sig syscall.Signal) {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		f.seen[sig] = true
-		_ = syscall.Kill(pid, sig)
-	})
+	go func() {
+		for {
+			seen := rawsig.Bell()
+			for _, sig := range rawsig.Pending() {
+				rawsig.Take(sig)
+				f.forward(sig, pid)
+			}
+			rawsig.Sleep(seen)
+		}
+	}()
+}
+
+func (f *Forwarder) forward(sig syscall.Signal, pid int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.seen[sig] = true
+	_ = syscall.Kill(pid, sig)
 }
 
 // Seen reports whether sig has been caught and handed on.

@@ -113,8 +113,8 @@ type plan struct {
 	f       Faults
 	counted map[int]countable
 
-	// started is closed when the program's exec is over, and mainPid and image
-	// are known. Before that nothing is counted.
+	// started is closed when the program's exec is over, and image is
+	// known. Before that nothing is counted.
 	started chan struct{}
 	image   fileID
 

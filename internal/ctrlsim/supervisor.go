@@ -33,8 +33,6 @@ type supervisor struct {
 	transcript []string
 	problems   []string
 	grown      broadcast // the transcript has
-	mainPid    int
-	imageSeen  bool // the program's exec is over
 
 	firstOpen, firstIoctl, firstRequest time.Duration // monotonic
 }

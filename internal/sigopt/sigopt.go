@@ -34,7 +34,8 @@ var named = []struct {
 // What is wrong with the argument of -S. ErrRange is BLCR's message.
 var (
 	ErrNotANumber = errors.New("signal is not a number")
-	ErrRange      = errors.New("Valid signal numbers are from 1 to 64, inclusive.")
+	//lint:ignore ST1005 to the byte
+	ErrRange = errors.New("Valid signal numbers are from 1 to 64, inclusive.")
 )
 
 // Options returns the table rows, with IDs from first on. Synonyms gives
