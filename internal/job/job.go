@@ -49,13 +49,26 @@ func Adopt(pid int) {
 		for {
 			seen := rawsig.Bell()
 			for _, sig := range effective(rawsig.Pending()) {
-				for n := rawsig.Take(sig); n > 0; n-- {
+				for range deliveries(sig, rawsig.Take(sig)) {
 					forward(pid, sig)
 				}
 			}
 			rawsig.Sleep(seen)
 		}
 	}()
+}
+
+// firstQueued is the first real-time signal. Of those before it the kernel keeps
+// one of a kind pending, of the others all.
+const firstQueued = 32
+
+// deliveries is how often a signal is delivered that was sent count times while
+// nobody could take it.
+func deliveries(sig syscall.Signal, count int) int {
+	if sig < firstQueued {
+		return min(count, 1)
+	}
+	return count
 }
 
 // effective takes those out of pending signals, which are in the order of their
