@@ -1,18 +1,20 @@
 package kernel
 
 import (
+	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/kernel/abi"
+	"blcr-cli/internal/rawsig"
 )
 
 // stackSize is the stack of each thread of a restart child. The thread makes
@@ -20,26 +22,29 @@ import (
 // frame holds all vector registers: 11 KiB where there is AMX.
 const stackSize = 16 << 10
 
-// brood is the processes that are being made for one restart.
+// brood is the processes that are being made for one restart. They are children
+// of the main thread.
 type brood struct {
-	mu        sync.Mutex
-	before    map[int]bool // children of ours that are none of the restart's
-	forked    []int
-	abandoned bool
+	mu      sync.Mutex
+	before  map[int]bool  // children of ours that are none of the restart's
+	forked  []int         // until the restart has succeeded or failed
+	settled bool          // it has; no further process is made
+	lost    syscall.Errno // why a process ended before it was restored
 }
 
 // spawn forks one process with the threads that the table asks for, each of
-// which turns into a restored one. Everything is prepared before the
-// fork, since the child can prepare nothing. Every signal must be blocked for the calling thread: the child
-// inherits the mask, and none of our handlers may run in it.
+// which turns into a restored one. Everything is prepared before the fork, since
+// the child can prepare nothing. It inherits a mask that blocks every signal:
+// none of our handlers may run in it.
 func (b *brood) spawn(ctrl control, table *abi.ProcsTbl) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.abandoned {
+	if b.settled {
 		return &ckpt.Error{Op: "fork", Errno: unix.EINTR}
 	}
 	if b.before == nil {
 		b.before = children()
+		go b.watch()
 	}
 	var stacks uintptr
 	extra := max(int(table.Threads)-1, 0)
@@ -53,6 +58,11 @@ func (b *brood) spawn(ctrl control, table *abi.ProcsTbl) error {
 		// The child has its own copy from the moment of the fork on.
 		defer unix.MunmapPtr(p, size)
 	}
+	mask, err := rawsig.BlockAll()
+	if err != nil {
+		return &ckpt.Error{Op: "sigprocmask", Errno: err.(syscall.Errno)}
+	}
+	defer rawsig.Restore(mask)
 	pid, errno := fork(&spawnArgs{
 		ctrl:       uintptr(ctrl),
 		op:         abi.OpRstrtChild,
@@ -75,7 +85,10 @@ func (b *brood) spawn(ctrl control, table *abi.ProcsTbl) error {
 func (b *brood) abandon() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.abandoned = true
+	if b.settled {
+		return
+	}
+	b.settled = true
 	if len(b.forked) == 0 {
 		return
 	}
@@ -85,7 +98,6 @@ func (b *brood) abandon() {
 			doomed = append(doomed, pid)
 		}
 	}
-	b.forked = nil
 	for _, pid := range doomed {
 		end(pid)
 	}
@@ -95,49 +107,148 @@ func (b *brood) abandon() {
 func (b *brood) release() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.forked = nil
+	b.settled = true
 }
+
+// loss is why a process ended before it was restored, or 0.
+func (b *brood) loss() syscall.Errno {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.lost
+}
+
+// Of a process that ends before all its threads are in CR_OP_RSTRT_CHILD, for
+// want of memory for one of them, the module never hears. It waits for it for
+// ever, and the main thread with it. So somebody watches.
+
+// watchEvery is how often, and patience how long after such an end the module
+// may still find out by itself.
+const (
+	watchEvery = 20 * time.Millisecond
+	patience   = 500 * time.Millisecond
+)
+
+// watch looks for such an end until the restart is settled, and interrupts the
+// main thread.
+func (b *brood) watch() {
+	for pause(watchEvery); !b.look(); pause(watchEvery) {
+	}
+	for pause(patience); !b.over(); pause(watchEvery) {
+		_ = unix.Tgkill(os.Getpid(), os.Getpid(), interrupt)
+	}
+}
+
+// look returns true when there is nothing more to look for.
+func (b *brood) look() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.settled {
+		return true
+	}
+	for _, pid := range b.forked {
+		if b.lost = lost(pid); b.lost != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+func (b *brood) over() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.settled
+}
+
+// peek has waitid look at a child of whatever kind without reaping it.
+const peek = unix.WEXITED | unix.WNOHANG | unix.WNOWAIT | unix.WALL
+
+// lost returns the errno with which a forked process ended without having been
+// restored, which is its exit status, and 0 if it has not. A restored one that
+// has ended has its own name, and is left to be waited for.
+func lost(pid int) syscall.Errno {
+	var info unix.Siginfo
+	err := unix.Waitid(unix.P_PID, pid, &info, peek, nil)
+	if err != nil || info.Signo == 0 || comm(pid) != comm(os.Getpid()) {
+		return 0
+	}
+	status, reaped := reap(pid)
+	switch {
+	case !reaped:
+		return 0
+	case status.Exited() && status.ExitStatus() != 0:
+		return syscall.Errno(status.ExitStatus())
+	}
+	return unix.EINTR
+}
+
+// reap waits for a child of ours, of whatever kind, that has ended.
+func reap(pid int) (status unix.WaitStatus, reaped bool) {
+	for {
+		var status uint32
+		r, _, errno := unix.Syscall6(unix.SYS_WAIT4, uintptr(pid), uintptr(unsafe.Pointer(&status)), unix.WNOHANG|unix.WALL, 0, 0, 0)
+		if errno != unix.EINTR {
+			return unix.WaitStatus(status), errno == 0 && int(r) == pid
+		}
+	}
+}
+
+// pause sleeps without a timer of the runtime's, which would open an epoll
+// descriptor.
+func pause(d time.Duration) { _, _ = unix.Poll(nil, int(d.Milliseconds())) }
 
 // end kills and reaps a process if it is a child of ours. It gives up on one
 // that even SIGKILL does not move within a second.
 func end(pid int) {
-	for deadline := time.Now().Add(time.Second); time.Now().Before(deadline); {
-		// Asking first: a number that is no child of ours may by now be
-		// anybody's.
-		const options = unix.WNOHANG | unix.WALL
-		reaped, _, errno := unix.Syscall6(unix.SYS_WAIT4, uintptr(pid), 0, options, 0, 0, 0)
-		if errno == unix.EINTR {
-			continue
-		}
-		if errno != 0 || reaped != 0 {
-			return
-		}
+	for deadline := time.Now().Add(time.Second); ownChild(pid) && time.Now().Before(deadline); pause(time.Millisecond) {
 		_ = unix.Kill(pid, unix.SIGKILL)
-		_, _ = unix.Poll(nil, 1)
+		reap(pid)
 	}
 }
 
-// children returns the pids of our children, or nil where /proc does not tell
-// (it does with CONFIG_PROC_CHILDREN, on Linux 3.5 with
-// CONFIG_CHECKPOINT_RESTORE). A child is listed below the thread that made it.
+// ownChild tells whether that is a child of ours that has not been reaped. A
+// number that is not may be anybody's by now.
+func ownChild(pid int) bool {
+	var info unix.Siginfo
+	return unix.Waitid(unix.P_PID, pid, &info, peek, nil) == nil
+}
+
+// children returns the pids of the main thread's children, or none where /proc
+// does not tell (it does with CONFIG_PROC_CHILDREN, on Linux 3.5 with
+// CONFIG_CHECKPOINT_RESTORE).
 func children() map[int]bool {
-	files, err := filepath.Glob("/proc/self/task/*/children")
-	if err != nil {
-		return nil
-	}
 	pids := make(map[int]bool)
-	for _, file := range files {
-		list, err := os.ReadFile(file)
-		if err != nil {
-			continue
-		}
-		for _, field := range strings.Fields(string(list)) {
-			if pid, err := strconv.Atoi(field); err == nil {
-				pids[pid] = true
-			}
+	for _, field := range strings.Fields(readProc(fmt.Sprintf("/proc/self/task/%d/children", os.Getpid()))) {
+		if pid, err := strconv.Atoi(field); err == nil {
+			pids[pid] = true
 		}
 	}
 	return pids
+}
+
+// comm is the name of a process, also of one that has ended and has not been
+// reaped.
+func comm(pid int) string { return readProc(fmt.Sprintf("/proc/%d/comm", pid)) }
+
+// readProc returns the content of a file, or "". It does not use package os,
+// which would open an epoll descriptor.
+func readProc(path string) string {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return ""
+	}
+	defer unix.Close(fd)
+	var content []byte
+	buf := make([]byte, 4096)
+	for {
+		n, err := unix.Read(fd, buf)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n <= 0 {
+			return string(content)
+		}
+		content = append(content, buf[:n]...)
+	}
 }
 
 // spawnArgs is what fork's child needs. The assembly reads it by offset.

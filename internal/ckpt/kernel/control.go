@@ -98,15 +98,13 @@ func (c control) rstrtReap() (pid int, err error) {
 	return c.ioctl("CR_OP_RSTRT_REAP", abi.OpRstrtReap, abi.NoArg)
 }
 
-// wait polls until the request is complete, or the limit is over: ETIME.
-// A limit of 0 is none.
-func (c control) wait(limit time.Duration) error {
-	const forever = -1
-	start := time.Now()
+// wait polls until the request is complete, or until the deadline: ETIME, or
+// until a signal has been caught: EINTR. The zero deadline is none.
+func (c control) wait(deadline time.Time) error {
 	for {
-		timeout := forever
-		if limit > 0 {
-			left := limit - time.Since(start)
+		timeout := -1
+		if !deadline.IsZero() {
+			left := time.Until(deadline)
 			if left <= 0 {
 				return &ckpt.Error{Op: "poll", Object: abi.ControlFile, Errno: unix.ETIME}
 			}
@@ -114,13 +112,11 @@ func (c control) wait(limit time.Duration) error {
 			// milliseconds holds 24 days, and then we come round again.
 			timeout = int(min((left+time.Millisecond-1)/time.Millisecond, 1<<31-1))
 		}
-		set := []unix.PollFd{{Fd: int32(c), Events: unix.POLLIN}}
-		n, err := unix.Poll(set, timeout)
-		switch {
-		case err == unix.EINTR:
-		case err != nil:
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(c), Events: unix.POLLIN}}, timeout)
+		if err != nil {
 			return &ckpt.Error{Op: "poll", Object: abi.ControlFile, Errno: err.(syscall.Errno)}
-		case n > 0:
+		}
+		if n > 0 {
 			return nil
 		}
 	}

@@ -9,6 +9,7 @@
 package kernel
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"sync"
@@ -71,8 +72,8 @@ func (e *Engine) Close() error {
 
 // checkpoint is a checkpoint request under way.
 type checkpoint struct {
-	ctrl  control
-	limit time.Duration
+	ctrl     control
+	deadline time.Time // zero for none
 }
 
 // Checkpoint issues the request, CR_OP_CHKPT_REQ.
@@ -93,7 +94,11 @@ func (e *Engine) Checkpoint(r *ckpt.CheckpointRequest) (ckpt.Checkpoint, error) 
 	if err := e.ctrl.chkptReq(&args); err != nil {
 		return nil, err
 	}
-	return &checkpoint{e.ctrl, r.Limit}, nil
+	c := &checkpoint{ctrl: e.ctrl}
+	if r.Limit > 0 {
+		c.deadline = time.Now().Add(r.Limit)
+	}
+	return c, nil
 }
 
 var scopes = map[ckpt.Scope]int32{
@@ -125,21 +130,48 @@ func checkpointFlags(r *ckpt.CheckpointRequest) uint32 {
 
 // Wait returns when the module is done. The module does not keep the limit
 // itself (it only logs that it is over), so it is kept here.
-func (c *checkpoint) Wait() error            { return c.ctrl.wait(c.limit) }
+func (c *checkpoint) Wait() error {
+	for {
+		if err := c.ctrl.wait(c.deadline); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
 func (c *checkpoint) Log() ([]string, error) { return c.ctrl.chkptLog() }
 func (c *checkpoint) Reap() error            { return c.ctrl.chkptReap() }
 
-// Restart issues the request, CR_OP_RSTRT_REQ, and forks the processes that the
-// module asks for. No signal interrupts it: a process that ends while the
-// module waits for the next, or a preempted goroutine, would abort the restart.
-// The caller's goroutine must be locked to the main thread.
-func (e *Engine) Restart(r *ckpt.RestartRequest) (ckpt.Restart, error) {
-	mask, err := rawsig.BlockAll()
+// interrupt is the signal that gets the main thread out of a call that will not
+// end. glibc keeps it for itself, so nobody else sends it.
+const interrupt = syscall.Signal(33)
+
+// interruptible blocks every signal but interrupt for the calling thread, until
+// the function that it returns is called. Nothing else may break into the
+// conversation about a restart: a process that ends while the module waits for
+// the next, or a preempted goroutine, would abort it.
+func interruptible() (restore func(), err error) {
+	if err := rawsig.Catch(interrupt); err != nil {
+		return nil, &ckpt.Error{Op: "sigaction", Errno: err.(syscall.Errno)}
+	}
+	mask, err := rawsig.BlockAll(interrupt)
 	if err != nil {
 		return nil, &ckpt.Error{Op: "sigprocmask", Errno: err.(syscall.Errno)}
 	}
-	defer rawsig.Restore(mask)
+	return func() { _ = rawsig.Restore(mask) }, nil
+}
+
+// Restart issues the request, CR_OP_RSTRT_REQ, and forks the processes that the
+// module asks for. The caller's goroutine must be locked to the main thread.
+func (e *Engine) Restart(r *ckpt.RestartRequest) (ckpt.Restart, error) {
+	restore, err := interruptible()
+	if err != nil {
+		return nil, err
+	}
+	defer restore()
 	if err := e.issueRestart(r); err != nil {
+		if errno := e.brood.loss(); errno != 0 && errors.Is(err, unix.EINTR) {
+			err = &ckpt.Error{Op: "make", Object: "a process to restore", Errno: errno}
+		}
 		e.Close()
 		return nil, err
 	}
@@ -212,8 +244,24 @@ type restart struct {
 	brood *brood
 }
 
-// Wait returns when the module is done.
-func (r *restart) Wait() error { return r.ctrl.wait(0) }
+// Wait returns when the module is done. The error is that of poll, or why a
+// process ended that the module still waits for.
+func (r *restart) Wait() error {
+	restore, err := interruptible()
+	if err != nil {
+		return err
+	}
+	defer restore()
+	for {
+		err := r.ctrl.wait(time.Time{})
+		if errno := r.brood.loss(); errno != 0 && errors.Is(err, unix.EINTR) {
+			return &ckpt.Error{Op: "make", Object: "a process to restore", Errno: errno}
+		}
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
 
 func (r *restart) Log() ([]string, error) { return r.ctrl.rstrtLog() }
 
