@@ -23,12 +23,19 @@ import (
 // Max is the largest signal number (_NSIG).
 const Max = 64
 
-// BlockAll blocks every signal for the calling thread and returns the mask to
-// give to Restore. The caller's goroutine must be locked to the thread.
-func BlockAll() (old unix.Sigset_t, err error) {
+// BlockAll blocks every signal but the exceptions for the calling thread and
+// returns the mask to give to Restore. The caller's goroutine must be locked to
+// the thread.
+func BlockAll(exceptions ...syscall.Signal) (old unix.Sigset_t, err error) {
 	var all unix.Sigset_t
 	for i := range all.Val {
 		all.Val[i] = ^all.Val[i]
+	}
+	for _, sig := range exceptions {
+		one := setOf(sig)
+		for i := range all.Val {
+			all.Val[i] &^= one.Val[i]
+		}
 	}
 	err = unix.PthreadSigmask(unix.SIG_SETMASK, &all, &old)
 	return old, err
