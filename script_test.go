@@ -219,6 +219,8 @@ func statusName(end syscall.WaitStatus) string {
 		return strconv.Itoa(end.ExitStatus())
 	case end.CoreDump():
 		return unix.SignalName(end.Signal()) + " with a core file"
+	case end.Signal() >= 32: // has no name of its own
+		return fmt.Sprintf("SIG%d", int(end.Signal()))
 	default:
 		return unix.SignalName(end.Signal())
 	}

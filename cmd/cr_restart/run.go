@@ -35,6 +35,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	// runtime has no reason to interrupt a system call.
 	debug.SetGCPercent(-1)
 	cleanup.KeepIgnored()
+	atstart.HideClosed()
 
 	status := 0
 	app := &cli.App{

@@ -27,6 +27,16 @@ func Ignored(sig syscall.Signal) bool { return ignored>>(sig-1)&1 != 0 }
 // closed. It is now /dev/null.
 func Closed(fd int) bool { return fd >= 0 && fd <= 2 && closed>>fd&1 != 0 }
 
+// HideClosed makes the stand-ins for standard descriptors that were closed
+// close-on-exec, so that they are closed in what this process turns into.
+func HideClosed() {
+	for fd := range 3 {
+		if Closed(fd) {
+			syscall.CloseOnExec(fd)
+		}
+	}
+}
+
 // Standard returns the standard descriptors as they are to be given to a child:
 // one that was closed is closed there, for which syscall.ProcAttr has the value
 // ^0.

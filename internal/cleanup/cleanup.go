@@ -13,13 +13,17 @@ import (
 	"blcr-cli/internal/rawsig"
 )
 
-// fatal are the signals that end a program by default and can be caught, but
-// for those of its own faults and the real-time ones.
-var fatal = []syscall.Signal{
-	syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGABRT,
-	syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGPIPE, syscall.SIGALRM,
-	syscall.SIGTERM, syscall.SIGSTKFLT, syscall.SIGXCPU, syscall.SIGXFSZ,
-	syscall.SIGVTALRM, syscall.SIGIO, syscall.SIGPWR,
+// fatal tells whether a signal ends a program by default and can be caught.
+// Faults are among them for the case that somebody sends them: a real one still
+// goes to the runtime. 33 is not, which glibc keeps for itself, and a restart
+// uses to interrupt itself; 64 belongs to package omit.
+func fatal(sig syscall.Signal) bool {
+	switch sig {
+	case syscall.SIGKILL, syscall.SIGSTOP, syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU,
+		syscall.SIGCONT, syscall.SIGCHLD, syscall.SIGURG, syscall.SIGWINCH, 33, 64:
+		return false
+	}
+	return true
 }
 
 // KeepIgnored ignores the signals again that this process's parent had it ignore
@@ -37,8 +41,8 @@ func KeepIgnored() {
 // catch catches the fatal signals from now on, but for those that are ignored:
 // they stay so, as nohup wants it.
 func catch() {
-	for _, sig := range fatal {
-		if !signal.Ignored(sig) {
+	for sig := syscall.Signal(1); sig <= rawsig.Max; sig++ {
+		if fatal(sig) && !signal.Ignored(sig) {
 			_ = rawsig.Catch(sig)
 		}
 	}
@@ -72,11 +76,16 @@ func NewGuard() *Guard {
 func (g *Guard) look() (finished bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if pending := rawsig.Pending(); !g.finished && len(pending) > 0 {
-		g.cleanup()
-		rawsig.DieOf(pending[0])
+	if g.finished {
+		return true
 	}
-	return g.finished
+	for _, sig := range rawsig.Pending() {
+		if fatal(sig) {
+			g.cleanup()
+			rawsig.DieOf(sig)
+		}
+	}
+	return false
 }
 
 // Create runs a function that makes something, and takes over the cleanup that
