@@ -111,6 +111,9 @@ func (w *work) do() error {
 		return err
 	}
 	err = w.save(dest, guard)
+	// A signal that has begun to end the program ends it here, whatever else
+	// has failed because of that.
+	guard.Finish()
 	if err != nil {
 		return w.abort(dest, err)
 	}

@@ -146,6 +146,7 @@ func (w *work) bringBack(engine ckpt.Engine) (pid int, err error) {
 	guard.Create(func() func() { return func() { engine.Close() } })
 	request, err := engine.Restart(&w.request)
 	if err != nil {
+		guard.Disarm()
 		return 0, restartFailure(err)
 	}
 	// The processes are there; from here on signals are for the job.

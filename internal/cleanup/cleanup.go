@@ -106,3 +106,14 @@ func (g *Guard) Finish() {
 	defer g.mu.Unlock()
 	g.finished = true
 }
+
+// Disarm gives the signals their default action back: there is nothing left to
+// undo. One that came before has ended the program.
+func (g *Guard) Disarm() {
+	g.Finish()
+	for sig := syscall.Signal(1); sig <= rawsig.Max; sig++ {
+		if fatal(sig) && !signal.Ignored(sig) {
+			_ = rawsig.Default(sig)
+		}
+	}
+}

@@ -4,6 +4,8 @@ import (
 	"sync"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"blcr-cli/internal/rawsig"
 )
 
@@ -43,8 +45,22 @@ func (f *Forwarder) forward(sig syscall.Signal, pid int) {
 	_ = syscall.Kill(pid, sig)
 }
 
-// Seen reports whether sig has been caught and handed on.
+// Seen reports whether sig has been caught. One that was sent to both processes
+// at the same time may come a moment after the other one has died of it.
 func (f *Forwarder) Seen(sig syscall.Signal) bool {
+	for range moments {
+		if f.has(sig) || rawsig.Take(sig) > 0 {
+			return true
+		}
+		_, _ = unix.Poll(nil, 1)
+	}
+	return f.has(sig)
+}
+
+// moments is for how many milliseconds Seen waits.
+const moments = 10
+
+func (f *Forwarder) has(sig syscall.Signal) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.seen[sig]

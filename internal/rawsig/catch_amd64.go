@@ -110,7 +110,8 @@ func Sleep(seen uint32) {
 	}
 }
 
-func setDefault(sig syscall.Signal) error {
+// Default gives sig the kernel's default action.
+func Default(sig syscall.Signal) error {
 	return rtSigaction(sig, &sigaction{}, nil)
 }
 

@@ -91,9 +91,9 @@ func Sleep(seen uint32) {
 	}
 }
 
-// setDefault gives the disposition back to the Go runtime, which for most
+// Default gives the disposition back to the Go runtime, which for most
 // signals then does what the kernel would.
-func setDefault(sig syscall.Signal) error {
+func Default(sig syscall.Signal) error {
 	signal.Reset(sig)
 	return nil
 }

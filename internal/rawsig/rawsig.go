@@ -53,7 +53,7 @@ func RaiseDefault(sig syscall.Signal) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if sig != unix.SIGKILL && sig != unix.SIGSTOP { // they never have another
-		if err := setDefault(sig); err != nil {
+		if err := Default(sig); err != nil {
 			return err
 		}
 	}
