@@ -52,7 +52,7 @@ func delegate(con *console.Console) int {
 		return 1
 	case status.Signaled():
 		sig := status.Signal()
-		if forward.Seen(sig) {
+		if forward.Await(sig) {
 			// It was meant for both of us.
 			rawsig.DieOf(sig)
 		}

@@ -45,23 +45,22 @@ func (f *Forwarder) forward(sig syscall.Signal, pid int) {
 	_ = syscall.Kill(pid, sig)
 }
 
-// Seen reports whether sig has been caught. One that was sent to both processes
-// at the same time may come a moment after the other one has died of it.
+// Seen reports whether sig has been caught.
 func (f *Forwarder) Seen(sig syscall.Signal) bool {
-	for range moments {
-		if f.has(sig) || rawsig.Take(sig) > 0 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.seen[sig] || rawsig.Take(sig) > 0
+}
+
+// Await is Seen for a signal that may have been sent to both processes at the
+// same time, and come a moment after the other one has died of it.
+func (f *Forwarder) Await(sig syscall.Signal) bool {
+	const milliseconds = 10
+	for range milliseconds {
+		if f.Seen(sig) {
 			return true
 		}
 		_, _ = unix.Poll(nil, 1)
 	}
-	return f.has(sig)
-}
-
-// moments is for how many milliseconds Seen waits.
-const moments = 10
-
-func (f *Forwarder) has(sig syscall.Signal) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.seen[sig]
+	return f.Seen(sig)
 }

@@ -58,9 +58,12 @@ func command(role string, args ...any) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), roleEnv+"="+strings.TrimSpace(role+" "+fmt.Sprintln(args...)))
 	cmd.Stderr = os.Stderr
-	// Its own process group has a parent outside of it, without which Linux
-	// stops nobody.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		// A process group with no parent outside of it is stopped by nobody.
+		Setpgid: true,
+		// Not even a test that is killed leaves anything behind.
+		Pdeathsig: syscall.SIGKILL,
+	}
 	return cmd
 }
 
