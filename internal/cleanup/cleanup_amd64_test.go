@@ -25,6 +25,10 @@ const roleEnv = "CLEANUP_TEST_ROLE"
 
 func TestMain(m *testing.M) {
 	role, args, _ := strings.Cut(os.Getenv(roleEnv), " ")
+	if role != "" {
+		// Many die here, and not all of them by DieOf.
+		unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
+	}
 	switch role {
 	case "":
 		os.Exit(m.Run())
@@ -34,16 +38,25 @@ func TestMain(m *testing.M) {
 		create()
 	case "finish":
 		finish()
+	case "disarm":
+		disarm(args)
 	case "forward":
 		forward(args)
+	case "await":
+		await()
 	case "dispositions":
 		dispositions(args)
 	}
 	os.Exit(0)
 }
 
-// guarded is every signal that is to end the program after a cleanup.
-var guarded = []syscall.Signal{1, 2, 3, 6, 10, 12, 13, 14, 15, 16, 24, 25, 26, 29, 30}
+// guarded is every signal that is to end the program after a cleanup: all that
+// end programs and can be caught, but 33 and 64, which others need.
+var guarded = []syscall.Signal{
+	1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 14, 15, 16, 24, 25, 26, 27, 29, 30, 31,
+	32, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50,
+	51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63,
+}
 
 // program is this binary in a role.
 type program struct {
@@ -229,6 +242,42 @@ func TestFinish(t *testing.T) {
 	}
 }
 
+// disarm lets the guard go, at once after a signal has been caught with
+// "pending".
+func disarm(args string) {
+	g := NewGuard()
+	g.Create(func() func() { return says("cleanup") })
+	if args == "pending" {
+		g.Create(func() func() { rawsig.Add(unix.SIGTERM); return nil })
+	}
+	g.Disarm()
+	fmt.Println("ready")
+	wait()
+}
+
+// TestDisarm pins that afterwards a signal does what it does by default.
+func TestDisarm(t *testing.T) {
+	for _, sig := range guarded {
+		p := start(t, "disarm")
+		p.says(t, "ready")
+		p.kill(t, sig)
+		if output, status := p.ends(t); output != "" || status != fmt.Sprint("signal ", int(sig)) {
+			t.Errorf("signal %d: output %q, %s", int(sig), output, status)
+		}
+	}
+}
+
+// TestDisarmPending pins that a signal that came before is not lost.
+func TestDisarmPending(t *testing.T) {
+	for range 5 { // it depends on who is faster
+		p := start(t, "disarm pending")
+		p.in.Close()
+		if output, status := p.ends(t); output != "cleanup\n" || status != "signal 15" {
+			t.Errorf("output %q, %s", output, status)
+		}
+	}
+}
+
 // forward starts a program without protection and hands it what comes. With
 // "held" it does so only after a signal.
 func forward(args string) {
@@ -271,6 +320,27 @@ func TestForward(t *testing.T) {
 				t.Errorf("%s, signal %d: output %q, %s; want %q, exit 0", how, int(sig), output, status, want)
 			}
 		}
+	}
+}
+
+// await holds Seen and Await against signals that come and that do not.
+func await() {
+	f := NewForwarder()
+	fmt.Println(f.Seen(unix.SIGTERM), f.Await(unix.SIGTERM))
+	rawsig.Add(unix.SIGTERM)
+	fmt.Println(f.Seen(unix.SIGTERM), f.Await(unix.SIGHUP))
+	go func() {
+		time.Sleep(2 * time.Millisecond)
+		rawsig.Add(unix.SIGINT)
+	}()
+	fmt.Println(f.Await(unix.SIGINT))
+}
+
+// TestAwait pins that a signal that comes a moment late is seen.
+func TestAwait(t *testing.T) {
+	p := start(t, "await")
+	if output, status := p.ends(t); output != "false false\ntrue false\ntrue\n" || status != "exit 0" {
+		t.Errorf("output %q, %s", output, status)
 	}
 }
 
