@@ -12,8 +12,11 @@ GO          = go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Leaves out a Markdown parser that the cli package would initialise at each start.
 TAGS        = urfave_cli_no_docs
-# The entry point that looks before the Go runtime does, package atstart.
-LDFLAGS     = -E blcr-cli/internal/atstart.entry
+# The entry point that looks before the Go runtime does, package atstart, which
+# is there for amd64 only.
+LDFLAGS    := $(if $(filter amd64,$(shell $(GO) env GOARCH)),-E blcr-cli/internal/atstart.entry)
+# Where build puts the commands.
+OUT         = bin/
 # More for go test, such as -v, -json or -race.
 TESTFLAGS   =
 
@@ -25,7 +28,7 @@ PAGES    = $(COMMANDS:%=man/%.1)
 
 build: ## both commands into bin/, static
 	$(if $(VERSION),,$(error CHANGELOG.md has no version heading))CGO_ENABLED=0 $(GO) build -tags $(TAGS) -trimpath -buildvcs=false \
-		-ldflags "-s -w $(LDFLAGS) -X blcr-cli/internal/version.Version=$(VERSION)" -o bin/ ./cmd/...
+		-ldflags "-s -w $(LDFLAGS) -X blcr-cli/internal/version.Version=$(VERSION)" -o $(OUT) ./cmd/...
 
 test: ## the whole suite, without root
 	$(GO) test -timeout 5m $(TESTFLAGS) ./...
@@ -38,6 +41,7 @@ lint: ## formatting, go vet on two architectures, staticcheck, manual pages
 	@files=$$(gofmt -l .) && test -z "$$files" || { echo "not formatted by gofmt:" $$files >&2; exit 1; }
 	$(GO) vet ./...
 	CGO_ENABLED=0 GOARCH=386 $(GO) vet ./...
+	for arch in 386 arm64; do GOARCH=$$arch $(MAKE) --no-print-directory build OUT=/dev/null || exit; done
 	$(GO) run $(STATICCHECK) ./...
 	@command -v mandoc >/dev/null || { echo "make lint: mandoc is missing" >&2; exit 1; }
 	mandoc -T lint -W warning $(PAGES)

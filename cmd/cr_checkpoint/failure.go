@@ -43,8 +43,12 @@ func fail(err error, errno syscall.Errno, message string) *failure {
 	return f
 }
 
-// errnoOf is the number in an error of an engine or of package target.
+// errnoOf is the number in an error of an engine, of package target or of the
+// system; 0 for none.
 func errnoOf(err error) syscall.Errno {
+	if err == nil {
+		return 0
+	}
 	var errno syscall.Errno
 	if errors.As(err, &errno) {
 		return errno

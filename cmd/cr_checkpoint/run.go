@@ -71,7 +71,9 @@ func checkpoint(args []string, con *console.Console) int {
 		return stop.status
 	}
 	if !isWorker() {
-		return delegate(con)
+		if status, done := delegate(con); done {
+			return status
+		}
 	}
 	w := &work{settings: s, con: con}
 	if err := w.do(); err != nil {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"os"
-	"strconv"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -20,46 +19,52 @@ import (
 // after a restart the caller still has something to wait for. The other one,
 // the worker, makes the checkpoint and is left out of it.
 
-// workerVar tells a worker that it is one. Its value is the pid of the process
-// that waits, so that nobody takes himself for a worker by inheritance.
+// workerVar tells a worker, by being there, that it is one.
 const workerVar = "_CR_CHECKPOINT_WORKER"
 
 // isWorker reports whether this process is the worker.
 func isWorker() bool {
-	return os.Getenv(workerVar) == strconv.Itoa(os.Getppid())
+	_, ok := os.LookupEnv(workerVar)
+	return ok
 }
 
 // delegate has a worker do what this process was started for, and returns its
-// exit status. It opens nothing and keeps to raw waiting: the module can save
-// no process that holds a poller or the like.
-func delegate(con *console.Console) int {
-	omit.Save()
+// exit status; done is false if no worker can be had, for want of /proc for one,
+// and this process has to do it alone. It opens nothing and keeps to raw waiting:
+// the module can save no process that holds a poller or the like.
+func delegate(con *console.Console) (status int, done bool) {
 	forward := cleanup.NewForwarder()
 	pid, err := startWorker()
-	if err != nil {
+	switch errnoOf(err) {
+	case 0:
+	case unix.EAGAIN, unix.ENOMEM:
 		con.Errorf("fork() failed: %s\n", ckpt.Strerror(errnoOf(err)))
-		return 1
+		return 1, true
+	default:
+		// The signals stay caught, for the guard of the work.
+		return 0, false
 	}
+	omit.Save()
 	forward.To(pid)
-	status, err := waitWorker(pid)
+	end, err := waitWorker(pid)
 	switch {
 	case err == unix.ECHILD:
 		// We are the restored copy. Whoever waits for us goes on as he did
 		// when the original ended.
-		return 0
+		return 0, true
 	case err != nil:
 		con.Errorf("wait() failed: %s\n", ckpt.Strerror(errnoOf(err)))
-		return 1
-	case status.Signaled():
-		sig := status.Signal()
+		return 1, true
+	case end.Signaled():
+		sig := end.Signal()
 		if forward.Await(sig) {
 			// It was meant for both of us.
 			rawsig.DieOf(sig)
 		}
 		con.Errorf("child killed by signal %d (%s)\n", int(sig), rawsig.Strsignal(sig))
-		return 1
+		return 1, true
 	}
-	return status.ExitStatus()
+	return end.ExitStatus(), true
 }
 
 // startWorker starts this program once more, with the same arguments and the
@@ -74,7 +79,7 @@ func startWorker() (pid int, err error) {
 		path = "/proc/self/exe"
 	}
 	return syscall.ForkExec(path, os.Args, &syscall.ProcAttr{
-		Env:   append(os.Environ(), workerVar+"="+strconv.Itoa(os.Getpid())),
+		Env:   append(os.Environ(), workerVar+"=1"),
 		Files: atstart.Standard(),
 	})
 }

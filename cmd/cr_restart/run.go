@@ -36,6 +36,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	debug.SetGCPercent(-1)
 	cleanup.KeepIgnored()
 	atstart.HideClosed()
+	atstart.RestoreLimit()
 
 	status := 0
 	app := &cli.App{
@@ -144,9 +145,11 @@ func (w *work) do() (status int, err error) {
 func (w *work) bringBack(engine ckpt.Engine) (pid int, err error) {
 	guard := cleanup.NewGuard()
 	guard.Create(func() func() { return func() { engine.Close() } })
+	job.HoldStops()
 	request, err := engine.Restart(&w.request)
 	if err != nil {
 		guard.Disarm()
+		job.FreeStops()
 		return 0, restartFailure(err)
 	}
 	// The processes are there; from here on signals are for the job.

@@ -1,6 +1,7 @@
 // Package atstart is what the process was given at its start and the Go runtime
 // has changed before any Go code runs: signals that were ignored have a handler
-// of the runtime's, and standard descriptors that were closed are /dev/null.
+// of the runtime's, standard descriptors that were closed are /dev/null, and the
+// soft limit of open files is the hard one.
 //
 // A program in place of one written in C has to know: `trap "" TERM` in a script
 // is meant for the commands that it starts too, and what is written to a
@@ -18,6 +19,7 @@ import "syscall"
 var (
 	ignored uint64 // bit N-1: signal N was ignored
 	closed  uint64 // bit N: descriptor N, of 0 to 2, was closed
+	nofile  uint64 // the soft limit of open files; 0 if unknown
 )
 
 // Ignored reports whether sig was ignored.
@@ -35,6 +37,18 @@ func HideClosed() {
 			syscall.CloseOnExec(fd)
 		}
 	}
+}
+
+// RestoreLimit sets the limit of open files to what it was. Children that
+// package syscall starts have it in any case; those of a bare fork need it.
+func RestoreLimit() {
+	var limit syscall.Rlimit
+	if nofile == 0 || syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {
+		return
+	}
+	limit.Cur = nofile
+	// Lowering the soft limit is always allowed.
+	_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)
 }
 
 // Standard returns the standard descriptors as they are to be given to a child:

@@ -2,7 +2,9 @@
 
 #define SYS_rt_sigaction 13
 #define SYS_fcntl 72
+#define SYS_prlimit64 302
 #define F_GETFD 1
+#define RLIMIT_NOFILE 7
 #define EBADF 9
 #define SIG_IGN 1
 
@@ -49,6 +51,17 @@ nextdescriptor:
 	JLE	descriptor
 	MOVQ	R12, ·closed(SB)
 
+	XORL	DI, DI                  // this process
+	MOVL	$RLIMIT_NOFILE, SI
+	XORL	DX, DX
+	MOVQ	SP, R10                 // struct rlimit64
+	MOVL	$SYS_prlimit64, AX
+	SYSCALL
+	TESTQ	AX, AX
+	JNE	start
+	MOVQ	0(SP), AX
+	MOVQ	AX, ·nofile(SB)
+start:
 	ADDQ	$64, SP
 	XORL	DX, DX                  // no function to call at exit, by the ABI
 	JMP	_rt0_amd64_linux(SB)

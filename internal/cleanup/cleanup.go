@@ -108,12 +108,13 @@ func (g *Guard) Finish() {
 }
 
 // Disarm gives the signals their default action back: there is nothing left to
-// undo. One that came before has ended the program.
+// undo. One that came before ends the program here.
 func (g *Guard) Disarm() {
-	g.Finish()
 	for sig := syscall.Signal(1); sig <= rawsig.Max; sig++ {
 		if fatal(sig) && !signal.Ignored(sig) {
 			_ = rawsig.Default(sig)
 		}
 	}
+	g.look()
+	g.Finish()
 }

@@ -6,6 +6,7 @@
 package job
 
 import (
+	"os/signal"
 	"runtime"
 	"slices"
 	"syscall"
@@ -28,6 +29,22 @@ func Hold() {
 	for sig := syscall.Signal(1); sig <= rawsig.Max; sig++ {
 		if forwarded(sig) {
 			_ = rawsig.Catch(sig)
+		}
+	}
+}
+
+// HoldStops catches those that a terminal sends to stop us, before Hold and for
+// the time of the request: being stopped and continued would interrupt it.
+// FreeStops undoes that.
+func HoldStops() { eachStop(func(sig syscall.Signal) { _ = rawsig.Catch(sig) }) }
+
+// FreeStops gives them their default action back.
+func FreeStops() { eachStop(func(sig syscall.Signal) { _ = rawsig.Default(sig) }) }
+
+func eachStop(f func(syscall.Signal)) {
+	for sig := syscall.Signal(1); sig <= rawsig.Max; sig++ {
+		if stops(sig) && !signal.Ignored(sig) {
+			f(sig)
 		}
 	}
 }

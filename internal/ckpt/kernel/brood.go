@@ -159,16 +159,15 @@ func (b *brood) over() bool {
 	return b.settled
 }
 
-// peek has waitid look at a child of whatever kind without reaping it.
-const peek = unix.WEXITED | unix.WNOHANG | unix.WNOWAIT | unix.WALL
-
 // lost returns the errno with which a forked process ended without having been
 // restored, which is its exit status, and 0 if it has not. A restored one that
 // has ended has its own name, and is left to be waited for.
 func lost(pid int) syscall.Errno {
-	var info unix.Siginfo
-	err := unix.Waitid(unix.P_PID, pid, &info, peek, nil)
-	if err != nil || info.Signo == 0 || comm(pid) != comm(os.Getpid()) {
+	name, state, parent := stat(pid)
+	if parent != os.Getpid() || state != 'Z' {
+		return 0
+	}
+	if ours, _, _ := stat(os.Getpid()); name != ours {
 		return 0
 	}
 	status, reaped := reap(pid)
@@ -208,8 +207,8 @@ func end(pid int) {
 // ownChild tells whether that is a child of ours that has not been reaped. A
 // number that is not may be anybody's by now.
 func ownChild(pid int) bool {
-	var info unix.Siginfo
-	return unix.Waitid(unix.P_PID, pid, &info, peek, nil) == nil
+	_, _, parent := stat(pid)
+	return parent == os.Getpid()
 }
 
 // children returns the pids of the main thread's children, or none where /proc
@@ -225,9 +224,21 @@ func children() map[int]bool {
 	return pids
 }
 
-// comm is the name of a process, also of one that has ended and has not been
-// reaped.
-func comm(pid int) string { return readProc(fmt.Sprintf("/proc/%d/comm", pid)) }
+// stat returns a process's name, state and parent, also of one that has ended
+// and has not been reaped; zeros where there is none. (waitid could tell, but
+// takes __WALL only from Linux 4.7 on.)
+func stat(pid int) (name string, state byte, parent int) {
+	// PID (NAME) STATE PPID …, where NAME may hold anything.
+	line := readProc(fmt.Sprintf("/proc/%d/stat", pid))
+	open, end := strings.IndexByte(line, '('), strings.LastIndexByte(line, ')')
+	if open < 0 || end < open {
+		return "", 0, 0
+	}
+	if _, err := fmt.Sscanf(line[end+1:], " %c %d", &state, &parent); err != nil {
+		return "", 0, 0
+	}
+	return line[open+1 : end], state, parent
+}
 
 // readProc returns the content of a file, or "". It does not use package os,
 // which would open an epoll descriptor.

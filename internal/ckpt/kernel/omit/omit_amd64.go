@@ -22,7 +22,8 @@ var save uint32
 
 // Save changes the answer to "save me too", for the rest of the process's life.
 // It is for a process that can be saved: one that waits and holds no descriptor
-// but those that it inherited.
+// but those that it inherited. When it is, every signal that had a handler gets
+// its default action back, but for 64.
 func Save() { save = 1 }
 
 // install sets the disposition of signal 64. It returns an errno, 0 for none.

@@ -45,14 +45,49 @@ TEXT ·install(SB),NOSPLIT,$32-8
 TEXT ·handler(SB),NOSPLIT|NOFRAME,$0
 	CMPL	8(SI), $SI_KERNEL       // si_code
 	JNE	done
-	MOVL	16(SI), DI              // si_pid
+	MOVL	16(SI), R12             // si_pid
+	CMPL	·save(SB), $0
+	JNE	saved
 	MOVL	$CR_OP_HAND_ABORT, SI
 	MOVL	$CR_CHECKPOINT_OMIT, DX
-	CMPL	·save(SB), $0
-	JEQ	answer
+	JMP	answer
+
+	// What is saved has the dispositions of a plain program: the signal that is
+	// sent to all that were saved does to us what it does to them, now and after
+	// a restart. What is ignored stays so.
+saved:
+	SUBQ	$64, SP                 // two struct sigaction, asked and given
+	MOVQ	$0, 32(SP)              // SIG_DFL
+	MOVQ	$0, 40(SP)
+	MOVQ	$0, 48(SP)
+	MOVQ	$0, 56(SP)
+	MOVL	$1, R13
+disposition:
+	MOVL	R13, DI
+	XORL	SI, SI
+	MOVQ	SP, DX
+	MOVL	$8, R10
+	MOVL	$SYS_rt_sigaction, AX
+	SYSCALL
+	TESTQ	AX, AX
+	JNE	next
+	CMPQ	0(SP), $1               // SIG_DFL, SIG_IGN
+	JLS	next
+	MOVL	R13, DI
+	LEAQ	32(SP), SI
+	XORL	DX, DX
+	MOVL	$8, R10
+	MOVL	$SYS_rt_sigaction, AX
+	SYSCALL
+next:
+	INCL	R13
+	CMPL	R13, $CR_SIGNUM
+	JNE	disposition
+	ADDQ	$64, SP
 	MOVL	$CR_OP_HAND_CHKPT, SI
 	MOVL	$CR_CHECKPOINT_STUB, DX
 answer:
+	MOVL	R12, DI
 	MOVL	$SYS_ioctl, AX
 	SYSCALL
 done:
