@@ -27,6 +27,9 @@ func TestMain(m *testing.M) {
 	case "requests":
 		requests()
 		os.Exit(0)
+	case "saved":
+		saved()
+		os.Exit(0)
 	case "busy":
 		busy()
 		os.Exit(0)

@@ -7,6 +7,7 @@ import (
 	_ "embed"
 	"fmt"
 	"os"
+	"os/signal"
 	"regexp"
 	"runtime"
 	"slices"
@@ -200,6 +201,38 @@ func TestRequest(t *testing.T) {
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("ioctls %+v, want %+v", got, want)
+	}
+}
+
+// saved lets itself be saved and prints which signals it catches and ignores.
+func saved() {
+	trapSelf()
+	runtime.LockOSThread()
+	signal.Ignore(unix.SIGHUP)
+	omit.Save()
+	if err := queueHere(siKernel, 100); err != nil {
+		panic(err)
+	}
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		panic(err)
+	}
+	for _, m := range regexp.MustCompile(`(?m)^Sig(?:Cgt|Ign):\s+(.*)$`).FindAllSubmatch(status, -1) {
+		set, err := strconv.ParseUint(string(m[1]), 16, 64)
+		if err != nil {
+			panic(err)
+		}
+		// What make, for one, has its children ignore is not the matter here.
+		fmt.Printf("%#x\n", set&(1<<63|1<<14|1))
+	}
+}
+
+// TestSaved pins that what is saved leaves every signal but 64 to the kernel,
+// and that what was ignored stays so.
+func TestSaved(t *testing.T) {
+	out := runTrapped(t, "saved", func(notification, func()) {})
+	if want := "0x1\n0x8000000000000000\n"; out != want {
+		t.Errorf("signals:\n%swant:\n%s", out, want)
 	}
 }
 
