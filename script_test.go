@@ -37,6 +37,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ctrlsim"
+	"blcr-cli/internal/rawsig"
 )
 
 // bin is the directory with the built commands.
@@ -45,6 +46,10 @@ var bin string
 func TestMain(m *testing.M) {
 	ctrlsim.Init()
 	os.Exit(func() int {
+		// What make or nohup has us ignore is not to be inherited.
+		for _, sig := range []syscall.Signal{unix.SIGHUP, unix.SIGINT, 32, 33} {
+			_ = rawsig.Default(sig)
+		}
 		dir, err := os.MkdirTemp("", "blcr-cli-test")
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)

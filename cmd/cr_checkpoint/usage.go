@@ -7,7 +7,7 @@ Save running processes into a context file, from which cr_restart(1) brings
 them back.
 
 General:
-  -v, --verbose             say on stderr what is being done
+  -v, --verbose             say what is being done
   -q, --quiet               say nothing on stderr
   -?, -h, --help            print this text and exit
       --version             print the version and exit

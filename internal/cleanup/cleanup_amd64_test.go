@@ -31,6 +31,10 @@ func TestMain(m *testing.M) {
 	}
 	switch role {
 	case "":
+		// What make or nohup has us ignore is not to be inherited.
+		for _, sig := range []syscall.Signal{unix.SIGHUP, unix.SIGINT, 32, 33} {
+			_ = rawsig.Default(sig)
+		}
 		os.Exit(m.Run())
 	case "guard":
 		guard(args)

@@ -11,8 +11,13 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/rawsig"
 )
 
 // progVar makes the test binary be one of the programs of prog_test.go.
@@ -23,6 +28,10 @@ func TestMain(m *testing.M) {
 	if name := os.Getenv(progVar); name != "" {
 		os.Unsetenv(progVar)
 		os.Exit(runProgram(name, os.Args[1:]))
+	}
+	// What make or nohup has us ignore is not to be inherited.
+	for _, sig := range []syscall.Signal{unix.SIGHUP, unix.SIGINT, 32, 33} {
+		_ = rawsig.Default(sig)
 	}
 	warmUp()
 	goroutines, fds := runtime.NumGoroutine(), openFiles()

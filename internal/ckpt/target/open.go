@@ -75,6 +75,13 @@ func (t *Target) refuse() error {
 		}
 	case unix.S_IFBLK, unix.S_IFCHR:
 		return fail(OpType, path, unix.EINVAL)
+	case unix.S_IFLNK:
+		// A link to a file, or to nothing, is replaced. One like /dev/stdout
+		// is not meant to be.
+		st, err := t.sys.stat(path)
+		if err == nil && fileType(st) != unix.S_IFREG && fileType(st) != unix.S_IFDIR {
+			return fail(OpType, path, unix.EINVAL)
+		}
 	}
 	return nil
 }
