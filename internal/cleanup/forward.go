@@ -55,7 +55,7 @@ func (f *Forwarder) Seen(sig syscall.Signal) bool {
 // Await is Seen for a signal that may have been sent to both processes at the
 // same time, and come a moment after the other one has died of it.
 func (f *Forwarder) Await(sig syscall.Signal) bool {
-	const milliseconds = 10
+	const milliseconds = 200
 	for range milliseconds {
 		if f.Seen(sig) {
 			return true
