@@ -17,8 +17,9 @@ TAGS        = urfave_cli_no_docs
 LDFLAGS    := $(if $(filter amd64,$(shell $(GO) env GOARCH)),-E blcr-cli/internal/atstart.entry)
 # Where build puts the commands.
 OUT         = bin/
-# More for go test, such as -v, -json or -race.
-TESTFLAGS   =
+# More for go test, such as -v, -json or -race. The scripts wait more than they
+# compute, so more of them run at a time than there are processors.
+TESTFLAGS   = -parallel 6
 
 COMMANDS = cr_checkpoint cr_restart
 BINARIES = $(COMMANDS:%=bin/%)
