@@ -5,10 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime/debug"
 	"syscall"
 
-	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/atstart"
@@ -17,6 +15,7 @@ import (
 	"blcr-cli/internal/ckpt/target"
 	"blcr-cli/internal/cleanup"
 	"blcr-cli/internal/console"
+	"blcr-cli/internal/program"
 	"blcr-cli/internal/version"
 )
 
@@ -34,32 +33,7 @@ var engines = []ckpt.Candidate{
 // run is the command: args is its whole argument vector. It returns the exit
 // status.
 func run(args []string, stdout, stderr io.Writer) int {
-	// The command lives for one request and needs little memory. Without
-	// collections the runtime has no reason to interrupt a system call.
-	debug.SetGCPercent(-1)
-	cleanup.KeepIgnored()
-
-	status := 0
-	app := &cli.App{
-		Name:  name,
-		Usage: "save running processes into a context file",
-		// getopt does what these would.
-		SkipFlagParsing: true,
-		HideHelp:        true,
-		HideHelpCommand: true,
-		HideVersion:     true,
-		Writer:          stdout,
-		ErrWriter:       stderr,
-		Action: func(c *cli.Context) error {
-			status = checkpoint(c.Args().Slice(), &console.Console{Stdout: stdout, Stderr: stderr})
-			return nil
-		},
-	}
-	if err := app.Run(args); err != nil {
-		fmt.Fprintf(stderr, "%s: %v\n", name, err)
-		return 1
-	}
-	return status
+	return program.Run(name, "save running processes into a context file", args, stdout, stderr, checkpoint)
 }
 
 // checkpoint does what the arguments ask for and returns the exit status.

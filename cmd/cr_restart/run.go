@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime/debug"
 
-	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/atstart"
@@ -16,6 +14,7 @@ import (
 	"blcr-cli/internal/cleanup"
 	"blcr-cli/internal/console"
 	"blcr-cli/internal/job"
+	"blcr-cli/internal/program"
 	"blcr-cli/internal/version"
 )
 
@@ -31,34 +30,10 @@ var engines = []ckpt.Candidate{
 // run is the command: args is its whole argument vector. It returns the exit
 // status, unless the job died of a signal, of which this process then dies too.
 func run(args []string, stdout, stderr io.Writer) int {
-	// The command does little itself, and then waits. Without collections the
-	// runtime has no reason to interrupt a system call.
-	debug.SetGCPercent(-1)
-	cleanup.KeepIgnored()
+	// The job inherits what this process has.
 	atstart.HideClosed()
 	atstart.RestoreLimit()
-
-	status := 0
-	app := &cli.App{
-		Name:  name,
-		Usage: "bring saved processes back to life",
-		// getopt does what these would.
-		SkipFlagParsing: true,
-		HideHelp:        true,
-		HideHelpCommand: true,
-		HideVersion:     true,
-		Writer:          stdout,
-		ErrWriter:       stderr,
-		Action: func(c *cli.Context) error {
-			status = restart(c.Args().Slice(), &console.Console{Stdout: stdout, Stderr: stderr})
-			return nil
-		},
-	}
-	if err := app.Run(args); err != nil {
-		fmt.Fprintf(stderr, "%s: %v\n", name, err)
-		return 1
-	}
-	return status
+	return program.Run(name, "bring saved processes back to life", args, stdout, stderr, restart)
 }
 
 // restart does what the arguments ask for and returns the exit status.
