@@ -275,11 +275,13 @@ func (p *program) kill(t *testing.T, sig syscall.Signal) {
 	}
 }
 
-// settle waits until no signal is pending for the parent.
+// settle waits until the parent has counted every signal sent so far: none is
+// pending, and no thread is running that may have taken one and not come to the
+// end of its handler. The threads of an idle parent all sleep.
 func (p *program) settle(t *testing.T) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(100 * time.Microsecond) {
-		pending := false
+		busy := false
 		tasks := fmt.Sprintf("/proc/%d/task", p.Process.Pid)
 		entries, err := os.ReadDir(tasks)
 		if err != nil {
@@ -288,13 +290,17 @@ func (p *program) settle(t *testing.T) {
 		for _, e := range entries {
 			status, _ := os.ReadFile(tasks + "/" + e.Name() + "/status")
 			for line := range strings.Lines(string(status)) {
-				name, set, _ := strings.Cut(line, ":")
-				if (name == "SigPnd" || name == "ShdPnd") && strings.Trim(set, "0 \t\n") != "" {
-					pending = true
+				name, value, _ := strings.Cut(line, ":")
+				value = strings.TrimSpace(value)
+				switch name {
+				case "SigPnd", "ShdPnd":
+					busy = busy || strings.Trim(value, "0") != ""
+				case "State":
+					busy = busy || strings.HasPrefix(value, "R")
 				}
 			}
 		}
-		if !pending {
+		if !busy {
 			return
 		}
 		if time.Now().After(deadline) {
