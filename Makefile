@@ -17,6 +17,8 @@ TAGS        = urfave_cli_no_docs
 LDFLAGS    := $(if $(filter amd64,$(shell $(GO) env GOARCH)),-E blcr-cli/internal/atstart.entry)
 # Where build puts the commands.
 OUT         = bin/
+# Where criu is put; bin/ looks for it there.
+CRIUDIR     = .criu
 # More for go test, such as -v, -json or -race. The scripts wait more than they
 # compute, so more of them run at a time than there are processors. (-count=1
 # below: go test does not see what the scripts' commands are built from.)
@@ -26,7 +28,10 @@ COMMANDS = cr_checkpoint cr_restart
 BINARIES = $(COMMANDS:%=bin/%)
 PAGES    = $(COMMANDS:%=man/%.1)
 
-.PHONY: build test check lint getopt-million bench install uninstall clean help
+# Where the installed commands look for a criu of ours.
+CRIUDEST = $(DESTDIR)$(PREFIX)/lib/blcr-cli/criu
+
+.PHONY: build test check lint getopt-million bench criu install uninstall clean help
 
 build: ## both commands into bin/, static
 	$(if $(VERSION),,$(error CHANGELOG.md has no version heading))CGO_ENABLED=0 $(GO) build -tags $(TAGS) -trimpath -buildvcs=false \
@@ -55,13 +60,22 @@ getopt-million: ## a million command lines of each command, compared with glibc
 bench: build ## start-up time, memory and size, against their limits
 	$(GO) run ./internal/bench $(BINARIES)
 
+criu: ## a criu that works: the machine's, or else its distribution's in .criu
+	packaging/criu/get-criu $(CRIUDIR)
+
 install: $(BINARIES) ## into DESTDIR and PREFIX what 'make build' built
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man1
 	install -m 755 $(BINARIES) $(DESTDIR)$(BINDIR)
 	install -m 644 $(PAGES) $(DESTDIR)$(MANDIR)/man1
+	if [ -x $(CRIUDIR)/criu ]; then \
+		rm -rf $(CRIUDEST) && install -d $(dir $(CRIUDEST)) && \
+		cp -RP --preserve=mode,timestamps $(CRIUDIR) $(CRIUDEST); \
+	fi
 
 uninstall: ## take that away again
 	rm -f $(COMMANDS:%=$(DESTDIR)$(BINDIR)/%) $(COMMANDS:%=$(DESTDIR)$(MANDIR)/man1/%.1)
+	rm -rf $(CRIUDEST)
+	rmdir $(dir $(CRIUDEST)) 2>/dev/null || :
 
 clean: ## remove what was built
 	rm -rf bin dist

@@ -11,6 +11,7 @@ import (
 
 	"blcr-cli/internal/atstart"
 	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/criu"
 	"blcr-cli/internal/ckpt/kernel"
 	"blcr-cli/internal/ckpt/target"
 	"blcr-cli/internal/cleanup"
@@ -28,11 +29,15 @@ func defaultName(id int32) string { return fmt.Sprintf("context.%d", id) }
 // engines are the ones that this command can use, the preferred one first.
 var engines = []ckpt.Candidate{
 	{Name: "kernel", Open: kernel.Open},
+	{Name: "criu", Open: criu.Open},
 }
 
 // run is the command: args is its whole argument vector. It returns the exit
 // status.
 func run(args []string, stdout, stderr io.Writer) int {
+	if criu.IsHelper() {
+		return criu.Helper()
+	}
 	return program.Run(name, "save running processes into a context file", args, stdout, stderr, checkpoint)
 }
 

@@ -55,6 +55,14 @@ func connectFailure(err error) error {
 	return &failure{status: 255, class: failPerm, message: "Failed cr_init(): -1", details: detailsOf(err), cause: err}
 }
 
+// otherEngineFailure is for a context that needs another engine than there is.
+// Why says which; the machine lacks it, as with connectFailure.
+func otherEngineFailure(why string, err error) error {
+	f := asFailure(connectFailure(err))
+	f.details = append([]string{why}, f.details...)
+	return f
+}
+
 func openFailure(file string, err error) error {
 	return &failure{status: 255, class: failArgs,
 		message: fmt.Sprintf("Failed to open(%s, O_RDONLY): %s", file, ckpt.Strerror(errnoOf(err))), cause: err}

@@ -10,6 +10,8 @@ import (
 
 	"blcr-cli/internal/atstart"
 	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/context"
+	"blcr-cli/internal/ckpt/criu"
 	"blcr-cli/internal/ckpt/kernel"
 	"blcr-cli/internal/cleanup"
 	"blcr-cli/internal/console"
@@ -24,12 +26,21 @@ func versionLine() string { return fmt.Sprintf("%s version %s\n", name, version.
 
 // engines are the ones that this command can use, the preferred one first.
 var engines = []ckpt.Candidate{
-	{Name: "kernel", Open: kernel.Open},
+	{Name: kernelEngine, Open: kernel.Open},
+	{Name: criuEngine, Open: criu.Open},
 }
+
+const (
+	kernelEngine = "kernel"
+	criuEngine   = "criu"
+)
 
 // run is the command: args is its whole argument vector. It returns the exit
 // status, unless the job died of a signal, of which this process then dies too.
 func run(args []string, stdout, stderr io.Writer) int {
+	if criu.IsHelper() {
+		return criu.Helper()
+	}
 	// The job inherits what this process has.
 	atstart.HideClosed()
 	atstart.RestoreLimit()
@@ -89,9 +100,14 @@ func (w *work) do() (status int, err error) {
 	if err != nil {
 		return 0, connectFailure(err)
 	}
-	defer engine.Close()
+	defer func() { engine.Close() }()
 	if err := w.open(); err != nil {
 		return 0, err
+	}
+	if os.Getenv("CR_ENGINE") == "" {
+		if engine, err = w.engineOfContext(engine); err != nil {
+			return 0, err
+		}
 	}
 	pid, err := w.bringBack(engine)
 	if err != nil {
@@ -114,6 +130,32 @@ func (w *work) do() (status int, err error) {
 		return 0, waitJobFailure(pid, err)
 	}
 	return job.EndAs(end), nil
+}
+
+// engineOfContext returns the engine that has written the context, which is the
+// only one that can read it; the given one, the preferred one of this machine,
+// where the context does not tell. It closes the given one if it is another.
+func (w *work) engineOfContext(preferred ckpt.Engine) (ckpt.Engine, error) {
+	kind, err := context.Sniff(int(w.request.FD))
+	if err != nil {
+		// The engine meets the same error, and has the words for it.
+		return preferred, nil
+	}
+	var name, writer string
+	switch kind {
+	case context.Ours:
+		name, writer = criuEngine, "this context was written by the criu engine, which cannot be used here"
+	case context.BLCR:
+		name, writer = kernelEngine, "this context was written by BLCR's kernel module, which is not there"
+	default:
+		return preferred, nil
+	}
+	preferred.Close()
+	engine, err := ckpt.Choose(name, engines)
+	if err != nil {
+		return nil, otherEngineFailure(writer, err)
+	}
+	return engine, nil
 }
 
 // bringBack issues the request and returns the restored root's pid.

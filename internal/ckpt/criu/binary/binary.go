@@ -1,0 +1,189 @@
+// Package binary finds a criu that works on this machine: where to look, how to
+// ask it, and remembering its answer, since asking takes longer than many a
+// checkpoint.
+//
+// What criu is then used for does not belong here. The package knows neither
+// requests nor images, and prints nothing.
+package binary
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/ckpt"
+)
+
+// Binary is a criu whose "criu check" succeeded on this machine. It is a value
+// without resources behind it.
+type Binary struct {
+	// Path is what to exec: absolute, as found, so possibly a symbolic link or
+	// a script that execs the real one.
+	Path string
+
+	// Version is what "criu --version" calls it, such as "4.1.1"; "" if it
+	// does not say.
+	Version string
+}
+
+// Find returns the path of a usable criu. If the environment variable CR_CRIU
+// is set and not empty it names the only one that is considered, by a path or
+// by a name to be looked up. Otherwise that is, in this order, the one that
+// "make criu" put beside the build tree's or the installed program, and those
+// in PATH, /usr/local/sbin, /usr/sbin and /sbin. Relative directories in PATH
+// do not count: who may write to the current directory must not choose what
+// root runs.
+//
+// The first whose "criu check" succeeds is returned. Answers are remembered
+// until the machine restarts or the file changes, bad ones for a minute. With
+// a remembered answer no process is started.
+//
+// The error is a *ckpt.Error with ENOSYS, whose Detail says of each criu that
+// was found what is wrong with it.
+func Find() (*Binary, error) {
+	return newSearch().find()
+}
+
+// search is what Find depends on.
+type search struct {
+	named   string      // CR_CRIU
+	private []string    // where "make criu" puts one
+	dirs    []string    // where others are
+	answers *answerFile // nil if there is no place for answers
+}
+
+func newSearch() *search {
+	s := &search{
+		named:   os.Getenv("CR_CRIU"),
+		dirs:    append(filepath.SplitList(os.Getenv("PATH")), "/usr/local/sbin", "/usr/sbin", "/sbin"),
+		answers: newAnswerFile(answerDir(unix.Geteuid(), os.Getenv("XDG_RUNTIME_DIR"))),
+	}
+	if exe, err := os.Executable(); err == nil { // which is without symbolic links
+		s.private = privateNames(exe)
+	}
+	return s
+}
+
+// privateNames says where "make criu" and "make install" put a criu for the
+// program that is the file exe.
+func privateNames(exe string) []string {
+	prefix := filepath.Dir(filepath.Dir(exe))
+	return []string{
+		filepath.Join(prefix, ".criu", "criu"),
+		filepath.Join(prefix, "lib", "blcr-cli", "criu", "criu"),
+	}
+}
+
+func (s *search) find() (*Binary, error) {
+	failure := &ckpt.Error{Op: "find", Object: "criu", Errno: syscall.ENOSYS}
+	names := slices.Concat(s.private, s.inDirs("criu"))
+	if s.named != "" {
+		var err error
+		if names, err = s.byName(); err != nil {
+			failure.Detail = []string{"CR_CRIU=" + printable(s.named) + ": " + describe(err)}
+			return nil, failure
+		}
+	}
+	tried := make(map[string]bool)
+	for _, name := range names {
+		id, err := identify(name)
+		if err == nil && tried[id.path] || err != nil && s.named == "" && absent(err) {
+			continue
+		}
+		var a answer
+		if err == nil {
+			tried[id.path] = true
+			a, err = s.ask(name, id)
+		}
+		switch {
+		case err != nil:
+			failure.Detail = append(failure.Detail, s.blame(name)+": "+describe(err))
+		case !a.usable:
+			failure.Detail = append(failure.Detail, s.blame(name)+": check failed: "+a.why)
+		default:
+			return &Binary{Path: name, Version: a.version}, nil
+		}
+	}
+	if len(failure.Detail) == 0 {
+		failure.Detail = []string{
+			"no criu was found",
+			"to get one, install the criu package or run 'make criu' in the source of this program;",
+			"if there is one in another place, set CR_CRIU to its path",
+		}
+	}
+	return nil, failure
+}
+
+// inDirs is where a program called name may be.
+func (s *search) inDirs(name string) []string {
+	var names []string
+	for _, dir := range s.dirs {
+		if filepath.IsAbs(dir) {
+			names = append(names, filepath.Join(dir, name))
+		}
+	}
+	return names
+}
+
+// byName is what CR_CRIU names: one file.
+func (s *search) byName() ([]string, error) {
+	if strings.Contains(s.named, "/") {
+		// Absolute, since the caller may change its directory.
+		name, err := filepath.Abs(s.named)
+		return []string{name}, err
+	}
+	for _, name := range s.inDirs(s.named) {
+		if _, err := identify(name); err == nil {
+			return []string{name}, nil
+		}
+	}
+	return nil, errors.New("not in PATH")
+}
+
+// blame is how a message calls the criu that is the file name.
+func (s *search) blame(name string) string {
+	if s.named != "" {
+		return "CR_CRIU=" + printable(s.named)
+	}
+	return printable(name)
+}
+
+// ask says whether the criu at name, whose identity is id, is usable: as
+// remembered, or else by running it. The error is that of running it, which is
+// not remembered: it may be the machine's, out of processes for a moment.
+func (s *search) ask(name string, id identity) (answer, error) {
+	if a, ok := s.answers.recall(id); ok {
+		return a, nil
+	}
+	a, err := check(name)
+	if err == nil {
+		s.answers.keep(id, a)
+	}
+	return a, err
+}
+
+// absent is whether identify's err says that there is no criu of that name, or
+// none that we could see: a user's PATH may have directories closed to him.
+func absent(err error) bool {
+	for _, e := range []error{unix.ENOENT, unix.ENOTDIR, unix.EACCES, errNotProgram} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// describe gives the reason of an error without its file name, which goes in
+// front.
+func describe(err error) string {
+	var number syscall.Errno
+	if errors.As(err, &number) {
+		return ckpt.Strerror(number)
+	}
+	return printable(err.Error())
+}

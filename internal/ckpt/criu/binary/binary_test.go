@@ -1,0 +1,471 @@
+package binary
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/ckpt"
+)
+
+// What the body of a fake criu does when asked to check.
+const (
+	works = `echo "Warn  (criu/x.c:1): noise" >&2; echo Looks good.`
+	fails = `echo "Error (criu/x.c:1): first"; echo "Error (criu/x.c:2): no such thing" >&2
+		echo "Error (criu/x.c:3): rlimit: Can't setup RLIMIT_NOFILE for self"; echo bye; exit 1`
+	hangs = `sleep 1000 & sleep 1000`
+)
+
+// fake makes a criu at path. It writes a line to path.runs each time it is run.
+func fake(t testing.TB, path, check string) {
+	t.Helper()
+	script := fmt.Sprintf("#!/bin/sh\necho \"$1\" >>'%s.runs'\ncase $1 in\n"+
+		"check)\n%s\n;;\n--version) echo Version: 4.2.1; echo GitID: v4.2.1;;\nesac\n", path, check)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	os.Remove(path)
+	if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// checkRuns compares what the fake at path was run for since the last time.
+func checkRuns(t *testing.T, path string, want ...string) {
+	t.Helper()
+	data, err := os.ReadFile(path + ".runs")
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	os.Remove(path + ".runs")
+	if got := strings.Fields(string(data)); strings.Join(got, " ") != strings.Join(want, " ") {
+		t.Errorf("%s was run for %q, want %q", path, got, want)
+	}
+}
+
+func checkFound(t *testing.T, s *search, path string) {
+	t.Helper()
+	b, err := s.find()
+	if err != nil {
+		t.Fatalf("%v: %q", err, err.(*ckpt.Error).Detail)
+	}
+	if want := (Binary{path, "4.2.1"}); *b != want {
+		t.Errorf("found %+v, want %+v", *b, want)
+	}
+}
+
+func checkNone(t *testing.T, s *search, detail ...string) {
+	t.Helper()
+	b, err := s.find()
+	want := &ckpt.Error{Op: "find", Object: "criu", Errno: syscall.ENOSYS, Detail: detail}
+	if b != nil || !reflect.DeepEqual(err, error(want)) {
+		t.Errorf("got %+v, %#v\nwant %#v", b, err, want)
+	}
+}
+
+// answersIn returns a place for answers, which is not there yet.
+func answersIn(t testing.TB) *answerFile { return newAnswerFile(filepath.Join(t.TempDir(), "answers")) }
+
+// setLimit sets limit for the test.
+func setLimit(t *testing.T, d time.Duration) {
+	old := limit
+	limit = d
+	t.Cleanup(func() { limit = old })
+}
+
+func TestOrder(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for _, name := range []string{"tree/.criu/criu", "tree/lib/blcr-cli/criu/criu", "a/criu", "b/criu"} {
+		fake(t, at(name), works)
+	}
+	s := &search{
+		private: privateNames(at("tree/bin/cr_checkpoint")),
+		dirs:    []string{"relative", ".", "", at("none"), at("a"), at("b")},
+		answers: answersIn(t),
+	}
+	for _, name := range []string{"tree/.criu/criu", "tree/lib/blcr-cli/criu/criu", "a/criu", "b/criu"} {
+		checkFound(t, s, at(name))
+		checkFound(t, s, at(name))
+		checkRuns(t, at(name), "check", "--version")
+		fake(t, at(name), fails) // on to the next one
+	}
+	const why = ": check failed: Error (criu/x.c:2): no such thing"
+	detail := []string{at("tree/.criu/criu") + why, at("tree/lib/blcr-cli/criu/criu") + why, at("a/criu") + why, at("b/criu") + why}
+	for range 2 {
+		checkNone(t, s, detail...)
+	}
+	checkRuns(t, at("a/criu"), "check") // bad answers are remembered as well
+
+	// CR_CRIU is the only one.
+	fake(t, at("b/criu"), works)
+	fake(t, at("b/other"), works)
+	s.named = at("a/criu")
+	checkNone(t, s, "CR_CRIU="+at("a/criu")+why)
+	s.named = at("b/other")
+	checkFound(t, s, at("b/other"))
+	s.named = "other"
+	checkFound(t, s, at("b/other"))
+	s.named = "nonesuch"
+	checkNone(t, s, "CR_CRIU=nonesuch: not in PATH")
+	s.named = at("nonesuch")
+	checkNone(t, s, "CR_CRIU="+at("nonesuch")+": No such file or directory")
+	s.named = dir
+	checkNone(t, s, "CR_CRIU="+dir+": not an executable file")
+	t.Chdir(at("b"))
+	s.named = "./other"
+	checkFound(t, s, at("b/other"))
+	checkRuns(t, at("b/other"), "check", "--version")
+}
+
+func TestNone(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "criu"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	checkNone(t, &search{dirs: []string{dir, filepath.Join(dir, "none"), filepath.Join(dir, "criu")}},
+		"no criu was found",
+		"to get one, install the criu package or run 'make criu' in the source of this program;",
+		"if there is one in another place, set CR_CRIU to its path")
+
+	t.Setenv("CR_CRIU", filepath.Join(dir, "none"))
+	if _, err := Find(); !errors.Is(err, syscall.ENOSYS) {
+		t.Errorf("Find: %v", err)
+	}
+}
+
+// One file under two names is tried once.
+func TestSameFile(t *testing.T) {
+	dir := t.TempDir()
+	sbin := filepath.Join(dir, "sbin")
+	fake(t, filepath.Join(sbin, "criu"), fails)
+	if err := os.Symlink("sbin", filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	s := &search{dirs: []string{filepath.Join(dir, "link"), sbin}}
+	checkNone(t, s, filepath.Join(dir, "link/criu")+": check failed: Error (criu/x.c:2): no such thing")
+	checkRuns(t, filepath.Join(sbin, "criu"), "check")
+}
+
+// What says nothing about the criu is not remembered.
+func TestNoAnswer(t *testing.T) {
+	setLimit(t, 300*time.Millisecond)
+	dir := t.TempDir()
+	path := filepath.Join(dir, "criu")
+	s := &search{dirs: []string{dir}, answers: answersIn(t)}
+	for body, why := range map[string]string{
+		hangs:        "check: no answer after 300ms",
+		"kill -9 $$": "signal: killed",
+	} {
+		fake(t, path, body)
+		start := time.Now()
+		checkNone(t, s, path+": "+why)
+		checkNone(t, s, path+": "+why)
+		checkRuns(t, path, "check", "check")
+		if took := time.Since(start); took > 5*time.Second {
+			t.Errorf("%q took %v", body, took)
+		}
+	}
+	os.Remove(path)
+	if err := os.WriteFile(path, []byte("#!/none/such\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	checkNone(t, s, path+": No such file or directory")
+	s.named = path
+	checkNone(t, s, "CR_CRIU="+path+": No such file or directory")
+}
+
+// A child that holds the pipe does not hold us up.
+func TestLeftBehind(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "criu")
+	fake(t, path, works+"\nsleep 4 &")
+	start := time.Now()
+	checkFound(t, &search{dirs: []string{dir}}, path)
+	if took := time.Since(start); took > 3*time.Second {
+		t.Errorf("took %v", took)
+	}
+}
+
+func TestTelling(t *testing.T) {
+	for out, want := range map[string]string{
+		"":                    "it does not say why",
+		"\n \n":               "it does not say why",
+		"one\ntwo\n\n":        "two",
+		"Error (x): a\nb":     "Error (x): a",
+		"a\n\x1b[31mb\x07":    "?[31mb?",
+		"Error RLIMIT_NOFILE": "Error RLIMIT_NOFILE",
+		"CRIU needs to have the CAP_X capability: \nsetcap x": "CRIU needs to have the CAP_X capability",
+		strings.Repeat("é", 301):                              strings.Repeat("é", 300) + "...",
+	} {
+		if got := telling(out); got != want {
+			t.Errorf("telling(%q) = %q, want %q", out, got, want)
+		}
+	}
+	for out, want := range map[string]string{
+		"Version: 4.1.1\nGitID: v4\n": "4.1.1",
+		"noise\nVersion:\t3.0 \r\n":   "3.0",
+		"4.1.1\n":                     "",
+	} {
+		if got := version(out); got != want {
+			t.Errorf("version(%q) = %q, want %q", out, got, want)
+		}
+	}
+	var out tail
+	for i := range 1 << 20 {
+		fmt.Fprintf(&out, "%d\n", i)
+	}
+	if got := telling(out.String()); got != "1048575" || cap(out) > 4*tailSize {
+		t.Errorf("kept %q in %d bytes", got, cap(out))
+	}
+}
+
+// Whatever changes about the file, it is asked again.
+func TestIdentity(t *testing.T) {
+	dir := t.TempDir()
+	path, inner := filepath.Join(dir, "criu"), filepath.Join(dir, "usr/sbin/criu")
+	s := &search{dirs: []string{dir}, answers: answersIn(t)}
+	fake(t, path, works)
+	for name, change := range map[string]func(){
+		"nothing else": func() {},
+		"new inode":    func() { fake(t, path, works) },
+		"mode":         func() { os.Chmod(path, 0o700) },
+		"time":         func() { os.Chtimes(path, time.Time{}, time.Unix(1e9, 0)) },
+		"real one":     func() { fake(t, inner, works) },
+		"its mode":     func() { os.Chmod(inner, 0o500) },
+	} {
+		if strings.HasPrefix(name, "its") {
+			fake(t, inner, works)
+		}
+		checkFound(t, s, path)
+		os.Remove(path + ".runs")
+		time.Sleep(10 * time.Millisecond) // the clock of file times is coarse
+		change()
+		checkFound(t, s, path)
+		t.Run(name, func(t *testing.T) {
+			if name == "nothing else" {
+				checkRuns(t, path)
+			} else {
+				checkRuns(t, path, "check", "--version")
+			}
+		})
+	}
+}
+
+func TestPlaces(t *testing.T) {
+	for _, tt := range []struct {
+		euid      int
+		dir, want string
+	}{
+		{0, "/run/user/0", "/run/blcr-cli"},
+		{0, "", "/run/blcr-cli"},
+		{1, "/run/user/1", "/run/user/1/blcr-cli"},
+		{1, "", ""},
+		{1, "run", ""},
+	} {
+		if got := answerDir(tt.euid, tt.dir); got != tt.want {
+			t.Errorf("answerDir(%d, %q) = %q, want %q", tt.euid, tt.dir, got, tt.want)
+		}
+	}
+}
+
+func TestConcurrent(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "criu")
+	fake(t, path, works)
+	s := &search{dirs: []string{dir}, answers: answersIn(t)}
+	var all sync.WaitGroup
+	for range 100 {
+		all.Go(func() {
+			for range 3 {
+				if b, err := s.find(); err != nil || *b != (Binary{path, "4.2.1"}) {
+					t.Errorf("found %v, %v", b, err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	os.Remove(path + ".runs")
+	checkFound(t, s, path)
+	checkRuns(t, path)
+	entries, err := os.ReadDir(s.answers.dir)
+	if err != nil || len(entries) != 1 {
+		t.Errorf("left %v, %v", entries, err)
+	}
+}
+
+// Nothing that others made is believed, followed or waited for.
+func TestPlanted(t *testing.T) {
+	root := unix.Geteuid() == 0
+	const nobody = 65534
+	dir := t.TempDir()
+	path := filepath.Join(dir, "criu")
+	fake(t, path, works)
+	id, err := identify(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lie := []byte(encode(id, answer{usable: true, version: "6.6.6"}))
+	for _, tt := range []struct {
+		name  string
+		plant func(t *testing.T, dir, file string)
+		kept  bool // an answer afterwards
+	}{
+		{"link to a file", func(t *testing.T, dir, file string) {
+			must(t, os.WriteFile(dir+"/lie", lie, 0o600))
+			must(t, os.Symlink("lie", file))
+		}, true},
+		{"link to a directory", func(t *testing.T, dir, file string) {
+			must(t, os.WriteFile(file, lie, 0o600))
+			must(t, os.Rename(dir, dir+".real"))
+			must(t, os.Symlink(dir+".real", dir))
+		}, false},
+		{"foreign file", func(t *testing.T, dir, file string) {
+			must(t, os.WriteFile(file, lie, 0o600))
+			chown(t, file, nobody)
+		}, true},
+		{"foreign directory", func(t *testing.T, dir, file string) {
+			must(t, os.WriteFile(file, lie, 0o600))
+			chown(t, dir, nobody)
+		}, false},
+		{"writable file", func(t *testing.T, dir, file string) {
+			must(t, os.WriteFile(file, lie, 0o600))
+			must(t, os.Chmod(file, 0o620))
+		}, true},
+		{"writable directory", func(t *testing.T, dir, file string) {
+			must(t, os.WriteFile(file, lie, 0o600))
+			must(t, os.Chmod(dir, 0o777))
+		}, false},
+		{"FIFO", func(t *testing.T, dir, file string) { must(t, unix.Mkfifo(file, 0o600)) }, true},
+		{"directory", func(t *testing.T, dir, file string) { must(t, os.Mkdir(file, 0o700)) }, false},
+		{"empty", func(t *testing.T, dir, file string) { must(t, os.WriteFile(file, nil, 0o600)) }, true},
+		{"cut off", func(t *testing.T, dir, file string) { must(t, os.WriteFile(file, lie[:len(lie)-1], 0o600)) }, true},
+		{"garbage", func(t *testing.T, dir, file string) { must(t, os.WriteFile(file, []byte("\n\n\n\n"), 0o600)) }, true},
+		{"other identity", func(t *testing.T, dir, file string) {
+			other := identity{id.path, id.key + "0"}
+			must(t, os.WriteFile(file, []byte(encode(other, answer{usable: true, version: "6.6.6"})), 0o600))
+		}, true},
+		{"unwritable", func(t *testing.T, dir, file string) {
+			if root {
+				t.Skip("root may write anywhere")
+			}
+			must(t, os.Chmod(dir, 0o500))
+		}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			answers := answersIn(t)
+			must(t, os.Mkdir(answers.dir, 0o700))
+			tt.plant(t, answers.dir, filepath.Join(answers.dir, fileName(id)))
+			s := &search{dirs: []string{dir}, answers: answers}
+			os.Remove(path + ".runs")
+			checkFound(t, s, path)
+			checkRuns(t, path, "check", "--version")
+			checkFound(t, s, path)
+			if tt.kept {
+				checkRuns(t, path)
+			} else {
+				checkRuns(t, path, "check", "--version")
+			}
+		})
+	}
+	for _, answers := range []*answerFile{nil, newAnswerFile(""), newAnswerFile("/dev/null/x"), newAnswerFile("/proc/x")} {
+		checkFound(t, &search{dirs: []string{dir}, answers: answers}, path)
+	}
+}
+
+// A bad answer is not believed for ever, nor one from the future.
+func TestBadAge(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "criu")
+	fake(t, path, fails)
+	s := &search{dirs: []string{dir}, answers: answersIn(t)}
+	const why = ": check failed: Error (criu/x.c:2): no such thing"
+	checkNone(t, s, path+why)
+	checkRuns(t, path, "check")
+	id, err := identify(path)
+	must(t, err)
+	for age, runs := range map[time.Duration][]string{
+		badFor / 2:   nil,
+		badFor:       {"check"},
+		-time.Minute: {"check"},
+	} {
+		at := time.Now().Add(-age)
+		must(t, os.Chtimes(filepath.Join(s.answers.dir, fileName(id)), at, at))
+		checkNone(t, s, path+why)
+		checkRuns(t, path, runs...)
+	}
+}
+
+// The real one, if there is one.
+func TestReal(t *testing.T) {
+	name := os.Getenv("CR_CRIU")
+	if name == "" {
+		var err error
+		name, err = filepath.Abs("../../../../.criu/criu")
+		must(t, err)
+		if _, err := os.Stat(name); err != nil {
+			t.Skip("neither CR_CRIU nor make criu's: ", err)
+		}
+	}
+	if unix.Geteuid() != 0 {
+		t.Skip("criu check needs root")
+	}
+	s := newSearch()
+	s.named, s.answers = name, answersIn(t)
+	first, err := s.find()
+	if err != nil {
+		t.Fatalf("%v: %q", err, err.(*ckpt.Error).Detail)
+	}
+	if first.Version == "" {
+		t.Error("no version")
+	}
+	const times = 1000
+	start := time.Now()
+	for range times {
+		if again, err := s.find(); err != nil || *again != *first {
+			t.Fatalf("first %v, then %v, %v", first, again, err)
+		}
+	}
+	took := time.Since(start) / times
+	t.Logf("%+v; again in %v", *first, took)
+	if took > time.Millisecond {
+		t.Errorf("with a remembered answer it takes %v", took)
+	}
+}
+
+func BenchmarkFindWarm(b *testing.B) {
+	dir := b.TempDir()
+	fake(b, filepath.Join(dir, "criu"), works)
+	answers := answersIn(b)
+	for b.Loop() {
+		s := newSearch()
+		s.named, s.dirs, s.answers = "", []string{dir}, answers
+		if _, err := s.find(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func chown(t *testing.T, path string, uid int) {
+	t.Helper()
+	if unix.Geteuid() != 0 {
+		t.Skip("only root can make a file of another user")
+	}
+	must(t, os.Chown(path, uid, uid))
+}

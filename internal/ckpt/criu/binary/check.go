@@ -1,0 +1,137 @@
+package binary
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"time"
+	"unicode"
+
+	"golang.org/x/sys/unix"
+)
+
+// limit is how long a criu may take to answer. It takes a tenth of a second.
+var limit = 20 * time.Second
+
+// answer is what a criu says of itself.
+type answer struct {
+	usable  bool
+	version string // may be ""
+	why     string // it is not usable: one printable line
+}
+
+// check runs the criu at name twice, for "check" and for its version. The error
+// says that it gave no answer: it could not be started, or did not end by
+// itself.
+func check(name string) (answer, error) {
+	out, err := run(name, "check")
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+	case errors.As(err, &exit) && exit.Exited():
+		return answer{why: telling(out)}, nil
+	default:
+		return answer{}, err
+	}
+	a := answer{usable: true}
+	if out, err = run(name, "--version"); err == nil {
+		a.version = version(out)
+	}
+	return a, nil
+}
+
+// run runs the command for at most limit and returns the end of what it wrote.
+func run(name string, arg string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	var out tail
+	cmd := exec.CommandContext(ctx, name, arg)
+	cmd.Stdout, cmd.Stderr = &out, &out
+	// A group of its own, so that what it has started ends with it.
+	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
+	// A child that left the group must not hold us up by the pipe that it has.
+	cmd.WaitDelay = time.Second
+	err := cmd.Run()
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		err = fmt.Errorf("%s: no answer after %v", arg, limit)
+	case errors.Is(err, exec.ErrWaitDelay):
+		err = nil // it ended well
+	}
+	return out.String(), err
+}
+
+// version finds it in what "criu --version" writes.
+func version(out string) string {
+	for line := range strings.Lines(out) {
+		if v, ok := strings.CutPrefix(line, "Version:"); ok {
+			return printable(strings.TrimSpace(v))
+		}
+	}
+	return ""
+}
+
+// telling is the line of a failed check's output that says most: the last
+// error, or else the last line.
+func telling(out string) string {
+	last, lastError := "", ""
+	for line := range strings.Lines(out) {
+		line = strings.TrimSpace(line)
+		if line == "" {
+			continue
+		}
+		last = line
+		switch {
+		case strings.Contains(line, "needs to have the CAP_"):
+			// The line after it tells how to give it that.
+			lastError = strings.TrimSuffix(line, ":")
+		case strings.Contains(line, "RLIMIT_NOFILE"):
+			// Where that limit cannot be raised, every run says so.
+		case strings.Contains(line, "Error"):
+			lastError = line
+		}
+	}
+	switch {
+	case lastError != "":
+		return printable(lastError)
+	case last != "":
+		return printable(last)
+	}
+	return "it does not say why"
+}
+
+// printable makes one line for a terminal, of no more than a few hundred
+// characters, of anything.
+func printable(s string) string {
+	const most = 300
+	runes := []rune(s)
+	if len(runes) > most {
+		runes = append(runes[:most], []rune("...")...)
+	}
+	for i, r := range runes {
+		if !unicode.IsPrint(r) {
+			runes[i] = '?'
+		}
+	}
+	return string(runes)
+}
+
+// tail keeps the end of what is written to it.
+type tail []byte
+
+// tailSize bounds the memory that a criu that writes without end can take.
+const tailSize = 64 << 10
+
+func (t *tail) Write(p []byte) (int, error) {
+	*t = append(*t, p...)
+	if len(*t) > 2*tailSize {
+		*t = append((*t)[:0], (*t)[len(*t)-tailSize:]...)
+	}
+	return len(p), nil
+}
+
+func (t *tail) String() string { return string(*t) }

@@ -1,0 +1,254 @@
+package criu
+
+import (
+	"fmt"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/context"
+	"blcr-cli/internal/ckpt/criu/proc"
+)
+
+// checkpoint is a dump under way.
+type checkpoint struct {
+	request *ckpt.CheckpointRequest
+	scope   *scope
+	limit   <-chan time.Time
+
+	*session
+	writer *context.Writer
+	drains sync.WaitGroup // images on their way into the context
+	saved  bool           // the hook has been told that all is well
+
+	// Valid once finished is closed.
+	err      error
+	finished chan struct{}
+}
+
+// Checkpoint starts the dump. Everything that is wrong with the request comes
+// out at Reap, as the module has it.
+func (e *engine) Checkpoint(r *ckpt.CheckpointRequest) (ckpt.Checkpoint, error) {
+	// The module looks at the descriptor first.
+	if flags, err := unix.FcntlInt(uintptr(r.FD), unix.F_GETFL, 0); err != nil || flags&unix.O_ACCMODE == unix.O_RDONLY {
+		return nil, &ckpt.Error{Op: "write", Object: fmt.Sprintf("descriptor %d", r.FD), Errno: syscall.EBADF}
+	}
+	c := &checkpoint{request: r, finished: make(chan struct{})}
+	if r.Limit > 0 {
+		c.limit = time.After(r.Limit)
+	}
+	started, err := c.begin(e)
+	if !started {
+		c.err = err
+		close(c.finished)
+		return c, nil
+	}
+	e.abandon = func() {
+		c.stop()
+		c.writer.Abort()
+		<-c.finished
+	}
+	go func() {
+		<-c.ended
+		c.err = c.outcome()
+		close(c.finished)
+	}()
+	return c, nil
+}
+
+// begin starts criu.
+func (c *checkpoint) begin(e *engine) (started bool, err error) {
+	if c.scope, err = resolve(c.request); err != nil {
+		return false, err
+	}
+	in, pid, err := namespacesOf(c.scope.root)
+	if err != nil {
+		return false, nobody()
+	}
+	if c.writer, err = context.NewWriter(int(c.request.FD), c.header(e)); err != nil {
+		return false, contextError(err)
+	}
+	if c.session, err = newSession(captureSocket); err != nil {
+		return false, err
+	}
+	c.session.request = c.drain
+	c.session.asked = c.asked
+	if err := c.session.start(e.criu.Path, c.options(pid), nil, in); err != nil {
+		return false, err
+	}
+	return true, nil
+}
+
+// header is what the context says of itself.
+func (c *checkpoint) header(e *engine) context.Header {
+	var host unix.Utsname
+	_ = unix.Uname(&host)
+	return context.Header{
+		Engine:  "criu " + e.criu.Version,
+		Created: time.Now(),
+		Host:    unix.ByteSliceToString(host.Nodename[:]),
+		Kernel:  unix.ByteSliceToString(host.Release[:]),
+		Machine: unix.ByteSliceToString(host.Machine[:]),
+		Command: proc.CommandLine(c.scope.root),
+		PIDs:    c.scope.tree,
+	}
+}
+
+// options are criu's for a dump of the tree below pid.
+func (c *checkpoint) options(pid int) []string {
+	options := append(commonOptions(), "-D", c.dir, "-t", itoa(pid), "--leave-running",
+		// Deleted files travel in the context, however large.
+		"--ghost-limit", "1T", "--link-remap")
+	if c.request.Limit > 0 {
+		// Whole seconds, as everywhere.
+		options = append(options, "--timeout", itoa(int(max(c.request.Limit/time.Second, 1))))
+	}
+	return append([]string{"dump"}, options...)
+}
+
+// commonOptions are those for dump and restore.
+func commonOptions() []string {
+	options := []string{
+		"--stream", "--action-script", self(), "-v1",
+		"--shell-job", "--file-locks", "--tcp-established", "--network-lock", "skip", "--ext-unix-sk", "--evasive-devices",
+		// A job stays in the cgroups of whoever runs it, as with BLCR.
+		"--manage-cgroups=ignore",
+	}
+	if os.Geteuid() != 0 {
+		options = append(options, "--unprivileged")
+	}
+	return options
+}
+
+// drain has an image written, while criu goes on.
+func (c *checkpoint) drain(name string, pipe int) {
+	c.drains.Add(1)
+	go func() {
+		defer c.drains.Done()
+		defer unix.Close(pipe)
+		if err := c.writer.Image(name, pipe); err != nil {
+			c.fail(contextError(err))
+		}
+	}()
+}
+
+// asked is what happens while the processes are frozen: everything that criu
+// has written must be in the context before they run on, because until then it
+// is pages of theirs that are in the pipes.
+func (c *checkpoint) asked(h *hook) bool {
+	if h.stage != stagePostDump {
+		return true
+	}
+	c.drains.Wait()
+	if c.failure() != nil || c.isStopped() {
+		return false
+	}
+	if err := c.finish(); err != nil {
+		c.fail(err)
+		return false
+	}
+	c.saved = true
+	c.signal()
+	return true
+}
+
+// finish completes the context.
+func (c *checkpoint) finish() error {
+	if err := c.writer.Close(); err != nil {
+		return contextError(err)
+	}
+	if ends(c.request.Signal) {
+		// It is the last that these processes do. A disk that turns out to be
+		// full, or broken, must not cost them their lives as well.
+		switch err := unix.Fdatasync(int(c.request.FD)); err {
+		case nil, unix.EINVAL, unix.EROFS, unix.ENOSYS, unix.EINTR: // no file that could be synced
+		default:
+			return sysError("write", "context", err)
+		}
+	}
+	return nil
+}
+
+// ends tells whether processes rarely survive a signal.
+func ends(signal int32) bool {
+	switch syscall.Signal(signal) {
+	case 0, unix.SIGCONT, unix.SIGCHLD, unix.SIGWINCH, unix.SIGURG, unix.SIGSTOP, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU:
+		return false
+	}
+	return true
+}
+
+// signal sends the requested signal to every process, which it reaches before
+// its next instruction.
+func (c *checkpoint) signal() {
+	signalAll(c.scope.root, c.request.Signal)
+}
+
+// signalAll sends a signal to a tree. They are looked for again: it is frozen
+// now, and was not when we looked first.
+func signalAll(root int, signal int32) {
+	if signal < 0 {
+		// BLCR's early signals are sent before callbacks, of which there are
+		// none here.
+		signal = -signal
+	}
+	if signal == 0 {
+		return
+	}
+	table, err := proc.All()
+	if err != nil {
+		return
+	}
+	for _, pid := range table.Tree(root) {
+		_ = unix.Kill(pid, syscall.Signal(signal))
+	}
+}
+
+// outcome is what has become of the dump, once criu has ended.
+func (c *checkpoint) outcome() error {
+	c.drains.Wait()
+	if err := c.failure(); err != nil {
+		return err
+	}
+	if c.saved {
+		// Criu has only let them run on, or not found them any more.
+		return nil
+	}
+	if c.isStopped() {
+		return &ckpt.Error{Op: "checkpoint", Errno: syscall.ECANCELED}
+	}
+	return c.explain()
+}
+
+// explain is the error for a criu that has failed by itself.
+func (c *checkpoint) explain() error {
+	if _, err := proc.Read(c.scope.root); err != nil {
+		return nobody()
+	}
+	return criuError("dump", c.status, c.log.Errors(), syscall.EIO)
+}
+
+// Wait waits until criu has ended.
+func (c *checkpoint) Wait() error {
+	select {
+	case <-c.finished:
+		return nil
+	case <-c.limit:
+		return &ckpt.Error{Op: "wait for", Object: "checkpoint", Errno: syscall.ETIME}
+	}
+}
+
+// Log returns nothing: what there is to say is said with the error.
+func (c *checkpoint) Log() ([]string, error) { return nil, nil }
+
+// Reap returns the outcome.
+func (c *checkpoint) Reap() error {
+	if os.Getenv("CRDEBUG") != "" {
+		println(fmt.Sprintf("%#v", c.err))
+	}
+	return c.err
+}

@@ -1,0 +1,82 @@
+package criu
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/context"
+)
+
+// What criu says when it fails is text for its developers. The user gets the
+// error number that it comes down to, and the lines that tell the most.
+
+// mostDetail is how many lines of criu's are shown.
+const mostDetail = 4
+
+// criuError is the error for a criu that has failed. Texts are the lines of its
+// log, otherwise is the number if they tell none.
+func criuError(op string, status unix.WaitStatus, texts []string, otherwise syscall.Errno) *ckpt.Error {
+	e := &ckpt.Error{Op: op, Object: "criu", Errno: otherwise}
+	for _, text := range texts {
+		if consequence.MatchString(text) {
+			continue
+		}
+		if errno := meaning(text); errno != 0 && e.Errno == otherwise {
+			e.Errno = errno
+		}
+		if len(e.Detail) < mostDetail {
+			e.Detail = append(e.Detail, "criu: "+text)
+		}
+	}
+	if status.Signaled() {
+		e.Detail = append(e.Detail, fmt.Sprintf("criu was killed by signal %d", int(status.Signal())))
+	} else if len(e.Detail) == 0 {
+		e.Detail = append(e.Detail, fmt.Sprintf("criu failed with exit status %d and does not say why", status.ExitStatus()))
+	}
+	return e
+}
+
+// consequence is lines that only follow from others.
+var consequence = regexp.MustCompile(`FAILED\.$|^One of more action scripts failed|^Script .* exited with|^Aborting restore due to|^Dump files \(fd|^Killing processes because`)
+
+// meaning is the error number that a line of criu's log ends with, as a text of
+// strerror; 0 for none.
+func meaning(text string) syscall.Errno {
+	i := strings.LastIndex(text, ": ")
+	if i < 0 {
+		return 0
+	}
+	said := text[i+2:]
+	for _, errno := range []syscall.Errno{
+		unix.ENOSPC, unix.ENOMEM, unix.EACCES, unix.EPERM, unix.ENOENT, unix.EDQUOT, unix.EROFS, unix.EMFILE, unix.ENFILE, unix.ESRCH,
+	} {
+		if said == ckpt.Strerror(errno) {
+			return errno
+		}
+	}
+	return 0
+}
+
+// contextError is an error of package context in this engine's terms.
+func contextError(err error) error {
+	var e *context.Error
+	if err == nil || !errors.As(err, &e) {
+		return err
+	}
+	out := &ckpt.Error{Op: e.Op, Object: "context", Errno: e.Errno}
+	switch {
+	case errors.Is(err, context.ErrBLCR):
+		out.Detail = []string{"this context was written by BLCR's kernel module, which this machine does not have"}
+	case e.Reason != "" && e.Object != "":
+		out.Detail = []string{fmt.Sprintf("context: %s: %s", e.Object, e.Reason)}
+	case e.Reason != "":
+		out.Detail = []string{"context: " + e.Reason}
+	}
+	return out
+}

@@ -1,0 +1,236 @@
+// Package proc reads what /proc says about processes: who is whose child, and
+// in which group and session. See proc(5).
+//
+// It decides nothing, and knows neither checkpoints nor criu.
+package proc
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// Process is a process as /proc shows it at one moment.
+type Process struct {
+	Pid  int
+	PPid int // 0 for one whose parent is not to be seen from here
+	Pgid int
+	Sid  int
+
+	Comm  string // the first 15 bytes of its name
+	State byte   // as in /proc/PID/stat: 'R', 'S', 'Z' for a zombie, …
+
+	// Start is when it was started, in clock ticks since boot: together with
+	// Pid it names a process for good.
+	Start uint64
+
+	// Kernel says that it is a thread of the kernel.
+	Kernel bool
+}
+
+// pfKthread is PF_KTHREAD of the kernel's sched.h.
+const pfKthread = 0x00200000
+
+// Dead tells whether the process has ended and only its status is left.
+func (p *Process) Dead() bool { return p.State == 'Z' || p.State == 'X' }
+
+// Read reads one process. The error is ESRCH where there is none with that pid,
+// or where it is the number of a thread only.
+func Read(pid int) (*Process, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return nil, syscall.ESRCH
+	}
+	p, err := parse(text)
+	if err != nil || p.Pid != pid {
+		return nil, syscall.ESRCH
+	}
+	return p, nil
+}
+
+// parse reads the text of a stat file.
+func parse(text []byte) (*Process, error) {
+	// The name is in parentheses, and may itself contain any.
+	open, end := bytes.IndexByte(text, '('), bytes.LastIndexByte(text, ')')
+	if open < 1 || end < open || end+2 > len(text) {
+		return nil, fmt.Errorf("no process in %q", text)
+	}
+	p := &Process{Comm: string(text[open+1 : end])}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text[:open])))
+	if err != nil {
+		return nil, err
+	}
+	p.Pid = pid
+	// From the state on, which proc(5) counts as the third.
+	fields := strings.Fields(string(text[end+1:]))
+	if len(fields) < 20 {
+		return nil, fmt.Errorf("no process in %q", text)
+	}
+	p.State = fields[0][0]
+	for _, f := range []struct {
+		to *int
+		at int
+	}{{&p.PPid, 1}, {&p.Pgid, 2}, {&p.Sid, 3}} {
+		if *f.to, err = strconv.Atoi(fields[f.at]); err != nil {
+			return nil, err
+		}
+	}
+	flags, err := strconv.ParseUint(fields[6], 10, 64)
+	if err != nil {
+		return nil, err
+	}
+	p.Kernel = flags&pfKthread != 0
+	if p.Start, err = strconv.ParseUint(fields[19], 10, 64); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// Table is all processes at about one moment, by pid.
+type Table map[int]*Process
+
+// All reads the table.
+func All() (Table, error) {
+	dir, err := os.Open("/proc")
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	table := make(Table, len(names))
+	for _, name := range names {
+		pid, err := strconv.Atoi(name)
+		if err != nil {
+			continue
+		}
+		if p, err := Read(pid); err == nil {
+			table[pid] = p
+		}
+	}
+	return table, nil
+}
+
+// Children returns the pids of the children of each process.
+func (t Table) Children() map[int][]int {
+	children := make(map[int][]int)
+	for pid, p := range t {
+		children[p.PPid] = append(children[p.PPid], pid)
+	}
+	return children
+}
+
+// Tree returns that process and all its descendants, parents first. Empty if
+// there is no such process.
+func (t Table) Tree(root int) []int {
+	if t[root] == nil {
+		return nil
+	}
+	children := t.Children()
+	tree := []int{root}
+	for i := 0; i < len(tree); i++ {
+		tree = append(tree, children[tree[i]]...)
+	}
+	return tree
+}
+
+// Leader returns the process of which id is a thread; id itself for most.
+// The error is ESRCH where there is neither.
+func Leader(id int) (int, error) {
+	n, err := field(id, "Tgid")
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(n[0])
+}
+
+// InnerPids returns the numbers of a process in its pid namespaces, the one of
+// our own namespace first, the one that it knows itself by last.
+func InnerPids(pid int) ([]int, error) {
+	texts, err := field(pid, "NSpid")
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for _, text := range texts {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			return nil, err
+		}
+		pids = append(pids, n)
+	}
+	return pids, nil
+}
+
+// Tracer returns the pid of the process that traces this one, 0 for none.
+func Tracer(pid int) (int, error) {
+	n, err := field(pid, "TracerPid")
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(n[0])
+}
+
+// field returns the words of a line of /proc/PID/status.
+func field(pid int, name string) ([]string, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return nil, syscall.ESRCH
+	}
+	for line := range strings.Lines(string(text)) {
+		key, value, _ := strings.Cut(line, ":")
+		if words := strings.Fields(value); key == name && len(words) > 0 {
+			return words, nil
+		}
+	}
+	return nil, syscall.ESRCH
+}
+
+// Threads returns the numbers of a process's threads.
+func Threads(pid int) []int {
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	if err != nil {
+		return nil
+	}
+	var tids []int
+	for _, e := range entries {
+		if tid, err := strconv.Atoi(e.Name()); err == nil {
+			tids = append(tids, tid)
+		}
+	}
+	return tids
+}
+
+// CommandLine returns a process's arguments; none for a thread of the kernel.
+func CommandLine(pid int) []string {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	if err != nil || len(text) == 0 {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(string(text), "\x00"), "\x00")
+}
+
+// Executable returns the path of the program that a process runs, without the
+// kernel's note that it was deleted meanwhile. Empty where it is not to be seen.
+func Executable(pid int) string {
+	path, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSuffix(path, " (deleted)")
+}
+
+// Program is the last part of Executable.
+func Program(pid int) string {
+	path := Executable(pid)
+	if path == "" {
+		return ""
+	}
+	return filepath.Base(path)
+}

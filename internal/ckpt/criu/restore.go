@@ -1,0 +1,272 @@
+package criu
+
+import (
+	"fmt"
+	"os"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/context"
+)
+
+// restart is a restore under way.
+type restart struct {
+	request *ckpt.RestartRequest
+
+	*session
+	source  *context.Reader
+	plan    *plan
+	cell    *cell // where the job gets new pids, else nil
+	serving sync.WaitGroup
+
+	root    int  // pid of the restored root
+	resumed bool // the processes have been let go
+
+	// Valid once finished is closed.
+	err      error
+	finished chan struct{}
+}
+
+// Restart starts the restore.
+func (e *engine) Restart(r *ckpt.RestartRequest) (ckpt.Restart, error) {
+	rs := &restart{request: r, finished: make(chan struct{})}
+	started, err := rs.begin(e)
+	if !started {
+		rs.close()
+		rs.err = err
+		close(rs.finished)
+		return rs, nil
+	}
+	e.abandon = func() {
+		rs.stop()
+		rs.source.Abort()
+		<-rs.finished
+	}
+	go func() {
+		<-rs.ended
+		rs.err = rs.outcome()
+		rs.close()
+		close(rs.finished)
+	}()
+	return rs, nil
+}
+
+// begin reads the context and starts criu.
+func (r *restart) begin(e *engine) (started bool, err error) {
+	if r.source, err = context.Open(int(r.request.FD)); err != nil {
+		return false, contextError(err)
+	}
+	if r.plan, err = newPlan(r.source, r.request); err != nil {
+		return false, contextError(err)
+	}
+	var in *namespaces
+	if r.request.RestorePid {
+		err = r.plan.pidsFree()
+	} else if r.cell, err = newCell(); err == nil {
+		in = &namespaces{pid: r.cell.init}
+	}
+	if err != nil {
+		return false, err
+	}
+	if r.session, err = newSession(serveSocket); err != nil {
+		return false, err
+	}
+	r.offer = func(name string) bool { return r.plan.images[name] != nil || r.source.Has(name) }
+	r.session.request = r.serve
+	r.asked = r.answered
+	// Until it is clear whose children they are, orphans are ours, to be ended
+	// if this fails.
+	_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+	if err := r.session.start(e.criu.Path, r.options(), r.plan.inherited, in); err != nil {
+		return false, err
+	}
+	return true, nil
+}
+
+// options are criu's for the restore.
+func (r *restart) options() []string {
+	options := append(commonOptions(), "-D", r.dir, "--restore-detached", "--restore-sibling")
+	options = append(options, r.plan.options...)
+	return append([]string{"restore"}, options...)
+}
+
+// serve writes an image into its pipe, while criu goes on.
+func (r *restart) serve(name string, pipe int) {
+	r.serving.Add(1)
+	go func() {
+		defer r.serving.Done()
+		defer unix.Close(pipe)
+		var err error
+		if patched := r.plan.images[name]; patched != nil {
+			err = writeAll(pipe, patched)
+		} else {
+			err = r.source.Serve(name, pipe)
+		}
+		if err != nil {
+			r.fail(contextError(err))
+		}
+	}()
+}
+
+// writeAll writes into a pipe. A reader that has gone is no error: criu need
+// not read an image to its end.
+func writeAll(pipe int, b []byte) error {
+	for len(b) > 0 {
+		n, err := unix.Write(pipe, b)
+		switch err {
+		case nil:
+			b = b[n:]
+		case unix.EINTR:
+		case unix.EPIPE:
+			return nil
+		default:
+			return sysError("write to", "criu", err)
+		}
+	}
+	return nil
+}
+
+// answered answers a hook: it has to be known who was restored, and signals
+// reach the processes before they run.
+func (r *restart) answered(h *hook) bool {
+	switch h.stage {
+	case stagePostRestore:
+		return r.found(h.root)
+	case stagePreResume:
+		if !r.found(h.root) {
+			return false
+		}
+		r.resumed = true
+		signalAll(r.root, r.request.Signal)
+	}
+	return true
+}
+
+// found notes who was restored. Pid is the root's as criu sees it.
+func (r *restart) found(pid int) bool {
+	r.root = pid
+	if r.cell != nil {
+		r.root = r.cell.outer(pid)
+	}
+	return r.root > 0
+}
+
+// outcome is what has become of the restore, once criu has ended.
+func (r *restart) outcome() error {
+	r.serving.Wait()
+	defer unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+	killed := r.resumed && syscall.Signal(r.request.Signal) == unix.SIGKILL
+	if r.status.Exited() && r.status.ExitStatus() == 0 || killed {
+		if r.cell != nil {
+			r.cell.run(int(r.plan.tasks[0].PID))
+		}
+		return nil
+	}
+	// Criu kills what it has made, but not if it was killed itself.
+	r.endRestored()
+	if r.cell != nil {
+		r.cell.end()
+	}
+	if err := r.failure(); err != nil {
+		return err
+	}
+	if r.isStopped() {
+		return &ckpt.Error{Op: "restart", Errno: syscall.ECANCELED}
+	}
+	texts := r.log.Errors()
+	if pid, busy := busyPid(texts); busy {
+		return busyError(pid)
+	}
+	return criuError("restore", r.status, texts, syscall.EIO)
+}
+
+// close gives back what the restore needed.
+func (r *restart) close() {
+	if r.cell != nil {
+		r.cell.end()
+	}
+	if r.source != nil {
+		r.source.Close()
+	}
+	if r.plan != nil {
+		r.plan.close()
+	}
+}
+
+// busyError is BLCR's for a pid that somebody else has.
+func busyError(pid int) error { return &busy{pid} }
+
+// busy is an error of which the log tells more, as the module does it.
+type busy struct{ pid int }
+
+func (b *busy) Error() string { return b.Unwrap().Error() }
+
+// Unwrap gives the error in the terms of package ckpt.
+func (b *busy) Unwrap() error {
+	return &ckpt.Error{Op: "restart", Object: "process " + itoa(b.pid), Errno: syscall.EBUSY}
+}
+
+// Wait waits until criu has ended.
+func (r *restart) Wait() error {
+	<-r.finished
+	return nil
+}
+
+// Log is the module's line for a pid that is taken.
+func (r *restart) Log() ([]string, error) {
+	if b, ok := r.err.(*busy); ok {
+		return []string{fmt.Sprintf("found pid %d in use", b.pid)}, nil
+	}
+	return nil, nil
+}
+
+// Reap returns the restored root, a child of ours.
+func (r *restart) Reap() (pid int, err error) {
+	if r.err != nil {
+		return 0, r.err
+	}
+	return r.root, nil
+}
+
+// endRestored ends what is left of a restore that has failed: processes that
+// run no code of their own and would wait for ever. They are children of ours,
+// the orphans among them as well, and have the numbers that we know.
+func (r *restart) endRestored() {
+	known := make(map[int]bool)
+	for _, task := range r.plan.tasks {
+		pid := int(task.PID)
+		if r.cell != nil {
+			pid = r.cell.outer(pid)
+		}
+		known[pid] = true
+	}
+	for again := true; again; {
+		again = false
+		for _, pid := range children() {
+			if known[pid] {
+				_ = unix.Kill(pid, unix.SIGKILL)
+				wait(pid)
+				again = true
+			}
+		}
+	}
+}
+
+// children are our own.
+func children() []int {
+	var pids []int
+	tasks, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return nil
+	}
+	for _, task := range tasks {
+		text, err := os.ReadFile("/proc/self/task/" + task.Name() + "/children")
+		if err == nil {
+			pids = append(pids, numbers(string(text))...)
+		}
+	}
+	return pids
+}

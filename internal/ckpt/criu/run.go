@@ -1,0 +1,218 @@
+package criu
+
+import (
+	"bytes"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/rawsig"
+)
+
+// run is a criu at work.
+type run struct {
+	pid int
+
+	// Valid when done is closed, which happens once it has ended.
+	done   chan struct{}
+	status unix.WaitStatus
+
+	log logbook
+}
+
+// start starts criu with those arguments, and with our standard input, by which
+// it knows the terminal of a job. Extra are descriptors that it gets as 3, 4, …
+// and which stay the caller's.
+//
+// It is started with all signals blocked that somebody might send it: killed at
+// the wrong moment, by a Ctrl-C for one, it leaves a process behind with
+// foreign code in it. It ends soon when we do, for want of its sockets.
+func start(criu string, args, env []string, extra []int, in *namespaces) (*run, error) {
+	var logPipe [2]int
+	if err := unix.Pipe2(logPipe[:], unix.O_CLOEXEC); err != nil {
+		return nil, sysError("pipe", "", err)
+	}
+	files := []uintptr{0, uintptr(logPipe[1]), uintptr(logPipe[1])}
+	for _, fd := range extra {
+		files = append(files, uintptr(fd))
+	}
+	r := &run{done: make(chan struct{})}
+	started := make(chan error)
+	go func() {
+		// The thread waits for its child, too: should the one that forked end,
+		// the kernel has to find the child another parent.
+		runtime.LockOSThread()
+		mask, err := rawsig.BlockAll(unix.SIGCHLD, unix.SIGALRM)
+		if err != nil {
+			started <- err
+			return
+		}
+		if in != nil {
+			// For good: the thread ends with this goroutine.
+			err = in.enter()
+		}
+		if err == nil {
+			r.pid, err = syscall.ForkExec(criu, append([]string{"criu"}, args...), &syscall.ProcAttr{Env: env, Files: files})
+		}
+		_ = rawsig.Restore(mask)
+		started <- err
+		if err != nil {
+			return
+		}
+		r.status = wait(r.pid)
+		r.log.finish()
+		close(r.done)
+	}()
+	err := <-started
+	unix.Close(logPipe[1])
+	if err != nil {
+		unix.Close(logPipe[0])
+		return nil, sysError("exec", criu, err)
+	}
+	r.log.follow(logPipe[0])
+	return r, nil
+}
+
+// wait returns how a child ended.
+func wait(pid int) unix.WaitStatus {
+	for {
+		var status unix.WaitStatus
+		_, err := unix.Wait4(pid, &status, unix.WALL, nil)
+		switch err {
+		case nil:
+			return status
+		case unix.EINTR:
+		default:
+			// Nobody else waits for it, so this does not happen.
+			return 0xff00
+		}
+	}
+}
+
+// logbook is what criu says: it keeps the errors, and reads the rest away.
+type logbook struct {
+	mu     sync.Mutex
+	fd     int
+	errors []string
+	rest   []byte
+	ended  chan struct{}
+	stop   [2]int
+}
+
+// mostErrors is how many lines are kept; the first and the last tell the most.
+const mostErrors = 32
+
+// follow reads from fd, which it takes over, in the background.
+func (l *logbook) follow(fd int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.fd = fd
+	l.ended = make(chan struct{})
+	_ = unix.SetNonblock(fd, true)
+	if err := unix.Pipe2(l.stop[:], unix.O_CLOEXEC); err != nil {
+		l.stop = [2]int{-1, -1}
+	}
+	go func() {
+		defer close(l.ended)
+		buffer := make([]byte, 16<<10)
+		for {
+			n, err := unix.Read(fd, buffer)
+			switch {
+			case n > 0:
+				l.add(buffer[:n])
+			case err == unix.EINTR:
+			case err == unix.EAGAIN:
+				fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}, {Fd: int32(l.stop[0]), Events: unix.POLLIN}}
+				if _, err := unix.Poll(fds, -1); err == nil && fds[0].Revents == 0 {
+					return
+				}
+			default:
+				return
+			}
+		}
+	}()
+}
+
+// finish reads what there is, and no more: restored processes may have the other
+// end of the pipe open.
+func (l *logbook) finish() {
+	l.mu.Lock()
+	for l.ended == nil { // criu has ended before follow was called
+		l.mu.Unlock()
+		runtime.Gosched()
+		l.mu.Lock()
+	}
+	ended := l.ended
+	l.mu.Unlock()
+	unix.Close(l.stop[1])
+	<-ended
+	unix.Close(l.stop[0])
+	unix.Close(l.fd)
+}
+
+func (l *logbook) add(text []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.rest = append(l.rest, text...)
+	for {
+		line, rest, found := bytes.Cut(l.rest, []byte{'\n'})
+		if !found {
+			break
+		}
+		l.line(string(line))
+		l.rest = rest
+	}
+	if len(l.rest) > 64<<10 {
+		l.rest = nil
+	}
+}
+
+func (l *logbook) line(line string) {
+	// "(00.012345)  12: Error (criu/file.c:123): what: why", the time and the
+	// pid missing where they are not known.
+	i := strings.Index(line, "Error (")
+	if i < 0 {
+		return
+	}
+	_, text, found := strings.Cut(line[i:], "): ")
+	if !found || strings.Contains(text, "Can't setup RLIMIT_NOFILE") {
+		return
+	}
+	text = strings.TrimSpace(text)
+	if len(l.errors) == mostErrors {
+		l.errors = append(l.errors[:mostErrors/2], l.errors[mostErrors/2+1:]...)
+	}
+	l.errors = append(l.errors, text)
+}
+
+// Errors returns what criu has complained about so far.
+func (l *logbook) Errors() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return append([]string(nil), l.errors...)
+}
+
+// environment is criu's: ours, and where its hooks are to ask. Hooks find our
+// program under its name, not under one that depends on them.
+func environment(hookName string) []string {
+	env := os.Environ()
+	env = append(env, hookVar+"="+hookName)
+	return env
+}
+
+// self is the path of our own program, for criu to run as its action script.
+func self() string {
+	path, err := os.Executable()
+	if err == nil {
+		_, err = os.Stat(path)
+	}
+	if err != nil {
+		// Deleted or replaced meanwhile; the process still has it.
+		return "/proc/" + itoa(os.Getpid()) + "/exe"
+	}
+	return path
+}

@@ -1,0 +1,239 @@
+package criu
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/criu/proc"
+)
+
+// Criu saves trees: a process and all its descendants. A scope that is none
+// cannot be saved, and the request is refused.
+
+// restartProgram is the command whose pid stands for the job below it.
+const restartProgram = "cr_restart"
+
+// scope is the processes that a request means.
+type scope struct {
+	root  int
+	tree  []int // all of them, the root first
+	table proc.Table
+
+	// traced says that a process that is in there is to be left out because of
+	// a debugger, and with it everything.
+	skipped bool
+}
+
+// refusal is an error that says why these processes cannot be saved.
+func refusal(errno syscall.Errno, format string, args ...any) error {
+	return &ckpt.Error{Op: "checkpoint", Object: "processes", Errno: errno, Detail: []string{fmt.Sprintf(format, args...)}}
+}
+
+// nobody is the error for a scope without processes.
+func nobody() error {
+	return &ckpt.Error{Op: "checkpoint", Object: "processes", Errno: syscall.ESRCH}
+}
+
+// resolve finds the tree that the request means. The error is ESRCH for nobody
+// and EOPNOTSUPP for what is no tree.
+func resolve(r *ckpt.CheckpointRequest) (*scope, error) {
+	table, err := proc.All()
+	if err != nil {
+		return nil, &ckpt.Error{Op: "read", Object: "/proc", Errno: errnoOf(err)}
+	}
+	s := &scope{table: table}
+	switch r.Scope {
+	case ckpt.ScopeGroup:
+		err = s.members(fmt.Sprintf("process group %d", r.ID), func(p *proc.Process) bool { return p.Pgid == int(r.ID) })
+	case ckpt.ScopeSession:
+		err = s.members(fmt.Sprintf("session %d", r.ID), func(p *proc.Process) bool { return p.Sid == int(r.ID) })
+	default:
+		err = s.process(int(r.ID), r.Scope == ckpt.ScopeProcess)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if table[s.root].Dead() {
+		return nil, nobody()
+	}
+	if pid := s.requester(); pid != 0 {
+		return nil, refusal(syscall.EOPNOTSUPP, "process %d, which asks for the checkpoint, is itself among those to be saved", pid)
+	}
+	return s, s.check(r)
+}
+
+// process is the scope that one pid means, with or without descendants.
+func (s *scope) process(id int, alone bool) error {
+	if id < 1 {
+		return nobody()
+	}
+	pid, err := proc.Leader(id)
+	if err != nil || s.table[pid] == nil {
+		return nobody()
+	}
+	if job, err := s.job(pid); err != nil {
+		return err
+	} else if job != pid {
+		pid, alone = job, false
+	}
+	s.root, s.tree = pid, s.table.Tree(pid)
+	if alone && len(s.tree) > 1 {
+		return refusal(syscall.EOPNOTSUPP, "process %d has children (%s), and criu saves a process only together with them", pid, list(s.tree[1:]))
+	}
+	return nil
+}
+
+// job returns the process that is meant by pid: the restarted job where that is
+// a cr_restart, pid itself else.
+func (s *scope) job(pid int) (int, error) {
+	for isRestart(s.table[pid]) {
+		var jobs []int
+		for _, child := range s.table.Children()[pid] {
+			if isHelper(child) {
+				return 0, refusal(syscall.EBUSY, "the job of %s %d is still being restarted", restartProgram, pid)
+			}
+			jobs = append(jobs, child)
+		}
+		switch len(jobs) {
+		case 0:
+			return 0, nobody()
+		case 1:
+			pid = jobs[0]
+		default:
+			return 0, refusal(syscall.EOPNOTSUPP, "%s %d has more children (%s) than its job", restartProgram, pid, list(jobs))
+		}
+	}
+	return pid, nil
+}
+
+// isRestart tells whether a process is a cr_restart that a job may be below.
+func isRestart(p *proc.Process) bool {
+	return p.Comm == restartProgram && proc.Program(p.Pid) == restartProgram
+}
+
+// isHelper tells whether a process is a criu at work for one of our commands,
+// or becomes one.
+func isHelper(pid int) bool {
+	env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(strings.Split(string(env), "\x00"), func(s string) bool {
+		return strings.HasPrefix(s, hookVar+"=")
+	})
+}
+
+// members is the scope of all processes with some property, which must be one
+// tree without gaps. The requester's own two processes are left out.
+func (s *scope) members(what string, belongs func(*proc.Process) bool) error {
+	in := make(map[int]bool)
+	for pid, p := range s.table {
+		if belongs(p) && !p.Kernel && !p.Dead() && pid != os.Getpid() && pid != os.Getppid() {
+			in[pid] = true
+		}
+	}
+	if len(in) == 0 {
+		return nobody()
+	}
+	var roots []int
+	for pid := range in {
+		if !in[s.table[pid].PPid] {
+			roots = append(roots, pid)
+		}
+	}
+	slices.Sort(roots)
+	if len(roots) > 1 {
+		return refusal(syscall.EOPNOTSUPP, "%s is no single tree: %s have no parent in it, and criu saves a process and its descendants", what, list(roots))
+	}
+	if job, err := s.job(roots[0]); err != nil {
+		return err
+	} else {
+		s.root, s.tree = job, s.table.Tree(job)
+	}
+	for _, pid := range s.tree {
+		if p := s.table[pid]; !belongs(p) && !p.Dead() {
+			return refusal(syscall.EOPNOTSUPP, "process %d, a child of %d, is not in %s, and criu would save it, too", pid, p.PPid, what)
+		}
+	}
+	return nil
+}
+
+// requester returns the pid of ours that is in the tree, 0 for none.
+func (s *scope) requester() int {
+	for pid := os.Getpid(); pid > 0; {
+		if slices.Contains(s.tree, pid) {
+			return pid
+		}
+		p := s.table[pid]
+		if p == nil {
+			break
+		}
+		pid = p.PPid
+	}
+	return 0
+}
+
+// check refuses what must not or cannot be saved.
+func (s *scope) check(r *ckpt.CheckpointRequest) error {
+	in := make(map[int]bool, len(s.tree))
+	for _, pid := range s.tree {
+		in[pid] = true
+	}
+	for _, pid := range s.tree {
+		if s.table[pid].Kernel {
+			return refusal(syscall.EPERM, "%d (%s) is a thread of the kernel", pid, s.table[pid].Comm)
+		}
+		if err := unix.Kill(pid, 0); err == unix.EPERM {
+			return refusal(syscall.EPERM, "Bad permissions to checkpoint task %d", pid)
+		}
+	}
+	for pid := range s.table {
+		tracer, err := proc.Tracer(pid)
+		if err != nil || tracer == 0 {
+			continue
+		}
+		switch {
+		case in[pid] && r.PtracedSkip:
+			s.skipped = true
+		case in[pid]:
+			// Also where it is allowed: criu has to trace it itself.
+			return refusal(ckpt.EPtraced, "process %d is traced by %d", pid, tracer)
+		}
+		switch {
+		case in[tracer] && r.PtracerSkip:
+			s.skipped = true
+		case in[tracer]:
+			return refusal(ckpt.EPtracer, "process %d traces %d", tracer, pid)
+		}
+	}
+	if s.skipped {
+		if len(s.tree) == 1 {
+			return nobody()
+		}
+		return refusal(syscall.EOPNOTSUPP, "criu cannot leave a process out that traces or is traced, and save the others")
+	}
+	return nil
+}
+
+// list is some pids for a message.
+func list(pids []int) string {
+	const most = 5
+	var b strings.Builder
+	for i, pid := range pids {
+		if i == most {
+			fmt.Fprintf(&b, " and %d more", len(pids)-most)
+			break
+		}
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprint(&b, pid)
+	}
+	return b.String()
+}
