@@ -70,7 +70,7 @@ func TestStream(t *testing.T) {
 	for name, connect := range streams(t) {
 		t.Run(name, func(t *testing.T) {
 			r, w := connect()
-			done := make(chan error)
+			done := make(chan error, 1)
 			go func() {
 				err := sample().save(t, w)
 				unix.Close(w)
@@ -130,7 +130,7 @@ func streams(t *testing.T) map[string]func() (r, w int) {
 // A pipe is not left half full for want of RWF_NOWAIT.
 func TestOldKernelPipe(t *testing.T) {
 	r, w := pipe2(t)
-	done := make(chan error)
+	done := make(chan error, 1)
 	go func() {
 		defer unix.Close(w)
 		wr, err := NewWriter(w, someHeader)
@@ -157,7 +157,7 @@ func TestSlowReader(t *testing.T) {
 	r, w := pipe2(t)
 	unix.SetNonblock(w, true)
 	im := images{"pages-1.img": random(3 << 20), "core-1.img": random(1000)}
-	done := make(chan error)
+	done := make(chan error, 1)
 	go func() {
 		err := im.save(t, w)
 		unix.Close(w)

@@ -158,6 +158,9 @@ func (c *checkpoint) asked(h *hook) bool {
 
 // finish completes the context.
 func (c *checkpoint) finish() error {
+	if err := c.saveFiles(); err != nil {
+		return err
+	}
 	if err := c.writer.Close(); err != nil {
 		return contextError(err)
 	}

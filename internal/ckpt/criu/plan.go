@@ -10,7 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt"
-	"blcr-cli/internal/ckpt/context"
 	"blcr-cli/internal/ckpt/criu/image"
 	"blcr-cli/internal/ckpt/criu/proc"
 )
@@ -31,18 +30,25 @@ type plan struct {
 }
 
 // newPlan reads what it needs from the context.
-func newPlan(source *context.Reader, r *ckpt.RestartRequest) (*plan, error) {
+func newPlan(source source, r *ckpt.RestartRequest) (*plan, error) {
 	p := &plan{images: make(map[string][]byte)}
-	if err := p.adopt(source, r); err != nil {
-		p.close()
-		return nil, err
+	relocations := r.Relocations
+	for _, step := range []func() error{
+		func() error { return p.adopt(source, r) },
+		func() (err error) { relocations, err = p.extractSaved(source, relocations); return err },
+		func() error { return p.relocate(source, relocations) },
+	} {
+		if err := step(); err != nil {
+			p.close()
+			return nil, err
+		}
 	}
 	return p, nil
 }
 
 // adopt puts the processes into our session and process group, or leaves them
 // in theirs.
-func (p *plan) adopt(source *context.Reader, r *ckpt.RestartRequest) error {
+func (p *plan) adopt(source source, r *ckpt.RestartRequest) error {
 	pstree, err := source.Bytes("pstree.img")
 	if err != nil {
 		return err
@@ -66,6 +72,22 @@ func (p *plan) adopt(source *context.Reader, r *ckpt.RestartRequest) error {
 		return imageError(err)
 	}
 	p.images["pstree.img"], p.tasks = patched, adopted.Tasks
+	return nil
+}
+
+// relocate has files opened under other names.
+func (p *plan) relocate(source source, relocations []ckpt.Relocation) error {
+	files, err := source.Bytes("files.img")
+	if err != nil {
+		return err
+	}
+	patched, changed, err := image.Relocate(files, relocations)
+	if err != nil {
+		return imageError(err)
+	}
+	if changed {
+		p.images["files.img"] = patched
+	}
 	return nil
 }
 

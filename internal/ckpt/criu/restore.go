@@ -9,7 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt"
-	"blcr-cli/internal/ckpt/context"
 )
 
 // restart is a restore under way.
@@ -17,7 +16,7 @@ type restart struct {
 	request *ckpt.RestartRequest
 
 	*session
-	source  *context.Reader
+	source  source
 	plan    *plan
 	cell    *cell // where the job gets new pids, else nil
 	serving sync.WaitGroup
@@ -56,7 +55,7 @@ func (e *engine) Restart(r *ckpt.RestartRequest) (ckpt.Restart, error) {
 
 // begin reads the context and starts criu.
 func (r *restart) begin(e *engine) (started bool, err error) {
-	if r.source, err = context.Open(int(r.request.FD)); err != nil {
+	if r.source, err = openSource(r.request); err != nil {
 		return false, contextError(err)
 	}
 	if r.plan, err = newPlan(r.source, r.request); err != nil {

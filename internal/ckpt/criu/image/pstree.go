@@ -170,7 +170,7 @@ func (a Adoption) check(done *Adopted) error {
 		for _, id := range []int32{t.SID, t.PGID} {
 			// A living session or group pins its number; and criu aborts where
 			// such a number is that of a thread.
-			if taken[id] && (id == a.SID && t.SID == id || id == a.PGID && t.PGID == id || !pids[id]) {
+			if taken[id] && (id == a.SID || id == a.PGID || !pids[id]) {
 				return fmt.Errorf("%w: %d", ErrInUse, id)
 			}
 		}

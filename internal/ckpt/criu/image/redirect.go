@@ -3,7 +3,9 @@ package image
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -66,7 +68,8 @@ func Redirect(files []byte, keys map[uint32]Keys) ([]byte, *Redirection, error) 
 		}
 		done.files[f.ID] = true
 		ids := make(map[string]uint32) // one file for each key
-		for fd, key := range k.FD {
+		for _, fd := range slices.Sorted(maps.Keys(k.FD)) {
+			key := k.FD[fd]
 			if key == k.Default {
 				continue
 			}
@@ -90,10 +93,7 @@ func Redirect(files []byte, keys map[uint32]Keys) ([]byte, *Redirection, error) 
 	if err != nil {
 		return nil, nil, err
 	}
-	if len(added) > 0 {
-		out = append(out, added...)
-	}
-	return out, done, nil
+	return append(out, added...), done, nil
 }
 
 // check is about what cannot be a key: criu would not find the descriptor, and

@@ -225,8 +225,8 @@ type Inventory struct {
 	FDInfoPerID bool   // fdinfo-N is by IDs.Files, not by pid
 	Root        IDs    // of the process that ran criu
 	LSM         LSM
-	Uptime      uint64 // of the machine at the dump, in microseconds
-	RunID       string // of criu, since 4.2
+	Uptime      uint64 // of the machine at the dump, in microseconds, 0 if not saved
+	RunID       string // of criu, "" by versions before 4
 }
 
 // ReadInventory reads inventory.img.

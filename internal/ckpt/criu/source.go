@@ -1,0 +1,27 @@
+package criu
+
+import (
+	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/context"
+)
+
+// source is where a restore has its images from. Its methods may be called from
+// many goroutines.
+type source interface {
+	// Has tells whether there is an image of that name.
+	Has(name string) bool
+	// Bytes returns a whole image, which must be a small one.
+	Bytes(name string) ([]byte, error)
+	// Serve writes an image into a pipe. A reader that goes away is no error.
+	Serve(name string, pipe int) error
+	// Extract writes an image into a file, at its offset.
+	Extract(name string, fd int) error
+	// Abort ends every call under way, with an error.
+	Abort()
+	Close() error
+}
+
+// openSource opens the context that the request names.
+func openSource(r *ckpt.RestartRequest) (source, error) {
+	return context.Open(int(r.FD))
+}
