@@ -166,7 +166,7 @@ func (d *drain) spliceBytes(fd int, n int64) error {
 // splice is splice(2) that never waits for a pipe and is not interrupted.
 func splice(from int, fromOffset *int64, to int, toOffset *int64, n int) (int64, error) {
 	for {
-		m, err := unix.Splice(from, fromOffset, to, toOffset, n, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
+		m, err := unix.Splice(from, fromOffset, to, toOffset, n, unix.SPLICE_F_NONBLOCK)
 		if err == unix.EINTR {
 			continue
 		}

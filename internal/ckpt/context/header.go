@@ -77,12 +77,12 @@ func (h Header) text() string {
 	line("host", plain(h.Host))
 	line("kernel", plain(h.Kernel))
 	line("machine", plain(h.Machine))
-	line("command", list(h.Command))
+	line("command", list(h.Command, true))
 	pids := make([]string, len(h.PIDs))
 	for i, pid := range h.PIDs {
 		pids[i] = strconv.Itoa(pid)
 	}
-	line("pids", list(pids))
+	line("pids", list(pids, false))
 	return b.String()
 }
 
@@ -95,8 +95,9 @@ func plain(s string) string {
 	return s
 }
 
-// list returns words as the value of a line.
-func list(words []string) string {
+// list returns words as the value of a line. Of the first word that does not
+// fit, the beginning remains if that makes sense.
+func list(words []string, beginning bool) string {
 	var b strings.Builder
 	for _, w := range words {
 		if b.Len() > 0 {
@@ -107,7 +108,7 @@ func list(words []string) string {
 			b.WriteString(q)
 			continue
 		}
-		if w = shorten(w, room, word); w != "" {
+		if w = shorten(w, room, word); w != "" && beginning {
 			b.WriteString(word(w) + " ")
 		}
 		b.WriteString(ellipsis)

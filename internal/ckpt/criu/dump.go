@@ -77,7 +77,7 @@ func (c *checkpoint) begin(e *engine) (started bool, err error) {
 	}
 	c.session.request = c.drain
 	c.session.asked = c.asked
-	if err := c.session.start(e.criu.Path, c.options(pid), nil, in); err != nil {
+	if err := c.session.start(command{path: e.criu.Path, args: c.options(pid), in: in}); err != nil {
 		return false, err
 	}
 	return true, nil
@@ -101,8 +101,12 @@ func (c *checkpoint) header(e *engine) context.Header {
 // options are criu's for a dump of the tree below pid.
 func (c *checkpoint) options(pid int) []string {
 	options := append(commonOptions(), "-D", c.dir, "-t", itoa(pid), "--leave-running",
-		// Deleted files travel in the context, however large.
-		"--ghost-limit", "1T", "--link-remap")
+		// A terminal, or a session, may belong to somebody else.
+		"--shell-job",
+		// Deleted files travel in the context, however large: less than 1T,
+		// for which criu has no letter, and all ones for one that cuts it to
+		// 32 bits.
+		"--ghost-limit", "1099511627775", "--link-remap")
 	if c.request.Limit > 0 {
 		// Whole seconds, as everywhere.
 		options = append(options, "--timeout", itoa(int(max(c.request.Limit/time.Second, 1))))
@@ -114,7 +118,9 @@ func (c *checkpoint) options(pid int) []string {
 func commonOptions() []string {
 	options := []string{
 		"--stream", "--action-script", self(), "-v1",
-		"--shell-job", "--file-locks", "--tcp-established", "--network-lock", "skip", "--ext-unix-sk", "--evasive-devices",
+		// Where it would leave statistics that nobody reads, and cannot.
+		"--work-dir", "/proc",
+		"--file-locks", "--tcp-established", "--network-lock", "skip", "--ext-unix-sk", "--evasive-devices",
 		// A job stays in the cgroups of whoever runs it, as with BLCR.
 		"--manage-cgroups=ignore",
 	}
@@ -219,12 +225,27 @@ func (c *checkpoint) outcome() error {
 	}
 	if c.saved {
 		// Criu has only let them run on, or not found them any more.
+		c.awaitEnd()
 		return nil
 	}
 	if c.isStopped() {
 		return &ckpt.Error{Op: "checkpoint", Errno: syscall.ECANCELED}
 	}
 	return c.explain()
+}
+
+// awaitEnd returns when processes that were killed have ended, so that whoever
+// restarts them at once finds their numbers free. Memory takes time to go.
+func (c *checkpoint) awaitEnd() {
+	if syscall.Signal(c.request.Signal) != unix.SIGKILL {
+		return
+	}
+	deadline := time.Now().Add(patience)
+	for _, pid := range c.scope.tree {
+		for !ended(pid) && time.Now().Before(deadline) {
+			time.Sleep(time.Millisecond)
+		}
+	}
 }
 
 // explain is the error for a criu that has failed by itself.
@@ -249,9 +270,4 @@ func (c *checkpoint) Wait() error {
 func (c *checkpoint) Log() ([]string, error) { return nil, nil }
 
 // Reap returns the outcome.
-func (c *checkpoint) Reap() error {
-	if os.Getenv("CRDEBUG") != "" {
-		println(fmt.Sprintf("%#v", c.err))
-	}
-	return c.err
-}
+func (c *checkpoint) Reap() error { return c.err }

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -25,6 +26,7 @@ type plan struct {
 	options   []string
 	inherited []int
 	owned     []int
+	keysInUse []string
 
 	tasks []image.Task
 }
@@ -37,6 +39,7 @@ func newPlan(source source, r *ckpt.RestartRequest) (*plan, error) {
 		func() error { return p.adopt(source, r) },
 		func() (err error) { relocations, err = p.extractSaved(source, relocations); return err },
 		func() error { return p.relocate(source, relocations) },
+		func() error { return p.outside(source) },
 	} {
 		if err := step(); err != nil {
 			p.close()
@@ -81,14 +84,45 @@ func (p *plan) relocate(source source, relocations []ckpt.Relocation) error {
 	if err != nil {
 		return err
 	}
-	patched, changed, err := image.Relocate(files, relocations)
+	if files, _, err = image.Relocate(files, relocations); err != nil {
+		return imageError(err)
+	}
+	// As with BLCR a file may have grown, or be another; but not one that there
+	// is code in, or memory.
+	mapped, err := p.mapped(source)
+	if err != nil {
+		return err
+	}
+	files, _, err = image.DropValidation(files, func(f image.File) bool { return !mapped[f.ID] })
 	if err != nil {
 		return imageError(err)
 	}
-	if changed {
-		p.images["files.img"] = patched
-	}
+	p.images["files.img"] = files
 	return nil
+}
+
+// mapped are the files that processes have in memory.
+func (p *plan) mapped(source source) (map[uint32]bool, error) {
+	mapped := make(map[uint32]bool)
+	for _, task := range p.tasks {
+		name := fmt.Sprintf("mm-%d.img", task.PID)
+		if !source.Has(name) { // one that has ended
+			continue
+		}
+		text, err := source.Bytes(name)
+		if err != nil {
+			return nil, err
+		}
+		memory, err := image.TaskMemory(text)
+		if err != nil {
+			return nil, imageError(err)
+		}
+		mapped[memory.Exe] = true
+		for _, m := range memory.Mappings {
+			mapped[m.File] = true
+		}
+	}
+	return mapped, nil
 }
 
 // imageError is for an image that is not as it should be.
@@ -96,21 +130,39 @@ func imageError(err error) error {
 	return &ckpt.Error{Op: "read", Object: "context", Errno: syscall.EINVAL, Detail: []string{"context: " + err.Error()}}
 }
 
-// pidsFree tells whether the processes can have their numbers.
+// patience is how long processes that have ended may take to be gone.
+const patience = 3 * time.Second
+
+// pidsFree tells whether the processes can have their numbers. One that has
+// ended has its number until its parent has taken notice; since a restart often
+// follows the end of the original at once, that is waited for.
 func (p *plan) pidsFree() error {
+	deadline := time.Now().Add(patience)
 	for _, task := range p.tasks {
 		for _, id := range append([]int32{task.PID}, task.Threads...) {
-			// Threads take numbers, too, and so do groups and sessions whose
-			// leader has ended; of those criu itself will tell.
-			if err := unix.Kill(int(id), 0); err != syscall.ESRCH {
-				return busyError(int(id))
-			}
-			if _, err := proc.Leader(int(id)); err == nil {
-				return busyError(int(id))
+			for taken(int(id)) {
+				if !ended(int(id)) || time.Now().After(deadline) {
+					return busyError(int(id))
+				}
+				time.Sleep(5 * time.Millisecond)
 			}
 		}
 	}
 	return nil
+}
+
+// taken tells whether a number is in use, by a process, a thread, or what has
+// ended and not been waited for. Of groups and sessions without leader criu
+// itself will tell.
+func taken(id int) bool {
+	_, err := proc.Leader(id)
+	return err == nil || unix.Kill(id, 0) != unix.ESRCH
+}
+
+// ended tells whether it is a process that has ended.
+func ended(id int) bool {
+	p, err := proc.Read(id)
+	return err != nil || p.Dead()
 }
 
 // close gives back what was opened for the restore.

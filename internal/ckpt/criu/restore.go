@@ -79,7 +79,7 @@ func (r *restart) begin(e *engine) (started bool, err error) {
 	// Until it is clear whose children they are, orphans are ours, to be ended
 	// if this fails.
 	_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-	if err := r.session.start(e.criu.Path, r.options(), r.plan.inherited, in); err != nil {
+	if err := r.session.start(command{path: e.criu.Path, args: r.options(), extra: r.plan.inherited, in: in, inSession: true}); err != nil {
 		return false, err
 	}
 	return true, nil

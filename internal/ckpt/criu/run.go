@@ -24,20 +24,40 @@ type run struct {
 	log logbook
 }
 
-// start starts criu with those arguments, and with our standard input, by which
-// it knows the terminal of a job. Extra are descriptors that it gets as 3, 4, …
-// and which stay the caller's.
+// command is how to start a criu.
+type command struct {
+	path  string
+	args  []string
+	env   []string
+	extra []int       // descriptors that it gets as 3, 4, …; they stay the caller's
+	in    *namespaces // to run in, nil for ours
+
+	// inSession says that it has to be in our session and process group, for
+	// what it makes inherits them; else it gets a session of its own.
+	inSession bool
+}
+
+// deaf is a shell's way to start a program that ignores the signals that are
+// sent to a whole group. Criu gives those that it restores their own ways.
+const deaf = `trap "" HUP INT QUIT TERM USR1 USR2 TSTP TTIN TTOU; exec "$@"`
+
+// start starts criu with our standard input, by which it knows the terminal of a
+// job.
 //
-// It is started with all signals blocked that somebody might send it: killed at
-// the wrong moment, by a Ctrl-C for one, it leaves a process behind with
-// foreign code in it. It ends soon when we do, for want of its sockets.
-func start(criu string, args, env []string, extra []int, in *namespaces) (*run, error) {
+// Nothing that is meant for us may hit it or its hooks, such as a Ctrl-C: killed
+// at the wrong moment it leaves a process behind with foreign code in it. It ends
+// soon when we do, for want of its sockets.
+func start(l command) (*run, error) {
+	program, args, attr := l.path, append([]string{"criu"}, l.args...), &syscall.SysProcAttr{Setsid: true}
+	if l.inSession {
+		program, args, attr = "/bin/sh", append([]string{"sh", "-c", deaf, "criu", l.path}, l.args...), nil
+	}
 	var logPipe [2]int
 	if err := unix.Pipe2(logPipe[:], unix.O_CLOEXEC); err != nil {
 		return nil, sysError("pipe", "", err)
 	}
 	files := []uintptr{0, uintptr(logPipe[1]), uintptr(logPipe[1])}
-	for _, fd := range extra {
+	for _, fd := range l.extra {
 		files = append(files, uintptr(fd))
 	}
 	r := &run{done: make(chan struct{})}
@@ -51,12 +71,12 @@ func start(criu string, args, env []string, extra []int, in *namespaces) (*run, 
 			started <- err
 			return
 		}
-		if in != nil {
+		if l.in != nil {
 			// For good: the thread ends with this goroutine.
-			err = in.enter()
+			err = l.in.enter()
 		}
 		if err == nil {
-			r.pid, err = syscall.ForkExec(criu, append([]string{"criu"}, args...), &syscall.ProcAttr{Env: env, Files: files})
+			r.pid, err = syscall.ForkExec(program, args, &syscall.ProcAttr{Env: l.env, Files: files, Sys: attr})
 		}
 		_ = rawsig.Restore(mask)
 		started <- err
@@ -71,7 +91,7 @@ func start(criu string, args, env []string, extra []int, in *namespaces) (*run, 
 	unix.Close(logPipe[1])
 	if err != nil {
 		unix.Close(logPipe[0])
-		return nil, sysError("exec", criu, err)
+		return nil, sysError("exec", program, err)
 	}
 	r.log.follow(logPipe[0])
 	return r, nil

@@ -93,8 +93,9 @@ func (s *session) open() error {
 }
 
 // start starts criu and serves it until it has ended.
-func (s *session) start(criu string, args []string, extra []int, in *namespaces) error {
-	run, err := start(criu, args, environment(s.hook), extra, in)
+func (s *session) start(l command) error {
+	l.env = environment(s.hook)
+	run, err := start(l)
 	if err != nil {
 		s.closeAll()
 		return err

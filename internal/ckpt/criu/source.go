@@ -23,5 +23,9 @@ type source interface {
 
 // openSource opens the context that the request names.
 func openSource(r *ckpt.RestartRequest) (source, error) {
-	return context.Open(int(r.FD))
+	c, err := context.Open(int(r.FD))
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
 }

@@ -124,3 +124,56 @@ func (s *system) fdName(fd int) (name string, err error) {
 	}, "readlink")
 	return name, err
 }
+
+// openat opens a file of a directory, close-on-exec.
+func (s *system) openat(dir int, name string, flags int) (fd int, err error) {
+	err = s.call(func() (err error) {
+		fd, err = unix.Openat(dir, name, flags|unix.O_CLOEXEC, 0)
+		return err
+	}, "openat", name)
+	return fd, err
+}
+
+// fstatat is lstat for a file of a directory.
+func (s *system) fstatat(dir int, name string) (*unix.Stat_t, error) {
+	st := new(unix.Stat_t)
+	err := s.call(func() error { return unix.Fstatat(dir, name, st, unix.AT_SYMLINK_NOFOLLOW) }, "fstatat", name)
+	return st, err
+}
+
+func (s *system) unlinkat(dir int, name string) error {
+	return s.call(func() error { return unix.Unlinkat(dir, name, 0) }, "unlinkat", name)
+}
+
+func (s *system) mkdir(path string, mode uint32) error {
+	return s.call(func() error { return unix.Mkdir(path, mode) }, "mkdir", path)
+}
+
+func (s *system) rmdir(path string) error {
+	return s.call(func() error { return unix.Rmdir(path) }, "rmdir", path)
+}
+
+func (s *system) renameat2(from, to string, flags uint) error {
+	return s.call(func() error {
+		return unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, flags)
+	}, "renameat2", from, to)
+}
+
+// entries returns the names of the files in a directory.
+func (s *system) entries(dir int) (names []string, err error) {
+	err = s.call(func() error {
+		if _, err := unix.Seek(dir, 0, unix.SEEK_SET); err != nil {
+			return err
+		}
+		names = nil
+		buf := make([]byte, 16<<10)
+		for {
+			n, err := unix.ReadDirent(dir, buf)
+			if err != nil || n == 0 {
+				return err
+			}
+			_, _, names = unix.ParseDirent(buf[:n], -1, names)
+		}
+	}, "entries")
+	return names, err
+}

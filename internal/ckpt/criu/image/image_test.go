@@ -411,7 +411,7 @@ func TestRelocated(t *testing.T) {
 		{"/", "/a", "/c", "/"},
 		{"/a/b", "/a/b/c", "/d", "/a/b"},
 	} {
-		if got := relocated(test.name, []ckpt.Relocation{{Old: test.old, New: test.new}}); got != test.want {
+		if got := Relocated(test.name, []ckpt.Relocation{{Old: test.old, New: test.new}}); got != test.want {
 			t.Errorf("%s by %s=%s: %s, want %s", test.name, test.old, test.new, got, test.want)
 		}
 	}

@@ -22,7 +22,7 @@ func Relocate(files []byte, relocations []ckpt.Relocation) (out []byte, changed 
 		if err != nil || f.Type != TypeReg {
 			return m, keep, err
 		}
-		name := relocated(f.Name, relocations)
+		name := Relocated(f.Name, relocations)
 		if name == f.Name {
 			return m, keep, nil
 		}
@@ -32,8 +32,8 @@ func Relocate(files []byte, relocations []ckpt.Relocation) (out []byte, changed 
 	})
 }
 
-// relocated is name after the first relocation that matches it.
-func relocated(name string, relocations []ckpt.Relocation) string {
+// Relocated is name after the first relocation that matches it.
+func Relocated(name string, relocations []ckpt.Relocation) string {
 	for _, r := range relocations {
 		rest, ok := strings.CutPrefix(name, strings.TrimSuffix(r.Old, "/"))
 		if !ok || rest != "" && rest[0] != '/' {

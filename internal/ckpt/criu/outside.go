@@ -1,0 +1,237 @@
+package criu
+
+import (
+	"fmt"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/ckpt/criu/image"
+)
+
+// What a job had open of its surroundings, a terminal, or one end of a pipe of
+// which somebody else had the other, cannot come back. As with BLCR the job gets
+// what cr_restart has open under the same number: its standard input as standard
+// input, and so on, also above 2. What cr_restart does not have open becomes its
+// terminal for a terminal, and nothing at all for the rest.
+
+// outside replaces those files. It needs files.img as it will be otherwise.
+func (p *plan) outside(source source) error {
+	tables, err := p.tables(source)
+	if err != nil {
+		return err
+	}
+	files, err := image.Files(p.images["files.img"])
+	if err != nil {
+		return imageError(err)
+	}
+	keys := make(map[uint32]image.Keys)
+	for _, pipe := range image.OutsidePipes(files, tables) {
+		k := p.keys(pipe.FDs, func() string { return p.deadEnd(pipe.Write) })
+		for _, id := range pipe.Files {
+			keys[id] = k
+		}
+	}
+	if err := p.terminals(source, files, tables, keys); err != nil {
+		return err
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	patched, redirection, err := image.Redirect(p.images["files.img"], keys)
+	if err != nil {
+		return imageError(err)
+	}
+	p.images["files.img"] = patched
+	for n := range tables {
+		name := tableName(n)
+		table, err := source.Bytes(name)
+		if err != nil {
+			return err
+		}
+		patched, changed, err := redirection.FDs(table)
+		if err != nil {
+			return imageError(err)
+		}
+		if changed {
+			p.images[name] = patched
+		}
+	}
+	return p.prune(source)
+}
+
+// tables reads the tables of descriptors of all processes.
+func (p *plan) tables(source source) (map[uint32][]image.FD, error) {
+	tables := make(map[uint32][]image.FD)
+	for _, task := range p.tasks {
+		name := fmt.Sprintf("ids-%d.img", task.PID)
+		if !source.Has(name) { // one that has ended
+			continue
+		}
+		text, err := source.Bytes(name)
+		if err != nil {
+			return nil, err
+		}
+		ids, err := image.TaskIDs(text)
+		if err != nil {
+			return nil, imageError(err)
+		}
+		if tables[ids.Files] != nil || !source.Has(tableName(ids.Files)) {
+			continue
+		}
+		if text, err = source.Bytes(tableName(ids.Files)); err != nil {
+			return nil, err
+		}
+		if tables[ids.Files], err = image.FDs(text); err != nil {
+			return nil, imageError(err)
+		}
+	}
+	return tables, nil
+}
+
+func tableName(n uint32) string { return fmt.Sprintf("fdinfo-%d.img", n) }
+
+// terminals adds the keys for the terminals that were saved without their other
+// end.
+func (p *plan) terminals(source source, files []image.File, tables map[uint32][]image.FD, keys map[uint32]image.Keys) error {
+	if !source.Has("tty-info.img") {
+		return nil
+	}
+	text, err := source.Bytes("tty-info.img")
+	if err != nil {
+		return err
+	}
+	released, changed, err := image.ReleaseTTYs(text, p.tasks)
+	if err != nil {
+		return imageError(err)
+	}
+	if changed {
+		text = released
+		p.images["tty-info.img"] = released
+	}
+	ttys, err := image.TTYs(text)
+	if err != nil {
+		return imageError(err)
+	}
+	for _, terminal := range image.OutsideTTYs(files, ttys, tables) {
+		k := p.keys(terminal.FDs, p.terminal)
+		if terminal.Type == image.TTYCurrent {
+			k = image.Keys{Default: p.terminal()}
+		}
+		for _, id := range terminal.Files {
+			keys[id] = k
+		}
+	}
+	return nil
+}
+
+// prune removes what belonged to terminals that are none any more.
+func (p *plan) prune(source source) error {
+	files, err := image.Files(p.images["files.img"])
+	if err != nil {
+		return imageError(err)
+	}
+	for name, prune := range map[string]func([]byte, []image.File) ([]byte, bool, error){
+		"tty-info.img": image.PruneTTYInfo,
+		"tty-data.img": image.PruneTTYData,
+	} {
+		text := p.images[name]
+		if text == nil {
+			if !source.Has(name) {
+				continue
+			}
+			if text, err = source.Bytes(name); err != nil {
+				return err
+			}
+		}
+		patched, changed, err := prune(text, files)
+		if err != nil {
+			return imageError(err)
+		}
+		if changed {
+			p.images[name] = patched
+		}
+	}
+	return nil
+}
+
+// keys are where the descriptors that refer to one open file come from: each
+// from the descriptor of ours with the same number. Otherwise is the key for
+// what we do not have, but as long as we have one, its duplicates follow it.
+func (p *plan) keys(refs []image.Ref, otherwise func() string) image.Keys {
+	k := image.Keys{FD: make(map[uint32]string)}
+	for _, ref := range refs {
+		if fd := int(ref.FD); isOpen(fd) {
+			k.FD[ref.FD] = p.inherit(fmt.Sprintf("descriptor-%d", fd), fd)
+			if k.Default == "" {
+				k.Default = k.FD[ref.FD]
+			}
+		}
+	}
+	if k.Default == "" {
+		k.Default = otherwise()
+	}
+	return k
+}
+
+// isOpen tells whether we were started with that descriptor. What we have opened
+// ourselves is closed on exec, and so is what stands in for a closed one.
+func isOpen(fd int) bool {
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+	return err == nil && flags&unix.FD_CLOEXEC == 0
+}
+
+// terminal is the key for our controlling terminal, or for nothing where we have
+// none.
+func (p *plan) terminal() string {
+	const key = "terminal"
+	if slices.Contains(p.keysInUse, key) {
+		return key
+	}
+	fd, err := unix.Open("/dev/tty", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return p.null()
+	}
+	p.owned = append(p.owned, fd)
+	return p.inherit(key, fd)
+}
+
+// null is the key for nothing.
+func (p *plan) null() string {
+	const key = "null"
+	if slices.Contains(p.keysInUse, key) {
+		return key
+	}
+	// It is there on every machine; should it not be, criu says so.
+	fd, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err == nil {
+		p.owned = append(p.owned, fd)
+	}
+	return p.inherit(key, fd)
+}
+
+// deadEnd is the key for a pipe whose other end is closed.
+func (p *plan) deadEnd(write bool) string {
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+		return p.null()
+	}
+	mine, other := pipe[0], pipe[1]
+	if write {
+		mine, other = pipe[1], pipe[0]
+	}
+	unix.Close(other)
+	p.owned = append(p.owned, mine)
+	return p.inherit(fmt.Sprintf("pipe-%d", len(p.keysInUse)), mine)
+}
+
+// inherit gives criu a descriptor by the name of key.
+func (p *plan) inherit(key string, fd int) string {
+	if !slices.Contains(p.keysInUse, key) {
+		p.keysInUse = append(p.keysInUse, key)
+		// Standard input, output and errors are criu's own.
+		p.options = append(p.options, "--inherit-fd", fmt.Sprintf("fd[%d]:%s", 3+len(p.inherited), key))
+		p.inherited = append(p.inherited, fd)
+	}
+	return key
+}

@@ -1,0 +1,78 @@
+package proc
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Mapping is a part of a file that a process has mapped.
+type Mapping struct {
+	Start, End uint64 // addresses
+	Shared     bool   // MAP_SHARED
+	Dev, Ino   uint64 // of the file, as of stat(2) on most file systems
+
+	// Path as the kernel shows it here: with each line feed written as \012,
+	// and with " (deleted)" behind it for a file that has lost its name.
+	Path string
+}
+
+// Link is the file itself, whatever has become of its name. Few may follow it.
+func (m *Mapping) Link(pid int) string {
+	return fmt.Sprintf("/proc/%d/map_files/%x-%x", pid, m.Start, m.End)
+}
+
+// Mappings returns what a process has mapped of files, and of what looks like
+// one: System V memory has a path as well. A process that has ended has none.
+func Mappings(pid int) ([]Mapping, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
+	if err != nil {
+		return nil, err
+	}
+	var mappings []Mapping
+	for line := range strings.Lines(string(text)) {
+		m, ok, err := parseMapping(strings.TrimSuffix(line, "\n"))
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			mappings = append(mappings, m)
+		}
+	}
+	return mappings, nil
+}
+
+// parseMapping reads a line of a maps file; not ok is one without a path.
+func parseMapping(line string) (m Mapping, ok bool, err error) {
+	// "7f5a6b000-7f5a6d000 rw-s 00000000 fe:00 1014   /a path"
+	head, path, found := strings.Cut(line, "/")
+	if !found {
+		return m, false, nil
+	}
+	fields := strings.Fields(head)
+	if len(fields) > 5 {
+		return m, false, nil // a name with a slash in it: anon_inode:a/b
+	}
+	if len(fields) < 5 || len(fields[1]) != 4 {
+		return m, false, fmt.Errorf("no mapping in %q", line)
+	}
+	start, end, _ := strings.Cut(fields[0], "-")
+	major, minor, _ := strings.Cut(fields[3], ":")
+	var dev [2]uint64
+	for _, f := range []struct {
+		to   *uint64
+		text string
+		base int
+	}{{&m.Start, start, 16}, {&m.End, end, 16}, {&dev[0], major, 16}, {&dev[1], minor, 16}, {&m.Ino, fields[4], 10}} {
+		if *f.to, err = strconv.ParseUint(f.text, f.base, 64); err != nil {
+			return m, false, fmt.Errorf("no mapping in %q", line)
+		}
+	}
+	m.Dev = unix.Mkdev(uint32(dev[0]), uint32(dev[1]))
+	m.Shared = fields[1][3] == 's'
+	m.Path = "/" + path
+	return m, true, nil
+}
