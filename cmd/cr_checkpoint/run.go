@@ -112,7 +112,7 @@ func (w *work) abort(dest *target.Target, err error) error {
 
 // save has the context written to dest and put in place.
 func (w *work) save(dest *target.Target, guard *cleanup.Guard) error {
-	engine, err := ckpt.Choose(os.Getenv("CR_ENGINE"), engines)
+	engine, _, err := ckpt.Choose(os.Getenv("CR_ENGINE"), engines)
 	if err != nil {
 		return connectFailure(err)
 	}

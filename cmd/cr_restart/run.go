@@ -96,7 +96,13 @@ func (w *work) fail(f *failure) int {
 
 // do brings the job back, waits for it, and returns its exit status.
 func (w *work) do() (status int, err error) {
-	engine, err := ckpt.Choose(os.Getenv("CR_ENGINE"), engines)
+	forced := os.Getenv("CR_ENGINE")
+	kind := context.Foreign
+	if forced == "" && w.source == sourceFd {
+		// Before the engine opens anything that could have this number.
+		kind = kindOf(int(w.request.FD))
+	}
+	engine, name, err := ckpt.Choose(forced, engines)
 	if err != nil {
 		return 0, connectFailure(err)
 	}
@@ -104,8 +110,11 @@ func (w *work) do() (status int, err error) {
 	if err := w.open(); err != nil {
 		return 0, err
 	}
-	if os.Getenv("CR_ENGINE") == "" {
-		if engine, err = w.engineOfContext(engine); err != nil {
+	if forced == "" {
+		if w.source != sourceFd {
+			kind = kindOf(int(w.request.FD))
+		}
+		if engine, err = fitting(kind, engine, name); err != nil {
 			return 0, err
 		}
 	}
@@ -132,28 +141,34 @@ func (w *work) do() (status int, err error) {
 	return job.EndAs(end), nil
 }
 
-// engineOfContext returns the engine that has written the context, which is the
-// only one that can read it; the given one, the preferred one of this machine,
-// where the context does not tell. It closes the given one if it is another.
-func (w *work) engineOfContext(preferred ckpt.Engine) (ckpt.Engine, error) {
-	kind, err := context.Sniff(int(w.request.FD))
-	if err != nil {
-		// The engine meets the same error, and has the words for it.
-		return preferred, nil
+// kindOf tells whose context there is on a descriptor. What cannot be told is
+// for the engine to find out, and to find words for.
+func kindOf(fd int) context.Kind {
+	if atstart.Closed(fd) {
+		return context.Foreign
 	}
-	var name, writer string
+	kind, _ := context.Sniff(fd)
+	return kind
+}
+
+// fitting returns the engine that has written a context of that kind, which is
+// the only one that can read it; the given one where that is not known. It
+// closes the given one if it is another.
+func fitting(kind context.Kind, given ckpt.Engine, name string) (ckpt.Engine, error) {
+	var writer, missing string
 	switch kind {
 	case context.Ours:
-		name, writer = criuEngine, "this context was written by the criu engine, which cannot be used here"
+		writer, missing = criuEngine, "this context was written by the criu engine, which cannot be used here"
 	case context.BLCR:
-		name, writer = kernelEngine, "this context was written by BLCR's kernel module, which is not there"
-	default:
-		return preferred, nil
+		writer, missing = kernelEngine, "this context was written by BLCR's kernel module, which is not there"
 	}
-	preferred.Close()
-	engine, err := ckpt.Choose(name, engines)
+	if writer == "" || writer == name {
+		return given, nil
+	}
+	given.Close()
+	engine, _, err := ckpt.Choose(writer, engines)
 	if err != nil {
-		return nil, otherEngineFailure(writer, err)
+		return given, otherEngineFailure(missing, err)
 	}
 	return engine, nil
 }

@@ -85,8 +85,9 @@ type Candidate struct {
 
 // Choose opens the engine that name, the value of CR_ENGINE, forces; without a
 // name the first candidate that this machine has. Candidates stand in order of
-// preference. Where there is none the error is ENOSYS.
-func Choose(name string, candidates []Candidate) (Engine, error) {
+// preference. It returns the chosen one's name as well. Where there is none the
+// error is ENOSYS.
+func Choose(name string, candidates []Candidate) (Engine, string, error) {
 	missing := &Error{Op: "choose", Object: "engine", Errno: syscall.ENOSYS}
 	known := name == ""
 	for _, c := range candidates {
@@ -96,16 +97,16 @@ func Choose(name string, candidates []Candidate) (Engine, error) {
 		known = true
 		engine, err := c.Open()
 		if err == nil {
-			return engine, nil
+			return engine, c.Name, nil
 		}
 		e, ok := err.(*Error)
 		if !ok || e.Errno != syscall.ENOSYS {
-			return nil, err
+			return nil, "", err
 		}
 		missing.Detail = append(missing.Detail, e.Detail...)
 	}
 	if !known {
 		missing.Detail = append(missing.Detail, fmt.Sprintf("CR_ENGINE names '%s', which is no engine of this program", name))
 	}
-	return nil, missing
+	return nil, "", missing
 }

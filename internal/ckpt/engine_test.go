@@ -95,10 +95,10 @@ func TestChoose(t *testing.T) {
 		},
 	} {
 		t.Run(c.what, func(t *testing.T) {
-			engine, err := Choose(c.name, c.candidates)
+			engine, name, err := Choose(c.name, c.candidates)
 			if c.chosen != "" {
-				if f, ok := engine.(fake); err != nil || !ok || f.name != c.chosen {
-					t.Errorf("%v, %v; want %s", engine, err, c.chosen)
+				if f, ok := engine.(fake); err != nil || !ok || f.name != c.chosen || name != c.chosen {
+					t.Errorf("%v, %s, %v; want %s", engine, name, err, c.chosen)
 				}
 				return
 			}
