@@ -92,6 +92,7 @@ const (
 	destCwd
 	destFile
 	destFd
+	destDir
 )
 
 // settings is a command line understood.
@@ -239,7 +240,7 @@ func (s *settings) option(m getopt.Match, con *console.Console) *stop {
 
 // destination takes -c, -d, -f and -F, of which there can be one.
 func (s *settings) destination(m getopt.Match) *stop {
-	if m.ID == optDir {
+	if m.ID == optDir && !takesDirs() {
 		// BLCR says this before it looks at what else there is.
 		return invalid("-d flag not yet implemented")
 	}
@@ -254,6 +255,9 @@ func (s *settings) destination(m getopt.Match) *stop {
 		s.dest = destCwd
 	case optFile:
 		s.dest = destFile
+		s.target.Path = m.Arg
+	case optDir:
+		s.dest = destDir
 		s.target.Path = m.Arg
 	case optFd:
 		s.dest = destFd

@@ -28,8 +28,25 @@ func defaultName(id int32) string { return fmt.Sprintf("context.%d", id) }
 
 // engines are the ones that this command can use, the preferred one first.
 var engines = []ckpt.Candidate{
-	{Name: "kernel", Open: kernel.Open},
-	{Name: "criu", Open: criu.Open},
+	{Name: kernelEngine, Open: kernel.Open},
+	{Name: criuEngine, Open: criu.Open},
+}
+
+const (
+	kernelEngine = "kernel"
+	criuEngine   = "criu"
+)
+
+// takesDirs tells whether the engine that is going to be used writes into directories, which BLCR's
+// module cannot.
+func takesDirs() bool {
+	switch os.Getenv("CR_ENGINE") {
+	case "":
+		return !kernel.Present()
+	case criuEngine:
+		return true
+	}
+	return false
 }
 
 // run is the command: args is its whole argument vector. It returns the exit
@@ -79,7 +96,7 @@ type work struct {
 func (w *work) do() error {
 	w.announce()
 	guard := cleanup.NewGuard()
-	var dest *target.Target
+	var dest openTarget
 	var err error
 	guard.Create(func() func() {
 		dest, err = w.open()
@@ -102,7 +119,7 @@ func (w *work) do() error {
 }
 
 // abort removes what there is of the context after err, which it returns.
-func (w *work) abort(dest *target.Target, err error) error {
+func (w *work) abort(dest openTarget, err error) error {
 	f := asFailure(err)
 	if e := dest.Abort(); e != nil {
 		f.details = append(f.details, fmt.Sprintf("left behind: %v", e))
@@ -111,8 +128,13 @@ func (w *work) abort(dest *target.Target, err error) error {
 }
 
 // save has the context written to dest and put in place.
-func (w *work) save(dest *target.Target, guard *cleanup.Guard) error {
-	engine, _, err := ckpt.Choose(os.Getenv("CR_ENGINE"), engines)
+func (w *work) save(dest openTarget, guard *cleanup.Guard) error {
+	name := os.Getenv("CR_ENGINE")
+	if w.dest == destDir {
+		name = criuEngine // as takesDirs has it
+		w.request.Dir = w.target.Path
+	}
+	engine, _, err := ckpt.Choose(name, engines)
 	if err != nil {
 		return connectFailure(err)
 	}
@@ -176,6 +198,9 @@ func (w *work) announce() {
 	write, dir, rename := fmt.Sprintf("<fd%d>", w.request.FD), "(null)", "(null)"
 	if w.dest != destFd {
 		names := w.target.Names()
+		if w.dest == destDir {
+			names = w.target.DirNames()
+		}
 		write, dir = names.Write, names.Dir
 		if names.Rename != "" {
 			rename = names.Rename
@@ -184,8 +209,23 @@ func (w *work) announce() {
 	fmt.Fprintf(w.con.Stdout, "targetfile='%s', parent dir='%s', rename=%s\n", write, dir, rename)
 }
 
+// openTarget is a *target.Target or a *target.Dir.
+type openTarget interface {
+	FD() int
+	Begin() error
+	Commit() error
+	Abort() error
+}
+
 // open opens the destination.
-func (w *work) open() (*target.Target, error) {
+func (w *work) open() (openTarget, error) {
+	if w.dest == destDir {
+		dest, err := target.OpenDir(w.target, criu.Inventory, criu.IsImage)
+		if err != nil {
+			return nil, w.targetFailure(err)
+		}
+		return dest, nil
+	}
 	if w.dest == destFd {
 		if w.request.FD < 0 {
 			// BLCR takes a negative descriptor for a directory.

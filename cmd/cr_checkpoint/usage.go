@@ -20,15 +20,16 @@ What to save; the last one counts:
 
 Where to, at most one of:
   -c, --cwd                 'context.ID' in the working directory (default)
-  -d, --dir <dir>           a directory (not implemented by the kernel module)
+  -d, --dir <dir>           a directory, as CRIU's images (engine criu only)
   -f, --file <file>         this file
   -F, --fd <fd>             this open descriptor, from its offset on
 
-What becomes of an existing file; the last one counts, none matters with -F:
+What becomes of an existing file, or directory of images; the last one counts,
+none matters with -F:
       --atomic              it is replaced once the new one is whole (default)
       --backup[=<name>]     as --atomic, and it is kept, as <name> or as
                             FILE.~1~, FILE.~2~ and so on
-      --clobber             it is overwritten in place
+      --clobber             it is overwritten in place (a directory: --atomic)
       --noclobber           it is left alone, and cr_checkpoint fails
 
 Signal sent to every process afterwards; the last one counts:

@@ -76,6 +76,7 @@ const (
 	sourceOperand source = iota // no option says
 	sourceFile
 	sourceFd
+	sourceDir
 )
 
 // settings is a command line understood, as far as it has been read.
@@ -213,7 +214,11 @@ func (s *settings) from(m getopt.Match) error {
 		}
 		s.request.FD = fd
 	case optDir:
-		return badArgument("-d flag not yet implemented")
+		if !takesDirs() {
+			return badArgument("-d flag not yet implemented")
+		}
+		s.source = sourceDir
+		s.file = m.Arg
 	}
 	return nil
 }

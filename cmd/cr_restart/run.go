@@ -35,6 +35,18 @@ const (
 	criuEngine   = "criu"
 )
 
+// takesDirs tells whether the engine that is going to be used reads directories, which BLCR's
+// module cannot.
+func takesDirs() bool {
+	switch os.Getenv("CR_ENGINE") {
+	case "":
+		return !kernel.Present()
+	case criuEngine:
+		return true
+	}
+	return false
+}
+
 // run is the command: args is its whole argument vector. It returns the exit
 // status, unless the job died of a signal, of which this process then dies too.
 func run(args []string, stdout, stderr io.Writer) int {
@@ -97,6 +109,9 @@ func (w *work) fail(f *failure) int {
 // do brings the job back, waits for it, and returns its exit status.
 func (w *work) do() (status int, err error) {
 	forced := os.Getenv("CR_ENGINE")
+	if w.source == sourceDir {
+		forced = criuEngine // as takesDirs has it
+	}
 	kind := context.Foreign
 	if forced == "" && w.source == sourceFd {
 		// Before the engine opens anything that could have this number.
@@ -217,8 +232,13 @@ func (w *work) open() error {
 		_, _ = unix.FcntlInt(uintptr(w.request.FD), unix.F_SETFD, unix.FD_CLOEXEC)
 		return nil
 	}
+	flags := unix.O_RDONLY | unix.O_CLOEXEC | unix.O_LARGEFILE
+	if w.source == sourceDir {
+		w.request.Dir = w.file
+		flags |= unix.O_DIRECTORY
+	}
 	for {
-		fd, err := unix.Open(w.file, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_LARGEFILE, 0)
+		fd, err := unix.Open(w.file, flags, 0)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}

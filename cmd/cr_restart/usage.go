@@ -14,7 +14,7 @@ General:
 Where from; without any of these, the operand:
   -f, --file <file>         this file
   -F, --fd <fd>             this open descriptor, from its offset on
-  -d, --dir <dir>           a directory (not implemented by the kernel module)
+  -d, --dir <dir>           this directory of CRIU's images (engine criu only)
 
 Signal sent to every process after the restart; the last one counts:
       --run                 none, they run on (default)

@@ -30,6 +30,11 @@ type CheckpointRequest struct {
 	// current offset on. It stays the caller's.
 	FD int32
 
+	// Dir, if it is not empty, says that FD is a directory, open for reading,
+	// that gets plain files instead of a context, and is its name for messages.
+	// The kernel engine has no such thing and never gets it.
+	Dir string
+
 	// Limit is how long the targets may take; 0 is no limit.
 	Limit time.Duration
 
@@ -55,6 +60,10 @@ type RestartRequest struct {
 	// from its current offset on. It stays the caller's, who may close it as
 	// soon as the request has been issued.
 	FD int32
+
+	// Dir, if it is not empty, says that FD is a directory of plain files, and
+	// is its name for messages. The kernel engine never gets it.
+	Dir string
 
 	// Signal goes to every process after the restart, see CheckpointRequest.
 	Signal int32

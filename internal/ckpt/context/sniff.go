@@ -93,7 +93,7 @@ func peekPipe(fd int, b []byte) (int, error) {
 	defer unix.Close(p[0])
 	defer unix.Close(p[1])
 	n, err := unix.Tee(fd, p[1], len(b), unix.SPLICE_F_NONBLOCK)
-	if err != nil || n == 0 {
+	if err != nil || int32(n) == 0 { // on 386 package unix makes up the upper half
 		return 0, err
 	}
 	return unix.Read(p[0], b)

@@ -11,6 +11,7 @@ package criu
 import (
 	"runtime"
 	"runtime/debug"
+	"sync"
 
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/binary"
@@ -35,15 +36,27 @@ type engine struct {
 	criu *binary.Binary
 
 	// abandon ends a request under way and returns when nothing of it is left.
+	// It is called by who takes care of signals, at any time.
+	mu      sync.Mutex
 	abandon func()
+}
+
+// begun notes how the request that has begun is abandoned.
+func (e *engine) begun(abandon func()) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.abandon = abandon
 }
 
 // Close abandons a request under way: criu is made to fail, which lets the
 // processes run on as if nothing had been.
 func (e *engine) Close() error {
-	if e.abandon != nil {
-		e.abandon()
-		e.abandon = nil
+	e.mu.Lock()
+	abandon := e.abandon
+	e.abandon = nil
+	e.mu.Unlock()
+	if abandon != nil {
+		abandon()
 	}
 	return nil
 }

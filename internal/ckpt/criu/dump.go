@@ -21,7 +21,7 @@ type checkpoint struct {
 	limit   <-chan time.Time
 
 	*session
-	writer *context.Writer
+	writer store
 	drains sync.WaitGroup // images on their way into the context
 	saved  bool           // the hook has been told that all is well
 
@@ -34,7 +34,7 @@ type checkpoint struct {
 // out at Reap, as the module has it.
 func (e *engine) Checkpoint(r *ckpt.CheckpointRequest) (ckpt.Checkpoint, error) {
 	// The module looks at the descriptor first.
-	if flags, err := unix.FcntlInt(uintptr(r.FD), unix.F_GETFL, 0); err != nil || flags&unix.O_ACCMODE == unix.O_RDONLY {
+	if flags, err := unix.FcntlInt(uintptr(r.FD), unix.F_GETFL, 0); err != nil || r.Dir == "" && flags&unix.O_ACCMODE == unix.O_RDONLY {
 		return nil, &ckpt.Error{Op: "write", Object: fmt.Sprintf("descriptor %d", r.FD), Errno: syscall.EBADF}
 	}
 	c := &checkpoint{request: r, finished: make(chan struct{})}
@@ -47,11 +47,11 @@ func (e *engine) Checkpoint(r *ckpt.CheckpointRequest) (ckpt.Checkpoint, error) 
 		close(c.finished)
 		return c, nil
 	}
-	e.abandon = func() {
+	e.begun(func() {
 		c.stop()
 		c.writer.Abort()
 		<-c.finished
-	}
+	})
 	go func() {
 		<-c.ended
 		c.err = c.outcome()
@@ -69,15 +69,12 @@ func (c *checkpoint) begin(e *engine) (started bool, err error) {
 	if err != nil {
 		return false, nobody()
 	}
-	if c.writer, err = context.NewWriter(int(c.request.FD), c.header(e)); err != nil {
-		return false, contextError(err)
-	}
-	if c.session, err = newSession(captureSocket); err != nil {
+	if err := c.prepare(e); err != nil {
 		return false, err
 	}
-	c.session.request = c.drain
 	c.session.asked = c.asked
-	if err := c.session.start(command{path: e.criu.Path, args: c.options(pid), in: in}); err != nil {
+	where, inherited := c.destination()
+	if err := c.session.start(command{path: e.criu.Path, args: append(c.options(pid), where...), extra: inherited, in: in}); err != nil {
 		return false, err
 	}
 	return true, nil
@@ -100,13 +97,12 @@ func (c *checkpoint) header(e *engine) context.Header {
 
 // options are criu's for a dump of the tree below pid.
 func (c *checkpoint) options(pid int) []string {
-	options := append(commonOptions(), "-D", c.dir, "-t", itoa(pid), "--leave-running",
+	options := append(commonOptions(), "-t", itoa(pid), "--leave-running",
 		// A terminal, or a session, may belong to somebody else.
 		"--shell-job",
-		// Deleted files travel in the context, however large: less than 1T,
-		// for which criu has no letter, and all ones for one that cuts it to
-		// 32 bits.
-		"--ghost-limit", "1099511627775", "--link-remap")
+		// Deleted files travel in the context, however large. Criu reads "1T"
+		// as 1.
+		"--ghost-limit", "1099511627776", "--link-remap")
 	if c.request.Limit > 0 {
 		// Whole seconds, as everywhere.
 		options = append(options, "--timeout", itoa(int(max(c.request.Limit/time.Second, 1))))
@@ -117,7 +113,7 @@ func (c *checkpoint) options(pid int) []string {
 // commonOptions are those for dump and restore.
 func commonOptions() []string {
 	options := []string{
-		"--stream", "--action-script", self(), "-v1",
+		"--action-script", self(), "-v1",
 		// Where it would leave statistics that nobody reads, and cannot.
 		"--work-dir", "/proc",
 		"--file-locks", "--tcp-established", "--network-lock", "skip", "--ext-unix-sk", "--evasive-devices",
@@ -131,12 +127,12 @@ func commonOptions() []string {
 }
 
 // drain has an image written, while criu goes on.
-func (c *checkpoint) drain(name string, pipe int) {
+func (c *checkpoint) drain(w *context.Writer, name string, pipe int) {
 	c.drains.Add(1)
 	go func() {
 		defer c.drains.Done()
 		defer unix.Close(pipe)
-		if err := c.writer.Image(name, pipe); err != nil {
+		if err := w.Image(name, pipe); err != nil {
 			c.fail(contextError(err))
 		}
 	}()
@@ -173,11 +169,7 @@ func (c *checkpoint) finish() error {
 	if ends(c.request.Signal) {
 		// It is the last that these processes do. A disk that turns out to be
 		// full, or broken, must not cost them their lives as well.
-		switch err := unix.Fdatasync(int(c.request.FD)); err {
-		case nil, unix.EINVAL, unix.EROFS, unix.ENOSYS, unix.EINTR: // no file that could be synced
-		default:
-			return sysError("write", "context", err)
-		}
+		return c.flush()
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -23,16 +24,24 @@ const mostDetail = 4
 // log, otherwise is the number if they tell none.
 func criuError(op string, status unix.WaitStatus, texts []string, otherwise syscall.Errno) *ckpt.Error {
 	e := &ckpt.Error{Op: op, Object: "criu", Errno: otherwise}
+	hint := ""
 	for _, text := range texts {
 		if consequence.MatchString(text) {
 			continue
 		}
-		if errno := meaning(text); errno != 0 && e.Errno == otherwise {
+		errno, line := meaning(text), "criu: "+text
+		if trouble, about := troubleWith(text); about != "" {
+			errno, line, hint = trouble, about, fileHint
+		}
+		if errno != 0 && e.Errno == otherwise {
 			e.Errno = errno
 		}
-		if len(e.Detail) < mostDetail {
-			e.Detail = append(e.Detail, "criu: "+text)
+		if len(e.Detail) < mostDetail && !slices.Contains(e.Detail, line) {
+			e.Detail = append(e.Detail, line)
 		}
+	}
+	if hint != "" && len(e.Detail) < mostDetail {
+		e.Detail = append(e.Detail, hint)
 	}
 	if status.Signaled() {
 		e.Detail = append(e.Detail, fmt.Sprintf("criu was killed by signal %d", int(status.Signal())))
@@ -43,7 +52,38 @@ func criuError(op string, status unix.WaitStatus, texts []string, otherwise sysc
 }
 
 // consequence is lines that only follow from others.
-var consequence = regexp.MustCompile(`FAILED\.$|^One of more action scripts failed|^Script .* exited with|^Aborting restore due to|^Dump files \(fd|^Killing processes because`)
+var consequence = regexp.MustCompile(`FAILED\.$|^One of more action scripts failed|^Script .* exited with|^Aborting restore due to|^Dump files \(fd|^Killing processes because` +
+	"|^Can't fixup VMA's fd|^`- Can't open vma" + `|^[0-9]+ exited, status=1$|^[0-9]+ killed by signal 9`)
+
+// fileHint is what to do about a file that is not there any more.
+const fileHint = "cr_restart --relocate finds files elsewhere; cr_checkpoint --save-all takes mapped files along"
+
+// A restart needs many files. What criu says of those that it cannot have, the
+// names without the first slash, and with some of it said twice.
+var (
+	cannotOpen = regexp.MustCompile(`^Can't open file (.+?)(?: on restore)?: ([^:]+)$`)
+	isOther    = regexp.MustCompile(`^File (.+) has bad (size|mode|build-ID)(?: length)?(?: (\S+) \(expect (\S+)\))?`)
+)
+
+// troubleWith finds out what is wrong with a file, "" if text is of something
+// else. ESTALE stands for another file than was saved.
+func troubleWith(text string) (errno syscall.Errno, about string) {
+	if m := cannotOpen.FindStringSubmatch(text); m != nil {
+		return meaning(text), fmt.Sprintf("cannot open %s: %s", rooted(m[1]), m[2])
+	}
+	m := isOther.FindStringSubmatch(text)
+	switch {
+	case m == nil:
+		return 0, ""
+	case m[2] == "build-ID":
+		return unix.ESTALE, fmt.Sprintf("%s is not the file that was saved: it has another build ID", rooted(m[1]))
+	default:
+		return unix.ESTALE, fmt.Sprintf("%s is not the file that was saved: its %s is %s, not %s", rooted(m[1]), m[2], m[3], m[4])
+	}
+}
+
+// rooted is a name with the slash that criu leaves out.
+func rooted(name string) string { return "/" + strings.TrimPrefix(name, "/") }
 
 // meaning is the error number that a line of criu's log ends with, as a text of
 // strerror; 0 for none.

@@ -28,6 +28,9 @@ type plan struct {
 	owned     []int
 	keysInUse []string
 
+	// copies is the directory of files that came with the context, "" without.
+	copies string
+
 	tasks []image.Task
 }
 
@@ -171,6 +174,7 @@ func (p *plan) close() {
 		unix.Close(fd)
 	}
 	p.owned = nil
+	p.removeCopies()
 }
 
 // busyPid finds out from criu's log that a number was taken, and which.

@@ -21,6 +21,9 @@ type restart struct {
 	cell    *cell // where the job gets new pids, else nil
 	serving sync.WaitGroup
 
+	mu        sync.Mutex // of what abandon looks at while begin sets it
+	abandoned bool
+
 	root    int  // pid of the restored root
 	resumed bool // the processes have been let go
 
@@ -32,17 +35,14 @@ type restart struct {
 // Restart starts the restore.
 func (e *engine) Restart(r *ckpt.RestartRequest) (ckpt.Restart, error) {
 	rs := &restart{request: r, finished: make(chan struct{})}
+	// Before there is a criu: files are made before that.
+	e.begun(rs.abandon)
 	started, err := rs.begin(e)
 	if !started {
 		rs.close()
 		rs.err = err
 		close(rs.finished)
 		return rs, nil
-	}
-	e.abandon = func() {
-		rs.stop()
-		rs.source.Abort()
-		<-rs.finished
 	}
 	go func() {
 		<-rs.ended
@@ -53,10 +53,41 @@ func (e *engine) Restart(r *ckpt.RestartRequest) (ckpt.Restart, error) {
 	return rs, nil
 }
 
+// abandon ends the restart, and returns when nothing of it is left.
+func (r *restart) abandon() {
+	r.mu.Lock()
+	r.abandoned = true
+	source, session := r.source, r.session
+	r.mu.Unlock()
+	if source == nil {
+		return // nothing has been made yet, nor will it be
+	}
+	source.Abort()
+	if session != nil {
+		session.stop()
+	}
+	<-r.finished
+}
+
+// unlessAbandoned sets what abandon looks at. It is an error if that was called before.
+func (r *restart) unlessAbandoned(set func()) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	set()
+	if r.abandoned {
+		return &ckpt.Error{Op: "restart", Errno: syscall.ECANCELED}
+	}
+	return nil
+}
+
 // begin reads the context and starts criu.
 func (r *restart) begin(e *engine) (started bool, err error) {
-	if r.source, err = openSource(r.request); err != nil {
+	source, err := openSource(r.request)
+	if err != nil {
 		return false, contextError(err)
+	}
+	if err := r.unlessAbandoned(func() { r.source = source }); err != nil {
+		return false, err
 	}
 	if r.plan, err = newPlan(r.source, r.request); err != nil {
 		return false, contextError(err)
@@ -70,7 +101,12 @@ func (r *restart) begin(e *engine) (started bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if r.session, err = newSession(serveSocket); err != nil {
+	session, err := newSession(serveSocket)
+	if err != nil {
+		return false, err
+	}
+	if err := r.unlessAbandoned(func() { r.session = session }); err != nil {
+		session.closeAll()
 		return false, err
 	}
 	r.offer = func(name string) bool { return r.plan.images[name] != nil || r.source.Has(name) }
@@ -87,7 +123,7 @@ func (r *restart) begin(e *engine) (started bool, err error) {
 
 // options are criu's for the restore.
 func (r *restart) options() []string {
-	options := append(commonOptions(), "-D", r.dir, "--restore-detached", "--restore-sibling")
+	options := append(commonOptions(), "--stream", "-D", r.dir, "--restore-detached", "--restore-sibling")
 	options = append(options, r.plan.options...)
 	return append([]string{"restore"}, options...)
 }

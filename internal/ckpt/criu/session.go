@@ -55,7 +55,8 @@ type session struct {
 	ended   chan struct{}
 }
 
-// newSession makes the sockets, in a directory of our own.
+// newSession makes the sockets, in a directory of our own. Without a name there
+// is none for images, which criu then keeps in files.
 func newSession(socketName string) (*session, error) {
 	s := &session{name: socketName, hooks: -1, images: -1, conn: -1, wake: [2]int{-1, -1}, ended: make(chan struct{})}
 	if err := s.open(); err != nil {
@@ -66,7 +67,21 @@ func newSession(socketName string) (*session, error) {
 }
 
 func (s *session) open() error {
+	if err := unix.Pipe2(s.wake[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+		return sysError("pipe", "", err)
+	}
+	if s.name != "" {
+		if err := s.listenImages(); err != nil {
+			return err
+		}
+	}
 	var err error
+	s.hooks, s.hook, err = listenHooks()
+	return err
+}
+
+// listenImages makes the socket that criu connects to for its images.
+func (s *session) listenImages() error {
 	parent, err := filepath.Abs(os.TempDir())
 	if err != nil || len(parent)+len("/blcr-cli-1234567890/")+len(s.name) > longestPath {
 		parent = "/tmp"
@@ -74,9 +89,6 @@ func (s *session) open() error {
 	// Mode 0700, as only we and criu have business there.
 	if s.dir, err = os.MkdirTemp(parent, "blcr-cli-"); err != nil {
 		return sysError("create a directory in", parent, err)
-	}
-	if err := unix.Pipe2(s.wake[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
-		return sysError("pipe", "", err)
 	}
 	if s.images, err = unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err != nil {
 		return sysError("socket", "", err)
@@ -88,8 +100,7 @@ func (s *session) open() error {
 	if err != nil {
 		return sysError("bind", path, err)
 	}
-	s.hooks, s.hook, err = listenHooks()
-	return err
+	return nil
 }
 
 // start starts criu and serves it until it has ended.

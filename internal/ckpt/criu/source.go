@@ -23,6 +23,9 @@ type source interface {
 
 // openSource opens the context that the request names.
 func openSource(r *ckpt.RestartRequest) (source, error) {
+	if r.Dir != "" {
+		return openDirSource(int(r.FD), r.Dir)
+	}
 	c, err := context.Open(int(r.FD))
 	if err != nil {
 		return nil, err

@@ -61,6 +61,20 @@ func Open() (ckpt.Engine, error) {
 	return &Engine{ctrl: ctrl}, nil
 }
 
+// Present tells whether Open would find the module: its control file can be
+// opened.
+func Present() bool {
+	if !supported {
+		return false
+	}
+	ctrl, errno := openControl()
+	if errno != 0 {
+		return false
+	}
+	ctrl.close()
+	return true
+}
+
 // Close closes the control file, upon which the module abandons a request under
 // way, and ends the processes of an unfinished restart. Another goroutine may
 // be in Restart, which then fails.

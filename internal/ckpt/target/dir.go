@@ -38,6 +38,7 @@ type Dir struct {
 	spec  Spec // its names without slashes at the end
 	given string
 	names Names
+	must  string
 	known func(name string) bool
 
 	mu    sync.Mutex
@@ -86,9 +87,8 @@ func OpenDir(spec Spec, must string, known func(name string) bool) (*Dir, error)
 }
 
 func openDir(spec Spec, must string, known func(name string) bool, sys *system) (*Dir, error) {
-	d := &Dir{sys: sys, spec: spec.trimmed(), given: spec.Path, names: spec.DirNames(), fd: -1}
-	d.known = func(name string) bool { return name == must || known(name) }
-	if err := d.refuse(must); err != nil {
+	d := &Dir{sys: sys, spec: spec.trimmed(), given: spec.Path, names: spec.DirNames(), must: must, known: known, fd: -1}
+	if err := d.refuse(); err != nil {
 		return nil, err
 	}
 	if err := d.create(); err != nil {
@@ -215,7 +215,7 @@ const (
 )
 
 // look tells what is at path. The error says why it is nothing to be replaced.
-func (d *Dir) look(path, must string) (content, error) {
+func (d *Dir) look(path string) (content, error) {
 	st, err := d.sys.lstat(path)
 	switch {
 	case err == unix.ENOENT:
@@ -237,7 +237,7 @@ func (d *Dir) look(path, must string) (content, error) {
 	if len(names) == 0 {
 		return emptyDir, nil
 	}
-	if !slices.Contains(names, must) {
+	if !slices.Contains(names, d.must) {
 		return nothing, unix.ENOTEMPTY
 	}
 	for _, name := range names {
@@ -254,7 +254,7 @@ func (d *Dir) look(path, must string) (content, error) {
 
 // refuse looks for what would make the rename at the end fail, or do harm,
 // before anything is created and anybody is checkpointed.
-func (d *Dir) refuse(must string) error {
+func (d *Dir) refuse() error {
 	path := d.spec.Path
 	if errno := renameRefusal(path); errno != 0 {
 		return fail(OpOpen, d.given, errno)
@@ -269,7 +269,7 @@ func (d *Dir) refuse(must string) error {
 			return fail(OpOpen, d.given, err)
 		}
 	}
-	there, err := d.look(path, must)
+	there, err := d.look(path)
 	if err == nil && there != nothing {
 		// It will have to be emptied, or moved.
 		err = d.sys.access(path, unix.W_OK|unix.X_OK)
@@ -278,7 +278,7 @@ func (d *Dir) refuse(must string) error {
 		return fail(OpOpen, d.given, err)
 	}
 	if there == knownDir && d.spec.Policy == Backup && d.spec.BackupNamed {
-		if _, err := d.look(d.spec.BackupName, must); err != nil {
+		if _, err := d.look(d.spec.BackupName); err != nil {
 			return failRename(d.given, d.spec.BackupName, err)
 		}
 		if errno := renameRefusal(d.spec.BackupName); errno != 0 {
@@ -470,22 +470,20 @@ func (d *Dir) replace(parent int) error {
 		}
 		return err
 	}
-	there, err := d.sys.lstat(path)
+	there, err := d.look(path)
 	switch {
-	case err == unix.ENOENT:
+	case err == nil && there == nothing:
 		if err := d.moveNew(path); err != nil {
 			return failRename(temp, path, err)
 		}
 		undo = append(undo, func() error { return d.rename(path, temp) })
-	case err != nil:
-		return failRename(temp, path, err)
 	case d.spec.Policy == NoClobber:
 		return failRename(temp, path, unix.EEXIST)
-	case fileType(there) != unix.S_IFDIR:
-		return failRename(temp, path, unix.ENOTDIR)
+	case err != nil:
+		return failRename(temp, path, err)
 	default:
-		if d.spec.Policy == Backup {
-			steps, err := d.toBackup(path)
+		if d.spec.Policy == Backup && there == knownDir {
+			steps, err := d.toBackup()
 			if err != nil {
 				return err
 			}
@@ -506,51 +504,43 @@ func (d *Dir) replace(parent int) error {
 	}
 	d.name = ""
 	// Failing is not worth an error: the next run tries again.
-	if st, err := d.sys.lstat(temp); err == nil && fileType(st) == unix.S_IFDIR && len(undo) > 0 {
+	if st, err := d.sys.lstat(temp); err == nil && fileType(st) == unix.S_IFDIR {
 		_ = d.remove(temp, idOf(st))
 	}
 	return nil
 }
 
-// toBackup moves our directory to where the old one will be kept, if it is worth
-// that. It returns how to undo it.
-func (d *Dir) toBackup(path string) (undo []func() error, err error) {
-	temp := d.names.Write
-	if empty, err := d.isEmpty(path); empty || err != nil {
-		if err != nil {
-			err = failRename(path, d.spec.BackupName, err)
-		}
-		return nil, err
-	}
-	aside := func(name string) []func() error { return []func() error{func() error { return d.rename(name, temp) }} }
+// toBackup moves our directory to where the old one will be kept. It returns how
+// to undo that.
+func (d *Dir) toBackup() (undo []func() error, err error) {
+	temp, path := d.names.Write, d.spec.Path
 	if !d.spec.BackupNamed {
 		var name string
 		for n := 1; n <= maxBackups; n++ {
 			name = fmt.Sprintf("%s.~%d~", path, n)
-			err := d.moveNew(name)
-			if err == nil {
-				return aside(name), nil
-			}
-			if err != unix.EEXIST {
+			switch err := d.moveNew(name); err {
+			case nil:
+				return []func() error{func() error { return d.rename(name, temp) }}, nil
+			case unix.EEXIST:
+			default:
 				return nil, failRename(path, name, err)
 			}
 		}
 		return nil, failRename(path, name, unix.ERANGE)
 	}
 	name := d.spec.BackupName
-	st, err := d.sys.lstat(path)
-	if err == nil {
-		var other *unix.Stat_t
-		if other, err = d.sys.lstat(name); err == nil && idOf(st) == idOf(other) {
-			return nil, nil // it is its own backup, which is none
-		}
+	if same, err := d.same(path, name); same || err != nil {
+		// It is its own backup, which is none.
+		return nil, err
 	}
-	switch err {
-	case unix.ENOENT:
+	there, err := d.look(name)
+	switch {
+	case err != nil:
+	case there == nothing:
 		if err = d.moveNew(name); err == nil {
-			return aside(name), nil
+			return []func() error{func() error { return d.rename(name, temp) }}, nil
 		}
-	case nil:
+	default:
 		if err = d.exchange(temp, name); err == nil {
 			return []func() error{func() error { return d.exchange(name, temp) }}, nil
 		}
@@ -558,14 +548,14 @@ func (d *Dir) toBackup(path string) (undo []func() error, err error) {
 	return nil, failRename(path, name, err)
 }
 
-func (d *Dir) isEmpty(path string) (bool, error) {
-	fd, err := d.sys.open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+// same tells whether two names are one directory.
+func (d *Dir) same(path, name string) (bool, error) {
+	a, err := d.sys.lstat(path)
 	if err != nil {
-		return false, err
+		return false, failRename(path, name, err)
 	}
-	defer d.sys.close(fd)
-	names, err := d.sys.entries(fd)
-	return len(names) == 0, err
+	b, err := d.sys.lstat(name)
+	return err == nil && idOf(a) == idOf(b), nil
 }
 
 // rename moves our directory.

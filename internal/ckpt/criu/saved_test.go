@@ -1,0 +1,440 @@
+package criu
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/ckpt"
+)
+
+func TestSavedList(t *testing.T) {
+	files := []*savedFile{
+		{name: "/a", member: "file-1"},
+		{name: "/bin/x \"y\" \\ z", size: 10, mtime: -5, mode: 0o4755, uid: 4294967295, gid: 1, shared: true, member: "file-2", data: []piece{{0, 10}}},
+		{name: "/line\nfeed\r/\xff\xfe/ü\x01", size: math.MaxInt64, mtime: math.MaxInt64, mode: 0o7777, member: "file-999999999",
+			data: []piece{{0, 1}, {1, 1}, {4096, math.MaxInt64 - 4096}}},
+		{name: "/z (deleted)", size: 5, member: "file-2"},
+	}
+	list := encodeSaved(files)
+	if lines := bytes.Count(list, []byte("\n")); lines != len(files)+1 {
+		t.Errorf("%d lines:\n%s", lines, list)
+	}
+	got, err := parseSaved(list)
+	if err != nil || !reflect.DeepEqual(got, files) {
+		t.Errorf("%v, want\n%s\ngot\n%s", err, list, encodeSaved(got))
+	}
+	if got, err := parseSaved(encodeSaved(nil)); err != nil || len(got) != 0 {
+		t.Errorf("the empty list: %v, %v", got, err)
+	}
+	// Cut off anywhere it is refused, or a list of fewer.
+	for n := range list {
+		if got, err := parseSaved(list[:n]); err == nil && list[n-1] != '\n' {
+			t.Errorf("%d bytes of %d: %d files", n, len(list), len(got))
+		}
+	}
+}
+
+func TestSavedListHostile(t *testing.T) {
+	for _, line := range []string{
+		"",
+		"\n",
+		`/a 1 1 0644 0 0 private file-1`,
+		"`/a` 1 1 0644 0 0 private file-1",
+		`"" 1 1 0644 0 0 private file-1`,
+		`"a" 1 1 0644 0 0 private file-1`,
+		`"/" 1 1 0644 0 0 private file-1`,
+		`"/a/" 1 1 0644 0 0 private file-1`,
+		`"/a/.." 1 1 0644 0 0 private file-1`,
+		`"/a/../b" 1 1 0644 0 0 private file-1`,
+		`"/a//b" 1 1 0644 0 0 private file-1`,
+		`"/a/." 1 1 0644 0 0 private file-1`,
+		`"/a\x00b" 1 1 0644 0 0 private file-1`,
+		`"/a"1 1 0644 0 0 private file-1`,
+		`"/a"  1 1 0644 0 0 private file-1`,
+		`"/a" 1 1 0644 0 0 private`,
+		`"/a" -1 1 0644 0 0 private file-1`,
+		`"/a" 9223372036854775808 1 0644 0 0 private file-1`,
+		`"/a" 1 x 0644 0 0 private file-1`,
+		`"/a" 1 1 0100644 0 0 private file-1`,
+		`"/a" 1 1 0648 0 0 private file-1`,
+		`"/a" 1 1 0644 -1 0 private file-1`,
+		`"/a" 1 1 0644 0 4294967296 private file-1`,
+		`"/a" 1 1 0644 0 0 both file-1`,
+		`"/a" 1 1 0644 0 0 private pstree.img`,
+		`"/a" 1 1 0644 0 0 private file-0`,
+		`"/a" 1 1 0644 0 0 private file-`,
+		`"/a" 1 1 0644 0 0 private ../file-1`,
+		`"/a" 1 1 0644 0 0 private file-1/x`,
+		`"/a" 1 1 0644 0 0 private file-1 `,
+		`"/a" 1 1 0644 0 0 private file-1 0`,
+		`"/a" 1 1 0644 0 0 private file-1 0+0`,
+		`"/a" 1 1 0644 0 0 private file-1 0+2`,
+		`"/a" 1 1 0644 0 0 private file-1 -1+1`,
+		`"/a" 1 1 0644 0 0 private file-1 1+1`,
+		`"/a" 9 1 0644 0 0 private file-1 4+2 3+1`,
+		`"/a" 9 1 0644 0 0 private file-1 0+5 4+1`,
+		`"/a" 9 1 0644 0 0 private file-1 1+9223372036854775807`,
+	} {
+		if line != "" {
+			line += "\n"
+		}
+		if got, err := parseSaved([]byte(savedFirst + "\"/good\" 0 0 0644 0 0 private file-1\n" + line)); line != "" && !errors.Is(err, errSaved) {
+			t.Errorf("%q: %v, %+v", line, err, got[len(got)-1])
+		}
+	}
+	for _, list := range []string{"", "x", strings.TrimSuffix(savedFirst, "\n"), "blcr-cli saved files 2\n"} {
+		if _, err := parseSaved([]byte(list)); !errors.Is(err, errSaved) {
+			t.Errorf("%q: %v", list, err)
+		}
+	}
+}
+
+func FuzzSavedList(f *testing.F) {
+	f.Add(savedFirst + "\"/a\" 10 1 0644 0 0 private file-1 0+5 6+4\n")
+	f.Fuzz(func(t *testing.T, list string) {
+		files, err := parseSaved([]byte(list))
+		if err != nil {
+			return
+		}
+		again, err := parseSaved(encodeSaved(files))
+		if err != nil || !reflect.DeepEqual(files, again) {
+			t.Errorf("%q: %v, %v", list, err, again)
+		}
+	})
+}
+
+// members is a context in memory.
+type members struct {
+	mu   sync.Mutex
+	of   map[string][]byte
+	fail error
+}
+
+func (m *members) Bytes(name string, data []byte) error { return m.File(name, bytes.NewReader(data)) }
+func (m *members) File(name string, r io.Reader) error {
+	b, err := io.ReadAll(r)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.of[name] = b
+	return err
+}
+
+// saved is such a context as a source.
+type saved struct {
+	source
+	*members
+}
+
+func (s saved) Has(name string) bool { return s.of[name] != nil }
+func (s saved) Bytes(name string) ([]byte, error) {
+	if !s.Has(name) {
+		return nil, syscall.ENOENT
+	}
+	return s.of[name], nil
+}
+func (s saved) Serve(name string, pipe int) error {
+	if s.fail != nil {
+		return s.fail
+	}
+	for b := s.of[name]; len(b) > 0; {
+		n, err := unix.Write(pipe, b)
+		if err != nil {
+			return nil
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+// savedLab saves files of this very process.
+type savedLab struct {
+	t   *testing.T
+	dir string
+	ctx *members
+	s   *saver
+}
+
+func newSavedLab(t *testing.T) *savedLab {
+	l := &savedLab{t: t, dir: t.TempDir(), ctx: &members{of: map[string][]byte{}}}
+	t.Setenv("TMPDIR", filepath.Join(l.dir, "tmp"))
+	if err := os.Mkdir(filepath.Join(l.dir, "tmp"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	l.s = &saver{request: &ckpt.CheckpointRequest{SaveShared: true}, writer: l.ctx, known: make(map[fileID]*savedFile), stored: make(map[fileID]*savedFile)}
+	return l
+}
+
+// file makes a file and maps it.
+func (l *savedLab) file(name string, size int64, data map[int64]string) string {
+	l.t.Helper()
+	path := filepath.Join(l.dir, name)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o640)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	defer f.Close()
+	if err := f.Truncate(size); err != nil {
+		l.t.Fatal(err)
+	}
+	for at, text := range data {
+		if _, err := f.WriteAt([]byte(text), at); err != nil {
+			l.t.Fatal(err)
+		}
+	}
+	m, err := unix.Mmap(int(f.Fd()), 0, 1, unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.t.Cleanup(func() { _ = unix.Munmap(m) })
+	return path
+}
+
+func (l *savedLab) save() {
+	l.t.Helper()
+	if err := l.s.process(os.Getpid()); err != nil {
+		l.t.Fatal(err)
+	}
+	// The process of the test may have other files of that kind.
+	l.s.files = slices.DeleteFunc(l.s.files, func(f *savedFile) bool { return !strings.HasPrefix(f.name, l.dir) })
+	l.ctx.of[savedList] = encodeSaved(l.s.files)
+}
+
+// extract returns where each file is to be found, "" for those of its own name.
+func (l *savedLab) extract(relocations ...ckpt.Relocation) (*plan, []ckpt.Relocation, error) {
+	p := &plan{}
+	found, err := p.extractSaved(saved{members: l.ctx}, relocations)
+	l.t.Cleanup(p.close)
+	return p, found, err
+}
+
+func TestSaveAndExtract(t *testing.T) {
+	l := newSavedLab(t)
+	big := strings.Repeat("0123456789abcdef", 20000)
+	sparse := l.file("sparse", 1<<30, map[int64]string{0: "begin", 1 << 29: big, 1<<30 - 3: "end"})
+	odd := l.file("odd\n\"name\" (deleted)", 7, map[int64]string{0: "content"})
+	hole := l.file("hole", 1<<20, nil)
+	gone := l.file("gone", 7, map[int64]string{0: "content"})
+	if err := os.Link(odd, filepath.Join(l.dir, "second")); err != nil {
+		t.Fatal(err)
+	}
+	second := l.file("second", 7, nil)
+	if err := os.Remove(gone); err != nil {
+		t.Fatal(err)
+	}
+	l.save()
+	var names []string
+	for _, f := range l.s.files {
+		names = append(names, f.name)
+	}
+	slices.Sort(names)
+	want := []string{hole, odd, second, sparse}
+	slices.Sort(want)
+	if !slices.Equal(names, want) {
+		t.Fatalf("saved %q, want %q", names, want)
+	}
+	size := 0
+	for _, b := range l.ctx.of {
+		size += len(b)
+	}
+	if size > 1<<20 {
+		t.Errorf("the context has %d bytes", size)
+	}
+
+	if p, found, err := l.extract(); err != nil || len(found) != 0 || p.copies != "" {
+		t.Errorf("all is there: %v, %v, %s", found, err, p.copies)
+	}
+	for _, name := range want {
+		if err := os.Chtimes(name, time.Time{}, time.Unix(1, 2)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, found, err := l.extract(); err != nil || len(found) != 0 {
+		t.Errorf("all is there, with another time: %v, %v", found, err)
+	}
+
+	// Under another name, and the rest gone.
+	moved := filepath.Join(l.dir, "moved")
+	if err := os.Mkdir(moved, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(hole, filepath.Join(moved, "hole")); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{sparse, odd, second} {
+		if err := os.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	user := ckpt.Relocation{Old: l.dir, New: moved}
+	p, found, err := l.extract(user)
+	if err != nil || len(found) != 4 || found[3] != user {
+		t.Fatalf("%v, %v", found, err)
+	}
+	if st, err := os.Stat(p.copies); err != nil || st.Mode() != os.ModeDir|0o700 || filepath.Dir(p.copies) != os.TempDir() {
+		t.Errorf("%s: %v, %v", p.copies, st.Mode(), err)
+	}
+	for _, f := range l.s.files {
+		i := slices.IndexFunc(found, func(r ckpt.Relocation) bool { return r.Old == f.name })
+		if f.name == hole {
+			if i >= 0 {
+				t.Errorf("%s is extracted", f.name)
+			}
+			continue
+		}
+		to := found[i].New
+		var st unix.Stat_t
+		if err := unix.Stat(to, &st); err != nil {
+			t.Fatal(err)
+		}
+		if st.Mode != unix.S_IFREG|0o640 || st.Size != f.size || st.Mtim.Nano() != f.mtime || st.Uid != f.uid || filepath.Base(to) != filepath.Base(f.name) {
+			t.Errorf("%s: %+v", to, st)
+		}
+		if f.name != sparse {
+			if b, err := os.ReadFile(to); err != nil || string(b) != "content" {
+				t.Errorf("%s: %q, %v", to, b, err)
+			}
+			continue
+		}
+		if st.Blocks*512 > 1<<20 {
+			t.Errorf("the hole takes up %d blocks", st.Blocks)
+		}
+		file, err := os.Open(to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		for at, text := range map[int64]string{0: "begin\x00", 1<<29 - 1: "\x00" + big + "\x00", 1<<30 - 4: "\x00end"} {
+			b := make([]byte, len(text))
+			if _, err := file.ReadAt(b, at); err != nil || string(b) != text {
+				t.Errorf("at %d: %v", at, err)
+			}
+		}
+	}
+	p.close()
+	if left, _ := os.ReadDir(os.TempDir()); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+// TestExtractDifferent: a change anywhere is noticed.
+func TestExtractDifferent(t *testing.T) {
+	for what, change := range map[string]func(path string) error{
+		"data":     func(path string) error { return writeAt(path, 5, "X") },
+		"the hole": func(path string) error { return writeAt(path, 1<<19, "X") },
+		"the end":  func(path string) error { return writeAt(path, 1<<20-1, "X") },
+		"size":     func(path string) error { return os.Truncate(path, 1<<20+1) },
+		"mode":     func(path string) error { return os.Chmod(path, 0o600) },
+		"kind": func(path string) error {
+			_ = os.Remove(path)
+			return unix.Mkfifo(path, 0o640)
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			l := newSavedLab(t)
+			path := l.file("f", 1<<20, map[int64]string{0: "0123456789"})
+			l.save()
+			if err := change(path); err != nil {
+				t.Fatal(err)
+			}
+			if _, found, err := l.extract(); err != nil || len(found) != 1 {
+				t.Errorf("%v, %v", found, err)
+			}
+		})
+	}
+}
+
+func writeAt(path string, at int64, text string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = f.WriteAt([]byte(text), at)
+	return err
+}
+
+// TestExtractDamaged: nothing is left of what cannot be extracted.
+func TestExtractDamaged(t *testing.T) {
+	line := `"/nowhere/x" 10 1 0644 0 0 private file-1`
+	for _, test := range []struct {
+		list, member string
+		fail         error
+		errno        syscall.Errno
+	}{
+		{line + " 0+10\n", "123", nil, syscall.EINVAL},
+		{line + " 0+10\n", "", syscall.EIO, syscall.EIO},
+		{`"/nowhere/x" 10 1 0644 0 0 private file-2` + " 0+10\n", "0123456789", nil, syscall.EINVAL},
+		{"x\n", "", nil, syscall.EINVAL},
+		{`"/nowhere/x" 9223372036854775807 1 0644 0 0 private file-1` + "\n", "", nil, syscall.EFBIG},
+		{`"/nowhere/` + strings.Repeat("x", 300) + `" 0 1 0644 0 0 private file-1` + "\n", "", nil, syscall.ENAMETOOLONG},
+	} {
+		l := newSavedLab(t)
+		l.ctx.of[savedList] = []byte(savedFirst + test.list)
+		l.ctx.of["file-1"] = []byte(test.member)
+		l.ctx.fail = test.fail
+		p, found, err := l.extract()
+		if !errors.Is(err, test.errno) {
+			t.Errorf("%q: %v, %v", test.list, found, err)
+		}
+		p.close()
+		if left, _ := os.ReadDir(os.TempDir()); len(left) > 0 {
+			t.Errorf("left: %v", left)
+		}
+	}
+}
+
+// TestSaveFails: a file that cannot be read is an error that names it.
+func TestSaveFails(t *testing.T) {
+	err := readError("/a\nb", unix.EACCES)
+	var e *ckpt.Error
+	if !errors.As(err, &e) || e.Object != "/a\nb" || e.Errno != unix.EACCES || fmt.Sprint(e.Detail) != `[cannot save "/a\nb": Permission denied]` {
+		t.Errorf("%#v", err)
+	}
+	d := &fileData{from: strings.NewReader("123"), left: 4}
+	if _, err := io.ReadAll(d); err != errShorter || d.err != errShorter {
+		t.Errorf("a file that is cut: %v", err)
+	}
+	if err := readError("/a", errShorter); !errors.Is(err, unix.EBUSY) {
+		t.Errorf("a file that is cut: %v", err)
+	}
+}
+
+func TestTroubleWith(t *testing.T) {
+	for text, want := range map[string]string{
+		"Can't open file tmp/a/prog on restore: No such file or directory":              "2 cannot open /tmp/a/prog: No such file or directory",
+		"Can't open file tmp/a: b: Permission denied":                                   "13 cannot open /tmp/a: b: Permission denied",
+		"File tmp/a/prog has bad build-ID":                                              "116 /tmp/a/prog is not the file that was saved: it has another build ID",
+		"File tmp/a/prog has bad build-ID length 8 (expect 20)":                         "116 /tmp/a/prog is not the file that was saved: it has another build ID",
+		"File tmp/a has bad size 4096 (expect 1048576)":                                 "116 /tmp/a is not the file that was saved: its size is 4096, not 1048576",
+		"File tmp/a has bad mode 0100700 (expect 0100755)":                              "116 /tmp/a is not the file that was saved: its mode is 0100700, not 0100755",
+		"Can't fork for 12: File exists":                                                "0 ",
+		"File has bad luck":                                                             "0 ",
+		"Can't dump ghost file /tmp/savedlab/j/gone/prog of 16384 size, increase limit": "0 ",
+	} {
+		errno, about := troubleWith(text)
+		if got := fmt.Sprintf("%d %s", errno, about); got != want {
+			t.Errorf("%q: %q", text, got)
+		}
+	}
+	e := criuError("restore", 1<<8, []string{
+		"Can't open file tmp/x on restore: No such file or directory", "Can't open file tmp/x: No such file or directory",
+		"Can't fixup VMA's fd", "12 exited, status=1",
+	}, syscall.EIO)
+	if e.Errno != syscall.ENOENT || !slices.Equal(e.Detail, []string{"cannot open /tmp/x: No such file or directory", fileHint}) {
+		t.Errorf("%v, %q", e, e.Detail)
+	}
+}
