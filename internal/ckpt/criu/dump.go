@@ -102,7 +102,7 @@ func (c *checkpoint) options(pid int) []string {
 		"--shell-job",
 		// Deleted files travel in the context, however large. Criu reads "1T"
 		// as 1.
-		"--ghost-limit", "1099511627776", "--link-remap")
+		"--ghost-limit", "1099511627776")
 	if c.request.Limit > 0 {
 		// Whole seconds, as everywhere.
 		options = append(options, "--timeout", itoa(int(max(c.request.Limit/time.Second, 1))))
@@ -154,12 +154,17 @@ func (c *checkpoint) asked(h *hook) bool {
 		return false
 	}
 	c.saved = true
-	c.signal()
+	if syscall.Signal(c.request.Signal) != unix.SIGCONT {
+		c.signal()
+	}
 	return true
 }
 
 // finish completes the context.
 func (c *checkpoint) finish() error {
+	if err := c.noteNeighbours(); err != nil {
+		return err
+	}
 	if err := c.saveFiles(); err != nil {
 		return err
 	}
@@ -200,11 +205,11 @@ func signalAll(root int, signal int32) {
 	if signal == 0 {
 		return
 	}
-	table, err := proc.All()
+	tree, err := proc.Descend(root)
 	if err != nil {
 		return
 	}
-	for _, pid := range table.Tree(root) {
+	for _, pid := range tree {
 		_ = unix.Kill(pid, syscall.Signal(signal))
 	}
 }
@@ -216,7 +221,11 @@ func (c *checkpoint) outcome() error {
 		return err
 	}
 	if c.saved {
-		// Criu has only let them run on, or not found them any more.
+		// Criu has only let them run on, or not found them any more. Those that
+		// were stopped it has stopped again.
+		if syscall.Signal(c.request.Signal) == unix.SIGCONT {
+			c.signal()
+		}
 		c.awaitEnd()
 		return nil
 	}

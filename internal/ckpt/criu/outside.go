@@ -13,7 +13,7 @@ import (
 // which somebody else had the other, cannot come back. As with BLCR the job gets
 // what cr_restart has open under the same number: its standard input as standard
 // input, and so on, also above 2. What cr_restart does not have open becomes its
-// terminal for a terminal, and nothing at all for the rest.
+// terminal where it was one, and a pipe whose other end is closed.
 
 // outside replaces those files. It needs files.img as it will be otherwise.
 func (p *plan) outside(source source) error {
@@ -25,9 +25,19 @@ func (p *plan) outside(source source) error {
 	if err != nil {
 		return imageError(err)
 	}
+	ledOutside, err := neighbours(source)
+	if err != nil {
+		return err
+	}
 	keys := make(map[uint32]image.Keys)
 	for _, pipe := range image.OutsidePipes(files, tables) {
-		k := p.keys(pipe.FDs, func() string { return p.deadEnd(pipe.Write) })
+		if !ledOutside(pipe.ID) {
+			continue
+		}
+		k := p.keys(pipe.FDs)
+		if k.Default == "" {
+			continue // criu makes one whose other end is closed
+		}
 		for _, id := range pipe.Files {
 			keys[id] = k
 		}
@@ -114,7 +124,10 @@ func (p *plan) terminals(source source, files []image.File, tables map[uint32][]
 		return imageError(err)
 	}
 	for _, terminal := range image.OutsideTTYs(files, ttys, tables) {
-		k := p.keys(terminal.FDs, p.terminal)
+		k := p.keys(terminal.FDs)
+		if k.Default == "" {
+			k.Default = p.terminal()
+		}
 		if terminal.Type == image.TTYCurrent {
 			k = image.Keys{Default: p.terminal()}
 		}
@@ -156,9 +169,9 @@ func (p *plan) prune(source source) error {
 }
 
 // keys are where the descriptors that refer to one open file come from: each
-// from the descriptor of ours with the same number. Otherwise is the key for
-// what we do not have, but as long as we have one, its duplicates follow it.
-func (p *plan) keys(refs []image.Ref, otherwise func() string) image.Keys {
+// from the descriptor of ours with the same number. What we do not have follows
+// the first that we have; without any there is no default.
+func (p *plan) keys(refs []image.Ref) image.Keys {
 	k := image.Keys{FD: make(map[uint32]string)}
 	for _, ref := range refs {
 		if fd := int(ref.FD); isOpen(fd) {
@@ -167,9 +180,6 @@ func (p *plan) keys(refs []image.Ref, otherwise func() string) image.Keys {
 				k.Default = k.FD[ref.FD]
 			}
 		}
-	}
-	if k.Default == "" {
-		k.Default = otherwise()
 	}
 	return k
 }
@@ -208,21 +218,6 @@ func (p *plan) null() string {
 		p.owned = append(p.owned, fd)
 	}
 	return p.inherit(key, fd)
-}
-
-// deadEnd is the key for a pipe whose other end is closed.
-func (p *plan) deadEnd(write bool) string {
-	var pipe [2]int
-	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
-		return p.null()
-	}
-	mine, other := pipe[0], pipe[1]
-	if write {
-		mine, other = pipe[1], pipe[0]
-	}
-	unix.Close(other)
-	p.owned = append(p.owned, mine)
-	return p.inherit(fmt.Sprintf("pipe-%d", len(p.keysInUse)), mine)
 }
 
 // inherit gives criu a descriptor by the name of key.

@@ -175,7 +175,9 @@ func (r *restart) answered(h *hook) bool {
 			return false
 		}
 		r.resumed = true
-		signalAll(r.root, r.request.Signal)
+		if syscall.Signal(r.request.Signal) != unix.SIGCONT {
+			signalAll(r.root, r.request.Signal)
+		}
 	}
 	return true
 }
@@ -195,6 +197,10 @@ func (r *restart) outcome() error {
 	defer unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 	killed := r.resumed && syscall.Signal(r.request.Signal) == unix.SIGKILL
 	if r.status.Exited() && r.status.ExitStatus() == 0 || killed {
+		if syscall.Signal(r.request.Signal) == unix.SIGCONT {
+			// Criu has stopped those again that were stopped.
+			signalAll(r.root, r.request.Signal)
+		}
 		if r.cell != nil {
 			r.cell.run(int(r.plan.tasks[0].PID))
 		}

@@ -42,7 +42,8 @@ type command struct {
 const deaf = `trap "" HUP INT QUIT TERM USR1 USR2 TSTP TTIN TTOU; exec "$@"`
 
 // start starts criu with our standard input, by which it knows the terminal of a
-// job.
+// job. The calling thread becomes the parent of criu, and of what that restores;
+// it has to outlive both, unless criu runs in other namespaces.
 //
 // Nothing that is meant for us may hit it or its hooks, such as a Ctrl-C: killed
 // at the wrong moment it leaves a process behind with foreign code in it. It ends
@@ -61,39 +62,48 @@ func start(l command) (*run, error) {
 		files = append(files, uintptr(fd))
 	}
 	r := &run{done: make(chan struct{})}
-	started := make(chan error)
-	go func() {
-		// The thread waits for its child, too: should the one that forked end,
-		// the kernel has to find the child another parent.
+	fork := func() error {
 		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
 		mask, err := rawsig.BlockAll(unix.SIGCHLD, unix.SIGALRM)
 		if err != nil {
-			started <- err
-			return
+			return err
 		}
+		defer rawsig.Restore(mask)
 		if l.in != nil {
-			// For good: the thread ends with this goroutine.
-			err = l.in.enter()
+			if err := l.in.enter(); err != nil {
+				return err
+			}
 		}
-		if err == nil {
-			r.pid, err = syscall.ForkExec(program, args, &syscall.ProcAttr{Env: l.env, Files: files, Sys: attr})
-		}
-		_ = rawsig.Restore(mask)
-		started <- err
-		if err != nil {
-			return
-		}
-		r.status = wait(r.pid)
-		r.log.finish()
-		close(r.done)
-	}()
-	err := <-started
+		r.pid, err = syscall.ForkExec(program, args, &syscall.ProcAttr{Env: l.env, Files: files, Sys: attr})
+		return err
+	}
+	var err error
+	if l.in == nil {
+		err = fork()
+	} else {
+		// A thread that has entered other namespaces is of no use for anything
+		// else. It must not end, either: for the kernel it is the parent of
+		// what it has started, which may ask to be told of its parent's death.
+		forked := make(chan error)
+		go func() {
+			runtime.LockOSThread()
+			forked <- fork()
+			select {}
+		}()
+		err = <-forked
+	}
 	unix.Close(logPipe[1])
 	if err != nil {
 		unix.Close(logPipe[0])
 		return nil, sysError("exec", program, err)
 	}
 	r.log.follow(logPipe[0])
+	go func() {
+		r.status = wait(r.pid)
+		r.log.finish()
+		close(r.done)
+	}()
 	return r, nil
 }
 
@@ -128,8 +138,6 @@ const mostErrors = 32
 
 // follow reads from fd, which it takes over, in the background.
 func (l *logbook) follow(fd int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.fd = fd
 	l.ended = make(chan struct{})
 	_ = unix.SetNonblock(fd, true)
@@ -160,16 +168,8 @@ func (l *logbook) follow(fd int) {
 // finish reads what there is, and no more: restored processes may have the other
 // end of the pipe open.
 func (l *logbook) finish() {
-	l.mu.Lock()
-	for l.ended == nil { // criu has ended before follow was called
-		l.mu.Unlock()
-		runtime.Gosched()
-		l.mu.Lock()
-	}
-	ended := l.ended
-	l.mu.Unlock()
 	unix.Close(l.stop[1])
-	<-ended
+	<-l.ended
 	unix.Close(l.stop[0])
 	unix.Close(l.fd)
 }

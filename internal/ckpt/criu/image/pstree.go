@@ -65,6 +65,10 @@ func parseTask(m message) (Task, error) {
 	if err != nil {
 		return Task{}, err
 	}
+	if len(threads) > 0 {
+		// The leader's, which criu leaves to chance for one that has ended.
+		threads[0] = m.u64(pstreePID)
+	}
 	ids := append([]uint64{m.u64(pstreePID), m.u64(pstreePPID), m.u64(pstreePGID), m.u64(pstreeSID)}, threads...)
 	for i, id := range ids {
 		if id > 1<<30 || id == 0 && (i == 0 || i > 3) {

@@ -6,7 +6,9 @@ package proc
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -138,6 +140,36 @@ func (t Table) Tree(root int) []int {
 		tree = append(tree, children[tree[i]]...)
 	}
 	return tree
+}
+
+// Descend returns that process and all its descendants, parents first, without
+// a look at the others. To be trusted only while none of them runs.
+func Descend(root int) ([]int, error) {
+	tree := []int{root}
+	for i := 0; i < len(tree); i++ {
+		for _, tid := range Threads(tree[i]) {
+			text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", tree[i], tid))
+			if errors.Is(err, fs.ErrNotExist) {
+				// A kernel without these files.
+				table, err := All()
+				if err != nil {
+					return nil, err
+				}
+				return table.Tree(root), nil
+			}
+			if err != nil {
+				return nil, err
+			}
+			for _, word := range strings.Fields(string(text)) {
+				pid, err := strconv.Atoi(word)
+				if err != nil {
+					return nil, err
+				}
+				tree = append(tree, pid)
+			}
+		}
+	}
+	return tree, nil
 }
 
 // Leader returns the process of which id is a thread; id itself for most.

@@ -1,0 +1,120 @@
+package criu
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/ckpt/criu/proc"
+)
+
+// A pipe of which only one end is in the tree is either one to somebody outside,
+// which at a restart leads to cr_restart's surroundings, or one whose other end
+// has been closed, which must come back with what is still in it. The images do
+// not tell which, so it is noted with them.
+
+// neighboursImage is the image of that note: a line for each pipe to the
+// outside, by its inode.
+const neighboursImage = "outside-pipes"
+
+// pipeEnds is which ends of a pipe are open.
+type pipeEnds struct{ read, write bool }
+
+// noteNeighbours writes the note. To be called while the tree is frozen.
+func (c *checkpoint) noteNeighbours() error {
+	tree, err := proc.Descend(c.scope.root)
+	if err != nil {
+		return sysError("read", "/proc", err)
+	}
+	inside := make(map[int]bool)
+	ends := make(map[uint64]pipeEnds)
+	for _, pid := range tree {
+		inside[pid] = true
+		if err := addPipes(pid, ends); err != nil {
+			// Criu has just read them all, so this is about us; a restart then
+			// has to believe the worst.
+			return nil
+		}
+	}
+	half := make(map[uint64]pipeEnds)
+	for inode, e := range ends {
+		if e.read != e.write {
+			half[inode] = e
+		}
+	}
+	var note strings.Builder
+	if len(half) > 0 {
+		table, err := proc.All()
+		if err != nil {
+			return sysError("read", "/proc", err)
+		}
+		others := make(map[uint64]pipeEnds)
+		for pid, p := range table {
+			if inside[pid] || p.Kernel || p.Dead() {
+				continue
+			}
+			if err := addPipes(pid, others); errors.Is(err, os.ErrPermission) {
+				return nil // might be anybody's
+			}
+		}
+		for inode, e := range half {
+			if other := others[inode]; e.read && other.write || e.write && other.read {
+				fmt.Fprintf(&note, "%d\n", inode)
+			}
+		}
+	}
+	if err := c.writer.Bytes(neighboursImage, []byte(note.String())); err != nil {
+		return contextError(err)
+	}
+	return nil
+}
+
+// addPipes adds the ends of pipes that a process has open.
+func addPipes(pid int, ends map[uint64]pipeEnds) error {
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		path := dir + "/" + entry.Name()
+		link, err := os.Readlink(path)
+		if err != nil {
+			continue // closed meanwhile
+		}
+		var inode uint64
+		if n, _ := fmt.Sscanf(link, "pipe:[%d]", &inode); n != 1 {
+			continue
+		}
+		// The link's permissions say how the file is open.
+		var st unix.Stat_t
+		if err := unix.Lstat(path, &st); err != nil {
+			continue
+		}
+		e := ends[inode]
+		e.read = e.read || st.Mode&0o400 != 0
+		e.write = e.write || st.Mode&0o200 != 0
+		ends[inode] = e
+	}
+	return nil
+}
+
+// neighbours reads the note: whether a pipe led to the outside. Without a note
+// all of them may have.
+func neighbours(source source) (func(inode uint32) bool, error) {
+	if !source.Has(neighboursImage) {
+		return func(uint32) bool { return true }, nil
+	}
+	text, err := source.Bytes(neighboursImage)
+	if err != nil {
+		return nil, err
+	}
+	known := make(map[uint32]bool)
+	for _, inode := range numbers(string(text)) {
+		known[uint32(inode)] = true
+	}
+	return func(inode uint32) bool { return known[inode] }, nil
+}
