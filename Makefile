@@ -31,7 +31,7 @@ PAGES    = $(COMMANDS:%=man/%.1)
 # Where the installed commands look for a criu of ours.
 CRIUDEST = $(DESTDIR)$(PREFIX)/lib/blcr-cli/criu
 
-.PHONY: build test check lint getopt-million bench criu install uninstall clean help
+.PHONY: build test check demo lint getopt-million bench bench-criu criu install uninstall clean help
 
 build: ## both commands into bin/, static
 	$(if $(VERSION),,$(error CHANGELOG.md has no version heading))CGO_ENABLED=0 $(GO) build -tags $(TAGS) -trimpath -buildvcs=false \
@@ -40,16 +40,23 @@ build: ## both commands into bin/, static
 test: ## the whole suite, without root
 	$(GO) test -count=1 -timeout 5m $(TESTFLAGS) ./...
 
-check: ## the same as root, where nothing may be skipped for want of something
-	@test "$$(id -u)" = 0 || { echo "make check: some tests need root; run it as root, or 'make test' without" >&2; exit 1; }
+check: ## the same as root, then real processes; nothing may be skipped for want of something
+	@test "$$(id -u)" = 0 || { echo "make check: it takes root; 'make test' is the part that does not" >&2; exit 1; }
+	@$(MAKE) --no-print-directory criu
 	CI=true $(GO) test -count=1 -timeout 5m $(TESTFLAGS) ./...
+	CI=true $(GO) test -count=1 -timeout 20m $(TESTFLAGS) -parallel 2 -tags real ./realtest
+
+demo: ## as root: a program is saved while it counts, and counts on when it is back
+	@test "$$(id -u)" = 0 || { echo 'make demo: only root can save and restore processes: sudo env "PATH=$$PATH" make demo' >&2; exit 1; }
+	@$(MAKE) -s --no-print-directory build criu
+	@GO='$(GO)' demo/demo
 
 lint: ## formatting, go vet on two architectures, staticcheck, manual pages
 	@files=$$(gofmt -l .) && test -z "$$files" || { echo "not formatted by gofmt:" $$files >&2; exit 1; }
-	$(GO) vet ./...
+	$(GO) vet -tags real ./...
 	CGO_ENABLED=0 GOARCH=386 $(GO) vet ./...
 	for arch in 386 arm64; do GOARCH=$$arch $(MAKE) --no-print-directory build OUT=/dev/null || exit; done
-	$(GO) run $(STATICCHECK) ./...
+	$(GO) run $(STATICCHECK) -tags real ./...
 	@command -v mandoc >/dev/null || { echo "make lint: mandoc is missing" >&2; exit 1; }
 	mandoc -T lint -W warning $(PAGES)
 
@@ -59,6 +66,10 @@ getopt-million: ## a million command lines of each command, compared with glibc
 
 bench: build ## start-up time, memory and size, against their limits
 	$(GO) run ./internal/bench $(BINARIES)
+
+bench-criu: build ## what the criu engine costs more than criu, as root; BENCHFLAGS=-h for flags
+	CR_CRIU="$${CR_CRIU:-$$(test ! -x $(CRIUDIR)/criu || realpath $(CRIUDIR)/criu)}" \
+		$(GO) run ./internal/bench/engine $(BENCHFLAGS) $(BINARIES)
 
 criu: ## a criu that works: the machine's, or else its distribution's in .criu
 	packaging/criu/get-criu $(CRIUDIR)

@@ -25,6 +25,11 @@ type checkpoint struct {
 	drains sync.WaitGroup // images on their way into the context
 	saved  bool           // the hook has been told that all is well
 
+	mu        sync.Mutex // of what abandon looks at while begin sets it
+	abandoned bool
+	making    bool // from here on there may be something to give back
+	made      bool // session and writer are there
+
 	// Valid once finished is closed.
 	err      error
 	finished chan struct{}
@@ -41,23 +46,52 @@ func (e *engine) Checkpoint(r *ckpt.CheckpointRequest) (ckpt.Checkpoint, error) 
 	if r.Limit > 0 {
 		c.limit = time.After(r.Limit)
 	}
+	// Before there is anything to be removed again.
+	e.begun(c.abandon)
 	started, err := c.begin(e)
 	if !started {
+		if c.session != nil {
+			c.closeAll()
+		}
 		c.err = err
 		close(c.finished)
 		return c, nil
 	}
-	e.begun(func() {
-		c.stop()
-		c.writer.Abort()
-		<-c.finished
-	})
 	go func() {
 		<-c.ended
 		c.err = c.outcome()
 		close(c.finished)
 	}()
 	return c, nil
+}
+
+// abandon ends the checkpoint, and returns when nothing of it is left.
+func (c *checkpoint) abandon() {
+	c.mu.Lock()
+	c.abandoned = true
+	making, made := c.making, c.made
+	c.mu.Unlock()
+	if !making {
+		return // nothing has been made yet, nor will it be
+	}
+	if made {
+		c.stop()
+		c.writer.Abort()
+		// One that writes files by itself ends only when it has written them.
+		c.insist(c.finished, c.request.Dir == "")
+	}
+	<-c.finished
+}
+
+// unlessAbandoned sets what abandon looks at. It is an error if that was called before.
+func (c *checkpoint) unlessAbandoned(set func()) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	set()
+	if c.abandoned {
+		return &ckpt.Error{Op: "checkpoint", Errno: syscall.ECANCELED}
+	}
+	return nil
 }
 
 // begin starts criu.
@@ -69,7 +103,13 @@ func (c *checkpoint) begin(e *engine) (started bool, err error) {
 	if err != nil {
 		return false, nobody()
 	}
+	if err := c.unlessAbandoned(func() { c.making = true }); err != nil {
+		return false, err
+	}
 	if err := c.prepare(e); err != nil {
+		return false, err
+	}
+	if err := c.unlessAbandoned(func() { c.made = true }); err != nil {
 		return false, err
 	}
 	c.session.asked = c.asked
@@ -251,10 +291,15 @@ func (c *checkpoint) awaitEnd() {
 
 // explain is the error for a criu that has failed by itself.
 func (c *checkpoint) explain() error {
-	if _, err := proc.Read(c.scope.root); err != nil {
+	if ended(c.scope.root) {
 		return nobody()
 	}
-	return criuError("dump", c.status, c.log.Errors(), syscall.EIO)
+	err := criuError("dump", c.status, c.log.Errors(), syscall.EIO)
+	if err.Errno == syscall.ESRCH {
+		// It is there, but another one has come first.
+		return refusal(syscall.EBUSY, "process %d is being saved or traced by somebody else", c.scope.root)
+	}
+	return err
 }
 
 // Wait waits until criu has ended.

@@ -94,7 +94,7 @@ func meaning(text string) syscall.Errno {
 	}
 	said := text[i+2:]
 	for _, errno := range []syscall.Errno{
-		unix.ENOSPC, unix.ENOMEM, unix.EACCES, unix.EPERM, unix.ENOENT, unix.EDQUOT, unix.EROFS, unix.EMFILE, unix.ENFILE, unix.ESRCH,
+		unix.ENOSPC, unix.ENOMEM, unix.EACCES, unix.EPERM, unix.ENOENT, unix.EDQUOT, unix.EROFS, unix.EFBIG, unix.EMFILE, unix.ENFILE, unix.ESRCH,
 	} {
 		if said == ckpt.Strerror(errno) {
 			return errno

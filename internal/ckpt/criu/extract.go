@@ -49,10 +49,11 @@ func (p *plan) extractSaved(source source, relocations []ckpt.Relocation) ([]ckp
 			continue
 		}
 		if p.copies == "" {
-			parent := copiesParent()
-			if p.copies, err = os.MkdirTemp(parent, "blcr-cli-"); err != nil {
-				return nil, extractError(f, parent, err)
+			parents := copiesParents()
+			if p.scratch, err = newScratch(parents); err != nil {
+				return nil, extractError(f, parents[0], err)
 			}
+			p.copies = p.scratch.path
 		}
 		// Each in a directory of its own, so that it can keep its name.
 		to := filepath.Join(p.copies, itoa(i+1), filepath.Base(f.name))
@@ -64,16 +65,17 @@ func (p *plan) extractSaved(source source, relocations []ckpt.Relocation) ([]ckp
 	return append(extracted, relocations...), nil
 }
 
-// copiesParent is where the copies go: criu must be able to make programs of
-// them. Where that is forbidden everywhere, criu will say so.
-func copiesParent() string {
+// copiesParents are where the copies may go: criu must be able to make programs
+// of them. Where that is forbidden everywhere, criu will say so.
+func copiesParents() []string {
+	var parents []string
 	for _, dir := range []string{os.TempDir(), "/var/tmp", "/tmp"} {
 		var st unix.Statfs_t
 		if filepath.IsAbs(dir) && unix.Statfs(dir, &st) == nil && st.Flags&unix.ST_NOEXEC == 0 {
-			return dir
+			parents = append(parents, dir)
 		}
 	}
-	return "/tmp"
+	return append(parents, "/tmp")
 }
 
 // extractError is for a file that cannot be put below a directory.
@@ -264,7 +266,7 @@ func (m *member) close() {
 // removeCopies takes the copies' names away.
 func (p *plan) removeCopies() {
 	if p.copies != "" {
-		_ = os.RemoveAll(p.copies)
+		p.scratch.remove()
 		p.copies = ""
 	}
 }

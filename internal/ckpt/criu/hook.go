@@ -139,9 +139,12 @@ func (h *hook) answer(yes bool) {
 
 func (h *hook) close() { unix.Close(h.fd) }
 
-// sysError is a system call that failed.
+// sysError is a system call that failed. The number alone would not tell whose
+// fault that is.
 func sysError(op, object string, err error) error {
-	return &ckpt.Error{Op: op, Object: object, Errno: errnoOf(err)}
+	e := &ckpt.Error{Op: op, Object: object, Errno: errnoOf(err)}
+	e.Detail = []string{e.Error()}
+	return e
 }
 
 // errnoOf is the number in an error of the system's or of another package.

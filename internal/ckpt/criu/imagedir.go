@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"strings"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -24,12 +25,18 @@ import (
 const Inventory = "inventory.img"
 
 // besides are the files that are found in such a directory besides images: what
-// criu leaves there of logs and statistics, and what we have added.
-var besides = regexp.MustCompile(`^(parent|stats-(dump|restore)|(dump|restore)\.log|saved-files|file-[1-9][0-9]*)$`)
+// criu leaves there of logs and statistics.
+var besides = regexp.MustCompile(`^(parent|stats-(dump|restore)|(dump|restore)\.log)$`)
+
+// isMember tells whether a member of a context is one that is ours and not
+// criu's. All that are ever stored have to be known here.
+func isMember(name string) bool {
+	return name == savedList || name == neighboursImage || memberName.MatchString(name)
+}
 
 // IsImage tells whether a file of that name belongs into a directory of images.
 func IsImage(name string) bool {
-	return len(name) > len(".img") && name[len(name)-len(".img"):] == ".img" || besides.MatchString(name)
+	return strings.HasSuffix(name, ".img") && name != ".img" || besides.MatchString(name) || isMember(name)
 }
 
 // store is what a context is written with: a *context.Writer or a *dirStore.
@@ -70,7 +77,7 @@ func (c *checkpoint) destination() (options []string, inherited []int) {
 	if c.request.Dir != "" {
 		return []string{"-D", "/proc/self/fd/3"}, []int{int(c.request.FD)}
 	}
-	return []string{"--stream", "-D", c.dir}, nil
+	return []string{"--stream", "-D", c.dir.path}, nil
 }
 
 // flush makes sure that the context is on disk, if it is in files.
@@ -100,6 +107,10 @@ type dirStore struct {
 func (s *dirStore) Bytes(name string, data []byte) error { return s.File(name, bytes.NewReader(data)) }
 
 func (s *dirStore) File(name string, r io.Reader) error {
+	if !isMember(name) {
+		// It would make the directory one that is never replaced again.
+		return sysError("create", name, unix.EINVAL)
+	}
 	fd, err := unix.Openat(s.fd, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return sysError("create", name, err)

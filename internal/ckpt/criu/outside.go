@@ -206,6 +206,16 @@ func (p *plan) terminal() string {
 	return p.inherit(key, fd)
 }
 
+// hasTerminal tells whether we have a controlling terminal.
+func hasTerminal() bool {
+	fd, err := unix.Open("/dev/tty", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	unix.Close(fd)
+	return true
+}
+
 // null is the key for nothing.
 func (p *plan) null() string {
 	const key = "null"

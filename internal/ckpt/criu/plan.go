@@ -29,7 +29,8 @@ type plan struct {
 	keysInUse []string
 
 	// copies is the directory of files that came with the context, "" without.
-	copies string
+	copies  string
+	scratch scratch // the same
 
 	tasks []image.Task
 }
@@ -67,7 +68,10 @@ func (p *plan) adopt(source source, r *ckpt.RestartRequest) error {
 		}
 		a.SID, a.PGID = int32(sid), int32(unix.Getpgrp())
 	}
-	// Else criu runs in a new pid namespace, where ours have no number.
+	// Else criu runs in a new pid namespace, where ours have no number. A job
+	// that is in such a session cannot be saved again, so it gets its own,
+	// unless it would lose its terminal by that.
+	a.Lead = !r.RestorePid && !(source.Has("tty-info.img") && hasTerminal())
 	patched, adopted, err := image.AdoptTasks(pstree, a)
 	if errors.Is(err, image.ErrInUse) {
 		var pid int

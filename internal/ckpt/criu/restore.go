@@ -65,6 +65,7 @@ func (r *restart) abandon() {
 	source.Abort()
 	if session != nil {
 		session.stop()
+		session.insist(r.finished, true)
 	}
 	<-r.finished
 }
@@ -123,7 +124,7 @@ func (r *restart) begin(e *engine) (started bool, err error) {
 
 // options are criu's for the restore.
 func (r *restart) options() []string {
-	options := append(commonOptions(), "--stream", "-D", r.dir, "--restore-detached", "--restore-sibling")
+	options := append(commonOptions(), "--stream", "-D", r.dir.path, "--restore-detached", "--restore-sibling")
 	options = append(options, r.plan.options...)
 	return append([]string{"restore"}, options...)
 }

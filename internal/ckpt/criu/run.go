@@ -98,6 +98,10 @@ func start(l command) (*run, error) {
 		unix.Close(logPipe[0])
 		return nil, sysError("exec", program, err)
 	}
+	if !l.inSession {
+		// Killed while it is at work in a process it does harm; we can be.
+		_ = os.WriteFile("/proc/"+itoa(r.pid)+"/oom_score_adj", []byte("-1000"), 0)
+	}
 	r.log.follow(logPipe[0])
 	go func() {
 		r.status = wait(r.pid)

@@ -83,7 +83,7 @@ func (s *scope) process(id int, alone bool) error {
 		pid, alone = job, false
 	}
 	s.root, s.tree = pid, s.table.Tree(pid)
-	if alone && len(s.tree) > 1 {
+	if alone && len(s.tree) > 1 && s.requester() == 0 {
 		return refusal(syscall.EOPNOTSUPP, "process %d has children (%s), and criu saves a process only together with them", pid, list(s.tree[1:]))
 	}
 	return nil
@@ -201,6 +201,8 @@ func (s *scope) check(r *ckpt.CheckpointRequest) error {
 		switch {
 		case in[pid] && r.PtracedSkip:
 			s.skipped = true
+		case in[pid] && isHelper(tracer):
+			return refusal(syscall.EBUSY, "process %d is being saved by another request", pid)
 		case in[pid]:
 			// Also where it is allowed: criu has to trace it itself.
 			return refusal(ckpt.EPtraced, "process %d is traced by %d", pid, tracer)

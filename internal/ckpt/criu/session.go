@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -34,9 +35,9 @@ const longestPath = 107
 type session struct {
 	*run
 
-	dir    string // the image directory; gone as soon as criu has connected
-	name   string // of the images' socket in it
-	hooks  int    // listening sockets
+	dir    scratch // the image directory; gone as soon as criu has connected
+	name   string  // of the images' socket in it
+	hooks  int     // listening sockets
 	images int
 	conn   int // criu's connection, -1 before and after
 	hook   string
@@ -58,7 +59,7 @@ type session struct {
 // newSession makes the sockets, in a directory of our own. Without a name there
 // is none for images, which criu then keeps in files.
 func newSession(socketName string) (*session, error) {
-	s := &session{name: socketName, hooks: -1, images: -1, conn: -1, wake: [2]int{-1, -1}, ended: make(chan struct{})}
+	s := &session{dir: noScratch, name: socketName, hooks: -1, images: -1, conn: -1, wake: [2]int{-1, -1}, ended: make(chan struct{})}
 	if err := s.open(); err != nil {
 		s.closeAll()
 		return nil, err
@@ -82,18 +83,19 @@ func (s *session) open() error {
 
 // listenImages makes the socket that criu connects to for its images.
 func (s *session) listenImages() error {
-	parent, err := filepath.Abs(os.TempDir())
-	if err != nil || len(parent)+len("/blcr-cli-1234567890/")+len(s.name) > longestPath {
-		parent = "/tmp"
+	var parents []string
+	if dir, err := filepath.Abs(os.TempDir()); err == nil && len(dir)+longestScratch+len(s.name)+2 <= longestPath {
+		parents = append(parents, dir)
 	}
-	// Mode 0700, as only we and criu have business there.
-	if s.dir, err = os.MkdirTemp(parent, "blcr-cli-"); err != nil {
-		return sysError("create a directory in", parent, err)
+	// What goes there is small, and need not fail for want of a place.
+	var err error
+	if s.dir, err = newScratch(append(parents, "/tmp", "/var/tmp", "/dev/shm")); err != nil {
+		return err
 	}
 	if s.images, err = unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err != nil {
 		return sysError("socket", "", err)
 	}
-	path := filepath.Join(s.dir, s.name)
+	path := filepath.Join(s.dir.path, s.name)
 	if err = unix.Bind(s.images, &unix.SockaddrUnix{Name: path}); err == nil {
 		err = unix.Listen(s.images, 1)
 	}
@@ -111,7 +113,9 @@ func (s *session) start(l command) error {
 		s.closeAll()
 		return err
 	}
+	s.mu.Lock()
 	s.run = run
+	s.mu.Unlock()
 	go func() {
 		<-run.done
 		s.rouse()
@@ -131,6 +135,34 @@ func (s *session) stop() {
 	s.stopped = true
 	s.mu.Unlock()
 	s.rouse()
+}
+
+// insist is for after stop. It sees to it that a criu that somebody has stopped
+// by a signal goes on, and with kill that one that hangs does not hang for ever,
+// with frozen processes. It returns when ended is closed, or after a long time.
+func (s *session) insist(ended <-chan struct{}, kill bool) {
+	s.send(unix.SIGCONT)
+	select {
+	case <-ended:
+	case <-time.After(5 * patience):
+		if kill {
+			s.send(unix.SIGKILL)
+		}
+	}
+}
+
+// send sends criu a signal, if it runs.
+func (s *session) send(sig syscall.Signal) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.run == nil {
+		return
+	}
+	select {
+	case <-s.run.done:
+	default:
+		_ = unix.Kill(s.run.pid, sig)
+	}
 }
 
 func (s *session) isStopped() bool {
@@ -164,17 +196,9 @@ func (s *session) rouse() {
 	}
 }
 
-// removeDir removes the directory with all that criu may have put there.
-func (s *session) removeDir() {
-	if s.dir != "" {
-		_ = os.RemoveAll(s.dir)
-		s.dir = ""
-	}
-}
-
 // closeAll gives everything back.
 func (s *session) closeAll() {
-	s.removeDir()
+	s.dir.remove()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, fd := range []*int{&s.images, &s.hooks, &s.conn, &s.wake[0], &s.wake[1]} {
@@ -232,7 +256,7 @@ func (s *session) accept() {
 	s.conn = conn
 	unix.Close(s.images)
 	s.images = -1
-	s.removeDir()
+	s.dir.remove()
 }
 
 // answer answers a hook.
@@ -307,9 +331,13 @@ func (s *session) reply(there bool) error {
 func (s *session) readDescriptor() (int, error) {
 	data, control := make([]byte, 1), make([]byte, unix.CmsgSpace(4))
 	for {
-		n, oobn, _, _, err := unix.Recvmsg(s.conn, data, control, unix.MSG_CMSG_CLOEXEC)
+		n, oobn, flags, _, err := unix.Recvmsg(s.conn, data, control, unix.MSG_CMSG_CLOEXEC)
 		if err == unix.EINTR {
 			continue
+		}
+		if err == nil && flags&unix.MSG_CTRUNC != 0 {
+			// There was one, and no number for it.
+			return -1, sysError("receive a descriptor from", "criu", unix.EMFILE)
 		}
 		if err != nil || n == 0 {
 			return -1, protocolError("no descriptor")

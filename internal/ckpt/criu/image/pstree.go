@@ -91,6 +91,10 @@ type Adoption struct {
 	PGID     int32
 	KeepSID  bool // --restore-sid
 	KeepPGID bool // --restore-pgid
+
+	// Lead makes the root the leader of a session and a group of its own,
+	// which takes the place of SID and PGID.
+	Lead bool
 }
 
 // Adopted is what AdoptTasks could do.
@@ -133,6 +137,9 @@ func AdoptTasks(pstree []byte, a Adoption) ([]byte, Adopted, error) {
 		leads[t.SID] = leads[t.SID] || t.SID == t.PID
 	}
 	root := tasks[0]
+	if a.Lead {
+		a.SID, a.PGID = root.PID, root.PID
+	}
 	for i, t := range tasks {
 		join := !a.KeepSID || t.SID == 0 || t.SID == root.SID && !leads[t.SID]
 		if join {
@@ -161,6 +168,10 @@ func AdoptTasks(pstree []byte, a Adoption) ([]byte, Adopted, error) {
 
 // check looks for numbers that are taken, and for leaders that are not there.
 func (a Adoption) check(done *Adopted) error {
+	if a.Lead {
+		// The one number is the root's, as it has to be.
+		a.SID, a.PGID = 0, 0
+	}
 	taken := make(map[int32]bool)
 	pids := make(map[int32]bool)
 	for _, t := range done.Tasks {

@@ -1,0 +1,202 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/ckpt/criu/binary"
+)
+
+// patience is how long anything may take.
+const patience = 2 * time.Minute
+
+// bench is what all measurements share.
+type bench struct {
+	runs int
+	of   sizes
+	also []string
+
+	self string // our own program, which is the targets'
+	criu *binary.Binary
+	ours *command
+	dir  string
+	over bool
+
+	mu     sync.Mutex
+	pid    int // the target's, the same whenever it is restored; 0 for none
+	closed bool
+}
+
+// close ends the target and removes the files.
+func (b *bench) close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return
+	}
+	b.closed = true
+	// Its number may be somebody else's by now.
+	if b.pid != 0 && program(b.pid) == b.self {
+		_ = unix.Kill(b.pid, unix.SIGKILL)
+	}
+	os.RemoveAll(b.dir)
+}
+
+func (b *bench) setPid(pid int) {
+	b.mu.Lock()
+	b.pid = pid
+	b.mu.Unlock()
+}
+
+// path is a file of ours.
+func (b *bench) path(name string) string { return filepath.Join(b.dir, name) }
+
+// room is nil if there is room for a target of that size and what is made of it:
+// in memory the target and three copies in the page cache, on disk the copies.
+func (b *bench) room(size int64) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(b.dir, &st); err != nil {
+		return os.NewSyscallError("statfs", err)
+	}
+	if free := int64(st.Bavail) * st.Bsize; free < 3*size {
+		return fmt.Errorf("%d MiB: %s has %d MiB free of three times that", size>>20, b.dir, free>>20)
+	}
+	info, _ := os.ReadFile("/proc/meminfo")
+	if available := kilobytes(info, "MemAvailable"); available < 4*size {
+		return fmt.Errorf("%d MiB: there are %d MiB of memory of four times that", size>>20, available>>20)
+	}
+	return nil
+}
+
+// victim is a target that runs.
+type victim struct {
+	b   *bench
+	pid int
+	*shared
+	file *os.File
+}
+
+// start starts a target and waits until it has its memory.
+func (b *bench) start(size int64) (*victim, error) {
+	file, err := os.Create(b.path("shared"))
+	if err != nil {
+		return nil, err
+	}
+	if err := file.Truncate(int64(os.Getpagesize())); err != nil {
+		return nil, err
+	}
+	s, err := mapShared(file)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(b.self, targetArg, strconv.FormatInt(size, 10), file.Name())
+	// Few threads, and no memory of the runtime's that comes and goes.
+	cmd.Env = append(os.Environ(), "GOMAXPROCS=1", "GOGC=off")
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	v := &victim{b: b, pid: cmd.Process.Pid, shared: s, file: file}
+	_ = cmd.Process.Release() // waited for by its number, as after a restart
+	b.setPid(v.pid)
+	if err := v.await(func() bool { return s.first.Load() != 0 }); err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+// await waits for something that the target does.
+func (v *victim) await(done func() bool) error {
+	for deadline := time.Now().Add(patience); !done(); time.Sleep(nap) {
+		if time.Now().After(deadline) {
+			return errors.New("the target does not run")
+		}
+	}
+	return nil
+}
+
+// kill ends the target, whose parent may be somebody else; ours is waited for.
+func (v *victim) kill(child bool) error {
+	if err := unix.Kill(v.pid, unix.SIGKILL); err != nil {
+		return os.NewSyscallError("kill", err)
+	}
+	if child {
+		return reap(v.pid)
+	}
+	return nil
+}
+
+func reap(pid int) error {
+	for {
+		_, err := unix.Wait4(pid, nil, unix.WALL, nil)
+		if err != unix.EINTR {
+			return os.NewSyscallError("wait", err)
+		}
+	}
+}
+
+// measure measures all ways in turn, the restarts after the checkpoints.
+func (b *bench) measure(ways []way, size int64) error {
+	v, err := b.start(size)
+	if err != nil {
+		return err
+	}
+	defer v.file.Close()
+	for round := range b.runs + 1 {
+		for _, w := range ways {
+			if err := w.clear(); err != nil {
+				return err
+			}
+			unix.Sync()
+			v.reset()
+			start := now()
+			if err := w.save(v); err != nil {
+				return fmt.Errorf("%s: checkpoint: %w", w, err)
+			}
+			total := now() - start
+			if round == 0 {
+				continue // finds the caches cold
+			}
+			t := w.times()
+			t.total = append(t.total, time.Duration(total))
+			if _, is := w.(*copying); !is {
+				t.frozen = append(t.frozen, time.Duration(v.gap.Load()))
+			}
+		}
+	}
+	if err := v.kill(true); err != nil {
+		return err
+	}
+	for round := range b.runs + 1 {
+		for _, w := range ways {
+			if _, is := w.(*copying); is {
+				continue
+			}
+			if err := w.warm(); err != nil {
+				return err
+			}
+			unix.Sync()
+			d, err := w.bringBack(v)
+			if err != nil {
+				return fmt.Errorf("%s: restart: %w", w, err)
+			}
+			if round > 0 {
+				w.times().restart = append(w.times().restart, d)
+			}
+		}
+	}
+	b.setPid(0)
+	for _, w := range ways {
+		if err := w.clear(); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// peak is the most that was resident of the commands, with a target of a size.
+type peak struct {
+	size                int64
+	checkpoint, restart int64
+}
+
+// peakAt measures it, apart from the times, because looking takes time. (What
+// wait tells of a command covers criu as well, and the restored process.)
+func (b *bench) peakAt(size int64) (peak, error) {
+	p := peak{size: size}
+	v, err := b.start(size)
+	if err != nil {
+		return p, err
+	}
+	defer v.file.Close()
+	c := &command{name: "ours", checkpoint: b.ours.checkpoint, restart: b.ours.restart, context: b.path("context")}
+	var checkpoints, restarts []int64
+	for range b.runs {
+		if err := c.clear(); err != nil {
+			return p, err
+		}
+		n, err := watched(c.checkpoint, func() error { return c.save(v) })
+		if err != nil {
+			return p, err
+		}
+		checkpoints = append(checkpoints, n)
+	}
+	if err := v.kill(true); err != nil {
+		return p, err
+	}
+	for range b.runs {
+		n, err := watched(c.restart, func() error {
+			_, err := c.bringBack(v)
+			return err
+		})
+		if err != nil {
+			return p, err
+		}
+		restarts = append(restarts, n)
+	}
+	b.setPid(0)
+	p.checkpoint, p.restart = median(checkpoints), median(restarts)
+	return p, c.clear()
+}
+
+// watched does something, and returns the most that a process below us ever had
+// resident while it ran the program path, as the worker and the hooks do too.
+func watched(path string, do func() error) (int64, error) {
+	path, err := filepath.EvalSymlinks(path)
+	if err == nil {
+		path, err = filepath.Abs(path)
+	}
+	if err != nil {
+		return 0, err
+	}
+	done := make(chan error, 1)
+	go func() { done <- do() }()
+	most := int64(0)
+	for {
+		select {
+		case err := <-done:
+			if err == nil && most == 0 {
+				err = fmt.Errorf("%s was never seen", path)
+			}
+			return most, err
+		case <-time.After(time.Millisecond):
+			most = max(most, peakBelow(os.Getpid(), path))
+		}
+	}
+}
+
+// peakBelow is the peak of the descendants of pid that run a program.
+func peakBelow(pid int, path string) (most int64) {
+	for _, child := range children(pid) {
+		if program(child) == path {
+			status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", child))
+			most = max(most, kilobytes(status, "VmHWM"))
+		}
+		most = max(most, peakBelow(child, path))
+	}
+	return most
+}
+
+// kilobytes is what a file of /proc says of name, in bytes; 0 for nothing.
+func kilobytes(text []byte, name string) int64 {
+	_, rest, _ := strings.Cut("\n"+string(text), "\n"+name+":")
+	var n int64
+	_, _ = fmt.Sscanf(rest, "%d kB", &n)
+	return n << 10
+}
+
+func children(pid int) []int {
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	var pids []int
+	for _, file := range files {
+		list, _ := os.ReadFile(file)
+		for field := range strings.FieldsSeq(string(list)) {
+			if child, err := strconv.Atoi(field); err == nil {
+				pids = append(pids, child)
+			}
+		}
+	}
+	return pids
+}
+
+func program(pid int) string {
+	path, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+	return path
+}

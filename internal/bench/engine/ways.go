@@ -1,0 +1,247 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"time"
+)
+
+// way is one way to save a process.
+type way interface {
+	String() string
+	times() *times
+	clear() error                               // removes what the last save has made
+	save(v *victim) error                       // returns when all is on the disk
+	warm() error                                // reads it into the page cache
+	bringBack(v *victim) (time.Duration, error) // until the process runs, and ends it
+}
+
+// times is what was measured of a way.
+type times struct {
+	total   []time.Duration // from the start of the program to its end
+	frozen  []time.Duration // as the target has seen it
+	restart []time.Duration // from the start of the program until the target runs
+}
+
+// ways are ours, criu's and the plain copy, in this order, others between them.
+func (b *bench) ways() []way {
+	b.ours = &command{name: b.ours.name, checkpoint: b.ours.checkpoint, restart: b.ours.restart}
+	b.ours.context = b.path("context")
+	ways := []way{b.ours}
+	for i, dir := range b.also {
+		ways = append(ways, &command{
+			name:       filepath.Base(dir),
+			checkpoint: filepath.Join(dir, "cr_checkpoint"),
+			restart:    filepath.Join(dir, "cr_restart"),
+			context:    b.path("context-" + strconv.Itoa(i)),
+		})
+	}
+	return append(ways, &plainCriu{path: b.criu.Path, dir: b.path("images")}, &copying{file: b.path("copy"), like: b.ours.context})
+}
+
+func way0(ways []way) way { return ways[0] }
+
+// command is our two commands, with a context file.
+type command struct {
+	name, checkpoint, restart string
+	context                   string
+	measured                  times
+}
+
+func (c *command) String() string { return c.name }
+func (c *command) times() *times  { return &c.measured }
+
+func (c *command) clear() error { return os.RemoveAll(c.context) }
+
+func (c *command) save(v *victim) error {
+	return run(c.checkpoint, c.saveArgs(v)...)
+}
+
+func (c *command) saveArgs(v *victim) []string {
+	return []string{"-f", c.context, strconv.Itoa(v.pid)}
+}
+
+func (c *command) warm() error { return read(c.context) }
+
+// bringBack ends the command by ending the process, whose parent it is.
+func (c *command) bringBack(v *victim) (time.Duration, error) {
+	cmd, output := prepare(c.restart, c.context)
+	v.reset()
+	start := now()
+	if err := cmd.Start(); err != nil {
+		return 0, err
+	}
+	ended := make(chan struct{})
+	go func() {
+		_ = cmd.Wait() // which is a failure: the process is killed
+		close(ended)
+	}()
+	var failed error
+	err := v.await(func() bool {
+		select {
+		case <-ended:
+			failed = fmt.Errorf("%v\n%s", cmd, output)
+			return true
+		default:
+			return v.first.Load() != 0
+		}
+	})
+	if failed != nil {
+		return 0, failed
+	}
+	if err != nil {
+		return 0, err
+	}
+	d := time.Duration(v.first.Load() - start)
+	if err := v.kill(false); err != nil {
+		return 0, err
+	}
+	<-ended
+	return d, nil
+}
+
+// plainCriu is criu with a directory of images, and with those options of ours
+// without which it would do something else.
+type plainCriu struct {
+	path, dir string
+	measured  times
+}
+
+func (*plainCriu) String() string  { return "criu" }
+func (p *plainCriu) times() *times { return &p.measured }
+
+func (p *plainCriu) clear() error { return os.RemoveAll(p.dir) }
+
+func (p *plainCriu) save(v *victim) error {
+	if err := os.Mkdir(p.dir, 0o700); err != nil {
+		return err
+	}
+	err := run(p.path, "dump", "-D", p.dir, "-t", strconv.Itoa(v.pid), "--leave-running",
+		"--shell-job", "--manage-cgroups=ignore", "-v1")
+	if err != nil {
+		return err
+	}
+	return each(p.dir, true, (*os.File).Sync)
+}
+
+func (p *plainCriu) warm() error {
+	return each(p.dir, false, func(f *os.File) error {
+		_, err := io.Copy(io.Discard, f)
+		return err
+	})
+}
+
+func (p *plainCriu) bringBack(v *victim) (time.Duration, error) {
+	v.reset()
+	start := now()
+	err := run(p.path, "restore", "-D", p.dir, "--restore-detached", "--restore-sibling",
+		"--shell-job", "--manage-cgroups=ignore", "-v1")
+	if err != nil {
+		return 0, err
+	}
+	if err := v.await(func() bool { return v.first.Load() != 0 }); err != nil {
+		return 0, err
+	}
+	return time.Duration(v.first.Load() - start), v.kill(true)
+}
+
+// copying writes as many bytes as a context has into a file.
+type copying struct {
+	file, like string
+	measured   times
+}
+
+func (*copying) String() string  { return "copy" }
+func (c *copying) times() *times { return &c.measured }
+
+func (c *copying) clear() error { return os.RemoveAll(c.file) }
+
+func (c *copying) save(*victim) error {
+	fi, err := os.Stat(c.like)
+	if err != nil {
+		return err
+	}
+	f, err := os.Create(c.file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for left := fi.Size(); left > 0; left -= int64(len(noise)) {
+		if _, err := f.Write(noise[:min(left, int64(len(noise)))]); err != nil {
+			return err
+		}
+	}
+	return f.Sync()
+}
+
+func (c *copying) warm() error                              { return nil }
+func (c *copying) bringBack(*victim) (time.Duration, error) { return 0, nil }
+
+// noise is what is copied.
+var noise = func() []byte {
+	b := make([]byte, 1<<20)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(b)
+	return b
+}()
+
+// prepare prepares a program, and says where its messages will be.
+func prepare(path string, args ...string) (*exec.Cmd, *bytes.Buffer) {
+	cmd := exec.Command(path, args...)
+	output := new(bytes.Buffer)
+	cmd.Stdout, cmd.Stderr = output, output
+	return cmd, output
+}
+
+// run runs a program that has to succeed.
+func run(path string, args ...string) error {
+	cmd, output := prepare(path, args...)
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%v: %w\n%s", cmd, err, output)
+	}
+	return nil
+}
+
+// each does something with every file in a directory, and then, if wanted, with
+// the directory.
+func each(dir string, too bool, do func(*os.File) error) error {
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	var paths []string
+	for _, file := range files {
+		paths = append(paths, filepath.Join(dir, file.Name()))
+	}
+	if too {
+		paths = append(paths, dir)
+	}
+	for _, path := range paths {
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		err = do(f)
+		f.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// read reads a file to its end.
+func read(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = io.Copy(io.Discard, f)
+	return err
+}

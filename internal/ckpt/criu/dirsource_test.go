@@ -1,0 +1,221 @@
+package criu
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/ckpt"
+)
+
+// images makes a directory and opens it.
+func images(t *testing.T, files map[string]string) (fd int, dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	return fd, dir
+}
+
+// served is what Serve writes.
+func served(t *testing.T, s source, name string) ([]byte, error) {
+	t.Helper()
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	read := make(chan []byte)
+	go func() {
+		f := os.NewFile(uintptr(p[0]), "")
+		b, _ := io.ReadAll(f)
+		f.Close()
+		read <- b
+	}()
+	err := s.Serve(name, p[1])
+	if flags, _ := unix.FcntlInt(uintptr(p[1]), unix.F_GETFL, 0); flags&unix.O_NONBLOCK != 0 {
+		t.Error("the pipe stays non-blocking")
+	}
+	unix.Close(p[1])
+	return <-read, err
+}
+
+func TestDirSource(t *testing.T) {
+	large := bytes.Repeat([]byte("0123456789abcdef"), 1<<18)
+	fd, dir := images(t, map[string]string{Inventory: "inventory", "empty.img": "", "pages-1.img": string(large)})
+	if err := os.Symlink("/etc/passwd", dir+"/link.img"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(dir+"/sub.img", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mkfifo(dir+"/fifo.img", 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := openDirSource(fd, "D")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Another directory gets the name.
+	if err := os.Rename(dir, dir+".away"); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string][]byte{Inventory: []byte("inventory"), "empty.img": {}, "pages-1.img": large} {
+		if !s.Has(name) {
+			t.Errorf("no %s", name)
+		}
+		if b, err := s.Bytes(name); err != nil || !bytes.Equal(b, want) {
+			t.Errorf("%s: %d bytes, %v", name, len(b), err)
+		}
+		if b, err := served(t, s, name); err != nil || !bytes.Equal(b, want) {
+			t.Errorf("%s: %d bytes served, %v", name, len(b), err)
+		}
+		out, err := os.Create(filepath.Join(t.TempDir(), "out"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = s.Extract(name, int(out.Fd()))
+		out.Close()
+		if b, _ := os.ReadFile(out.Name()); err != nil || !bytes.Equal(b, want) {
+			t.Errorf("%s: %d bytes extracted, %v", name, len(b), err)
+		}
+	}
+	for _, name := range []string{"", ".", "..", "none.img", "link.img", "sub.img", "fifo.img", "../" + filepath.Base(dir) + ".away/" + Inventory, dir + ".away/" + Inventory} {
+		if s.Has(name) {
+			t.Errorf("has %q", name)
+		}
+		if _, err := s.Bytes(name); errnoOf(err) != unix.EINVAL {
+			t.Errorf("%q: %v", name, err)
+		}
+		if _, err := served(t, s, name); errnoOf(err) != unix.EINVAL {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+
+	// A reader that goes away.
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(20*time.Millisecond, func() { unix.Close(p[0]) })
+	if err := s.Serve("pages-1.img", p[1]); err != nil {
+		t.Errorf("reader goes away: %v", err)
+	}
+	unix.Close(p[1])
+
+	// One that does not read.
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(20*time.Millisecond, s.Abort)
+	if err := s.Serve("pages-1.img", p[1]); errnoOf(err) != unix.ECANCELED {
+		t.Errorf("aborted: %v", err)
+	}
+	unix.Close(p[0])
+	unix.Close(p[1])
+	if _, err := s.Bytes(Inventory); errnoOf(err) != unix.ECANCELED {
+		t.Errorf("after Abort: %v", err)
+	}
+	s.Close()
+	s.Close()
+}
+
+// Where splice does not work, data is copied.
+func TestDirSourceCopy(t *testing.T) {
+	large := bytes.Repeat([]byte("0123456789abcdef"), 1<<17)
+	fd, dir := images(t, map[string]string{Inventory: "", "x": string(large)})
+	s, err := openDirSource(fd, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	file, err := os.Open(dir + "/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := make(chan []byte)
+	go func() {
+		b, _ := io.ReadAll(r)
+		read <- b
+	}()
+	err = s.(*dirSource).feed(int(w.Fd()), &copying{from: int(file.Fd()), buffer: make([]byte, 1000)})
+	w.Close()
+	if b := <-read; err != nil || !bytes.Equal(b, large) {
+		t.Errorf("%d bytes, %v", len(b), err)
+	}
+	r.Close()
+}
+
+func TestDirSourceRefused(t *testing.T) {
+	check := func(fd int, want syscall.Errno, detail string) {
+		t.Helper()
+		s, err := openDirSource(fd, "D")
+		e, ok := err.(*ckpt.Error)
+		if s != nil || !ok || e.Errno != want || len(e.Detail) != 1 || e.Detail[0] != detail {
+			t.Errorf("%v, %#v", s, err)
+		}
+	}
+	fd, _ := images(t, map[string]string{"pstree.img": ""})
+	check(fd, unix.EINVAL, "D: there is no inventory.img in it, so it is no directory of images")
+	fd, dir := images(t, map[string]string{Inventory: ""})
+	if err := os.Symlink("../1", dir+"/parent"); err != nil {
+		t.Fatal(err)
+	}
+	check(fd, unix.EOPNOTSUPP, "D: it only holds what has changed since an earlier dump, which criu alone can restore")
+}
+
+func TestDirStore(t *testing.T) {
+	fd, dir := images(t, nil)
+	var s store = &dirStore{fd: fd}
+	if err := s.Bytes(savedList, []byte("a list")); err != nil {
+		t.Error(err)
+	}
+	if err := s.File("file-1", bytes.NewReader([]byte("a file"))); err != nil {
+		t.Error(err)
+	}
+	for name, want := range map[string]string{savedList: "a list", "file-1": "a file"} {
+		if b, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(b) != want {
+			t.Errorf("%s: %q, %v", name, b, err)
+		}
+	}
+	if err := s.Bytes(savedList, nil); errnoOf(err) != unix.EEXIST {
+		t.Errorf("twice: %v", err)
+	}
+	if err := s.Bytes("unheard-of", nil); errnoOf(err) != unix.EINVAL {
+		t.Errorf("no member: %v", err)
+	}
+	s.Abort()
+	if err := s.Bytes("file-2", []byte("x")); errnoOf(err) != unix.ECANCELED {
+		t.Errorf("after Abort: %v", err)
+	}
+}
+
+func TestIsImage(t *testing.T) {
+	for name, want := range map[string]bool{
+		"inventory.img": true, "pages-12.img": true, "core-1.img": true, "saved-files": true, "outside-pipes": true, "file-12": true,
+		"stats-dump": true, "stats-restore": true, "dump.log": true, "parent": true,
+		".img": false, "letter": false, "photo.jpg": false, "file-": false, "file-0": false, "xdump.log": false, "": false,
+	} {
+		if got := IsImage(name); got != want {
+			t.Errorf("%q: %t", name, got)
+		}
+	}
+}
