@@ -139,6 +139,13 @@ func (w *work) save(dest openTarget, guard *cleanup.Guard) error {
 		return connectFailure(err)
 	}
 	defer engine.Close()
+	guard.Create(func() func() {
+		return func() {
+			engine.Close()
+			dest.Abort()
+		}
+	})
+	w.request.Complete = guard.TryFinish
 	if err := dest.Begin(); err != nil {
 		return w.targetFailure(err)
 	}

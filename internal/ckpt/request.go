@@ -38,6 +38,12 @@ type CheckpointRequest struct {
 	// Limit is how long the targets may take; 0 is no limit.
 	Limit time.Duration
 
+	// Complete, if not nil, is called when the context is complete, and before
+	// the processes get their signal. From then on it must not be lost: they
+	// may not outlive the signal. False abandons the request. The kernel
+	// engine never calls it, since the module asks nobody.
+	Complete func() bool
+
 	// Signal goes to every process that was checkpointed; 0 is none. A negative
 	// number is BLCR's "early" signal, sent before callbacks run on.
 	Signal int32

@@ -7,7 +7,9 @@ package cleanup
 import (
 	"os/signal"
 	"sync"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	"blcr-cli/internal/atstart"
 	"blcr-cli/internal/rawsig"
@@ -53,6 +55,7 @@ type Guard struct {
 	mu       sync.Mutex
 	cleanup  func()
 	finished bool
+	ending   atomic.Bool // a signal is ending the program
 }
 
 // NewGuard begins to watch.
@@ -81,6 +84,7 @@ func (g *Guard) look() (finished bool) {
 	}
 	for _, sig := range rawsig.Pending() {
 		if fatal(sig) {
+			g.ending.Store(true)
 			g.cleanup()
 			rawsig.DieOf(sig)
 		}
@@ -105,6 +109,20 @@ func (g *Guard) Finish() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.finished = true
+}
+
+// TryFinish is Finish for somebody whom the cleanup may be waiting for: where a
+// signal is about to end the program it returns false instead of waiting.
+func (g *Guard) TryFinish() bool {
+	for !g.mu.TryLock() {
+		if g.ending.Load() {
+			return false
+		}
+		time.Sleep(100 * time.Microsecond)
+	}
+	defer g.mu.Unlock()
+	g.finished = true
+	return true
 }
 
 // Disarm gives the signals their default action back: there is nothing left to

@@ -42,6 +42,8 @@ func TestMain(m *testing.M) {
 		create()
 	case "finish":
 		finish()
+	case "try-finish":
+		tryFinish()
 	case "disarm":
 		disarm(args)
 	case "forward":
@@ -431,5 +433,36 @@ func TestKeepIgnored(t *testing.T) {
 		"CHLD TSTP TTIN TTOU":     "[20 21 22]",
 	} {
 		trapped(t, program, "kept", signals, want)
+	}
+}
+
+// tryFinish has a cleanup that waits for the one who tries to finish.
+func tryFinish() {
+	g := NewGuard()
+	cleaning, tried := make(chan bool), make(chan bool)
+	g.Create(func() func() {
+		return func() {
+			close(cleaning)
+			fmt.Println("finished:", <-tried)
+		}
+	})
+	fmt.Println("ready")
+	<-cleaning
+	tried <- g.TryFinish()
+	select {}
+}
+
+// TestTryFinish pins that somebody whom the cleanup waits for is told that it is
+// too late, instead of waiting in turn; and that before it is in time.
+func TestTryFinish(t *testing.T) {
+	p := start(t, "try-finish")
+	p.says(t, "ready")
+	p.kill(t, syscall.SIGTERM)
+	if output, status := p.ends(t); output != "finished: false\n" || status != "signal 15" {
+		t.Errorf("output %q, %s", output, status)
+	}
+	g := &Guard{}
+	if !g.TryFinish() || !g.finished {
+		t.Error("not finished, though nothing ends the program")
 	}
 }

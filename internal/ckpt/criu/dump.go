@@ -23,7 +23,7 @@ type checkpoint struct {
 	*session
 	writer store
 	drains sync.WaitGroup // images on their way into the context
-	saved  bool           // the hook has been told that all is well
+	saved  bool           // the hook is told that all is well; it is too late to abandon
 
 	mu        sync.Mutex // of what abandon looks at while begin sets it
 	abandoned bool
@@ -193,7 +193,14 @@ func (c *checkpoint) asked(h *hook) bool {
 		c.fail(err)
 		return false
 	}
-	c.saved = true
+	if c.request.Complete != nil && !c.request.Complete() {
+		return false
+	}
+	// After this it is too late to give up: the signal may be the last thing
+	// that happens to these processes.
+	if c.unlessAbandoned(func() { c.saved = !c.abandoned }) != nil {
+		return false
+	}
 	if syscall.Signal(c.request.Signal) != unix.SIGCONT {
 		c.signal()
 	}
@@ -308,8 +315,20 @@ func (c *checkpoint) Wait() error {
 	case <-c.finished:
 		return nil
 	case <-c.limit:
+		if c.tooLate() {
+			<-c.finished
+			return nil
+		}
 		return &ckpt.Error{Op: "wait for", Object: "checkpoint", Errno: syscall.ETIME}
 	}
+}
+
+// tooLate gives up, unless it is too late for that.
+func (c *checkpoint) tooLate() (saved bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.abandoned = c.abandoned || !c.saved
+	return c.saved
 }
 
 // Log returns nothing: what there is to say is said with the error.

@@ -60,7 +60,10 @@ func newScratch(parents []string) (scratch, error) {
 // remove removes it with all that is in it.
 func (s *scratch) remove() {
 	if s.path != "" {
-		_ = os.RemoveAll(s.path)
+		// The first needs no descriptor, of which there may be none left.
+		if unix.Rmdir(s.path) != nil {
+			_ = os.RemoveAll(s.path)
+		}
 		s.path = ""
 	}
 	if s.lock >= 0 {

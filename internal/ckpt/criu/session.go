@@ -196,9 +196,17 @@ func (s *session) rouse() {
 	}
 }
 
+// removeDir removes the directory with the socket in it.
+func (s *session) removeDir() {
+	if s.dir.path != "" {
+		_ = unix.Unlink(filepath.Join(s.dir.path, s.name))
+	}
+	s.dir.remove()
+}
+
 // closeAll gives everything back.
 func (s *session) closeAll() {
-	s.dir.remove()
+	s.removeDir()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, fd := range []*int{&s.images, &s.hooks, &s.conn, &s.wake[0], &s.wake[1]} {
@@ -256,7 +264,7 @@ func (s *session) accept() {
 	s.conn = conn
 	unix.Close(s.images)
 	s.images = -1
-	s.dir.remove()
+	s.removeDir()
 }
 
 // answer answers a hook.
