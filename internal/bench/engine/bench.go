@@ -24,11 +24,12 @@ type bench struct {
 	of   sizes
 	also []string
 
+	checkpoint, restart string // the commands
+
 	self string // our own program, which is the targets'
 	criu *binary.Binary
-	ours *command
 	dir  string
-	over bool
+	over bool // a limit is exceeded
 
 	mu     sync.Mutex
 	pid    int // the target's, the same whenever it is restored; 0 for none
@@ -66,7 +67,7 @@ func (b *bench) room(size int64) error {
 	if err := unix.Statfs(b.dir, &st); err != nil {
 		return os.NewSyscallError("statfs", err)
 	}
-	if free := int64(st.Bavail) * st.Bsize; free < 3*size {
+	if free := int64(st.Bavail) * int64(st.Bsize); free < 3*size {
 		return fmt.Errorf("%d MiB: %s has %d MiB free of three times that", size>>20, b.dir, free>>20)
 	}
 	info, _ := os.ReadFile("/proc/meminfo")

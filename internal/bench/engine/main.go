@@ -76,7 +76,7 @@ func main() {
 	var strict bool
 	flag.IntVar(&b.runs, "n", 5, "measure `N` times")
 	flag.Var(&b.of, "sizes", "of the process, in `MiB`")
-	flag.Var(&memory, "memory", "sizes of the process for the resident memory, in `MiB`; 0 or one size more than there is room for is left out")
+	flag.Var(&memory, "memory", "sizes of the process for the resident memory, in `MiB`")
 	flag.StringVar(&parent, "dir", os.Getenv("TMPDIR"), "where the contexts are, made in `DIR`; /var/tmp without TMPDIR")
 	flag.BoolVar(&strict, "strict", false, "exit status 1 if a limit is exceeded")
 	flag.Func("also", "measure the two commands in `DIR` as well, under its name", func(dir string) error {
@@ -133,7 +133,7 @@ func (b *bench) open(parent, checkpoint, restart string) (err error) {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return os.NewSyscallError("prctl", err)
 	}
-	b.ours = &command{name: "ours", checkpoint: checkpoint, restart: restart}
+	b.checkpoint, b.restart = checkpoint, restart
 	if b.dir, err = os.MkdirTemp(parent, "bench-criu-"); err != nil {
 		return err
 	}
@@ -159,6 +159,7 @@ func (b *bench) run(memory sizes) error {
 // timesOf measures times with a target of one size, and prints them.
 func (b *bench) timesOf(size int64) error {
 	ways := b.ways()
+	ours, criu, copied := ways[0], ways[len(ways)-2], ways[len(ways)-1]
 	if err := b.measure(ways, size); err != nil {
 		return err
 	}
@@ -171,25 +172,15 @@ func (b *bench) timesOf(size int64) error {
 	fmt.Fprint(w, "ours/criu\tlimit\t\t\n")
 	row := func(name string, limit float64, value func(*times) *[]time.Duration) {
 		fmt.Fprintf(w, "%s\t", name)
-		var ours, criu time.Duration
 		for _, way := range ways {
 			values := *value(way.times())
 			if len(values) == 0 {
 				fmt.Fprint(w, "\t")
 				continue
 			}
-			m := median(values)
-			fmt.Fprintf(w, "%.3f s (%.3f)\t", m.Seconds(), slices.Min(values).Seconds())
-			switch way.(type) {
-			case *command:
-				if way == way0(ways) {
-					ours = m
-				}
-			case *plainCriu:
-				criu = m
-			}
+			fmt.Fprintf(w, "%.3f s (%.3f)\t", median(values).Seconds(), slices.Min(values).Seconds())
 		}
-		ratio := ours.Seconds() / criu.Seconds()
+		ratio := median(*value(ours.times())).Seconds() / median(*value(criu.times())).Seconds()
 		fmt.Fprintf(w, "%.3f\t", ratio)
 		b.verdict(w, ratio, limit, size >= limitSize, "%.2f")
 	}
@@ -199,8 +190,7 @@ func (b *bench) timesOf(size int64) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	last := ways[len(ways)-1]
-	fmt.Printf("checkpoint ours/copy: %.3f\n", median(b.ours.measured.total).Seconds()/median(last.times().total).Seconds())
+	fmt.Printf("checkpoint ours/copy: %.3f\n", median(ours.times().total).Seconds()/median(copied.times().total).Seconds())
 	return nil
 }
 
@@ -222,9 +212,12 @@ func (b *bench) memoryAt(of sizes) error {
 	var peaks []peak
 	for _, size := range of {
 		if err := b.room(size); err != nil {
+			if size <= limitSize {
+				return err
+			}
 			// Rather a smaller one than none.
-			fmt.Printf("\n%v: resident memory at 1024 MiB instead\n", err)
-			size = 1 << 30
+			fmt.Printf("\n%v: resident memory at %d MiB instead\n", err, limitSize>>20)
+			size = limitSize
 		}
 		p, err := b.peakAt(size)
 		if err != nil {

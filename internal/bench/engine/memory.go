@@ -24,7 +24,7 @@ func (b *bench) peakAt(size int64) (peak, error) {
 		return p, err
 	}
 	defer v.file.Close()
-	c := &command{name: "ours", checkpoint: b.ours.checkpoint, restart: b.ours.restart, context: b.path("context")}
+	c := b.command()
 	var checkpoints, restarts []int64
 	for range b.runs {
 		if err := c.clear(); err != nil {

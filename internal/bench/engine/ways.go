@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -31,9 +32,8 @@ type times struct {
 
 // ways are ours, criu's and the plain copy, in this order, others between them.
 func (b *bench) ways() []way {
-	b.ours = &command{name: b.ours.name, checkpoint: b.ours.checkpoint, restart: b.ours.restart}
-	b.ours.context = b.path("context")
-	ways := []way{b.ours}
+	ours := b.command()
+	ways := []way{ours}
 	for i, dir := range b.also {
 		ways = append(ways, &command{
 			name:       filepath.Base(dir),
@@ -42,10 +42,8 @@ func (b *bench) ways() []way {
 			context:    b.path("context-" + strconv.Itoa(i)),
 		})
 	}
-	return append(ways, &plainCriu{path: b.criu.Path, dir: b.path("images")}, &copying{file: b.path("copy"), like: b.ours.context})
+	return append(ways, &plainCriu{path: b.criu.Path, dir: b.path("images")}, &copying{file: b.path("copy"), like: ours.context})
 }
-
-func way0(ways []way) way { return ways[0] }
 
 // command is our two commands, with a context file.
 type command struct {
@@ -54,17 +52,18 @@ type command struct {
 	measured                  times
 }
 
+// command is the two that are to keep the limits.
+func (b *bench) command() *command {
+	return &command{name: "ours", checkpoint: b.checkpoint, restart: b.restart, context: b.path("context")}
+}
+
 func (c *command) String() string { return c.name }
 func (c *command) times() *times  { return &c.measured }
 
 func (c *command) clear() error { return os.RemoveAll(c.context) }
 
 func (c *command) save(v *victim) error {
-	return run(c.checkpoint, c.saveArgs(v)...)
-}
-
-func (c *command) saveArgs(v *victim) []string {
-	return []string{"-f", c.context, strconv.Itoa(v.pid)}
+	return run(c.checkpoint, "-f", c.context, strconv.Itoa(v.pid))
 }
 
 func (c *command) warm() error { return read(c.context) }
@@ -92,10 +91,7 @@ func (c *command) bringBack(v *victim) (time.Duration, error) {
 			return v.first.Load() != 0
 		}
 	})
-	if failed != nil {
-		return 0, failed
-	}
-	if err != nil {
+	if err = cmp.Or(failed, err); err != nil {
 		return 0, err
 	}
 	d := time.Duration(v.first.Load() - start)

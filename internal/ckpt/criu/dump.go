@@ -77,10 +77,17 @@ func (c *checkpoint) abandon() {
 	if made {
 		c.stop()
 		c.writer.Abort()
-		// One that writes files by itself ends only when it has written them.
-		c.insist(c.finished, c.request.Dir == "")
+		if c.request.Dir == "" || !c.isTraced() {
+			c.insist(c.finished, func() bool { return !c.isTraced() })
+		} // else it ends only when it has written its files
 	}
 	<-c.finished
+}
+
+// isTraced tells whether somebody, which is criu, is at work in the root.
+func (c *checkpoint) isTraced() bool {
+	tracer, err := proc.Tracer(c.scope.root)
+	return err == nil && tracer != 0
 }
 
 // unlessAbandoned sets what abandon looks at. It is an error if that was called before.
@@ -143,6 +150,7 @@ func (c *checkpoint) options(pid int) []string {
 		// Deleted files travel in the context, however large. Criu reads "1T"
 		// as 1.
 		"--ghost-limit", "1099511627776")
+	options = append(options, c.sockets()...)
 	if c.request.Limit > 0 {
 		// Whole seconds, as everywhere.
 		options = append(options, "--timeout", itoa(int(max(c.request.Limit/time.Second, 1))))

@@ -52,7 +52,7 @@ func criuError(op string, status unix.WaitStatus, texts []string, otherwise sysc
 }
 
 // consequence is lines that only follow from others.
-var consequence = regexp.MustCompile(`FAILED\.$|^One of more action scripts failed|^Script .* exited with|^Aborting restore due to|^Dump files \(fd|^Killing processes because` +
+var consequence = regexp.MustCompile(`FAILED\.$|^Unable to open stats-(dump|restore)|^One of more action scripts failed|^Script .* exited with|^Aborting restore due to|^Dump files \(fd|^Killing processes because` +
 	"|^Can't fixup VMA's fd|^`- Can't open vma" + `|^[0-9]+ exited, status=1$|^[0-9]+ killed by signal 9`)
 
 // fileHint is what to do about a file that is not there any more.

@@ -102,6 +102,36 @@ func addPipes(pid int, ends map[uint64]pipeEnds) error {
 	return nil
 }
 
+// mostSockets is how many sockets criu is told of. Every one costs an argument.
+const mostSockets = 4096
+
+// sockets are criu's options for the sockets of the tree. Those whose peer is
+// outside of it, as is the standard output of what a daemon has started, it
+// saves only when told to; the others it does not mind.
+func (c *checkpoint) sockets() []string {
+	var options []string
+	seen := make(map[uint64]bool)
+	for _, pid := range c.scope.tree {
+		dir := fmt.Sprintf("/proc/%d/fd", pid)
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			continue // criu will say it
+		}
+		for _, entry := range entries {
+			link, err := os.Readlink(dir + "/" + entry.Name())
+			if err != nil {
+				continue
+			}
+			var inode uint64
+			if n, _ := fmt.Sscanf(link, "socket:[%d]", &inode); n == 1 && !seen[inode] && len(seen) < mostSockets {
+				seen[inode] = true
+				options = append(options, "--external", fmt.Sprintf("unix[%d]", inode))
+			}
+		}
+	}
+	return options
+}
+
 // neighbours reads the note: whether a pipe led to the outside. Without a note
 // all of them may have.
 func neighbours(source source) (func(inode uint32) bool, error) {

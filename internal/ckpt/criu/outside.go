@@ -9,8 +9,8 @@ import (
 	"blcr-cli/internal/ckpt/criu/image"
 )
 
-// What a job had open of its surroundings, a terminal, or one end of a pipe of
-// which somebody else had the other, cannot come back. As with BLCR the job gets
+// What a job had open of its surroundings, a terminal, or one end of a pipe or a
+// UNIX socket of which somebody else had the other, cannot come back. As with BLCR the job gets
 // what cr_restart has open under the same number: its standard input as standard
 // input, and so on, also above 2. What cr_restart does not have open becomes its
 // terminal where it was one, and a pipe whose other end is closed.
@@ -39,6 +39,18 @@ func (p *plan) outside(source source) error {
 			continue // criu makes one whose other end is closed
 		}
 		for _, id := range pipe.Files {
+			keys[id] = k
+		}
+	}
+	for _, socket := range image.OutsideSockets(files, tables) {
+		if socket.Type == unix.SOCK_DGRAM && socket.Named {
+			continue // criu connects it again, to a system logger for one
+		}
+		k := p.keys(socket.FDs)
+		if k.Default == "" {
+			k.Default = p.deadSocket(int(socket.Type))
+		}
+		for _, id := range socket.Files {
 			keys[id] = k
 		}
 	}
@@ -228,6 +240,17 @@ func (p *plan) null() string {
 		p.owned = append(p.owned, fd)
 	}
 	return p.inherit(key, fd)
+}
+
+// deadSocket is the key for a socket whose peer has gone.
+func (p *plan) deadSocket(kind int) string {
+	pair, err := unix.Socketpair(unix.AF_UNIX, kind|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return p.null()
+	}
+	unix.Close(pair[1])
+	p.owned = append(p.owned, pair[0])
+	return p.inherit(fmt.Sprintf("socket-%d", len(p.keysInUse)), pair[0])
 }
 
 // inherit gives criu a descriptor by the name of key.

@@ -65,7 +65,7 @@ func (r *restart) abandon() {
 	source.Abort()
 	if session != nil {
 		session.stop()
-		session.insist(r.finished, true)
+		session.insist(r.finished, func() bool { return true })
 	}
 	<-r.finished
 }
@@ -197,7 +197,7 @@ func (r *restart) outcome() error {
 	r.serving.Wait()
 	defer unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 	killed := r.resumed && syscall.Signal(r.request.Signal) == unix.SIGKILL
-	if r.status.Exited() && r.status.ExitStatus() == 0 || killed {
+	if r.status.Exited() && r.status.ExitStatus() == 0 && r.resumed || killed {
 		if syscall.Signal(r.request.Signal) == unix.SIGCONT {
 			// Criu has stopped those again that were stopped.
 			signalAll(r.root, r.request.Signal)

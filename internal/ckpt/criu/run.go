@@ -15,7 +15,8 @@ import (
 
 // run is a criu at work.
 type run struct {
-	pid int
+	pid   int
+	whole int // the same for kill(2), with its process group if that is its own
 
 	// Valid when done is closed, which happens once it has ended.
 	done   chan struct{}
@@ -98,7 +99,9 @@ func start(l command) (*run, error) {
 		unix.Close(logPipe[0])
 		return nil, sysError("exec", program, err)
 	}
+	r.whole = r.pid
 	if !l.inSession {
+		r.whole = -r.pid
 		// Killed while it is at work in a process it does harm; we can be.
 		_ = os.WriteFile("/proc/"+itoa(r.pid)+"/oom_score_adj", []byte("-1000"), 0)
 	}

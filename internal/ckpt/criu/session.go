@@ -2,6 +2,7 @@ package criu
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -138,15 +139,21 @@ func (s *session) stop() {
 }
 
 // insist is for after stop. It sees to it that a criu that somebody has stopped
-// by a signal goes on, and with kill that one that hangs does not hang for ever,
-// with frozen processes. It returns when ended is closed, or after a long time.
-func (s *session) insist(ended <-chan struct{}, kill bool) {
+// by a signal goes on, and that one that hangs does not hang for ever, with
+// frozen processes: after a moment where harmless says that killing it does no
+// harm, else after a long time. It returns when ended is closed, or nothing is
+// left to be done.
+func (s *session) insist(ended <-chan struct{}, harmless func() bool) {
 	s.send(unix.SIGCONT)
-	select {
-	case <-ended:
-	case <-time.After(5 * patience):
-		if kill {
+	for begin := time.Now(); ; {
+		select {
+		case <-ended:
+			return
+		case <-time.After(time.Second):
+		}
+		if harmless() || time.Since(begin) > 5*patience {
 			s.send(unix.SIGKILL)
+			return
 		}
 	}
 }
@@ -161,7 +168,7 @@ func (s *session) send(sig syscall.Signal) {
 	select {
 	case <-s.run.done:
 	default:
-		_ = unix.Kill(s.run.pid, sig)
+		_ = unix.Kill(s.run.whole, sig)
 	}
 }
 
@@ -293,6 +300,11 @@ func (s *session) message() {
 	if err == nil {
 		pipe, err = s.readDescriptor()
 	}
+	if err == errHungUp {
+		unix.Close(s.conn)
+		s.conn = -1
+		return
+	}
 	if err != nil {
 		s.fail(err)
 		return
@@ -335,6 +347,10 @@ func (s *session) reply(there bool) error {
 	return nil
 }
 
+// errHungUp is for a connection that ends in the middle: criu has failed, and
+// will say why.
+var errHungUp = errors.New("criu has hung up")
+
 // readDescriptor receives the end of the image's pipe.
 func (s *session) readDescriptor() (int, error) {
 	data, control := make([]byte, 1), make([]byte, unix.CmsgSpace(4))
@@ -348,7 +364,7 @@ func (s *session) readDescriptor() (int, error) {
 			return -1, sysError("receive a descriptor from", "criu", unix.EMFILE)
 		}
 		if err != nil || n == 0 {
-			return -1, protocolError("no descriptor")
+			return -1, errHungUp
 		}
 		messages, err := unix.ParseSocketControlMessage(control[:oobn])
 		if err != nil || len(messages) != 1 {

@@ -62,10 +62,15 @@ const (
 	ttyFileReg   = 6
 
 	unixInode = 2
-	unixFlags = 6 // uflags: those of the descriptor
+	unixType  = 3
+	unixFlags = 5
+	unixUsage = 6 // uflags: what the socket is to criu
 	unixPeer  = 8
 	unixName  = 11
 )
+
+// unixExtern is USK_EXTERN of criu's sk-unix.c.
+const unixExtern = 1 << 0
 
 // File is an entry of files.img: an open file, or (TypeReg) a name that
 // executables, mappings, directories, FIFOs and terminals refer to by its ID.
@@ -87,8 +92,10 @@ type File struct {
 
 	// Of TypeUnix. The name may be abstract (begin with a NUL byte) or empty.
 	SocketName string
+	SocketType uint32 // as of socket(2)
 	Inode      uint32
 	Peer       uint32 // inode, 0 is none
+	External   bool   // nobody's who was saved, but somebody's peer
 }
 
 // Files reads files.img.
@@ -142,7 +149,9 @@ func parseFile(m message) (File, error) {
 		f.TTYInfoID, f.Flags, f.RegID = body.u32(ttyFileInfo), body.u32(ttyFileFlags), body.u32(ttyFileReg)
 	case TypeUnix:
 		f.SocketName = body.text(unixName)
-		f.Inode, f.Peer, f.Flags = body.u32(unixInode), body.u32(unixPeer), body.u32(unixFlags)
+		f.SocketType, f.Flags = body.u32(unixType), body.u32(unixFlags)
+		f.Inode, f.Peer = body.u32(unixInode), body.u32(unixPeer)
+		f.External = body.u32(unixUsage)&unixExtern != 0
 	}
 	return f, nil
 }
@@ -205,6 +214,39 @@ type Pipe struct {
 	Write bool     // the tree has the end for writing, else that for reading
 	Files []uint32 // ids of the open files of that end; give them to Redirect
 	FDs   []Ref
+}
+
+// Socket is a UNIX socket whose peer was not saved.
+type Socket struct {
+	Type  uint32 // as of socket(2)
+	Named bool   // the peer has a name, by which criu finds it again
+	Files []uint32
+	FDs   []Ref
+}
+
+// OutsideSockets are the connected UNIX sockets between the tree and somebody
+// who was not saved, in the order of files.img. criu has saved them only if it
+// was told to, with --external unix[INODE], and cannot connect those again whose
+// peer has no name. tables serve for Socket.FDs.
+func OutsideSockets(files []File, tables map[uint32][]FD) []Socket {
+	outside := make(map[uint32]File)
+	for _, f := range files {
+		if f.Type == TypeUnix && f.External {
+			outside[f.Inode] = f
+		}
+	}
+	var sockets []Socket
+	for _, f := range files {
+		peer, ok := outside[f.Peer]
+		if f.Type != TypeUnix || f.External || f.Peer == 0 || !ok {
+			continue
+		}
+		sockets = append(sockets, Socket{
+			Type: f.SocketType, Named: peer.SocketName != "",
+			Files: []uint32{f.ID}, FDs: refs(tables, TypeUnix, f.ID),
+		})
+	}
+	return sockets
 }
 
 // OutsidePipes are the pipes between the tree and somebody who was not saved,
