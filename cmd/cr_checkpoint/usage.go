@@ -71,5 +71,6 @@ Other:
   -t, --time <sec>          give up after <sec> seconds; 0 is never (default)
 
 The exit status is 0 for success, 255 for a usage error, else the number of the
-error. The engine is the kernel module of BLCR; CR_ENGINE names it explicitly.
+error. The engine is the kernel module of BLCR where there is one, else CRIU;
+CR_ENGINE=kernel or CR_ENGINE=criu names it explicitly.
 `

@@ -51,6 +51,8 @@ func takesDirs() bool {
 // status, unless the job died of a signal, of which this process then dies too.
 func run(args []string, stdout, stderr io.Writer) int {
 	if criu.IsHelper() {
+		// A signal to the whole process group is not for a helper.
+		cleanup.KeepIgnored()
 		return criu.Helper()
 	}
 	// The job inherits what this process has.

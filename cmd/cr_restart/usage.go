@@ -57,6 +57,7 @@ Messages that the kernel logged about the request; the last one counts:
       --kmsg-warning        show them in any case
 
 The exit status is the job's, or its signal; 255 for a usage error or a context
-that cannot be opened, else the number of the error. The engine is the kernel
-module of BLCR; CR_ENGINE names it explicitly.
+that cannot be opened, else the number of the error. The engine is the one that
+has written the context, the kernel module of BLCR or CRIU; CR_ENGINE=kernel or
+CR_ENGINE=criu names it explicitly.
 `

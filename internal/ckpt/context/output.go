@@ -18,6 +18,8 @@ type output struct {
 	mu   sync.Mutex
 	next int64 // where free space begins, counted from the context's beginning
 	err  error // not random: the write that failed, after which nothing fits
+
+	allocated int64 // random: space on disk is asked for up to here; -1 not at all
 }
 
 // newOutput finds out what kind of file fd is.
@@ -51,7 +53,38 @@ func (o *output) reserve(n int64, align bool, after int64) extent {
 	}
 	x := extent{o.next, n}
 	o.next += n
+	if align && o.random && o.kind == unix.S_IFREG && o.allocated >= 0 && o.next > o.allocated {
+		o.allocate()
+	}
 	return x
+}
+
+// The space that is asked for at once: as much as there is already, within
+// limits, so that it is seldom asked for and never far too much.
+const (
+	leastAhead = 64 << 20
+	mostAhead  = 1 << 30
+)
+
+// allocate asks for space before it is written to, which spares the file system
+// the work for each page while processes are frozen. That it may be refused, for
+// want of space also, says nothing about the writing.
+func (o *output) allocate() {
+	from := max(o.allocated, o.next-leastAhead)
+	until := o.next + min(max(o.next, leastAhead), mostAhead)
+	err := unix.Fallocate(o.fd, unix.FALLOC_FL_KEEP_SIZE, o.base+from, until-from)
+	if o.allocated = until; err != nil {
+		o.allocated = -1
+	}
+}
+
+// trim gives back the space that was asked for and not used. To be called when
+// all is written.
+func (o *output) trim() {
+	var st unix.Stat_t
+	if o.allocated > 0 && unix.Fstat(o.fd, &st) == nil && st.Size == o.base+o.next {
+		_ = unix.Ftruncate(o.fd, st.Size)
+	}
 }
 
 // release gives back the end of a reservation, if nobody has got space behind

@@ -141,6 +141,7 @@ func (w *Writer) Close() error {
 	if err := w.finish(); err != nil {
 		return fail("write", "", err)
 	}
+	w.out.trim()
 	return nil
 }
 

@@ -22,6 +22,7 @@ type checkpoint struct {
 
 	*session
 	writer store
+	others *pipesOfOthers
 	drains sync.WaitGroup // images on their way into the context
 	saved  bool           // the hook is told that all is well; it is too late to abandon
 
@@ -120,6 +121,7 @@ func (c *checkpoint) begin(e *engine) (started bool, err error) {
 		return false, err
 	}
 	c.session.asked = c.asked
+	c.others = lookAtOthers(c.scope)
 	where, inherited := c.destination()
 	if err := c.session.start(command{path: e.criu.Path, args: append(c.options(pid), where...), extra: inherited, in: in}); err != nil {
 		return false, err

@@ -29,10 +29,8 @@ func (c *checkpoint) noteNeighbours() error {
 	if err != nil {
 		return sysError("read", "/proc", err)
 	}
-	inside := make(map[int]bool)
 	ends := make(map[uint64]pipeEnds)
 	for _, pid := range tree {
-		inside[pid] = true
 		if err := addPipes(pid, ends); err != nil {
 			// Criu has just read them all, so this is about us; a restart then
 			// has to believe the worst.
@@ -47,21 +45,12 @@ func (c *checkpoint) noteNeighbours() error {
 	}
 	var note strings.Builder
 	if len(half) > 0 {
-		table, err := proc.All()
-		if err != nil {
-			return sysError("read", "/proc", err)
-		}
-		others := make(map[uint64]pipeEnds)
-		for pid, p := range table {
-			if inside[pid] || p.Kernel || p.Dead() {
-				continue
-			}
-			if err := addPipes(pid, others); errors.Is(err, os.ErrPermission) {
-				return nil // might be anybody's
-			}
+		others := c.others.get()
+		if !others.complete {
+			return nil // might be anybody's
 		}
 		for inode, e := range half {
-			if other := others[inode]; e.read && other.write || e.write && other.read {
+			if other := others.ends[inode]; e.read && other.write || e.write && other.read {
 				fmt.Fprintf(&note, "%d\n", inode)
 			}
 		}
@@ -70,6 +59,42 @@ func (c *checkpoint) noteNeighbours() error {
 		return contextError(err)
 	}
 	return nil
+}
+
+// pipesOfOthers is a look at the pipes of everybody outside the tree. It takes
+// long where there are many, so it goes on while criu begins.
+type pipesOfOthers struct {
+	done     chan struct{}
+	ends     map[uint64]pipeEnds
+	complete bool // nothing was forbidden to look at
+}
+
+// lookAtOthers begins.
+func lookAtOthers(s *scope) *pipesOfOthers {
+	o := &pipesOfOthers{done: make(chan struct{}), ends: make(map[uint64]pipeEnds), complete: true}
+	inside := make(map[int]bool)
+	for _, pid := range s.tree {
+		inside[pid] = true
+	}
+	go func() {
+		defer close(o.done)
+		for pid, p := range s.table {
+			if inside[pid] || p.Kernel || p.Dead() {
+				continue
+			}
+			if err := addPipes(pid, o.ends); errors.Is(err, os.ErrPermission) {
+				o.complete = false
+				return
+			}
+		}
+	}()
+	return o
+}
+
+// get waits for the result.
+func (o *pipesOfOthers) get() *pipesOfOthers {
+	<-o.done
+	return o
 }
 
 // addPipes adds the ends of pipes that a process has open.

@@ -60,6 +60,14 @@ func start(l command) (*run, error) {
 	}
 	files := []uintptr{0, uintptr(logPipe[1]), uintptr(logPipe[1])}
 	for _, fd := range l.extra {
+		// One with a number near the limit leaves no room for those that
+		// ForkExec needs beyond it.
+		if low, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3); err == nil && low < fd {
+			defer unix.Close(low)
+			fd = low
+		} else if err == nil {
+			unix.Close(low)
+		}
 		files = append(files, uintptr(fd))
 	}
 	r := &run{done: make(chan struct{})}
@@ -98,6 +106,12 @@ func start(l command) (*run, error) {
 	if err != nil {
 		unix.Close(logPipe[0])
 		return nil, sysError("exec", program, err)
+	}
+	// It needs numbers beyond all that a job has; the job gets its own limit.
+	var limit unix.Rlimit
+	if unix.Prlimit(r.pid, unix.RLIMIT_NOFILE, nil, &limit) == nil && limit.Cur < limit.Max {
+		limit.Cur = limit.Max
+		_ = unix.Prlimit(r.pid, unix.RLIMIT_NOFILE, &limit, nil)
 	}
 	r.whole = r.pid
 	if !l.inSession {

@@ -44,7 +44,7 @@ func exists(name string) bool {
 type node struct {
 	next  *node
 	value int
-	pad   [100]byte
+	_     [100]byte
 }
 
 func list(n int) *node {

@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // Process is a process as /proc shows it at one moment.
@@ -43,7 +45,7 @@ func (p *Process) Dead() bool { return p.State == 'Z' || p.State == 'X' }
 // Read reads one process. The error is ESRCH where there is none with that pid,
 // or where it is the number of a thread only.
 func Read(pid int) (*Process, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	text, err := read("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		return nil, syscall.ESRCH
 	}
@@ -211,7 +213,7 @@ func Tracer(pid int) (int, error) {
 
 // field returns the words of a line of /proc/PID/status.
 func field(pid int, name string) ([]string, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	text, err := read("/proc/" + strconv.Itoa(pid) + "/status")
 	if err != nil {
 		return nil, syscall.ESRCH
 	}
@@ -222,6 +224,26 @@ func field(pid int, name string) ([]string, error) {
 		}
 	}
 	return nil, syscall.ESRCH
+}
+
+// read reads a file of /proc, which comes in one piece where that is short.
+// (os.ReadFile takes nine system calls where this takes three, and there are as
+// many files as processes.)
+func read(path string) ([]byte, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	var buf [4 << 10]byte
+	n, err := unix.Read(fd, buf[:])
+	if err != nil {
+		return nil, err
+	}
+	if n == len(buf) {
+		return os.ReadFile(path)
+	}
+	return bytes.Clone(buf[:n]), nil
 }
 
 // Threads returns the numbers of a process's threads.
