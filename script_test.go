@@ -17,6 +17,23 @@
 //		The operations on the control file, one a line, in order.
 //	[!] leftovers
 //		Processes that the program left behind.
+//	agent [FAULT]
+//		From here on there is an FTB agent (package ftbsim), which
+//		FTB_AGENT_PORT leads to. At the start of each script that leads to
+//		nobody.
+//	agent default
+//		The same on the port where it is looked for by default.
+//	agent off
+//		It ends.
+//	bootstrap [KIND]
+//		The agent becomes that of another machine: there is a bootstrap
+//		server that knows it.
+//	[!] events PATTERN
+//		The events that the agent has been given, one a line, in order. The
+//		clients must have behaved well.
+//	captured N FILE
+//		Event N of the agent must be the one that FTB's own library sent
+//		(ftbclient/wire/testdata), but for who sent it and when.
 package blcrcli_test
 
 import (
@@ -37,6 +54,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ctrlsim"
+	"blcr-cli/internal/ftbclient/wire"
+	"blcr-cli/internal/ftbsim"
 	"blcr-cli/internal/rawsig"
 )
 
@@ -110,6 +129,10 @@ func TestScript(t *testing.T) {
 					"exits":      cmdExits,
 					"operations": cmdOperations,
 					"leftovers":  cmdLeftovers,
+					"agent":      cmdAgent,
+					"bootstrap":  cmdBootstrap,
+					"events":     cmdEvents,
+					"captured":   cmdCaptured,
 				},
 				Condition: condition,
 			})
@@ -123,6 +146,7 @@ type session struct {
 	module   bool
 	scenario *ctrlsim.Scenario
 	last     *ctrlsim.Result // of the last program run under the module
+	agent    *ftbsim.Agent
 }
 
 type sessionKey struct{}
@@ -130,7 +154,8 @@ type sessionKey struct{}
 func of(ts *testscript.TestScript) *session { return ts.Value(sessionKey{}).(*session) }
 
 func setup(env *testscript.Env) error {
-	env.Values[sessionKey{}] = &session{env: env}
+	s := &session{env: env}
+	env.Values[sessionKey{}] = s
 	env.Setenv("PATH", bin+string(os.PathListSeparator)+env.Getenv("PATH"))
 	// What the callers of the tests have set is not part of them.
 	for _, name := range ownVariables {
@@ -138,17 +163,43 @@ func setup(env *testscript.Env) error {
 	}
 	// Nor is what criu this machine may have.
 	env.Setenv("CR_ENGINE", "kernel")
+	// And what agent.
+	nobody, err := ftbsim.Start(ftbsim.Config{Fault: ftbsim.Fault{Kind: ftbsim.Refuse}})
+	if err != nil {
+		return err
+	}
+	env.Defer(nobody.Close)
+	env.Defer(s.endAgent)
+	env.Setenv(agentVar, strconv.Itoa(nobody.Port()))
+	// With -v the commands would say that nobody is there.
+	env.Setenv("CR_FTB", "off")
 	syscall.Umask(0o022)
 	return nil
 }
 
 // ownVariables are those that the commands look at.
-var ownVariables = []string{"CR_ENGINE", "POSIXLY_CORRECT"}
+var ownVariables = []string{
+	"CR_ENGINE", "POSIXLY_CORRECT",
+	"CR_FTB", agentVar, "FTB_BSTRAP_SERVER", "FTB_BSTRAP_PORT", "FTB_CONFIG_FILE",
+}
 
-// condition is for [root]: running as root.
+const (
+	agentVar     = "FTB_AGENT_PORT"
+	agentDefault = 10809
+)
+
+// condition is for [root]: running as root, and [agentport]: nobody has the port
+// where an agent is looked for by default.
 func condition(name string) (bool, error) {
-	if name == "root" {
+	switch name {
+	case "root":
 		return os.Geteuid() == 0, nil
+	case "agentport":
+		agent, err := ftbsim.Start(ftbsim.Config{Port: agentDefault})
+		if err == nil {
+			agent.Close()
+		}
+		return err == nil, nil
 	}
 	return false, fmt.Errorf("no such condition")
 }
@@ -260,6 +311,102 @@ func cmdLeftovers(ts *testscript.TestScript, neg bool, args []string) {
 	if (len(s.last.Leftover) > 0) == neg {
 		ts.Fatalf("processes left behind: %d", len(s.last.Leftover))
 	}
+}
+
+func cmdAgent(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) > 1 {
+		ts.Fatalf("usage: agent [FAULT|default|off]")
+	}
+	s := of(ts)
+	s.endAgent()
+	config := ftbsim.Config{}
+	if len(args) == 1 {
+		switch args[0] {
+		case "off":
+			return // the variable now leads to nobody
+		case "default":
+			config.Port = agentDefault
+		default:
+			var err error
+			config.Fault, err = ftbsim.ParseFault(args[0])
+			ts.Check(err)
+		}
+	}
+	var err error
+	s.agent, err = ftbsim.Start(config)
+	ts.Check(err)
+	ts.Setenv(agentVar, strconv.Itoa(s.agent.Port()))
+	ts.Setenv("CR_FTB", "")
+}
+
+func (s *session) endAgent() {
+	if s.agent != nil {
+		s.agent.Close()
+		s.agent = nil
+	}
+}
+
+func cmdBootstrap(ts *testscript.TestScript, neg bool, args []string) {
+	s := of(ts)
+	if neg || len(args) > 1 || s.agent == nil {
+		ts.Fatalf("usage, after agent: bootstrap [KIND]")
+	}
+	kind := "0.6.2"
+	if len(args) == 1 {
+		kind = args[0]
+	}
+	config, err := ftbsim.ParseBootstrap(kind, wire.Addr{Name: "127.0.0.1", Port: int32(s.agent.Port())})
+	ts.Check(err)
+	server, err := ftbsim.StartBootstrap(config)
+	ts.Check(err)
+	ts.Defer(server.Close)
+	nobody, err := ftbsim.Start(ftbsim.Config{Fault: ftbsim.Fault{Kind: ftbsim.Refuse}})
+	ts.Check(err)
+	ts.Defer(nobody.Close)
+	ts.Setenv(agentVar, strconv.Itoa(nobody.Port()))
+	ts.Setenv("CR_FTB", "")
+	ts.Setenv("FTB_BSTRAP_SERVER", "127.0.0.1")
+	ts.Setenv("FTB_BSTRAP_PORT", strconv.Itoa(server.Port()))
+}
+
+// settled returns the agent when it has seen all that was sent.
+func settled(ts *testscript.TestScript) *ftbsim.Agent {
+	agent := of(ts).agent
+	if agent == nil {
+		ts.Fatalf("there is no agent")
+	}
+	ts.Check(agent.Settle(10 * time.Second))
+	if problems := agent.Problems(); len(problems) > 0 {
+		ts.Fatalf("no client should do this: %s", strings.Join(problems, "; "))
+	}
+	return agent
+}
+
+func cmdEvents(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: [!] events PATTERN")
+	}
+	pattern, err := regexp.Compile("(?m)" + args[0])
+	ts.Check(err)
+	text := settled(ts).EventText()
+	if pattern.MatchString(text) == neg {
+		ts.Fatalf("match of %q is %t in:\n%s", args[0], !neg == false, text)
+	}
+}
+
+func cmdCaptured(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: captured N FILE")
+	}
+	number, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	events := settled(ts).Events()
+	if number < 1 || number > len(events) {
+		ts.Fatalf("there are %d events", len(events))
+	}
+	capture, err := os.ReadFile(filepath.Join("internal/ftbclient/wire/testdata", args[1]))
+	ts.Check(err)
+	ts.Check(events[number-1].SameAs(capture))
 }
 
 // findProgram finds a program in the script's PATH.

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/atstart"
+	"blcr-cli/internal/blcrevents"
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu"
 	"blcr-cli/internal/ckpt/kernel"
@@ -128,7 +129,7 @@ func (w *work) abort(dest openTarget, err error) error {
 }
 
 // save has the context written to dest and put in place.
-func (w *work) save(dest openTarget, guard *cleanup.Guard) error {
+func (w *work) save(dest openTarget, guard *cleanup.Guard) (err error) {
 	name := os.Getenv("CR_ENGINE")
 	if w.dest == destDir {
 		name = criuEngine // as takesDirs has it
@@ -138,7 +139,12 @@ func (w *work) save(dest openTarget, guard *cleanup.Guard) error {
 	if err != nil {
 		return connectFailure(err)
 	}
-	defer engine.Close()
+	var event *blcrevents.Request
+	defer func() {
+		// What is still under way is given up first.
+		engine.Close()
+		event.End(errnoOf(err))
+	}()
 	guard.Create(func() func() {
 		return func() {
 			engine.Close()
@@ -150,6 +156,7 @@ func (w *work) save(dest openTarget, guard *cleanup.Guard) error {
 		return w.targetFailure(err)
 	}
 	w.request.FD = int32(dest.FD())
+	event = blcrevents.Begin(blcrevents.Checkpoint, os.LookupEnv, func(line string) { w.con.Notef("%s\n", line) })
 	request, err := engine.Checkpoint(&w.request)
 	if err != nil {
 		return requestFailure(err)
@@ -157,6 +164,7 @@ func (w *work) save(dest openTarget, guard *cleanup.Guard) error {
 	w.con.Notef("checkpoint request issued\n")
 	if err := w.complete(request); err != nil {
 		if errors.Is(err, ckpt.ERestarted) {
+			event.Forget()
 			// We are the copy that was saved; the original has done the rest,
 			// and what is ours no longer has a name.
 			w.con.Notef("restarted from completed checkpoint request\n")

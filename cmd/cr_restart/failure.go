@@ -33,8 +33,11 @@ func asFailure(err error) *failure {
 	return &failure{status: 1, class: failPerm, message: err.Error(), cause: err}
 }
 
-// errnoOf is the number in an error of an engine or the system.
+// errnoOf is the number in an error of an engine or the system; 0 for none.
 func errnoOf(err error) syscall.Errno {
+	if err == nil {
+		return 0
+	}
 	var errno syscall.Errno
 	if errors.As(err, &errno) {
 		return errno

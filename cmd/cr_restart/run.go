@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/atstart"
+	"blcr-cli/internal/blcrevents"
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/context"
 	"blcr-cli/internal/ckpt/criu"
@@ -195,6 +196,8 @@ func (w *work) bringBack(engine ckpt.Engine) (pid int, err error) {
 	guard := cleanup.NewGuard()
 	guard.Create(func() func() { return func() { engine.Close() } })
 	job.HoldStops()
+	event := blcrevents.Begin(blcrevents.Restart, os.LookupEnv, func(string) {})
+	defer func() { event.End(errnoOf(err)) }()
 	request, err := engine.Restart(&w.request)
 	if err != nil {
 		guard.Disarm()

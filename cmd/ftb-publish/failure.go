@@ -1,0 +1,94 @@
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"syscall"
+
+	"blcr-cli/internal/ftbclient"
+	"blcr-cli/internal/ftbclient/wire"
+)
+
+// This file is the only one that turns errors into messages and exit statuses.
+
+// Exit statuses, apart from 0: the event was taken by an agent that had
+// answered the handshake.
+const (
+	statusOutput   = 1 // it was, but stdout could not be written to
+	statusArgument = 2 // nobody was contacted
+	statusNoAgent  = 3
+	statusTimeout  = 4
+	statusProtocol = 5
+)
+
+// argumentError is an argument that cannot be accepted, or a payload that
+// cannot be had.
+type argumentError struct {
+	what string // the option, the operand or the file
+	why  string
+}
+
+func (e *argumentError) Error() string {
+	if e.what == "" {
+		return e.why
+	}
+	return e.what + ": " + e.why
+}
+
+// outputError is a failure to write to stdout.
+type outputError struct{ err error }
+
+func (e *outputError) Error() string { return "standard output: " + e.err.Error() }
+func (e *outputError) Unwrap() error { return e.err }
+
+// status is the exit status for an error.
+func status(err error) int {
+	var output *outputError
+	var argument *argumentError
+	switch {
+	case errors.As(err, &output):
+		return statusOutput
+	case errors.As(err, &argument), errors.Is(err, ftbclient.ErrInvalid):
+		return statusArgument
+	case errors.Is(err, ftbclient.ErrNoAgent):
+		return statusNoAgent
+	case errors.Is(err, ftbclient.ErrTimeout):
+		return statusTimeout
+	default: // ErrProtocol, ErrLost
+		return statusProtocol
+	}
+}
+
+// message is the text for an error, one line without its end.
+func message(err error) string {
+	var client *ftbclient.Error
+	if !errors.As(err, &client) {
+		return err.Error()
+	}
+	text := client.Object
+	if client.Kind != ftbclient.ErrInvalid {
+		text = client.Kind.Error() + ": " + client.Op + " " + client.Object
+	}
+	var field *wire.FieldError
+	switch {
+	case errors.As(err, &field):
+		// Not with what stands there instead.
+		text += ": " + field.Field + " has no end"
+	case client.Err != nil:
+		text += ": " + client.Err.Error()
+	}
+	return text
+}
+
+// fileError is an error of reading a file that the user has named.
+func fileError(name string, err error) error {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		err = path.Err
+	}
+	if errors.Is(err, os.ErrClosed) {
+		err = syscall.EBADF
+	}
+	return &argumentError{name, err.Error()}
+}

@@ -1,0 +1,19 @@
+// The runtime must not watch cgroup limits: it keeps files open for that, under
+// descriptor numbers that a caller may mean to be closed.
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
+// Ftb-publish publishes one event on a CIFTS Fault Tolerance Backplane. See
+// ftb-publish(1).
+package main
+
+import (
+	"os"
+
+	"blcr-cli/internal/console"
+)
+
+func main() {
+	os.Exit(run(os.Args, os.Stdin, console.FD(1), console.FD(2)))
+}

@@ -1,0 +1,251 @@
+package main
+
+import (
+	"encoding/hex"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"blcr-cli/internal/console"
+	"blcr-cli/internal/ftbclient"
+	"blcr-cli/internal/ftbclient/wire"
+	"blcr-cli/internal/getopt"
+)
+
+const (
+	optSpace = 1 + iota
+	optSeverity
+	optClientName
+	optJobID
+	optPayload
+	optPayloadHex
+	optPayloadFile
+	optReplyTo
+	optErrno
+	optTimeout
+	optPrintHandle
+	optJSON
+	optVerbose
+	optQuiet
+	optHelp
+	optVersion
+)
+
+// options is the one table of ftb-publish's options.
+var options = getopt.Table{
+	{ID: optVerbose, Short: 'v', Long: []string{"verbose"}},
+	{ID: optQuiet, Short: 'q', Long: []string{"quiet"}},
+	{ID: optHelp, Short: 'h', Long: []string{"help"}},
+	{ID: optVersion, Long: []string{"version"}},
+	{ID: optSpace, Long: []string{"space"}, Arg: getopt.RequiredArgument},
+	{ID: optSeverity, Long: []string{"severity"}, Arg: getopt.RequiredArgument},
+	{ID: optClientName, Long: []string{"client-name"}, Arg: getopt.RequiredArgument},
+	{ID: optJobID, Long: []string{"jobid"}, Arg: getopt.RequiredArgument},
+	{ID: optPayload, Long: []string{"payload"}, Arg: getopt.RequiredArgument},
+	{ID: optPayloadHex, Long: []string{"payload-hex"}, Arg: getopt.RequiredArgument},
+	{ID: optPayloadFile, Long: []string{"payload-file"}, Arg: getopt.RequiredArgument},
+	{ID: optReplyTo, Long: []string{"reply-to"}, Arg: getopt.RequiredArgument},
+	{ID: optErrno, Long: []string{"errno"}, Arg: getopt.RequiredArgument},
+	{ID: optTimeout, Long: []string{"timeout"}, Arg: getopt.RequiredArgument},
+	{ID: optPrintHandle, Long: []string{"print-handle"}},
+	{ID: optJSON, Long: []string{"json"}},
+}
+
+const (
+	blcrSpace      = "FTB.checkpoint_sw.blcr"
+	defaultTimeout = 2 * time.Second
+	maxTimeout     = 24 * time.Hour
+)
+
+// settings is a command line understood.
+type settings struct {
+	identity ftbclient.Identity
+	event    ftbclient.Event // but for Payload
+	payload  payload
+	timeout  time.Duration
+	output   output
+}
+
+// output is what goes to stdout.
+type output int
+
+const (
+	outputNone output = iota
+	outputHandle
+	outputJSON
+)
+
+// wanted is text that the command line asks for, in place of anything else.
+type wanted string
+
+// parse reads the command line. Options act in the order given: a later one is
+// not even looked at when an earlier one ends the program, and -q and -v, which
+// set con's level, hold from where they stand.
+func parse(args []string, con *console.Console) (*settings, wanted, error) {
+	s := &settings{
+		identity: ftbclient.Identity{Space: blcrSpace},
+		event:    ftbclient.Event{Type: wire.Normal},
+		timeout:  defaultTimeout,
+	}
+	p := getopt.New(options, args, getopt.PosixlyCorrect())
+	for m, err := range p.Options() {
+		if err != nil {
+			if err.Char == '?' {
+				return nil, usage, nil
+			}
+			return nil, "", &argumentError{"", err.Error()}
+		}
+		switch m.ID {
+		case optHelp:
+			return nil, usage, nil
+		case optVersion:
+			return nil, wanted(versionLine()), nil
+		case optVerbose:
+			con.Level++
+		case optQuiet:
+			con.Level = -1
+		default:
+			if err := s.option(m); err != nil {
+				return nil, "", err
+			}
+		}
+	}
+	operands := p.Operands()
+	switch {
+	case len(operands) == 0:
+		return nil, "", &argumentError{"", "no EVENT given"}
+	case len(operands) > 1:
+		return nil, "", &argumentError{"", fmt.Sprintf("one EVENT can be published, not %d", len(operands))}
+	}
+	s.event.Name = operands[0]
+	if s.event.Severity == "" {
+		s.event.Severity = severity(s.identity.Space, s.event.Name)
+	}
+	return s, "", checkName(s.event.Name)
+}
+
+func (s *settings) option(m getopt.Match) error {
+	refuse := func(format string, args ...any) error {
+		return &argumentError{m.Name, fmt.Sprintf(format, args...)}
+	}
+	switch m.ID {
+	case optSpace:
+		s.identity.Space = m.Arg
+	case optSeverity:
+		if !isSeverity(m.Arg) {
+			return refuse("%q is none of fatal, error, warning and info", m.Arg)
+		}
+		s.event.Severity = m.Arg
+	case optClientName:
+		s.identity.Name = m.Arg
+	case optJobID:
+		s.identity.JobID = m.Arg
+
+	case optPayload, optPayloadHex, optPayloadFile:
+		if s.payload.source != "" {
+			return refuse("there is a payload already, by %s", s.payload.source)
+		}
+		s.payload.source = m.Name
+		switch m.ID {
+		case optPayload:
+			s.payload.data = []byte(m.Arg)
+		case optPayloadHex:
+			data, err := hex.DecodeString(m.Arg)
+			if err != nil {
+				return refuse("%q is not pairs of hexadecimal digits", m.Arg)
+			}
+			s.payload.data = data
+		case optPayloadFile:
+			s.payload.file, s.payload.isFile = m.Arg, true
+		}
+	case optReplyTo:
+		// Not with the argument in the message: it is too long for a line.
+		handle, err := hex.DecodeString(strings.TrimSpace(m.Arg))
+		if err != nil || len(handle) != wire.HandleSize {
+			return refuse("a handle is %d hexadecimal digits", 2*wire.HandleSize)
+		}
+		var h wire.Handle
+		if err := h.Decode(handle); err != nil || h.EventName == "" {
+			return refuse("not the handle of an event")
+		}
+		s.event.Type, s.payload.handle = wire.Response, handle
+	case optErrno:
+		n, err := strconv.ParseInt(m.Arg, 10, 32)
+		if err != nil {
+			return refuse("%q is not a decimal number of 32 bits", m.Arg)
+		}
+		s.payload.errno, s.payload.hasErrno = int32(n), true
+
+	case optTimeout:
+		timeout, ok := seconds(m.Arg)
+		if !ok {
+			return refuse("%q is not a number of seconds, more than 0 and at most %d", m.Arg, maxTimeout/time.Second)
+		}
+		s.timeout = timeout
+	case optPrintHandle:
+		return s.setOutput(outputHandle)
+	case optJSON:
+		return s.setOutput(outputJSON)
+	}
+	return nil
+}
+
+func (s *settings) setOutput(o output) error {
+	if s.output != outputNone && s.output != o {
+		return &argumentError{"", "--json has the handle in it, so there can be no --print-handle"}
+	}
+	s.output = o
+	return nil
+}
+
+// checkName looks at the event's name, which package ftbclient only does when it
+// is connected.
+func checkName(name string) error {
+	what := fmt.Sprintf("event name %q", name)
+	switch {
+	case name == "":
+		return &argumentError{what, "empty"}
+	case len(name) > wire.MaxName:
+		return &argumentError{what, fmt.Sprintf("more than %d bytes", wire.MaxName)}
+	case !isName(name):
+		return &argumentError{what, "a character that is no letter, digit or underscore"}
+	}
+	return nil
+}
+
+func isName(s string) bool {
+	return strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_") == ""
+}
+
+func isSeverity(s string) bool {
+	for _, name := range []string{"FATAL", "ERROR", "WARNING", "INFO"} {
+		if wire.EqualFold(s, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// severity is that of an event for which none is given: BLCR's errors have
+// ERROR, and everything else of BLCR's has INFO.
+func severity(space, event string) string {
+	if wire.EqualFold(space, blcrSpace) && (wire.EqualFold(event, "CHKPT_ERROR") || wire.EqualFold(event, "RSTRT_ERROR")) {
+		return "ERROR"
+	}
+	return "INFO"
+}
+
+// seconds reads a decimal number of seconds, such as "2" or "0.5".
+func seconds(s string) (time.Duration, bool) {
+	// ParseFloat takes more than that.
+	if strings.Trim(s, "0123456789.") != "" {
+		return 0, false
+	}
+	n, err := strconv.ParseFloat(s, 64)
+	if err != nil || n > maxTimeout.Seconds() {
+		return 0, false
+	}
+	d := time.Duration(n * float64(time.Second))
+	return d, d > 0
+}

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"syscall"
+	"time"
+
+	"blcr-cli/internal/atstart"
+	"blcr-cli/internal/console"
+	"blcr-cli/internal/ftbclient"
+	"blcr-cli/internal/ftbclient/wire"
+	"blcr-cli/internal/program"
+	"blcr-cli/internal/version"
+)
+
+const name = "ftb-publish"
+
+func versionLine() string { return fmt.Sprintf("%s version %s\n", name, version.Version) }
+
+// run is the command: args is its whole argument vector. It returns the exit
+// status.
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	return program.Run(name, "publish an event on a Fault Tolerance Backplane", args, stdout, stderr,
+		func(args []string, con *console.Console) int {
+			err := do(args, stdin, con)
+			if err == nil {
+				return 0
+			}
+			con.Errorf("%s: %s\n", name, message(err))
+			return status(err)
+		})
+}
+
+// do does what the arguments ask for.
+func do(args []string, stdin io.Reader, con *console.Console) error {
+	s, wanted, err := parse(args, con)
+	if err != nil {
+		return err
+	}
+	if wanted != "" {
+		return print(con, string(wanted))
+	}
+	// Before there is a connection: an agent waits for each of its clients, and
+	// lets all others wait meanwhile.
+	if s.event.Payload, err = s.payload.bytes(stdin); err != nil {
+		return err
+	}
+	done := s.publish(con)
+	if done.err != nil && status(done.err) == statusArgument {
+		return done.err
+	}
+	if err := s.report(con, done); err != nil && done.err == nil {
+		return err
+	}
+	return done.err
+}
+
+// outcome is what has become of the event.
+type outcome struct {
+	agent  string // "" for none
+	handle string // in hexadecimal digits; "" if the event was not published
+	err    error
+}
+
+// publish gives the event to an agent.
+func (s *settings) publish(con *console.Console) (done outcome) {
+	conn, err := ftbclient.Dial(ftbclient.LoadConfig(os.LookupEnv), s.identity, time.Now().Add(s.timeout))
+	if err != nil {
+		return outcome{err: err}
+	}
+	done.agent = conn.Agent()
+	con.Notef("%s: the agent is %s\n", name, done.agent)
+	handle, err := conn.Publish(s.event)
+	// The kernel has taken the event, but if the agent is not even there for the
+	// goodbye, nobody has got it.
+	if closing := conn.Close(); err == nil {
+		err = closing
+	}
+	if err == nil {
+		done.handle, err = encodeHandle(handle)
+	}
+	if err != nil {
+		done.err = err
+		return done
+	}
+	con.Notef("%s: published %s, severity %s, in %s\n", name, s.event.Name, s.event.Severity, s.identity.Space)
+	return done
+}
+
+func encodeHandle(h wire.Handle) (string, error) {
+	b, err := h.Encode(nil)
+	return hex.EncodeToString(b), err
+}
+
+// report prints what the user wants to know on stdout.
+func (s *settings) report(con *console.Console, done outcome) error {
+	switch {
+	case s.output == outputJSON:
+		return print(con, s.json(done))
+	case s.output == outputHandle && done.err == nil:
+		return print(con, done.handle+"\n")
+	}
+	return nil
+}
+
+// json is the line of --json. The names are documented.
+func (s *settings) json(done outcome) string {
+	line := struct {
+		Published  bool   `json:"published"`
+		Status     int    `json:"status"`
+		Error      string `json:"error,omitempty"`
+		Agent      string `json:"agent,omitempty"`
+		Event      string `json:"event"`
+		Space      string `json:"space"`
+		Severity   string `json:"severity"`
+		ClientName string `json:"client_name"`
+		JobID      string `json:"jobid"`
+		Type       string `json:"type"`
+		Payload    string `json:"payload"`
+		Handle     string `json:"handle,omitempty"`
+	}{
+		Published: done.err == nil, Agent: done.agent,
+		Event: s.event.Name, Space: s.identity.Space, Severity: s.event.Severity,
+		ClientName: s.identity.Name, JobID: s.identity.JobID, Type: "normal",
+		Payload: hex.EncodeToString(s.event.Payload), Handle: done.handle,
+	}
+	if s.event.Type == wire.Response {
+		line.Type = "response"
+	}
+	if done.err != nil {
+		line.Status, line.Error = status(done.err), message(done.err)
+	}
+	// There is nothing in it that cannot be encoded.
+	b, _ := json.Marshal(line)
+	return string(b) + "\n"
+}
+
+// print prints on stdout.
+func print(con *console.Console, text string) error {
+	if atstart.Closed(1) {
+		// What is there now is not what we were given.
+		return &outputError{syscall.EBADF}
+	}
+	if _, err := io.WriteString(con.Stdout, text); err != nil {
+		return &outputError{err}
+	}
+	return nil
+}

@@ -1,0 +1,154 @@
+package ftbclient
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/ftbclient/wire"
+)
+
+var blcr = Identity{Space: "FTB.checkpoint_sw.blcr"}
+
+// limit is enough for what has to work.
+const limit = 10 * time.Second
+
+func soon() time.Time { return time.Now().Add(limit) }
+
+func capture(t testing.TB, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("wire", "testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// fakeAgent has each connection dealt with by serve, one after the other, and
+// is over when the test is.
+func fakeAgent(t testing.TB, serve func(*net.TCPConn)) Config {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			c.SetDeadline(soon())
+			serve(c.(*net.TCPConn))
+			c.Close()
+		}
+	}()
+	t.Cleanup(func() {
+		l.Close()
+		<-done
+	})
+	return Config{AgentPort: l.Addr().(*net.TCPAddr).Port}
+}
+
+// greet does an agent's part of the handshake.
+func greet(t testing.TB, c *net.TCPConn) []byte {
+	t.Helper()
+	hello := make([]byte, wire.HelloSize)
+	if _, err := io.ReadFull(c, hello); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.Write(capture(t, "09-oneconn.a2c.bin")); err != nil {
+		t.Error(err)
+	}
+	return hello
+}
+
+// record is an agent that gives whole streams to the channel.
+func record(t testing.TB) (Config, chan []byte) {
+	t.Helper()
+	streams := make(chan []byte, 200)
+	return fakeAgent(t, func(c *net.TCPConn) {
+		hello := greet(t, c)
+		rest, err := io.ReadAll(c)
+		if err != nil {
+			t.Error(err)
+		}
+		streams <- append(hello, rest...)
+	}), streams
+}
+
+// nobody is a port that nobody listens on, nor will until the test is over.
+func nobody(t testing.TB) int {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return name.(*unix.SockaddrInet4).Port
+}
+
+func mustDial(t testing.TB, cfg Config, id Identity) *Conn {
+	t.Helper()
+	c, err := Dial(cfg, id, soon())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func mustPublish(t testing.TB, c *Conn, ev Event) wire.Handle {
+	t.Helper()
+	h, err := c.Publish(ev)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// checkError wants an *Error of just that kind, and that op.
+func checkError(t testing.TB, err error, op string, kind error, code Code) *Error {
+	t.Helper()
+	var e *Error
+	if !errors.As(err, &e) {
+		t.Fatalf("error is %v", err)
+	}
+	if e.Op != op || e.Kind != kind || e.Code != code || e.Object == "" {
+		t.Errorf("%s: op %q kind %q code %d", err, e.Op, e.Kind, e.Code)
+	}
+	for _, k := range []error{ErrInvalid, ErrNoAgent, ErrTimeout, ErrProtocol, ErrLost} {
+		if errors.Is(err, k) != (k == kind) {
+			t.Errorf("%s: is %q: %v", err, k, errors.Is(err, k))
+		}
+	}
+	if !strings.Contains(err.Error(), e.Op) || !strings.Contains(err.Error(), e.Object) || !strings.Contains(err.Error(), kind.Error()) {
+		t.Errorf("text %q", err)
+	}
+	return e
+}
+
+// within runs f, which is to take at least, and not much longer than, d.
+func within(t testing.TB, d time.Duration, f func()) {
+	t.Helper()
+	start := time.Now()
+	f()
+	if took := time.Since(start); took < d || took > d+2*time.Second {
+		t.Errorf("took %v instead of %v", took, d)
+	}
+}

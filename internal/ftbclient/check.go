@@ -1,0 +1,95 @@
+package ftbclient
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"blcr-cli/internal/ftbclient/wire"
+)
+
+// maxSpace is the longest event space in bytes, all of it.
+const maxSpace = 63
+
+func invalid(what, value string, code Code, why string) *Error {
+	return &Error{"check", fmt.Sprintf("%s %q", what, value), ErrInvalid, code, errors.New(why)}
+}
+
+// check makes the client's id of i, with the C library's limits (section 6).
+func (i *Identity) check() (wire.ClientID, error) {
+	var id wire.ClientID
+	parts := strings.Split(i.Space, ".")
+	why := ""
+	switch {
+	case len(i.Space) > maxSpace:
+		why = fmt.Sprintf("more than %d bytes", maxSpace)
+	case len(parts) != 3: // fewer crash the C library
+		why = "not three parts"
+	case parts[0] == "" || parts[1] == "" || parts[2] == "":
+		why = "a part is empty"
+	case !plain(parts[0]) || !plain(parts[1]) || !plain(parts[2]):
+		why = notPlain
+	}
+	if why != "" {
+		return id, invalid("event space", i.Space, CodeEventSpace, why)
+	}
+	if err := short("client name", i.Name, wire.MaxClient); err != nil {
+		return id, err
+	}
+	if err := short("job id", i.JobID, wire.MaxJobID); err != nil {
+		return id, err
+	}
+	return wire.ClientID{Region: parts[0], CompCat: parts[1], Comp: parts[2], Name: i.Name}, nil
+}
+
+// short checks a string of which the C library checks nothing but the length.
+func short(what, s string, limit int) error {
+	switch {
+	case len(s) > limit:
+		return invalid(what, s, CodeValue, fmt.Sprintf("more than %d bytes", limit))
+	case strings.Contains(s, "\x00"): // would be cut off there
+		return invalid(what, s, CodeValue, "a NUL")
+	}
+	return nil
+}
+
+// check finds what the C library finds when ev is declared and then published.
+func (ev *Event) check() error {
+	switch {
+	case len(ev.Name) > wire.MaxName:
+		return invalid("event name", ev.Name, CodeField, fmt.Sprintf("more than %d bytes", wire.MaxName))
+	case !plain(ev.Name):
+		return invalid("event name", ev.Name, CodeField, notPlain)
+	case !severity(ev.Severity):
+		return invalid("severity", ev.Severity, CodeField, "not FATAL, ERROR, WARNING or INFO")
+	case ev.Name == "":
+		return invalid("event name", ev.Name, CodeEventName, "empty")
+	case ev.Type != wire.Normal && ev.Type != wire.Response:
+		return invalid("event type", fmt.Sprint(uint8(ev.Type)), CodeEventType, "neither 1 nor 2")
+	case len(ev.Payload) > wire.PayloadSize: // impossible in C
+		return invalid("payload of bytes", fmt.Sprint(len(ev.Payload)), CodeValue, fmt.Sprintf("more than %d", wire.PayloadSize))
+	}
+	return nil
+}
+
+func severity(s string) bool {
+	for _, known := range [...]string{"fatal", "error", "warning", "info"} {
+		if wire.EqualFold(s, known) {
+			return true
+		}
+	}
+	return false
+}
+
+const notPlain = "a character that is no letter, digit or underscore"
+
+// plain reports whether s has ASCII letters, digits and underscores only.
+func plain(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '_') {
+			return false
+		}
+	}
+	return true
+}

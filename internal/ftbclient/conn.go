@@ -1,0 +1,202 @@
+package ftbclient
+
+import (
+	"time"
+
+	"blcr-cli/internal/ftbclient/wire"
+)
+
+// Identity is who publishes.
+type Identity struct {
+	Space string // the event space, "region.category.component"; at most 63 bytes
+	Name  string // client_name; at most wire.MaxClient bytes, may be empty
+	JobID string // client_jobid; at most wire.MaxJobID bytes, may be empty
+}
+
+// Event is what is published.
+type Event struct {
+	Name     string         // at most wire.MaxName ASCII letters, digits and underscores
+	Severity string         // FATAL, ERROR, WARNING or INFO, in any case; sent as spelled
+	Type     wire.EventType // wire.Normal or wire.Response
+	Payload  []byte         // at most wire.PayloadSize bytes; zeros are added. A Response's starts with a wire.Handle
+}
+
+// Conn is a connection to an agent that has answered the handshake. It is not
+// for use by several goroutines at a time.
+type Conn struct {
+	socket
+	open  bool
+	err   *Error // the failure that closed it
+	at    endpoint
+	src   wire.ID
+	agent wire.Location
+	jobID string
+	seq   uint16 // of the last event
+}
+
+// Dial connects to the local agent, or if that cannot be reached and a
+// bootstrap server is configured, to the one that it names, and registers the
+// client (sections 2, 4 and 8). Calls on the Conn have the same deadline until
+// SetDeadline; the zero time is none.
+//
+// id is checked before anything is sent. The error is an *Error of any kind but
+// ErrLost. Without one, the caller has to Close the Conn.
+func Dial(cfg Config, id Identity, deadline time.Time) (*Conn, error) {
+	d := dialer{cfg: cfg, deadline: deadline, location: newLocation}
+	return d.dial(id)
+}
+
+// dialer is what a Dial needs to know.
+type dialer struct {
+	cfg      Config
+	deadline time.Time
+	location func() wire.Location // of the new connection
+}
+
+func (d *dialer) dial(id Identity) (*Conn, error) {
+	client, err := id.check()
+	if err != nil {
+		return nil, err
+	}
+	s, at, err := d.connect()
+	if err != nil {
+		return nil, err
+	}
+	c := &Conn{socket: s, open: true, at: at, src: wire.ID{Location: d.location(), Client: client}, jobID: id.JobID}
+	if err := c.handshake(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (d *dialer) connect() (socket, endpoint, error) {
+	at := d.cfg.local()
+	s, err := connectTCP(at, d.deadline)
+	switch {
+	case err == nil:
+		return s, at, nil
+	case err == errDeadline || d.cfg.BootstrapServer == "":
+		return s, at, failure("connect", at.String(), ErrNoAgent, CodeNoRoute, err)
+	}
+	return d.lookup()
+}
+
+// handshake makes the agent know the process, and then the client.
+func (c *Conn) handshake() error {
+	hello := wire.NewHello(c.src.Location)
+	b, err := hello.Encode(nil)
+	if err == nil {
+		err = c.send(b)
+	}
+	answer := make([]byte, wire.LocationSize)
+	if err == nil {
+		err = c.receiveFull(answer)
+	}
+	if err == nil {
+		err = c.agent.Decode(answer)
+	}
+	if err == nil {
+		err = c.sendMessages(wire.Message{Type: wire.ClientReg, Src: c.src})
+	}
+	if err != nil {
+		return c.fail("handshake", ErrProtocol, err)
+	}
+	return nil
+}
+
+// SetDeadline sets when calls give up from now on. The zero time is never.
+func (c *Conn) SetDeadline(deadline time.Time) { c.deadline = deadline }
+
+// Agent is the address that the Conn leads to, such as "127.0.0.1:10809".
+func (c *Conn) Agent() string { return c.at.String() }
+
+// Publish sends an event. That it succeeds means that the kernel has taken it:
+// agents do not acknowledge events. The Handle is the event's, for the payload
+// of a later Response.
+//
+// The error is an *Error: ErrInvalid if ev is not one that FTB takes or the
+// Conn is closed, else ErrTimeout or ErrLost, after which every call fails with
+// the same.
+func (c *Conn) Publish(ev Event) (wire.Handle, error) {
+	switch {
+	case c.err != nil:
+		return wire.Handle{}, c.err
+	case !c.open:
+		return wire.Handle{}, invalid("connection to", c.Agent(), CodeHandle, "closed")
+	}
+	if err := ev.check(); err != nil {
+		return wire.Handle{}, err
+	}
+
+	c.seq++ // from 65535 to 0, as in C
+	id := &c.src.Client
+	m := wire.Message{
+		Type: wire.Notify, Src: c.src,
+		Event: wire.Event{
+			Region: id.Region, CompCat: id.CompCat, Comp: id.Comp,
+			Name: ev.Name, Severity: ev.Severity, JobID: c.jobID, ClientName: id.Name,
+			Hostname: c.src.Location.Hostname, Seq: c.seq, Type: ev.Type,
+		},
+	}
+	copy(m.Event.Payload[:], ev.Payload)
+	err := errDeadline
+	if !expired(c.deadline) {
+		// The first write to an agent that has died since would succeed.
+		if err = c.alive(); err == nil {
+			err = c.sendMessages(m)
+		}
+	}
+	if err != nil {
+		return wire.Handle{}, c.fail("publish", ErrLost, err)
+	}
+	return m.Handle(), nil
+}
+
+// Close says goodbye to the agent, waiting for it no longer than the deadline,
+// and closes the socket in any case. After an error of the connection, or
+// another Close, it does nothing and returns nil. Its error is an *Error,
+// ErrTimeout or ErrLost: the agent may not have read the last events.
+func (c *Conn) Close() error {
+	if !c.open {
+		return nil
+	}
+	// What is unread when the socket is closed makes the kernel reset the
+	// connection, and throw away what the agent has not read.
+	err := c.alive()
+	if err == nil {
+		err = c.sendMessages(
+			wire.Message{Type: wire.ClientDereg, Src: c.src},
+			wire.Message{Type: wire.ClientDereg, Src: wire.Manager(c.src.Location)})
+	}
+	if err != nil {
+		// Not to be repeated by a later Publish, which finds a closed Conn.
+		failed := c.fail("close", ErrLost, err)
+		c.err = nil
+		return failed
+	}
+	c.open = false
+	c.close()
+	return nil
+}
+
+// sendMessages sends messages to the agent in one write: an agent that has a
+// part of one serves nobody else until it has the rest.
+func (c *Conn) sendMessages(messages ...wire.Message) error {
+	var b []byte
+	for _, m := range messages {
+		m.Dst.Location = c.agent
+		var err error
+		if b, err = m.Encode(b); err != nil {
+			return err
+		}
+	}
+	return c.send(b)
+}
+
+// fail closes the connection. kind is what err means unless time is up.
+func (c *Conn) fail(op string, kind, err error) error {
+	c.err = failure(op, c.Agent(), kind, CodeNetworkGeneral, err)
+	c.open = false
+	c.close()
+	return c.err
+}

@@ -1,0 +1,162 @@
+package ftbclient
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/ftbclient/wire"
+)
+
+// How long and how often the bootstrap server is asked for an agent. The C
+// library goes on for 68 s, or for ever.
+const (
+	replyTime = 300 * time.Millisecond
+	asks      = 2
+)
+
+// bootstrapServer is a conversation with the bootstrap server (section 8).
+type bootstrapServer struct {
+	socket
+	at    endpoint
+	self  wire.Addr
+	short bool // it speaks FTB 0.6 or 0.6.1
+}
+
+// lookup connects to the agent that the bootstrap server names, or if that
+// cannot be reached, to the one that it names then.
+func (d *dialer) lookup() (socket, endpoint, error) {
+	at, ok := d.cfg.bootstrap()
+	if !ok {
+		return socket{}, at, &Error{"look up", fmt.Sprintf("FTB_BSTRAP_SERVER %q", d.cfg.BootstrapServer),
+			ErrNoAgent, CodeNoRoute, errors.New("not an IPv4 address")}
+	}
+	sock, err := connectUDP(at, d.deadline)
+	if err != nil {
+		return socket{}, at, failure("look up", at.String(), ErrNoAgent, CodeNoRoute, err)
+	}
+	defer sock.close()
+	server := &bootstrapServer{
+		socket: sock, at: at,
+		self: wire.Addr{Name: d.location().Hostname, Port: int32(d.cfg.AgentPort)},
+	}
+
+	var dead endpoint
+	var avoid wire.Addr
+	var failed error
+	for range asks {
+		agent, err := server.ask(avoid)
+		if err != nil {
+			return socket{}, at, err
+		}
+		if agent == dead {
+			break // it knows no other one
+		}
+		s, err := connectTCP(agent, d.deadline)
+		if err == nil {
+			return s, agent, nil
+		}
+		failed = failure("connect", agent.String(), ErrNoAgent, CodeNoRoute, err)
+		if errors.Is(failed, ErrTimeout) {
+			break
+		}
+		if err == unix.ECONNREFUSED {
+			server.report(agent)
+		}
+		// Port 2 is what the C library sends. With the real one, a server of 0.6.2
+		// takes the agent off its list, for everybody: nothing to be done on the
+		// word of a client that cannot reach it.
+		dead, avoid = agent, wire.Addr{Name: agent.Addr().String(), Port: 2}
+	}
+	return socket{}, at, failed
+}
+
+// ask asks for an agent.
+func (b *bootstrapServer) ask(avoid wire.Addr) (endpoint, error) {
+	for range asks {
+		reply, err := b.exchange(avoid)
+		if err == nil && reply.Short && !b.short {
+			// An old server reads a long packet as a request of level 0, and
+			// answers that there is no agent.
+			b.short = true
+			reply, err = b.exchange(avoid)
+		}
+		switch {
+		case err == errDeadline && !expired(b.deadline):
+			// Lost, or a slow server.
+		case err != nil:
+			return endpoint{}, b.failure(ErrNoAgent, err)
+		default:
+			return b.agent(reply.Agent())
+		}
+	}
+	return endpoint{}, b.failure(ErrNoAgent, errors.New("no reply"))
+}
+
+// agent checks what was proposed.
+func (b *bootstrapServer) agent(a wire.Addr) (endpoint, error) {
+	if a.Port == 0 {
+		return endpoint{}, b.failure(ErrNoAgent, errors.New("knows no agent"))
+	}
+	addr, ok := parseIPv4(a.Name)
+	if !ok || a.Port != int32(uint16(a.Port)) {
+		return endpoint{}, b.failure(ErrProtocol, fmt.Errorf("agent at %q, port %d", a.Name, a.Port))
+	}
+	return netip.AddrPortFrom(addr, uint16(a.Port)), nil
+}
+
+// exchange sends an ADDR_REQ and waits replyTime for the answer.
+func (b *bootstrapServer) exchange(avoid wire.Addr) (wire.Packet, error) {
+	request := wire.NewAddrReq(b.short, b.self, avoid)
+	if err := b.sendPacket(request); err != nil {
+		return wire.Packet{}, err
+	}
+	s := b.socket
+	if t := time.Now().Add(replyTime); s.deadline.IsZero() || t.Before(s.deadline) {
+		s.deadline = t
+	}
+	var buf [2 * wire.PacketSize]byte
+	for {
+		if expired(s.deadline) {
+			return wire.Packet{}, errDeadline
+		}
+		n, err := s.receive(buf[:])
+		if err == io.EOF {
+			continue // a datagram may be empty
+		}
+		if err != nil {
+			return wire.Packet{}, err
+		}
+		var reply wire.Packet
+		// A short request has a short answer; a long one has either.
+		if reply.Decode(buf[:n]) == nil && reply.Type == wire.AddrRep && (reply.Short || !b.short) {
+			return reply, nil
+		}
+	}
+}
+
+// report tells the server that nobody listens at an agent's address; as the C
+// library does, in the field where servers of 0.6.2 do not look. It is not
+// answered, and nothing depends on it.
+func (b *bootstrapServer) report(agent endpoint) {
+	_ = b.sendPacket(wire.Packet{
+		Short: b.short, Type: wire.ConnFail,
+		Addr: wire.Addr{Name: agent.Addr().String(), Port: int32(agent.Port())},
+	})
+}
+
+func (b *bootstrapServer) sendPacket(p wire.Packet) error {
+	datagram, err := p.Encode(nil)
+	if err != nil {
+		return err
+	}
+	return b.send(datagram)
+}
+
+func (b *bootstrapServer) failure(kind, err error) error {
+	return failure("look up", b.at.String(), kind, CodeNoRoute, err)
+}

@@ -1,0 +1,72 @@
+package wire
+
+// EventType says whether an event stands for itself.
+type EventType uint8
+
+const (
+	// Normal is an event that stands for itself.
+	Normal EventType = 1
+	// Response is an event about another one, whose Handle its payload starts with.
+	Response EventType = 2
+)
+
+// Event is what a NOTIFY carries, and the mask of a subscription (section 3.4).
+type Event struct {
+	Region, CompCat, Comp string // the event space
+	Name                  string // event_name, as its publisher spells it
+	Severity              string
+	JobID                 string // client_jobid
+	ClientName            string
+	Hostname              string // that of the publisher's Location
+	Seq                   uint16 // seqnum: 1 is a client's first event
+	Type                  EventType
+	Payload               [PayloadSize]byte // has no length
+}
+
+// Encode appends the EventSize bytes of ev.
+func (ev *Event) Encode(dst []byte) ([]byte, error) {
+	e := encoder{b: dst}
+	e.event(ev)
+	return e.done(dst)
+}
+
+// Decode reads the EventSize bytes at the start of src.
+func (ev *Event) Decode(src []byte) error {
+	if err := short(src, EventSize); err != nil {
+		return err
+	}
+	d := decoder{b: src}
+	v := d.event()
+	if d.err == nil {
+		*ev = v
+	}
+	return d.err
+}
+
+func (e *encoder) event(ev *Event) {
+	e.space(ev.Region, ev.CompCat, ev.Comp)
+	e.text("event_name", ev.Name, MaxName+1)
+	e.text("severity", ev.Severity, MaxSeverity+1)
+	e.text("client_jobid", ev.JobID, MaxJobID+1)
+	e.text("client_name", ev.ClientName, MaxClient+1)
+	e.text("hostname", ev.Hostname, MaxHostname+1)
+	e.uint16(ev.Seq)
+	e.byte(uint8(ev.Type))
+	e.b = append(e.b, ev.Payload[:]...)
+	e.zeros(1)
+}
+
+func (d *decoder) event() Event {
+	var ev Event
+	ev.Region, ev.CompCat, ev.Comp = d.space()
+	ev.Name = d.text("event_name", MaxName+1)
+	ev.Severity = d.text("severity", MaxSeverity+1)
+	ev.JobID = d.text("client_jobid", MaxJobID+1)
+	ev.ClientName = d.text("client_name", MaxClient+1)
+	ev.Hostname = d.text("hostname", MaxHostname+1)
+	ev.Seq = d.uint16()
+	ev.Type = EventType(d.byte())
+	copy(ev.Payload[:], d.bytes(PayloadSize))
+	d.bytes(1)
+	return ev
+}
