@@ -24,16 +24,18 @@ CRIUDIR     = .criu
 # below: go test does not see what the scripts' commands are built from.)
 TESTFLAGS   = -parallel 6
 
-COMMANDS = cr_checkpoint cr_restart
+COMMANDS = cr_checkpoint cr_restart ftb-publish
 BINARIES = $(COMMANDS:%=bin/%)
 PAGES    = $(COMMANDS:%=man/%.1)
+# Those that the benchmarks measure.
+BENCHED  = bin/cr_checkpoint bin/cr_restart
 
 # Where the installed commands look for a criu of ours.
 CRIUDEST = $(DESTDIR)$(PREFIX)/lib/blcr-cli/criu
 
 .PHONY: build test check demo lint getopt-million bench bench-criu criu install uninstall clean help
 
-build: ## both commands into bin/, static
+build: ## the commands into bin/, static
 	$(if $(VERSION),,$(error CHANGELOG.md has no version heading))CGO_ENABLED=0 $(GO) build -tags $(TAGS) -trimpath -buildvcs=false \
 		-ldflags "-s -w $(LDFLAGS) -X blcr-cli/internal/version.Version=$(VERSION)" -o $(OUT) ./cmd/...
 
@@ -65,11 +67,11 @@ getopt-million: ## a million command lines of each command, compared with glibc
 		-run 'AgainstGlibc|ExactUnseen' ./internal/getopt $(COMMANDS:%=./cmd/%)
 
 bench: build ## start-up time, memory and size, against their limits
-	$(GO) run ./internal/bench $(BINARIES)
+	$(GO) run ./internal/bench $(BENCHED)
 
 bench-criu: build ## what the criu engine costs more than criu, as root; BENCHFLAGS=-h for flags
 	CR_CRIU="$${CR_CRIU:-$$(test ! -x $(CRIUDIR)/criu || realpath $(CRIUDIR)/criu)}" \
-		$(GO) run ./internal/bench/engine $(BENCHFLAGS) $(BINARIES)
+		$(GO) run ./internal/bench/engine $(BENCHFLAGS) $(BENCHED)
 
 criu: ## a criu that works: the machine's, or else its distribution's in .criu
 	packaging/criu/get-criu $(CRIUDIR)

@@ -147,6 +147,7 @@ type session struct {
 	scenario *ctrlsim.Scenario
 	last     *ctrlsim.Result // of the last program run under the module
 	agent    *ftbsim.Agent
+	nobody   *ftbsim.Agent // has a port where nobody listens
 }
 
 type sessionKey struct{}
@@ -164,13 +165,14 @@ func setup(env *testscript.Env) error {
 	// Nor is what criu this machine may have.
 	env.Setenv("CR_ENGINE", "kernel")
 	// And what agent.
-	nobody, err := ftbsim.Start(ftbsim.Config{Fault: ftbsim.Fault{Kind: ftbsim.Refuse}})
+	var err error
+	s.nobody, err = ftbsim.Start(ftbsim.Config{Fault: ftbsim.Fault{Kind: ftbsim.Refuse}})
 	if err != nil {
 		return err
 	}
-	env.Defer(nobody.Close)
+	env.Defer(s.nobody.Close)
 	env.Defer(s.endAgent)
-	env.Setenv(agentVar, strconv.Itoa(nobody.Port()))
+	env.Setenv(agentVar, strconv.Itoa(s.nobody.Port()))
 	// With -v the commands would say that nobody is there.
 	env.Setenv("CR_FTB", "off")
 	syscall.Umask(0o022)
@@ -323,7 +325,9 @@ func cmdAgent(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) == 1 {
 		switch args[0] {
 		case "off":
-			return // the variable now leads to nobody
+			// The port that it had may be another test's by now.
+			ts.Setenv(agentVar, strconv.Itoa(s.nobody.Port()))
+			return
 		case "default":
 			config.Port = agentDefault
 		default:
@@ -360,10 +364,7 @@ func cmdBootstrap(ts *testscript.TestScript, neg bool, args []string) {
 	server, err := ftbsim.StartBootstrap(config)
 	ts.Check(err)
 	ts.Defer(server.Close)
-	nobody, err := ftbsim.Start(ftbsim.Config{Fault: ftbsim.Fault{Kind: ftbsim.Refuse}})
-	ts.Check(err)
-	ts.Defer(nobody.Close)
-	ts.Setenv(agentVar, strconv.Itoa(nobody.Port()))
+	ts.Setenv(agentVar, strconv.Itoa(s.nobody.Port()))
 	ts.Setenv("CR_FTB", "")
 	ts.Setenv("FTB_BSTRAP_SERVER", "127.0.0.1")
 	ts.Setenv("FTB_BSTRAP_PORT", strconv.Itoa(server.Port()))

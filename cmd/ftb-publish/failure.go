@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"strings"
 	"syscall"
 
 	"blcr-cli/internal/ftbclient"
@@ -60,8 +61,13 @@ func status(err error) int {
 	}
 }
 
-// message is the text for an error, one line without its end.
+// message is the text for an error, one line without its end, whatever the user
+// has called his files.
 func message(err error) string {
+	return strings.ReplaceAll(describe(err), "\n", `\n`)
+}
+
+func describe(err error) string {
 	var client *ftbclient.Error
 	if !errors.As(err, &client) {
 		return err.Error()

@@ -42,7 +42,7 @@ func do(args []string, stdin io.Reader, con *console.Console) error {
 		return err
 	}
 	if wanted != "" {
-		return print(con, string(wanted))
+		return emit(con, string(wanted))
 	}
 	// Before there is a connection: an agent waits for each of its clients, and
 	// lets all others wait meanwhile.
@@ -100,9 +100,9 @@ func encodeHandle(h wire.Handle) (string, error) {
 func (s *settings) report(con *console.Console, done outcome) error {
 	switch {
 	case s.output == outputJSON:
-		return print(con, s.json(done))
+		return emit(con, s.json(done))
 	case s.output == outputHandle && done.err == nil:
-		return print(con, done.handle+"\n")
+		return emit(con, done.handle+"\n")
 	}
 	return nil
 }
@@ -139,8 +139,8 @@ func (s *settings) json(done outcome) string {
 	return string(b) + "\n"
 }
 
-// print prints on stdout.
-func print(con *console.Console, text string) error {
+// emit prints on stdout.
+func emit(con *console.Console, text string) error {
 	if atstart.Closed(1) {
 		// What is there now is not what we were given.
 		return &outputError{syscall.EBADF}

@@ -30,8 +30,8 @@ type Config struct {
 type Agent struct {
 	config   Config
 	port     int
-	listener net.Listener // nil with Refuse
-	reserved int          // with Refuse, a socket that has the port; else -1
+	listener *net.TCPListener // nil with Refuse
+	reserved int              // a socket that has the port as well, and -1 after Close
 	running  sync.WaitGroup
 	ended    chan struct{} // closed when the agent is
 
@@ -78,27 +78,35 @@ func Start(config Config) (*Agent, error) {
 			Hostname: "127.0.0.1", StartTime: time.Now().Format("Mon_Jan_02_002_15:04:05"), PID: int32(os.Getpid()),
 		}
 	}
-	if config.Fault.Kind == Refuse {
-		return a, a.reserve()
-	}
-	var err error
-	a.listener, err = net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", config.Port))
-	if err != nil {
+	if err := a.reserve(); err != nil {
 		return nil, err
 	}
-	a.port = a.listener.Addr().(*net.TCPAddr).Port
+	if config.Fault.Kind == Refuse {
+		return a, nil
+	}
+	var err error
+	a.listener, err = net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: a.port})
+	if err != nil {
+		unix.Close(a.reserved)
+		return nil, err
+	}
 	if config.Fault.Kind != Starting {
 		a.running.Go(a.accept)
 	}
 	return a, nil
 }
 
-// reserve takes a port on which connections are refused, so that nobody else
-// listens there either.
+// reserve takes the port without listening, so that connections are refused as
+// long as nobody else does, and nobody is given the port who asks for any.
 func (a *Agent) reserve() error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return os.NewSyscallError("socket", err)
+	}
+	// Package net sets it too, and the port can then be shared with the listener.
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+		unix.Close(fd)
+		return os.NewSyscallError("setsockopt", err)
 	}
 	if err := unix.Bind(fd, &unix.SockaddrInet4{Port: a.config.Port, Addr: [4]byte{127, 0, 0, 1}}); err != nil {
 		unix.Close(fd)
@@ -123,12 +131,16 @@ func (a *Agent) Location() wire.Location { return a.config.Location }
 func (a *Agent) Close() {
 	a.mu.Lock()
 	a.stop()
+	if a.reserved >= 0 {
+		unix.Close(a.reserved)
+		a.reserved = -1
+	}
 	a.mu.Unlock()
 	a.running.Wait()
 }
 
-// stop ends the agent as a signal would: the kernel closes its sockets. The
-// caller has the lock.
+// stop ends the agent as a signal would: the kernel closes its sockets. The port
+// stays taken. The caller has the lock.
 func (a *Agent) stop() {
 	if a.closed {
 		return
@@ -136,10 +148,12 @@ func (a *Agent) stop() {
 	a.closed = true
 	close(a.ended)
 	if a.listener != nil {
+		// A child that another test has forked, and that has not come to its exec,
+		// has the socket too and would keep it alive.
+		if raw, err := a.listener.SyscallConn(); err == nil {
+			_ = raw.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_RDWR) })
+		}
 		a.listener.Close()
-	}
-	if a.reserved >= 0 {
-		unix.Close(a.reserved)
 	}
 	for _, c := range a.connections {
 		c.conn.Close()

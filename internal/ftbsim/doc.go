@@ -8,7 +8,7 @@
 // because it puts events or other clients at risk. A [Bootstrap] is the server
 // that tells clients of agents elsewhere, of either packet size.
 //
-// Section numbers are those of the protocol's description, ftb-protocol.md. Package wire has the layouts; this package knows
-// nothing of clients, nor of checkpoints. Command ftbsim is an agent for the
-// shell.
+// Sections that comments name are those of the project's description of the
+// protocol. Package wire has the layouts; this package knows nothing of package
+// ftbclient, nor of checkpoints. Command ftbsim is an agent for the shell.
 package ftbsim

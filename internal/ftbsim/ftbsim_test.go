@@ -570,17 +570,13 @@ func TestFaults(t *testing.T) {
 			p := dial(t, a)
 			hello := wire.NewHello(wire.Location{PID: 1})
 			p.write(encode(t, &hello))
-			p.SetDeadline(time.Now().Add(500 * time.Millisecond))
-			b := make([]byte, 200)
-			n, err := io.ReadFull(p, b)
-			if err == io.ErrUnexpectedEOF {
-				err = io.EOF
-			}
-			if n != test.bytes || !errors.Is(err, test.want) {
-				t.Errorf("%d bytes, then %v", n, err)
+			answer := p.read(test.bytes)
+			p.SetDeadline(time.Now().Add(100 * time.Millisecond))
+			if n, err := p.Read(make([]byte, 1)); n != 0 || !errors.Is(err, test.want) {
+				t.Errorf("behind the answer: %d bytes, %v", n, err)
 			}
 			var location wire.Location
-			if ok := n == 100 && location.Decode(b) == nil; ok != (test.bytes == 100 && test.fault != "garbage") {
+			if ok := location.Decode(answer) == nil; ok != (test.bytes == 100 && test.fault != "garbage") {
 				t.Errorf("the answer is right: %t", ok)
 			}
 			p.Close()
@@ -596,15 +592,6 @@ func TestRefuse(t *testing.T) {
 		t.Error(err)
 	}
 	settle(t, a)
-	// Nobody else can have the port.
-	if b, err := Start(Config{Port: a.Port()}); err == nil {
-		b.Close()
-		t.Error("the port was free")
-	}
-	if b, err := Start(Config{Port: a.Port(), Fault: Fault{Kind: Refuse}}); err == nil {
-		b.Close()
-		t.Error("the port was free")
-	}
 }
 
 func TestDrop(t *testing.T) {
@@ -642,6 +629,21 @@ func TestDie(t *testing.T) {
 	settle(t, a)
 	if n := len(a.Events()); n != 2 {
 		t.Errorf("%d events", n)
+	}
+	// Its port remains its own.
+	for range 3 {
+		if start(t, Config{}).Port() == a.Port() {
+			t.Error("another agent was given the port")
+		}
+	}
+}
+
+// Two agents cannot listen on one port.
+func TestBusy(t *testing.T) {
+	a := start(t, Config{})
+	if b, err := Start(Config{Port: a.Port()}); err == nil {
+		b.Close()
+		t.Error("the port was free")
 	}
 }
 
