@@ -135,7 +135,7 @@ func (w *work) save(dest openTarget, guard *cleanup.Guard) (err error) {
 		name = criuEngine // as takesDirs has it
 		w.request.Dir = w.target.Path
 	}
-	engine, _, err := ckpt.Choose(name, engines)
+	engine, name, err := ckpt.Choose(name, engines)
 	if err != nil {
 		return connectFailure(err)
 	}
@@ -143,6 +143,9 @@ func (w *work) save(dest openTarget, guard *cleanup.Guard) (err error) {
 	defer func() {
 		// What is still under way is given up first.
 		engine.Close()
+		// A signal that has made the request fail ends the program here: how it
+		// went is not for the event to say.
+		guard.Finish()
 		event.End(errnoOf(err))
 	}()
 	guard.Create(func() func() {
@@ -156,6 +159,10 @@ func (w *work) save(dest openTarget, guard *cleanup.Guard) (err error) {
 		return w.targetFailure(err)
 	}
 	w.request.FD = int32(dest.FD())
+	if name == criuEngine && w.dest == destFd && !atstart.Inherited(dest.FD()) {
+		// That engine, and the runtime under it, may have opened it meanwhile.
+		w.request.FD = atstart.NeverOpen
+	}
 	event = blcrevents.Begin(blcrevents.Checkpoint, os.LookupEnv, func(line string) { w.con.Notef("%s\n", line) })
 	request, err := engine.Checkpoint(&w.request)
 	if err != nil {

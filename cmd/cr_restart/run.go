@@ -116,8 +116,12 @@ func (w *work) do() (status int, err error) {
 		forced = criuEngine // as takesDirs has it
 	}
 	kind := context.Foreign
-	if forced == "" && w.source == sourceFd {
-		// Before the engine opens anything that could have this number.
+	// Before the engine opens anything that could have this number.
+	inherited := true
+	if forced != kernelEngine && w.source == sourceFd {
+		inherited = atstart.Inherited(int(w.request.FD))
+	}
+	if forced == "" && w.source == sourceFd && inherited {
 		kind = kindOf(int(w.request.FD))
 	}
 	engine, name, err := ckpt.Choose(forced, engines)
@@ -127,6 +131,9 @@ func (w *work) do() (status int, err error) {
 	defer func() { engine.Close() }()
 	if err := w.open(); err != nil {
 		return 0, err
+	}
+	if name == criuEngine && !inherited {
+		w.request.FD = atstart.NeverOpen
 	}
 	if forced == "" {
 		if w.source != sourceFd {
@@ -162,9 +169,6 @@ func (w *work) do() (status int, err error) {
 // kindOf tells whose context there is on a descriptor. What cannot be told is
 // for the engine to find out, and to find words for.
 func kindOf(fd int) context.Kind {
-	if atstart.Closed(fd) {
-		return context.Foreign
-	}
 	kind, _ := context.Sniff(fd)
 	return kind
 }

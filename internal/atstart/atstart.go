@@ -29,6 +29,20 @@ func Ignored(sig syscall.Signal) bool { return ignored>>(sig-1)&1 != 0 }
 // closed. It is now /dev/null.
 func Closed(fd int) bool { return fd >= 0 && fd <= 2 && closed>>fd&1 != 0 }
 
+// Inherited reports whether fd was open when the program was started. Whatever
+// has been opened since, by the Go runtime also, is closed on exec.
+func Inherited(fd int) bool {
+	if fd < 0 || Closed(fd) {
+		return false
+	}
+	flags, _, errno := syscall.Syscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_GETFD, 0)
+	return errno == 0 && flags&syscall.FD_CLOEXEC == 0
+}
+
+// NeverOpen is the number of a descriptor that no process has, for who has to
+// pass one that is closed.
+const NeverOpen = 1 << 30
+
 // HideClosed makes the stand-ins for standard descriptors that were closed
 // close-on-exec, so that they are closed in what this process turns into.
 func HideClosed() {

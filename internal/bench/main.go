@@ -1,6 +1,7 @@
 // Bench measures the two commands, as "make bench" has built them, against the
 // limits that they are to keep: how long they take from exec to the control
-// file, how much memory they ever have resident, and how large they are.
+// file, how much memory they ever have resident, how large they are, and how much
+// longer they take for telling a Fault Tolerance Backplane of the request.
 //
 // The control file is played by package ctrlsim, which stops the program at
 // each open and at each operation to answer it, so the times are longer than
@@ -72,6 +73,9 @@ func bench(checkpoint, restart string) (bool, error) {
 		if err := c.measure(); err != nil {
 			return false, fmt.Errorf("%s: %w", c.path, err)
 		}
+		if err := c.measureEvents(); err != nil {
+			return false, fmt.Errorf("%s: %w", c.path, err)
+		}
 	}
 	shell := &command{path: "/bin/sh", args: []string{"-c", ": >/proc/checkpoint/ctrl"}}
 	if err := shell.measureTimes(); err != nil {
@@ -105,6 +109,8 @@ func bench(checkpoint, restart string) (bool, error) {
 		func(c *command) float64 { return ms(c.ioctl - shell.open) })
 	row("peak resident memory", limitMemory/1e6, "%.1f MB", func(c *command) float64 { return float64(c.memory) / 1e6 })
 	row("size of the binary", limitSize/1e6, "%.1f MB", func(c *command) float64 { return float64(c.size) / 1e6 })
+	row("FTB, nobody listens: more from start to end", ms(limitNobody), "%.2f ms", func(c *command) float64 { return ms(c.nobody) })
+	row("FTB, an agent: more from start to end", ms(limitAgent), "%.2f ms", func(c *command) float64 { return ms(c.agent) })
 	return ok, w.Flush()
 }
 
@@ -119,6 +125,8 @@ type command struct {
 	open, ioctl  time.Duration
 	fastest      time.Duration // of ioctl
 	memory, size int64
+
+	nobody, agent time.Duration // what events add
 }
 
 func (c *command) measure() error {

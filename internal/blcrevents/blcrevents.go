@@ -106,7 +106,8 @@ func (r *Request) Forget() {
 }
 
 // end tells the second event. An agent that has died since the first may have a
-// successor, so there is one more try.
+// successor, so there is one more try if the event has not been sent; one that has
+// been sent may have arrived, and is not sent again.
 func (r *Request) end(suffix, severity string, payload []byte) {
 	if r.conn == nil {
 		return
@@ -116,23 +117,19 @@ func (r *Request) end(suffix, severity string, payload []byte) {
 	handle, err := r.begin.Encode(nil)
 	if err == nil {
 		payload = append(handle, payload...)
-		err = r.finish(suffix, severity, payload)
+		_, err = r.publish(suffix, severity, wire.Response, payload)
 	}
 	if errors.Is(err, ftbclient.ErrLost) {
 		if err = r.connect(deadline); err == nil {
-			err = r.finish(suffix, severity, payload)
+			_, err = r.publish(suffix, severity, wire.Response, payload)
 		}
+	}
+	if err == nil {
+		// Which finds out whether anybody was there.
+		err = r.conn.Close()
 	}
 	r.drop()
 	r.report(err)
-}
-
-// finish publishes and says goodbye, which finds out whether anybody was there.
-func (r *Request) finish(suffix, severity string, payload []byte) error {
-	if _, err := r.publish(suffix, severity, wire.Response, payload); err != nil {
-		return err
-	}
-	return r.conn.Close()
 }
 
 func (r *Request) connect(deadline time.Time) (err error) {

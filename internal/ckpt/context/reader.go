@@ -139,7 +139,7 @@ func (r *Reader) size() (int64, error) {
 // findTrailer returns the trailer that belongs to the header with that ID. It
 // lies at an offset, or if that is 0, somewhere before the end of the file.
 func (r *Reader) findTrailer(at uint64, size int64, id [idLen]byte) (trailer, error) {
-	missing := invalid("", "truncated: the index is missing")
+	missing := invalid("", "the index is missing from its end: truncated, or something follows it")
 	if at != 0 {
 		if at%pageSize != pageSize-trailerLen || at > uint64(max(size, trailerLen)-trailerLen) {
 			return trailer{}, missing

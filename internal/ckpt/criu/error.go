@@ -40,7 +40,12 @@ func criuError(op string, status unix.WaitStatus, texts []string, otherwise sysc
 			e.Detail = append(e.Detail, line)
 		}
 	}
-	if hint != "" && len(e.Detail) < mostDetail {
+	for _, h := range hints {
+		if slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(text, h.text) }) {
+			hint = h.hint
+		}
+	}
+	if hint != "" {
 		e.Detail = append(e.Detail, hint)
 	}
 	if status.Signaled() {
@@ -57,6 +62,12 @@ var consequence = regexp.MustCompile(`FAILED\.$|^Unable to open stats-(dump|rest
 
 // fileHint is what to do about a file that is not there any more.
 const fileHint = "cr_restart --relocate finds files elsewhere; cr_checkpoint --save-all takes mapped files along"
+
+// hints are what to do about troubles that a machine or a criu has in general.
+var hints = []struct{ text, hint string }{
+	{"Can't get 1:16 opt", "TCP sockets need CRIU 4.2 or later on this kernel"},
+	{"Can't get rlimit", "to save other users' processes criu needs the capability CAP_SYS_RESOURCE"},
+}
 
 // A restart needs many files. What criu says of those that it cannot have, the
 // names without the first slash, and with some of it said twice.
@@ -95,6 +106,7 @@ func meaning(text string) syscall.Errno {
 	said := text[i+2:]
 	for _, errno := range []syscall.Errno{
 		unix.ENOSPC, unix.ENOMEM, unix.EACCES, unix.EPERM, unix.ENOENT, unix.EDQUOT, unix.EROFS, unix.EFBIG, unix.EMFILE, unix.ENFILE, unix.ESRCH,
+		unix.EOPNOTSUPP,
 	} {
 		if said == ckpt.Strerror(errno) {
 			return errno

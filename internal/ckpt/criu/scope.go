@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -102,7 +103,7 @@ func (s *scope) job(pid int) (int, error) {
 		}
 		switch len(jobs) {
 		case 0:
-			return 0, nobody()
+			return 0, s.jobless(pid)
 		case 1:
 			pid = jobs[0]
 		default:
@@ -110,6 +111,19 @@ func (s *scope) job(pid int) (int, error) {
 		}
 	}
 	return pid, nil
+}
+
+// jobless is the error for a cr_restart without a job: one that has not come so
+// far yet, or one whose job has ended, which then ends as well.
+func (s *scope) jobless(pid int) error {
+	deadline := time.Now().Add(time.Second / 2)
+	for !ended(pid) {
+		if time.Now().After(deadline) {
+			return refusal(syscall.EBUSY, "the job of %s %d is still being restarted", restartProgram, pid)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	return nobody()
 }
 
 // isRestart tells whether a process is a cr_restart that a job may be below.

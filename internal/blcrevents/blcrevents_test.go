@@ -1,0 +1,455 @@
+package blcrevents
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ftbclient/wire"
+	"blcr-cli/internal/ftbsim"
+)
+
+// vars is an environment.
+type vars map[string]string
+
+func (v vars) lookup(name string) (string, bool) {
+	value, set := v[name]
+	return value, set
+}
+
+func agentAt(port int) vars { return vars{"FTB_AGENT_PORT": strconv.Itoa(port)} }
+
+func start(t testing.TB, config ftbsim.Config) *ftbsim.Agent {
+	t.Helper()
+	agent, err := ftbsim.Start(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(agent.Close)
+	return agent
+}
+
+func faulty(t testing.TB, fault string) *ftbsim.Agent {
+	t.Helper()
+	f, err := ftbsim.ParseFault(fault)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return start(t, ftbsim.Config{Fault: f})
+}
+
+// log is what was said.
+type log []string
+
+func (l *log) say(line string) { *l = append(*l, line) }
+
+// check wants one line, or none for "".
+func (l *log) check(t testing.TB, pattern string) {
+	t.Helper()
+	switch {
+	case pattern == "" && len(*l) == 0:
+	case len(*l) != 1, !regexp.MustCompile(`\A` + pattern + `\z`).MatchString((*l)[0]):
+		t.Errorf("said: %q, want %s", *l, pattern)
+	}
+}
+
+// settled is what the agent was given, when all of that has arrived.
+func settled(t testing.TB, agent *ftbsim.Agent) string {
+	t.Helper()
+	if err := agent.Settle(10 * time.Second); err != nil {
+		t.Error(err)
+	}
+	if problems := agent.Problems(); len(problems) > 0 {
+		t.Errorf("no client should do this: %s", strings.Join(problems, "; "))
+	}
+	return agent.EventText()
+}
+
+// The events of a request, by how it ends.
+func TestEvents(t *testing.T) {
+	for _, operation := range []Operation{Checkpoint, Restart} {
+		begin := fmt.Sprintf("1 %s_BEGIN INFO FTB.checkpoint_sw.blcr connection=1 seq=1 type=1\n", operation)
+		failed := func(errno int) string {
+			return fmt.Sprintf("2 %s_ERROR ERROR FTB.checkpoint_sw.blcr connection=1 seq=2 type=2 answers=1 errno=%d\n", operation, errno)
+		}
+		for _, c := range []struct {
+			name string
+			end  func(*Request)
+			want string
+			said string
+		}{
+			{"well", func(r *Request) { r.End(0) },
+				fmt.Sprintf("2 %s_END INFO FTB.checkpoint_sw.blcr connection=1 seq=2 type=2 answers=1\n", operation), " and OP_END"},
+			{"EPERM", func(r *Request) { r.End(unix.EPERM) }, failed(1), " and OP_ERROR"},
+			{"ETIME", func(r *Request) { r.End(unix.ETIME) }, failed(62), " and OP_ERROR"},
+			{"CR_ETEMPFAIL", func(r *Request) { r.End(ckpt.ETempFail) }, failed(2354), " and OP_ERROR"},
+			{"CR_ENOSUPPORT", func(r *Request) { r.End(ckpt.ENoSupport) }, failed(2356), " and OP_ERROR"},
+			{"EINTR", func(r *Request) { r.End(unix.EINTR) }, "", ""},
+			{"forgotten", func(r *Request) { r.Forget() }, "", ""},
+			{"forgotten first", func(r *Request) { r.Forget(); r.End(unix.EIO); r.Forget() }, "", ""},
+			{"twice", func(r *Request) { r.End(unix.EBUSY); r.End(0); r.End(unix.EIO); r.Forget() }, failed(16), " and OP_ERROR"},
+		} {
+			t.Run(string(operation)+"/"+c.name, func(t *testing.T) {
+				agent := start(t, ftbsim.Config{})
+				var said log
+				r := Begin(operation, agentAt(agent.Port()).lookup, said.say)
+				said.check(t, "")
+				c.end(r)
+				if got := settled(t, agent); got != begin+c.want {
+					t.Errorf("events:\n%swant:\n%s", got, begin+c.want)
+				}
+				said.check(t, "FTB: published "+strings.ReplaceAll("OP_BEGIN"+c.said, "OP", string(operation)))
+				capture := map[Operation]string{Checkpoint: "01-chkpt-begin", Restart: "05-rstrt-begin"}[operation]
+				sameAs(t, agent.Events()[0], capture)
+			})
+		}
+	}
+}
+
+// sameAs compares an event with what FTB's own library sent.
+func sameAs(t *testing.T, e *ftbsim.Event, capture string) {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("../ftbclient/wire/testdata", capture+".c2a.bin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.SameAs(b); err != nil {
+		t.Error(err)
+	}
+}
+
+// The second event's payload, to the byte: the handle, the number, zeros.
+func TestPayload(t *testing.T) {
+	for errno, tail := range map[syscall.Errno][]byte{
+		0: {}, unix.ENOSPC: {28, 0, 0, 0}, ckpt.EPermFail: {0x33, 9, 0, 0}, 0x12345678: {0x78, 0x56, 0x34, 0x12},
+	} {
+		agent := start(t, ftbsim.Config{})
+		Begin(Checkpoint, agentAt(agent.Port()).lookup, func(string) {}).End(errno)
+		settled(t, agent)
+		events := agent.Events()
+		handle := events[0].Handle()
+		want, err := handle.Encode(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, tail...)
+		want = append(want, make([]byte, wire.PayloadSize-len(want))...)
+		if got := events[1].Message.Event.Payload[:]; !bytes.Equal(got, want) {
+			t.Errorf("errno %d: payload\n% x, want\n% x", errno, got, want)
+		}
+		if p := events[0].Message.Event.Payload; p != [wire.PayloadSize]byte{} {
+			t.Errorf("errno %d: the first event has a payload: % x", errno, p)
+		}
+	}
+}
+
+// A hundred requests one right after the other: none of the events is lost, and
+// each END has its BEGIN's handle.
+func TestPairs(t *testing.T) {
+	agent := start(t, ftbsim.Config{})
+	env := agentAt(agent.Port())
+	const pairs = 100
+	for i := range pairs {
+		Begin([]Operation{Checkpoint, Restart}[i%2], env.lookup, func(string) {}).End(0)
+	}
+	settled(t, agent)
+	events := agent.Events()
+	if len(events) != 2*pairs {
+		t.Fatalf("%d events have arrived", len(events))
+	}
+	// The agent may see to several connections at a time.
+	begun := map[int]int{}
+	for _, e := range events {
+		if strings.HasSuffix(e.Message.Event.Name, "_BEGIN") {
+			begun[e.Connection] = e.Number
+		} else if e.Answers == 0 || e.Answers != begun[e.Connection] {
+			t.Errorf("event %d answers %d, on its connection it is %d that began", e.Number, e.Answers, begun[e.Connection])
+		}
+	}
+	if len(begun) != pairs {
+		t.Errorf("%d connections", len(begun))
+	}
+}
+
+// Nobody asked for events, or nobody takes them.
+func TestSilence(t *testing.T) {
+	agent := start(t, ftbsim.Config{})
+	nobody := faulty(t, "refuse")
+	port, nowhere := strconv.Itoa(agent.Port()), strconv.Itoa(nobody.Port())
+	for _, c := range []struct {
+		name string
+		env  vars
+		said string
+	}{
+		{"off", vars{"CR_FTB": "off", "FTB_AGENT_PORT": port}, ""},
+		{"nobody there", vars{"FTB_AGENT_PORT": nowhere},
+			`FTB: no event published: connect 127\.0\.0\.1:[0-9]+: no FTB agent: connection refused`},
+		{"no port", vars{"FTB_AGENT_PORT": "x"}, `FTB: no event published: connect 127\.0\.0\.1:0: no FTB agent: .*`},
+		{"no address", vars{"FTB_AGENT_PORT": nowhere, "FTB_BSTRAP_SERVER": "head.example.org"}, `FTB: no event published: look up .*`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var said log
+			r := Begin(Checkpoint, c.env.lookup, said.say)
+			r.End(unix.EIO)
+			r.Forget()
+			said.check(t, c.said)
+		})
+	}
+	if got := settled(t, agent); got != "" {
+		t.Errorf("events:\n%s", got)
+	}
+	var none *Request
+	none.End(0)
+
+	// CR_FTB has one value that means something.
+	r := Begin(Checkpoint, vars{"CR_FTB": "OFF", "FTB_AGENT_PORT": port}.lookup, func(string) {})
+	r.Forget()
+	if got := settled(t, agent); !strings.HasPrefix(got, "1 CHKPT_BEGIN ") {
+		t.Errorf("events:\n%s", got)
+	}
+}
+
+// Nothing is said where nobody has configured anything and nobody listens.
+func TestUnconfigured(t *testing.T) {
+	nobody, err := ftbsim.Start(ftbsim.Config{Port: 10809, Fault: ftbsim.Fault{Kind: ftbsim.Refuse}})
+	if err != nil {
+		t.Skip("somebody has the agents' port: ", err)
+	}
+	defer nobody.Close()
+	var said log
+	Begin(Checkpoint, vars{}.lookup, said.say).End(0)
+	said.check(t, "")
+	Begin(Checkpoint, vars{"FTB_CONFIG_FILE": "/nonexistent"}.lookup, said.say).End(0)
+	said.check(t, "FTB: no event published: connect 127\\.0\\.0\\.1:10809: .*")
+}
+
+// Whatever an agent does wrong, a request is held up for two seconds on each side
+// at most, and one line says what happened.
+func TestFaults(t *testing.T) {
+	const begun, ended = "FTB: published CHKPT_BEGIN", "FTB: published CHKPT_BEGIN and CHKPT_END"
+	const none = "FTB: no event published: "
+	for _, c := range []struct {
+		fault    string
+		said     string
+		received int
+		begin    time.Duration // at least
+	}{
+		{"refuse", none + ".*no FTB agent.*", 0, 0},
+		{"starting", none + ".*timed out", 0, limit},
+		{"stall", none + ".*timed out", 0, limit},
+		{"part", none + ".*timed out", 0, limit},
+		{"slow=1h", none + ".*timed out", 0, limit},
+		{"slow=200ms", ended, 2, 200 * time.Millisecond * 9 / 10},
+		{"close", none + ".*not an FTB agent's answer.*", 0, 0},
+		{"reset", none + ".*not an FTB agent's answer.*", 0, 0},
+		{"short", none + ".*not an FTB agent's answer.*", 0, 0},
+		{"garbage", none + ".*not an FTB agent's answer.*", 0, 0},
+		{"deaf", ended, 0, 0},
+		// The second event goes to the next connection.
+		{"drop=1", ended + "(, and then: close .*)?", 2, 0},
+		// And nowhere, as there is none.
+		{"die=1", begun + ", and then: connect .*no FTB agent.*", 1, 0},
+		// It has arrived, which one cannot know, and does not come again.
+		{"drop=2", ended + "(, and then: close .*)?", 2, 0},
+		{"die=2", ended + "(, and then: close .*)?", 2, 0},
+	} {
+		t.Run(c.fault, func(t *testing.T) {
+			t.Parallel()
+			agent := faulty(t, c.fault)
+			var said log
+			at := time.Now()
+			r := Begin(Checkpoint, agentAt(agent.Port()).lookup, said.say)
+			took := time.Since(at)
+			if took < c.begin || took > c.begin+time.Second {
+				t.Errorf("beginning took %v, want %v", took, c.begin)
+			}
+			// What a dying agent does is done.
+			for range 500 {
+				if n := len(agent.Events()); c.received == 0 || n > 0 {
+					break
+				}
+				time.Sleep(time.Millisecond)
+			}
+			time.Sleep(20 * time.Millisecond)
+			at = time.Now()
+			r.End(0)
+			if took := time.Since(at); took > time.Second {
+				t.Errorf("ending took %v", took)
+			}
+			said.check(t, c.said)
+			time.Sleep(20 * time.Millisecond)
+			if c.fault != "refuse" && c.fault != "starting" && c.fault != "deaf" {
+				if err := agent.Settle(10 * time.Second); err != nil {
+					t.Error(err)
+				}
+			}
+			events := agent.Events()
+			if len(events) != c.received {
+				t.Errorf("events:\n%swant %d", agent.EventText(), c.received)
+			}
+			if n := len(events); n == 2 && events[1].Answers != 1 {
+				t.Errorf("events:\n%s", agent.EventText())
+			}
+			if problems := agent.Problems(); len(problems) > 0 {
+				t.Errorf("no client should do this: %s", strings.Join(problems, "; "))
+			}
+		})
+	}
+}
+
+// An agent that has died between the two events has a successor at its port: that
+// gets the second one, with the handle of the first. It may take no longer than
+// the first.
+func TestSuccessor(t *testing.T) {
+	for _, c := range []struct {
+		fault, said, received string
+		took                  time.Duration
+	}{
+		{"", "FTB: published RSTRT_BEGIN and RSTRT_ERROR",
+			"1 RSTRT_ERROR ERROR FTB.checkpoint_sw.blcr connection=1 seq=1 type=2 answers=0 errno=5\n", 0},
+		{"stall", "FTB: published RSTRT_BEGIN, and then: .*timed out", "", limit},
+		{"starting", "FTB: published RSTRT_BEGIN, and then: .*timed out", "", limit},
+		{"reset", "FTB: published RSTRT_BEGIN, and then: .*not an FTB agent's answer.*", "", 0},
+		{"drop=0", "FTB: published RSTRT_BEGIN.*", "", 0},
+	} {
+		t.Run(c.fault, func(t *testing.T) {
+			t.Parallel()
+			first := start(t, ftbsim.Config{})
+			var said log
+			r := Begin(Restart, agentAt(first.Port()).lookup, said.say)
+			for len(first.Events()) == 0 {
+				time.Sleep(time.Millisecond)
+			}
+			first.Close()
+			fault, _ := ftbsim.ParseFault(c.fault)
+			// A port that just was somebody's may take a moment.
+			var second *ftbsim.Agent
+			var err error
+			for range 100 {
+				if second, err = ftbsim.Start(ftbsim.Config{Port: first.Port(), Fault: fault}); err == nil {
+					break
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(second.Close)
+			at := time.Now()
+			r.End(unix.EIO)
+			if took := time.Since(at); took < c.took || took > c.took+time.Second {
+				t.Errorf("ending took %v, want %v", took, c.took)
+			}
+			said.check(t, c.said)
+			if c.fault == "drop=0" {
+				return // whether the event comes in time depends on who is faster
+			}
+			if err := second.Settle(10 * time.Second); err != nil {
+				t.Error(err)
+			}
+			if got := second.EventText(); got != c.received {
+				t.Errorf("the second agent's events:\n%swant:\n%s", got, c.received)
+			}
+			if n := len(second.Connections()); c.fault != "starting" && n != 1 {
+				t.Errorf("%d connections to the second agent", n)
+			}
+			if c.fault != "" {
+				return
+			}
+			handle := first.Events()[0].Handle()
+			want, _ := handle.Encode(nil)
+			if got := second.Events()[0].Message.Event.Payload[:wire.HandleSize]; !bytes.Equal(got, want) {
+				t.Errorf("handle\n% x, want\n% x", got, want)
+			}
+		})
+	}
+}
+
+// TestExec: the socket that is open between the events is closed on exec.
+func TestExec(t *testing.T) {
+	agent := start(t, ftbsim.Config{})
+	before := openFiles()
+	r := Begin(Checkpoint, agentAt(agent.Port()).lookup, func(string) {})
+	sockets := 0
+	for line := range strings.Lines(openFiles()) {
+		if strings.Contains(before, line) || !strings.Contains(line, "socket:") {
+			continue
+		}
+		fd, _ := strconv.Atoi(strings.Fields(line)[0])
+		name, err := unix.Getpeername(fd)
+		if peer, ok := name.(*unix.SockaddrInet4); err != nil || !ok || peer.Port != agent.Port() {
+			continue
+		}
+		sockets++
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
+			t.Errorf("descriptor %d has flags %#x, %v", fd, flags, err)
+		}
+	}
+	if sockets != 1 {
+		t.Errorf("%d sockets", sockets)
+	}
+	r.End(0)
+	settled(t, agent)
+}
+
+// request is one with both its events.
+func request(env vars) { Begin(Checkpoint, env.lookup, func(string) {}).End(0) }
+
+// cost is by how much longer requests take, each compared with one that is told
+// to nobody right before it; the median.
+func cost(env vars) time.Duration {
+	off := vars{"CR_FTB": "off"}
+	var more []time.Duration
+	for range 201 {
+		start := time.Now()
+		request(off)
+		between := time.Now()
+		request(env)
+		more = append(more, time.Since(between)-between.Sub(start))
+	}
+	slices.Sort(more)
+	return more[len(more)/2]
+}
+
+// What the events cost a request: less than a millisecond without an agent, less
+// than ten with one.
+func TestCost(t *testing.T) {
+	nobody, agent := faulty(t, "refuse"), start(t, ftbsim.Config{})
+	without, with := cost(agentAt(nobody.Port())), cost(agentAt(agent.Port()))
+	t.Logf("more, without an agent: %v; with one: %v", without, with)
+	if without >= time.Millisecond || with >= 10*time.Millisecond {
+		t.Errorf("more, without an agent: %v; with one: %v", without, with)
+	}
+	settled(t, agent)
+}
+
+func BenchmarkOff(b *testing.B) {
+	for b.Loop() {
+		request(vars{"CR_FTB": "off"})
+	}
+}
+
+func BenchmarkNoAgent(b *testing.B) {
+	env := agentAt(faulty(b, "refuse").Port())
+	for b.Loop() {
+		request(env)
+	}
+}
+
+func BenchmarkAgent(b *testing.B) {
+	env := agentAt(start(b, ftbsim.Config{}).Port())
+	for b.Loop() {
+		request(env)
+	}
+}
