@@ -154,7 +154,19 @@ func (w *work) save(dest openTarget, guard *cleanup.Guard) (err error) {
 			dest.Abort()
 		}
 	})
-	w.request.Complete = guard.TryFinish
+	var committed bool
+	var commitErr error
+	w.request.Complete = func() bool {
+		if !guard.TryFinish() {
+			return false
+		}
+		if ckpt.Ends(w.request.Signal) {
+			// While the processes can still go on without it.
+			commitErr = dest.Commit()
+			committed = commitErr == nil
+		}
+		return commitErr == nil
+	}
 	if err := dest.Begin(); err != nil {
 		return w.targetFailure(err)
 	}
@@ -163,7 +175,7 @@ func (w *work) save(dest openTarget, guard *cleanup.Guard) (err error) {
 		// That engine, and the runtime under it, may have opened it meanwhile.
 		w.request.FD = atstart.NeverOpen
 	}
-	event = blcrevents.Begin(blcrevents.Checkpoint, os.LookupEnv, func(line string) { w.con.Notef("%s\n", line) })
+	event = blcrevents.Begin(blcrevents.Checkpoint, int(w.request.FD), os.LookupEnv, func(line string) { w.con.Notef("%s\n", line) })
 	request, err := engine.Checkpoint(&w.request)
 	if err != nil {
 		return requestFailure(err)
@@ -178,6 +190,12 @@ func (w *work) save(dest openTarget, guard *cleanup.Guard) (err error) {
 			dest.Abort()
 			return nil
 		}
+		if commitErr != nil {
+			return w.targetFailure(commitErr)
+		}
+		if name == criuEngine {
+			return w.naming(err)
+		}
 		return err
 	}
 	w.con.Notef("checkpoint request completed\n")
@@ -185,13 +203,34 @@ func (w *work) save(dest openTarget, guard *cleanup.Guard) (err error) {
 	// From here on the context is complete. A signal has to wait until it
 	// stands under its name.
 	guard.Finish()
-	if err := dest.Commit(); err != nil {
-		return w.targetFailure(err)
+	if !committed {
+		if err := dest.Commit(); err != nil {
+			return w.targetFailure(err)
+		}
 	}
 	if w.kmsg == console.KmsgWarning {
 		w.con.Details(w.log)
 	}
 	return nil
+}
+
+// naming adds to an error about writing what was written to, which the engine
+// knows by its descriptor only.
+func (w *work) naming(err error) error {
+	f := asFailure(err)
+	switch errnoOf(err) {
+	case syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG, syscall.EPIPE:
+		to := fmt.Sprintf("<fd%d>", w.request.FD)
+		switch w.dest {
+		case destFd:
+		case destDir:
+			to = w.target.DirNames().Write
+		default:
+			to = w.target.Names().Write
+		}
+		f.details = append(f.details, fmt.Sprintf("writing '%s': %s", to, ckpt.Strerror(errnoOf(err))))
+	}
+	return f
 }
 
 // complete waits for the request and takes its outcome.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -126,6 +127,9 @@ func (w *work) do() (status int, err error) {
 	}
 	engine, name, err := ckpt.Choose(forced, engines)
 	if err != nil {
+		if forced == "" && errnoOf(err) == syscall.ENOSYS {
+			return 0, w.noEngine(kind, err)
+		}
 		return 0, connectFailure(err)
 	}
 	defer func() { engine.Close() }()
@@ -173,17 +177,39 @@ func kindOf(fd int) context.Kind {
 	return kind
 }
 
+// writerOf is the engine that writes contexts of that kind, and what to say where
+// it is missing; nothing for what is no context.
+func writerOf(kind context.Kind) (engine, missing string) {
+	switch kind {
+	case context.Ours:
+		return criuEngine, "this context was written by the criu engine, which cannot be used here"
+	case context.BLCR:
+		return kernelEngine, "this context was written by BLCR's kernel module, which is not there"
+	}
+	return "", ""
+}
+
+// noEngine is the error for a machine with no engine at all: it names the one
+// that the context needs, if that can be told.
+func (w *work) noEngine(kind context.Kind, err error) error {
+	if w.source != sourceFd && w.source != sourceDir && w.open() == nil {
+		kind = kindOf(int(w.request.FD))
+		unix.Close(int(w.request.FD))
+	}
+	switch writer, missing := writerOf(kind); writer {
+	case criuEngine:
+		return otherEngineFailure(missing, err)
+	case kernelEngine:
+		return otherEngineFailure(missing, &ckpt.Error{Op: "choose", Object: "engine", Errno: syscall.ENOSYS})
+	}
+	return connectFailure(err)
+}
+
 // fitting returns the engine that has written a context of that kind, which is
 // the only one that can read it; the given one where that is not known. It
 // closes the given one if it is another.
 func fitting(kind context.Kind, given ckpt.Engine, name string) (ckpt.Engine, error) {
-	var writer, missing string
-	switch kind {
-	case context.Ours:
-		writer, missing = criuEngine, "this context was written by the criu engine, which cannot be used here"
-	case context.BLCR:
-		writer, missing = kernelEngine, "this context was written by BLCR's kernel module, which is not there"
-	}
+	writer, missing := writerOf(kind)
 	if writer == "" || writer == name {
 		return given, nil
 	}
@@ -200,7 +226,7 @@ func (w *work) bringBack(engine ckpt.Engine) (pid int, err error) {
 	guard := cleanup.NewGuard()
 	guard.Create(func() func() { return func() { engine.Close() } })
 	job.HoldStops()
-	event := blcrevents.Begin(blcrevents.Restart, os.LookupEnv, func(string) {})
+	event := blcrevents.Begin(blcrevents.Restart, int(w.request.FD), os.LookupEnv, func(string) {})
 	defer func() { event.End(errnoOf(err)) }()
 	request, err := engine.Restart(&w.request)
 	if err != nil {

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"blcr-cli/internal/ftbclient"
 	"blcr-cli/internal/ftbclient/wire"
 )
@@ -49,12 +51,14 @@ type Request struct {
 // Say gets one line in the end about what happened, without a line end, but
 // nothing where no backplane was asked for and none is there.
 //
-// The Request has a socket open, which is closed on exec.
-func Begin(operation Operation, lookup func(string) (string, bool), say func(line string)) *Request {
+// The Request has a socket open, which is closed on exec, and which does not have
+// the number fd: the request is about that, and has to find it as it is, even closed.
+func Begin(operation Operation, fd int, lookup func(string) (string, bool), say func(line string)) *Request {
 	r := &Request{operation: operation, say: say}
 	if mode, _ := lookup("CR_FTB"); mode == "off" {
 		return r
 	}
+	defer occupy(fd)()
 	r.config = ftbclient.LoadConfig(lookup)
 	err := r.connect(time.Now().Add(limit))
 	if err == nil {
@@ -68,6 +72,28 @@ func Begin(operation Operation, lookup func(string) (string, bool), say func(lin
 		r.report(err)
 	}
 	return r
+}
+
+// occupy keeps a descriptor that is closed from being opened until free is called.
+// It does nothing about one that is open.
+func occupy(fd int) (free func()) {
+	free = func() {}
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); fd < 0 || err != unix.EBADF {
+		return free
+	}
+	any, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	if err != nil {
+		return free
+	}
+	if any != fd {
+		// A number beyond the limit cannot be had, by nobody else either.
+		err = unix.Dup3(any, fd, unix.O_CLOEXEC)
+		unix.Close(any)
+	}
+	if err == nil {
+		free = func() { unix.Close(fd) }
+	}
+	return free
 }
 
 // configured tells whether somebody has said where a backplane is.

@@ -103,7 +103,7 @@ func TestEvents(t *testing.T) {
 			t.Run(string(operation)+"/"+c.name, func(t *testing.T) {
 				agent := start(t, ftbsim.Config{})
 				var said log
-				r := Begin(operation, agentAt(agent.Port()).lookup, said.say)
+				r := Begin(operation, -1, agentAt(agent.Port()).lookup, said.say)
 				said.check(t, "")
 				c.end(r)
 				if got := settled(t, agent); got != begin+c.want {
@@ -135,7 +135,7 @@ func TestPayload(t *testing.T) {
 		0: {}, unix.ENOSPC: {28, 0, 0, 0}, ckpt.EPermFail: {0x33, 9, 0, 0}, 0x12345678: {0x78, 0x56, 0x34, 0x12},
 	} {
 		agent := start(t, ftbsim.Config{})
-		Begin(Checkpoint, agentAt(agent.Port()).lookup, func(string) {}).End(errno)
+		Begin(Checkpoint, -1, agentAt(agent.Port()).lookup, func(string) {}).End(errno)
 		settled(t, agent)
 		events := agent.Events()
 		handle := events[0].Handle()
@@ -161,7 +161,7 @@ func TestPairs(t *testing.T) {
 	env := agentAt(agent.Port())
 	const pairs = 100
 	for i := range pairs {
-		Begin([]Operation{Checkpoint, Restart}[i%2], env.lookup, func(string) {}).End(0)
+		Begin([]Operation{Checkpoint, Restart}[i%2], -1, env.lookup, func(string) {}).End(0)
 	}
 	settled(t, agent)
 	events := agent.Events()
@@ -200,7 +200,7 @@ func TestSilence(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var said log
-			r := Begin(Checkpoint, c.env.lookup, said.say)
+			r := Begin(Checkpoint, -1, c.env.lookup, said.say)
 			r.End(unix.EIO)
 			r.Forget()
 			said.check(t, c.said)
@@ -213,7 +213,7 @@ func TestSilence(t *testing.T) {
 	none.End(0)
 
 	// CR_FTB has one value that means something.
-	r := Begin(Checkpoint, vars{"CR_FTB": "OFF", "FTB_AGENT_PORT": port}.lookup, func(string) {})
+	r := Begin(Checkpoint, -1, vars{"CR_FTB": "OFF", "FTB_AGENT_PORT": port}.lookup, func(string) {})
 	r.Forget()
 	if got := settled(t, agent); !strings.HasPrefix(got, "1 CHKPT_BEGIN ") {
 		t.Errorf("events:\n%s", got)
@@ -228,9 +228,9 @@ func TestUnconfigured(t *testing.T) {
 	}
 	defer nobody.Close()
 	var said log
-	Begin(Checkpoint, vars{}.lookup, said.say).End(0)
+	Begin(Checkpoint, -1, vars{}.lookup, said.say).End(0)
 	said.check(t, "")
-	Begin(Checkpoint, vars{"FTB_CONFIG_FILE": "/nonexistent"}.lookup, said.say).End(0)
+	Begin(Checkpoint, -1, vars{"FTB_CONFIG_FILE": "/nonexistent"}.lookup, said.say).End(0)
 	said.check(t, "FTB: no event published: connect 127\\.0\\.0\\.1:10809: .*")
 }
 
@@ -269,7 +269,7 @@ func TestFaults(t *testing.T) {
 			agent := faulty(t, c.fault)
 			var said log
 			at := time.Now()
-			r := Begin(Checkpoint, agentAt(agent.Port()).lookup, said.say)
+			r := Begin(Checkpoint, -1, agentAt(agent.Port()).lookup, said.say)
 			took := time.Since(at)
 			if took < c.begin || took > c.begin+time.Second {
 				t.Errorf("beginning took %v, want %v", took, c.begin)
@@ -327,7 +327,7 @@ func TestSuccessor(t *testing.T) {
 			t.Parallel()
 			first := start(t, ftbsim.Config{})
 			var said log
-			r := Begin(Restart, agentAt(first.Port()).lookup, said.say)
+			r := Begin(Restart, -1, agentAt(first.Port()).lookup, said.say)
 			for len(first.Events()) == 0 {
 				time.Sleep(time.Millisecond)
 			}
@@ -380,7 +380,7 @@ func TestSuccessor(t *testing.T) {
 func TestExec(t *testing.T) {
 	agent := start(t, ftbsim.Config{})
 	before := openFiles()
-	r := Begin(Checkpoint, agentAt(agent.Port()).lookup, func(string) {})
+	r := Begin(Checkpoint, -1, agentAt(agent.Port()).lookup, func(string) {})
 	sockets := 0
 	for line := range strings.Lines(openFiles()) {
 		if strings.Contains(before, line) || !strings.Contains(line, "socket:") {
@@ -403,8 +403,58 @@ func TestExec(t *testing.T) {
 	settled(t, agent)
 }
 
+// TestNumber: the socket does not get the number of a closed descriptor that the
+// request is about, nor of an open one; that stays as it is.
+func TestNumber(t *testing.T) {
+	agent, nobody := start(t, ftbsim.Config{}), faulty(t, "refuse")
+	begin := func(fd int) *Request { return Begin(Checkpoint, fd, agentAt(agent.Port()).lookup, func(string) {}) }
+	isOpen := func(fd int) bool {
+		_, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+		return err == nil
+	}
+	// The next number, and some that are free.
+	next, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unix.Close(next)
+	for _, fd := range []int{next, next + 1, next + 5, 1000, 1 << 30, -1} {
+		if isOpen(fd) {
+			continue // somebody else's
+		}
+		r := begin(fd)
+		if isOpen(fd) {
+			t.Errorf("descriptor %d is open", fd)
+		}
+		if r.conn == nil {
+			t.Errorf("descriptor %d: no connection", fd)
+		}
+		r.End(0)
+	}
+	p := make([]int, 2)
+	if err := unix.Pipe2(p, unix.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	r := begin(p[1])
+	if _, err := unix.Write(p[1], []byte("x")); err != nil {
+		t.Error(err)
+	}
+	r.End(0)
+	if !isOpen(p[1]) {
+		t.Error("the descriptor is closed")
+	}
+	unix.Close(p[0])
+	unix.Close(p[1])
+	// Where nobody listens, too.
+	Begin(Checkpoint, next, agentAt(nobody.Port()).lookup, func(string) {})
+	if isOpen(next) {
+		t.Errorf("descriptor %d is open", next)
+	}
+	settled(t, agent)
+}
+
 // request is one with both its events.
-func request(env vars) { Begin(Checkpoint, env.lookup, func(string) {}).End(0) }
+func request(env vars) { Begin(Checkpoint, -1, env.lookup, func(string) {}).End(0) }
 
 // cost is by how much longer requests take, each compared with one that is told
 // to nobody right before it; the median.

@@ -6,7 +6,10 @@
 // packages below this directory and know nothing of one another.
 package ckpt
 
-import "time"
+import (
+	"syscall"
+	"time"
+)
 
 // Scope says which processes a checkpoint takes, given one number.
 // The values are those of enum cr_scope.
@@ -58,6 +61,16 @@ type CheckpointRequest struct {
 	SaveExe     bool
 	SavePrivate bool
 	SaveShared  bool
+}
+
+// Ends tells whether processes rarely survive a signal, 0 being none.
+func Ends(signal int32) bool {
+	switch syscall.Signal(signal) {
+	case 0, syscall.SIGCONT, syscall.SIGCHLD, syscall.SIGWINCH, syscall.SIGURG,
+		syscall.SIGSTOP, syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU:
+		return false
+	}
+	return true
 }
 
 // RestartRequest is what cr_restart asks of an engine.

@@ -203,12 +203,13 @@ func (c *checkpoint) asked(h *hook) bool {
 		c.fail(err)
 		return false
 	}
-	if c.request.Complete != nil && !c.request.Complete() {
-		return false
-	}
 	// After this it is too late to give up: the signal may be the last thing
 	// that happens to these processes.
 	if c.unlessAbandoned(func() { c.saved = !c.abandoned }) != nil {
+		return false
+	}
+	if c.request.Complete != nil && !c.request.Complete() {
+		_ = c.unlessAbandoned(func() { c.saved = false })
 		return false
 	}
 	if syscall.Signal(c.request.Signal) != unix.SIGCONT {
@@ -228,21 +229,12 @@ func (c *checkpoint) finish() error {
 	if err := c.writer.Close(); err != nil {
 		return contextError(err)
 	}
-	if ends(c.request.Signal) {
+	if ckpt.Ends(c.request.Signal) {
 		// It is the last that these processes do. A disk that turns out to be
 		// full, or broken, must not cost them their lives as well.
 		return c.flush()
 	}
 	return nil
-}
-
-// ends tells whether processes rarely survive a signal.
-func ends(signal int32) bool {
-	switch syscall.Signal(signal) {
-	case 0, unix.SIGCONT, unix.SIGCHLD, unix.SIGWINCH, unix.SIGURG, unix.SIGSTOP, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU:
-		return false
-	}
-	return true
 }
 
 // signal sends the requested signal to every process, which it reaches before
@@ -293,12 +285,17 @@ func (c *checkpoint) outcome() error {
 }
 
 // awaitEnd returns when processes that were killed have ended, so that whoever
-// restarts them at once finds their numbers free. Memory takes time to go.
+// restarts them at once finds their numbers free. Memory takes time to go. Those
+// that may have something to do before they end, or not end at all, get less
+// time.
 func (c *checkpoint) awaitEnd() {
-	if syscall.Signal(c.request.Signal) != unix.SIGKILL {
+	if !ckpt.Ends(c.request.Signal) {
 		return
 	}
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(patience / 15)
+	if syscall.Signal(c.request.Signal) == unix.SIGKILL {
+		deadline = time.Now().Add(patience)
+	}
 	for _, pid := range c.scope.tree {
 		for !ended(pid) && time.Now().Before(deadline) {
 			time.Sleep(time.Millisecond)

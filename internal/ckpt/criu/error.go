@@ -104,6 +104,9 @@ func meaning(text string) syscall.Errno {
 		return 0
 	}
 	said := text[i+2:]
+	if strings.Contains(text, "Can't chose service_fd_base") {
+		return unix.EMFILE
+	}
 	for _, errno := range []syscall.Errno{
 		unix.ENOSPC, unix.ENOMEM, unix.EACCES, unix.EPERM, unix.ENOENT, unix.EDQUOT, unix.EROFS, unix.EFBIG, unix.EMFILE, unix.ENFILE, unix.ESRCH,
 		unix.EOPNOTSUPP,

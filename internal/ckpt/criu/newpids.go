@@ -59,7 +59,8 @@ func launch() int {
 	pid, err := syscall.ForkExec("/proc/self/exe", []string{"cr_restart-init"}, &syscall.ProcAttr{
 		Env:   []string{roleVar + "=" + roleInit},
 		Files: []uintptr{0, 1, 2, lifeline},
-		Sys:   &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS},
+		// Signals to cr_restart's group are for the job, which ends with its init.
+		Sys: &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS, Setsid: true},
 	})
 	if err != nil {
 		fmt.Printf("error %d\n", int(errnoOf(err)))

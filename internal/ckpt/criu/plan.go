@@ -32,7 +32,8 @@ type plan struct {
 	copies  string
 	scratch scratch // the same
 
-	tasks []image.Task
+	tasks   []image.Task
+	stopped map[int32]bool // those that were stopped when they were saved
 }
 
 // newPlan reads what it needs from the context.
@@ -41,6 +42,7 @@ func newPlan(source source, r *ckpt.RestartRequest) (*plan, error) {
 	relocations := r.Relocations
 	for _, step := range []func() error{
 		func() error { return p.adopt(source, r) },
+		func() error { return p.states(source) },
 		func() (err error) { relocations, err = p.extractSaved(source, relocations); return err },
 		func() error { return p.relocate(source, relocations) },
 		func() error { return p.outside(source) },
@@ -82,6 +84,23 @@ func (p *plan) adopt(source source, r *ckpt.RestartRequest) error {
 		return imageError(err)
 	}
 	p.images["pstree.img"], p.tasks = patched, adopted.Tasks
+	return nil
+}
+
+// states notes which processes were stopped.
+func (p *plan) states(source source) error {
+	p.stopped = make(map[int32]bool)
+	for _, task := range p.tasks {
+		text, err := source.Bytes(fmt.Sprintf("core-%d.img", task.PID))
+		if err != nil {
+			return err
+		}
+		core, err := image.ReadCore(text)
+		if err != nil {
+			return imageError(err)
+		}
+		p.stopped[task.PID] = core.State == image.StateStopped
+	}
 	return nil
 }
 

@@ -3,12 +3,16 @@ package criu
 import (
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/criu/image"
+	"blcr-cli/internal/ckpt/criu/proc"
 )
 
 // restart is a restore under way.
@@ -24,8 +28,11 @@ type restart struct {
 	mu        sync.Mutex // of what abandon looks at while begin sets it
 	abandoned bool
 
-	root    int  // pid of the restored root
-	resumed bool // the processes have been let go
+	root    int   // pid of the restored root
+	resumed bool  // the processes have been let go
+	held    []int // those of them that are stopped until criu has let go, too
+
+	subreaper int32 // whether we were one before
 
 	// Valid once finished is closed.
 	err      error
@@ -115,6 +122,7 @@ func (r *restart) begin(e *engine) (started bool, err error) {
 	r.asked = r.answered
 	// Until it is clear whose children they are, orphans are ours, to be ended
 	// if this fails.
+	_ = unix.Prctl(unix.PR_GET_CHILD_SUBREAPER, uintptr(unsafe.Pointer(&r.subreaper)), 0, 0, 0)
 	_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 	if err := r.session.start(command{path: e.criu.Path, args: r.options(), extra: r.plan.inherited, in: in, inSession: true}); err != nil {
 		return false, err
@@ -176,11 +184,49 @@ func (r *restart) answered(h *hook) bool {
 			return false
 		}
 		r.resumed = true
-		if syscall.Signal(r.request.Signal) != unix.SIGCONT {
+		switch {
+		case syscall.Signal(r.request.Signal) == unix.SIGCONT:
+		case r.endsEarly():
+			// What ends a process as soon as its first thread is let go takes
+			// the others away from criu, which then fails. So they are only
+			// stopped here, before their next instruction all the same.
+			r.stopRunning()
+		default:
 			signalAll(r.root, r.request.Signal)
 		}
 	}
 	return true
+}
+
+// endsEarly tells whether the signal may end processes before criu has let go of
+// all their threads.
+func (r *restart) endsEarly() bool {
+	signal := syscall.Signal(r.request.Signal)
+	return ckpt.Ends(r.request.Signal) && signal != unix.SIGKILL && slices.ContainsFunc(r.plan.tasks, func(t image.Task) bool {
+		return len(t.Threads) > 1
+	})
+}
+
+// stopRunning stops the processes that were not stopped when they were saved;
+// letGo continues them.
+func (r *restart) stopRunning() {
+	tree, err := proc.Descend(r.root)
+	if err != nil {
+		return
+	}
+	for _, pid := range tree {
+		inner, err := proc.InnerPids(pid)
+		if err == nil && !r.plan.stopped[int32(inner[len(inner)-1])] {
+			r.held = append(r.held, pid)
+			_ = unix.Kill(pid, unix.SIGSTOP)
+		}
+	}
+}
+
+func (r *restart) letGo() {
+	for _, pid := range r.held {
+		_ = unix.Kill(pid, unix.SIGCONT)
+	}
 }
 
 // found notes who was restored. Pid is the root's as criu sees it.
@@ -195,12 +241,16 @@ func (r *restart) found(pid int) bool {
 // outcome is what has become of the restore, once criu has ended.
 func (r *restart) outcome() error {
 	r.serving.Wait()
-	defer unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+	defer unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, uintptr(r.subreaper), 0, 0, 0)
 	killed := r.resumed && syscall.Signal(r.request.Signal) == unix.SIGKILL
 	if r.status.Exited() && r.status.ExitStatus() == 0 && r.resumed || killed {
 		if syscall.Signal(r.request.Signal) == unix.SIGCONT {
 			// Criu has stopped those again that were stopped.
 			signalAll(r.root, r.request.Signal)
+		}
+		if r.held != nil {
+			signalAll(r.root, r.request.Signal)
+			r.letGo()
 		}
 		if r.cell != nil {
 			r.cell.run(int(r.plan.tasks[0].PID))
