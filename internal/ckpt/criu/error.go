@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -26,7 +27,7 @@ func criuError(op string, status unix.WaitStatus, texts []string, otherwise sysc
 	e := &ckpt.Error{Op: op, Object: "criu", Errno: otherwise}
 	hint := ""
 	for _, text := range texts {
-		if consequence.MatchString(text) {
+		if consequence().MatchString(text) {
 			continue
 		}
 		errno, line := meaning(text), "criu: "+text
@@ -56,8 +57,14 @@ func criuError(op string, status unix.WaitStatus, texts []string, otherwise sysc
 	return e
 }
 
+// pattern is a regular expression that is compiled when it is needed: every start
+// of a command would have to wait for it.
+func pattern(expr string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })
+}
+
 // consequence is lines that only follow from others.
-var consequence = regexp.MustCompile(`FAILED\.$|^Unable to open stats-(dump|restore)|^One of more action scripts failed|^Script .* exited with|^Aborting restore due to|^Dump files \(fd|^Killing processes because` +
+var consequence = pattern(`FAILED\.$|^Unable to open stats-(dump|restore)|^One of more action scripts failed|^Script .* exited with|^Aborting restore due to|^Dump files \(fd|^Killing processes because` +
 	"|^Can't fixup VMA's fd|^`- Can't open vma" + `|^[0-9]+ exited, status=1$|^[0-9]+ killed by signal 9`)
 
 // fileHint is what to do about a file that is not there any more.
@@ -72,17 +79,17 @@ var hints = []struct{ text, hint string }{
 // A restart needs many files. What criu says of those that it cannot have, the
 // names without the first slash, and with some of it said twice.
 var (
-	cannotOpen = regexp.MustCompile(`^Can't open file (.+?)(?: on restore)?: ([^:]+)$`)
-	isOther    = regexp.MustCompile(`^File (.+) has bad (size|mode|build-ID)(?: length)?(?: (\S+) \(expect (\S+)\))?`)
+	cannotOpen = pattern(`^Can't open file (.+?)(?: on restore)?: ([^:]+)$`)
+	isOther    = pattern(`^File (.+) has bad (size|mode|build-ID)(?: length)?(?: (\S+) \(expect (\S+)\))?`)
 )
 
 // troubleWith finds out what is wrong with a file, "" if text is of something
 // else. ESTALE stands for another file than was saved.
 func troubleWith(text string) (errno syscall.Errno, about string) {
-	if m := cannotOpen.FindStringSubmatch(text); m != nil {
+	if m := cannotOpen().FindStringSubmatch(text); m != nil {
 		return meaning(text), fmt.Sprintf("cannot open %s: %s", rooted(m[1]), m[2])
 	}
-	m := isOther.FindStringSubmatch(text)
+	m := isOther().FindStringSubmatch(text)
 	switch {
 	case m == nil:
 		return 0, ""

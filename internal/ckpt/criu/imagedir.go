@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"io"
 	"os"
-	"regexp"
 	"strings"
 	"sync/atomic"
 
@@ -26,17 +25,17 @@ const Inventory = "inventory.img"
 
 // besides are the files that are found in such a directory besides images: what
 // criu leaves there of logs and statistics.
-var besides = regexp.MustCompile(`^(parent|stats-(dump|restore)|(dump|restore)\.log)$`)
+var besides = pattern(`^(parent|stats-(dump|restore)|(dump|restore)\.log)$`)
 
 // isMember tells whether a member of a context is one that is ours and not
 // criu's. All that are ever stored have to be known here.
 func isMember(name string) bool {
-	return name == savedList || name == neighboursImage || memberName.MatchString(name)
+	return name == savedList || name == neighboursImage || memberName().MatchString(name)
 }
 
 // IsImage tells whether a file of that name belongs into a directory of images.
 func IsImage(name string) bool {
-	return strings.HasSuffix(name, ".img") && name != ".img" || besides.MatchString(name) || isMember(name)
+	return strings.HasSuffix(name, ".img") && name != ".img" || besides().MatchString(name) || isMember(name)
 }
 
 // store is what a context is written with: a *context.Writer or a *dirStore.

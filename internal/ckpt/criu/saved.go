@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"path"
-	"regexp"
 	"strconv"
 	"strings"
 )
@@ -71,7 +70,7 @@ func encodeSaved(files []*savedFile) []byte {
 var errSaved = errors.New("damaged list of saved files")
 
 // memberName is a name that a list may give. Any other would be an image.
-var memberName = regexp.MustCompile(`^file-[1-9][0-9]{0,8}$`)
+var memberName = pattern(`^file-[1-9][0-9]{0,8}$`)
 
 // parseSaved reads the list, which anybody may have made.
 func parseSaved(list []byte) ([]*savedFile, error) {
@@ -122,7 +121,7 @@ func parseSavedLine(line string) (*savedFile, error) {
 	default:
 		return nil, fmt.Errorf("%q is neither shared nor private", fields[6])
 	}
-	if f.member = fields[7]; !memberName.MatchString(f.member) {
+	if f.member = fields[7]; !memberName().MatchString(f.member) {
 		return nil, fmt.Errorf("%q is no name of a member", f.member)
 	}
 	end := int64(0)
