@@ -26,6 +26,7 @@ package realtest
 import (
 	"flag"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -59,6 +60,11 @@ func TestMain(m *testing.M) {
 			if *cycles, err = strconv.Atoi(n); err != nil {
 				return complain("REALTEST_CYCLES: %v", err)
 			}
+		}
+		// Whatever else we were started with is not to be among what the programs
+		// have open.
+		if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+			return complain("close_range: %v", err)
 		}
 		var err error
 		if scratch, err = os.MkdirTemp("", "realtest"); err != nil {
