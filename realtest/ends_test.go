@@ -22,6 +22,7 @@ func TestNotLost(t *testing.T) {
 		v.fails(p, 2, fmt.Sprintf("Unable to rename '%s' to '%s': No such file or directory\n", v.ctx, backup))
 		v.intact()
 	}
+	v.finish()
 }
 
 // TestEndThreads: a signal at the restart ends a job with threads as it would

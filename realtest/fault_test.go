@@ -131,9 +131,9 @@ func TestFaultFull(t *testing.T) {
 	if err := os.WriteFile(ctx, []byte("old"), 0o400); err != nil {
 		t.Fatal(err)
 	}
-	const full = "Checkpoint failed: No space left on device\n"
+	const full = "Checkpoint failed: No space left on device\n- writing '"
 	for _, args := range [][]string{nil, {"--kill"}, {"--term"}, {"--backup"}, {"-S", "10"}} {
-		v.fails(v.command("cr_checkpoint", append(args, "-f", ctx, strconv.Itoa(v.pid))...), 28, full)
+		v.fails(v.command("cr_checkpoint", append(args, "-f", ctx, strconv.Itoa(v.pid))...), 28, full+ctx[:len(ctx)-3]+".ctx.tmp': No space left on device\n")
 		if text, _ := os.ReadFile(ctx); string(text) != "old" {
 			t.Errorf("the old file is %q", text)
 		}
@@ -142,12 +142,12 @@ func TestFaultFull(t *testing.T) {
 		}
 		v.intact()
 	}
-	v.fails(v.command("cr_checkpoint", "--kill", "-d", filepath.Join(small, "dir"), strconv.Itoa(v.pid)), 28, full+"...")
+	v.fails(v.command("cr_checkpoint", "--kill", "-d", filepath.Join(small, "dir"), strconv.Itoa(v.pid)), 28, "Checkpoint failed: No space left on device\n...")
 	if entries, _ := os.ReadDir(small); len(entries) != 1 {
 		t.Errorf("left: %v", entries)
 	}
 	v.intact()
-	v.fails(v.shell(`exec cr_checkpoint --kill -F 1 $0 >/dev/full`), 28, full)
+	v.fails(v.shell(`exec cr_checkpoint --kill -F 1 $0 >/dev/full`), 28, full+"<fd1>': No space left on device\n")
 	v.intact()
 	v.finish()
 }
@@ -155,14 +155,14 @@ func TestFaultFull(t *testing.T) {
 // TestFaultDestination: other destinations that end too early.
 func TestFaultDestination(t *testing.T) {
 	v := newVictim(t)
-	const large = "Checkpoint failed: File too large\n"
+	const large = "Checkpoint failed: File too large\n..."
 	v.fails(v.shell(`ulimit -f 10000; exec cr_checkpoint --kill -f "$1" $0`), 27, large)
 	v.intact()
-	v.fails(v.shell(`ulimit -f 10000; exec cr_checkpoint --kill -d "$1.dir" $0`), 27, large+"...")
+	v.fails(v.shell(`ulimit -f 10000; exec cr_checkpoint --kill -d "$1.dir" $0`), 27, large)
 	v.intact()
-	v.fails(v.shell(`{ cr_checkpoint --kill -F 1 $0; echo $? >status; } | head -c 100 >/dev/null; exit $(cat status)`), 32, "Checkpoint failed: Broken pipe\n")
+	v.fails(v.shell(`{ cr_checkpoint --kill -F 1 $0; echo $? >status; } | head -c 100 >/dev/null; exit $(cat status)`), 32, "Checkpoint failed: Broken pipe\n- writing '<fd1>': Broken pipe\n")
 	v.intact()
-	v.fails(v.shell(`mkfifo fifo; head -c 1000000 fifo >/dev/null & exec cr_checkpoint --clobber --kill -f fifo $0`), 32, "Checkpoint failed: Broken pipe\n")
+	v.fails(v.shell(`mkfifo fifo; head -c 1000000 fifo >/dev/null & exec cr_checkpoint --clobber --kill -f fifo $0`), 32, "Checkpoint failed: Broken pipe\n- writing 'fifo': Broken pipe\n")
 	v.intact()
 	v.fails(v.command("cr_checkpoint", "--kill", "-F", "77", strconv.Itoa(v.pid)), 9, "cr_request_checkpoint: Bad file descriptor\n")
 	v.intact()
@@ -364,7 +364,8 @@ func TestFaultCriu(t *testing.T) {
 	v.fails(v.shell("CR_CRIU="+write("sleeps", "exec sleep 1000")+` exec cr_checkpoint --time 1 --kill -f "$1" $0`), 62, "Checkpoint failed: Timer expired\n")
 	for _, criu := range []string{"/nonexistent", "/bin/false"} {
 		v.fails(v.shell("CR_CRIU="+criu+` exec cr_checkpoint --kill -f "$1" $0`), 38, "Checkpoint failed: support missing from kernel\n- CR_CRIU="+criu+": ...")
-		v.fails(v.shell("CR_CRIU="+criu+` exec cr_restart "$1"`), 255, "Failed cr_init(): -1\n- CR_CRIU="+criu+": ...")
+		v.fails(v.shell("CR_CRIU="+criu+` exec cr_restart "$1"`), 255,
+			"Failed cr_init(): -1\n- this context was written by the criu engine, which cannot be used here\n- CR_CRIU="+criu+": ...")
 	}
 	v.intact()
 	v.finish()

@@ -92,6 +92,9 @@ type work struct {
 
 	// held says that signals have been given to package job.
 	held bool
+
+	// shared says that the engine has the job made by processes in our group.
+	shared bool
 }
 
 // fail runs the hook for a failure, says what failed, and returns the exit
@@ -143,10 +146,11 @@ func (w *work) do() (status int, err error) {
 		if w.source != sourceFd {
 			kind = kindOf(int(w.request.FD))
 		}
-		if engine, err = fitting(kind, engine, name); err != nil {
+		if engine, name, err = fitting(kind, engine, name); err != nil {
 			return 0, err
 		}
 	}
+	w.shared = name == criuEngine
 	pid, err := w.bringBack(engine)
 	if err != nil {
 		return 0, err
@@ -206,19 +210,20 @@ func (w *work) noEngine(kind context.Kind, err error) error {
 }
 
 // fitting returns the engine that has written a context of that kind, which is
-// the only one that can read it; the given one where that is not known. It
+// the only one that can read it, with its name; the given one where that is not
+// known. It
 // closes the given one if it is another.
-func fitting(kind context.Kind, given ckpt.Engine, name string) (ckpt.Engine, error) {
+func fitting(kind context.Kind, given ckpt.Engine, name string) (ckpt.Engine, string, error) {
 	writer, missing := writerOf(kind)
 	if writer == "" || writer == name {
-		return given, nil
+		return given, name, nil
 	}
 	given.Close()
 	engine, _, err := ckpt.Choose(writer, engines)
 	if err != nil {
-		return given, otherEngineFailure(missing, err)
+		return given, name, otherEngineFailure(missing, err)
 	}
-	return engine, nil
+	return engine, writer, nil
 }
 
 // bringBack issues the request and returns the restored root's pid.
@@ -250,6 +255,11 @@ func (w *work) bringBack(engine ckpt.Engine) (pid int, err error) {
 	}
 	pid, err = request.Reap()
 	if err != nil {
+		if w.shared {
+			// The signal that waited for the job has also hit what was to make
+			// it, and is the reason.
+			cleanup.DieOfCaught()
+		}
 		return 0, restartFailure(err)
 	}
 	engine.Close()

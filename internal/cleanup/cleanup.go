@@ -40,6 +40,16 @@ func KeepIgnored() {
 	}
 }
 
+// DieOfCaught ends the program by a signal that was caught and is for nobody any
+// more, if there is one that ends programs.
+func DieOfCaught() {
+	for _, sig := range rawsig.Pending() {
+		if fatal(sig) {
+			rawsig.DieOf(sig)
+		}
+	}
+}
+
 // catch catches the fatal signals from now on, but for those that are ignored:
 // they stay so, as nohup wants it.
 func catch() {
