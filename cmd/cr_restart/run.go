@@ -211,8 +211,7 @@ func (w *work) noEngine(kind context.Kind, err error) error {
 
 // fitting returns the engine that has written a context of that kind, which is
 // the only one that can read it, with its name; the given one where that is not
-// known. It
-// closes the given one if it is another.
+// known. It closes the given one if it is another.
 func fitting(kind context.Kind, given ckpt.Engine, name string) (ckpt.Engine, string, error) {
 	writer, missing := writerOf(kind)
 	if writer == "" || writer == name {
