@@ -182,6 +182,9 @@ func (w *work) save(dest openTarget, guard *cleanup.Guard) (err error) {
 	}
 	w.con.Notef("checkpoint request issued\n")
 	if err := w.complete(request); err != nil {
+		if commitErr == nil && errnoOf(err) == syscall.EINTR {
+			event.Forget()
+		}
 		if errors.Is(err, ckpt.ERestarted) {
 			event.Forget()
 			// We are the copy that was saved; the original has done the rest,

@@ -254,6 +254,9 @@ func (w *work) bringBack(engine ckpt.Engine) (pid int, err error) {
 	}
 	pid, err = request.Reap()
 	if err != nil {
+		if errnoOf(err) == syscall.EINTR {
+			event.Forget()
+		}
 		if w.shared {
 			// The signal that waited for the job has also hit what was to make
 			// it, and is the reason.

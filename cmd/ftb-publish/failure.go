@@ -4,8 +4,10 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
+	"unicode/utf8"
 
 	"blcr-cli/internal/ftbclient"
 	"blcr-cli/internal/ftbclient/wire"
@@ -64,7 +66,17 @@ func status(err error) int {
 // message is the text for an error, one line without its end, whatever the user
 // has called his files.
 func message(err error) string {
-	return strings.ReplaceAll(describe(err), "\n", `\n`)
+	var b strings.Builder
+	for _, r := range describe(err) {
+		if strconv.IsPrint(r) && r != utf8.RuneError {
+			b.WriteRune(r)
+			continue
+		}
+		// What the user gave may have come from anywhere, and goes to a terminal.
+		quoted := strconv.QuoteRune(r)
+		b.WriteString(quoted[1 : len(quoted)-1])
+	}
+	return b.String()
 }
 
 func describe(err error) string {

@@ -132,6 +132,7 @@ func (s *settings) option(m getopt.Match) error {
 	switch m.ID {
 	case optSpace:
 		s.identity.Space = m.Arg
+		return ftbclient.Identity{Space: m.Arg}.Check()
 	case optSeverity:
 		if !isSeverity(m.Arg) {
 			return refuse("%q is none of fatal, error, warning and info", m.Arg)
@@ -139,8 +140,10 @@ func (s *settings) option(m getopt.Match) error {
 		s.event.Severity = m.Arg
 	case optClientName:
 		s.identity.Name = m.Arg
+		return ftbclient.Identity{Space: blcrSpace, Name: m.Arg}.Check()
 	case optJobID:
 		s.identity.JobID = m.Arg
+		return ftbclient.Identity{Space: blcrSpace, JobID: m.Arg}.Check()
 
 	case optPayload, optPayloadHex, optPayloadFile:
 		if s.payload.source != "" {

@@ -62,6 +62,9 @@ func (p *payload) read(stdin io.Reader, limit int) ([]byte, error) {
 		}
 	} else {
 		f, err := os.Open(name)
+		if name == "" {
+			name = "\"\""
+		}
 		if err != nil {
 			return nil, fileError(name, err)
 		}

@@ -59,6 +59,9 @@ func Begin(operation Operation, fd int, lookup func(string) (string, bool), say 
 		return r
 	}
 	defer occupy(fd)()
+	if !spare() {
+		return r
+	}
 	r.config = ftbclient.LoadConfig(lookup)
 	err := r.connect(time.Now().Add(limit))
 	if err == nil {
@@ -81,19 +84,39 @@ func occupy(fd int) (free func()) {
 	if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); fd < 0 || err != unix.EBADF {
 		return free
 	}
-	any, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	spare, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
 	if err != nil {
 		return free
 	}
-	if any != fd {
+	if spare != fd {
 		// A number beyond the limit cannot be had, by nobody else either.
-		err = unix.Dup3(any, fd, unix.O_CLOEXEC)
-		unix.Close(any)
+		err = unix.Dup3(spare, fd, unix.O_CLOEXEC)
+		unix.Close(spare)
 	}
 	if err == nil {
 		free = func() { unix.Close(fd) }
 	}
 	return free
+}
+
+// spare tells whether there are descriptors left for the request itself while the
+// connection takes one.
+func spare() bool {
+	const enough = 8
+	var fds []int
+	defer func() {
+		for _, fd := range fds {
+			unix.Close(fd)
+		}
+	}()
+	for range enough {
+		fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+		if err != nil {
+			return false
+		}
+		fds = append(fds, fd)
+	}
+	return true
 }
 
 // configured tells whether somebody has said where a backplane is.
@@ -107,15 +130,12 @@ func configured(lookup func(string) (string, bool)) bool {
 }
 
 // End tells how the request ended: with an error number, the system's or BLCR's,
-// or well, which is 0. A request that was interrupted has no end to tell of. A
-// nil Request is one that has not begun.
+// or well, which is 0. A nil Request is one that has not begun.
 func (r *Request) End(errno syscall.Errno) {
 	switch {
 	case r == nil:
 	case errno == 0:
 		r.end("_END", "INFO", nil)
-	case errno == syscall.EINTR:
-		r.Forget()
 	default:
 		r.end("_ERROR", "ERROR", binary.NativeEndian.AppendUint32(nil, uint32(errno)))
 	}

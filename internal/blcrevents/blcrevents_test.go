@@ -95,7 +95,7 @@ func TestEvents(t *testing.T) {
 			{"ETIME", func(r *Request) { r.End(unix.ETIME) }, failed(62), " and OP_ERROR"},
 			{"CR_ETEMPFAIL", func(r *Request) { r.End(ckpt.ETempFail) }, failed(2354), " and OP_ERROR"},
 			{"CR_ENOSUPPORT", func(r *Request) { r.End(ckpt.ENoSupport) }, failed(2356), " and OP_ERROR"},
-			{"EINTR", func(r *Request) { r.End(unix.EINTR) }, "", ""},
+			{"EINTR", func(r *Request) { r.End(unix.EINTR) }, failed(4), " and OP_ERROR"},
 			{"forgotten", func(r *Request) { r.Forget() }, "", ""},
 			{"forgotten first", func(r *Request) { r.Forget(); r.End(unix.EIO); r.Forget() }, "", ""},
 			{"twice", func(r *Request) { r.End(unix.EBUSY); r.End(0); r.End(unix.EIO); r.Forget() }, failed(16), " and OP_ERROR"},

@@ -15,6 +15,13 @@ func invalid(what, value string, code Code, why string) *Error {
 	return &Error{"check", fmt.Sprintf("%s %q", what, value), ErrInvalid, code, errors.New(why)}
 }
 
+// Check tells whether FTB takes such a client, without asking an agent. The error
+// is an *Error of kind ErrInvalid, as Dial returns it.
+func (i Identity) Check() error {
+	_, err := i.check()
+	return err
+}
+
 // check makes the client's id of i, with the C library's limits (section 6).
 func (i *Identity) check() (wire.ClientID, error) {
 	var id wire.ClientID

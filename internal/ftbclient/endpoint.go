@@ -23,7 +23,10 @@ func (c *Config) local() endpoint {
 // address. No name is ever resolved, as in C.
 func (c *Config) bootstrap() (endpoint, bool) {
 	// The line feed, where it is from a file. inet_aton too ignores white space.
-	name := strings.TrimRight(c.BootstrapServer, " \t\n\v\f\r")
+	name := c.BootstrapServer
+	if i := strings.IndexAny(name, " \t\n\v\f\r"); i >= 0 {
+		name = name[:i] // as inet_aton has it
+	}
 	if name == "localhost" {
 		name = "127.0.0.1"
 	}

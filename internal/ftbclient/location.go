@@ -21,7 +21,7 @@ func newLocation() wire.Location {
 // microseconds. Without these, connections of one process within a second are
 // one to an agent, and events are lost (section 7).
 func startTime(t time.Time) string {
-	return t.Format("Mon_Jan_02_002_15:04:05.000000")
+	return t.UTC().Format("Mon_Jan_02_002_15:04:05.000000")
 }
 
 var lastTime atomic.Int64 // in microseconds since 1970

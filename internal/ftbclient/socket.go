@@ -152,8 +152,7 @@ func (s socket) alive() error {
 // poll receives without waiting: EAGAIN if there is nothing.
 func (s socket) poll(b []byte) (int, error) {
 	n, err := ignoringEINTR(func() (int, error) {
-		n, _, err := unix.Recvfrom(s.fd, b, 0)
-		return n, err
+		return unix.Read(s.fd, b)
 	})
 	if err != nil {
 		return 0, err
