@@ -32,7 +32,17 @@ func newSleeper(t *testing.T) (j *job, ctx string) {
 // nothing checks that a failed restart has left nothing.
 func (j *job) nothing() {
 	j.t.Helper()
-	j.until("processes to be gone", func() bool { return len(j.helpers()) == 0 && stat(j.pid) == nil })
+	begin, told := time.Now(), false
+	j.until("processes to be gone", func() bool {
+		helpers, job := j.helpers(), stat(j.pid)
+		if !told && time.Since(begin) > patience/2 {
+			told = true
+			for _, pid := range append(helpers, j.pid) {
+				j.t.Logf("still there: %d, %q, child of %v, in %s", pid, cmdline(pid), stat(pid), wchan(pid))
+			}
+		}
+		return len(helpers) == 0 && job == nil
+	})
 	if left, _ := os.ReadDir(j.tmp); len(left) > 0 {
 		j.t.Errorf("left in TMPDIR: %v", left)
 	}

@@ -7,6 +7,7 @@
 
 static volatile struct shared {
 	pid_t leader, front[2], behind;
+	int up[4];
 	int ints[4];	/* seen by leader, front 0 and 1, behind */
 } *sh;
 static int me;	/* index into ints */
@@ -29,6 +30,7 @@ static pid_t job(int index, pid_t group)
 	if (pid == 0) {
 		me = index;
 		setpgid(0, group);
+		sh->up[me] = 1;
 		/*
 		 * They do not look at the terminal themselves: CRIU gives it back as the
 		 * controlling one to the leader of the session only.
@@ -38,6 +40,9 @@ static pid_t job(int index, pid_t group)
 		_exit(19);
 	}
 	setpgid(pid, group ? group : pid);
+	/* Before, it would count an interrupt as its parent's. */
+	while (!sh->up[index])
+		msleep(1);
 	return pid;
 }
 

@@ -23,6 +23,7 @@ type checkpoint struct {
 	*session
 	writer store
 	others *pipesOfOthers
+	disown func()         // undoes adoptOrphans
 	drains sync.WaitGroup // images on their way into the context
 	saved  bool           // the hook is told that all is well; it is too late to abandon
 
@@ -122,6 +123,7 @@ func (c *checkpoint) begin(e *engine) (started bool, err error) {
 	}
 	c.session.asked = c.asked
 	c.others = lookAtOthers(c.scope)
+	c.disown = adoptOrphans()
 	where, inherited := c.destination()
 	if err := c.session.start(command{path: e.criu.Path, args: append(c.options(pid), where...), extra: inherited, in: in}); err != nil {
 		return false, err
@@ -266,6 +268,8 @@ func signalAll(root int, signal int32) {
 // outcome is what has become of the dump, once criu has ended.
 func (c *checkpoint) outcome() error {
 	c.drains.Wait()
+	endOrphans(func(int) bool { return false })
+	c.disown()
 	if err := c.failure(); err != nil {
 		return err
 	}

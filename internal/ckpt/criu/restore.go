@@ -32,7 +32,7 @@ type restart struct {
 	resumed bool  // the processes have been let go
 	held    []int // those of them that are stopped until criu has let go, too
 
-	subreaper int32 // whether we were one before
+	disown func() // undoes adoptOrphans
 
 	// Valid once finished is closed.
 	err      error
@@ -122,8 +122,7 @@ func (r *restart) begin(e *engine) (started bool, err error) {
 	r.asked = r.answered
 	// Until it is clear whose children they are, orphans are ours, to be ended
 	// if this fails.
-	_ = unix.Prctl(unix.PR_GET_CHILD_SUBREAPER, uintptr(unsafe.Pointer(&r.subreaper)), 0, 0, 0)
-	_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+	r.disown = adoptOrphans()
 	if err := r.session.start(command{path: e.criu.Path, args: r.options(), extra: r.plan.inherited, in: in, inSession: true}); err != nil {
 		return false, err
 	}
@@ -241,7 +240,7 @@ func (r *restart) found(pid int) bool {
 // outcome is what has become of the restore, once criu has ended.
 func (r *restart) outcome() error {
 	r.serving.Wait()
-	defer unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, uintptr(r.subreaper), 0, 0, 0)
+	defer r.disown()
 	killed := r.resumed && syscall.Signal(r.request.Signal) == unix.SIGKILL
 	if r.status.Exited() && r.status.ExitStatus() == 0 && r.resumed || killed {
 		if syscall.Signal(r.request.Signal) == unix.SIGCONT {
@@ -335,10 +334,26 @@ func (r *restart) endRestored() {
 		}
 		known[pid] = true
 	}
+	endOrphans(func(pid int) bool { return known[pid] })
+}
+
+// adoptOrphans makes us the parent of what criu leaves behind if it is killed,
+// and returns the way back.
+func adoptOrphans() (undo func()) {
+	var before int32
+	_ = unix.Prctl(unix.PR_GET_CHILD_SUBREAPER, uintptr(unsafe.Pointer(&before)), 0, 0, 0)
+	_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+	return func() { _ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, uintptr(before), 0, 0, 0) }
+}
+
+// endOrphans ends what a criu that has ended has left to us: its own processes,
+// which it makes to find out what the kernel can do and which may wait for it for
+// ever, and others that we know.
+func endOrphans(known func(pid int) bool) {
 	for again := true; again; {
 		again = false
 		for _, pid := range children() {
-			if known[pid] {
+			if known(pid) || isHelper(pid) {
 				_ = unix.Kill(pid, unix.SIGKILL)
 				wait(pid)
 				again = true
