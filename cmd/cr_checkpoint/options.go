@@ -7,6 +7,7 @@ import (
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/target"
 	"blcr-cli/internal/console"
+	"blcr-cli/internal/engines"
 	"blcr-cli/internal/getopt"
 	"blcr-cli/internal/sigopt"
 	"blcr-cli/internal/strtol"
@@ -240,7 +241,7 @@ func (s *settings) option(m getopt.Match, con *console.Console) *stop {
 
 // destination takes -c, -d, -f and -F, of which there can be one.
 func (s *settings) destination(m getopt.Match) *stop {
-	if m.ID == optDir && !takesDirs() {
+	if m.ID == optDir && !engines.TakeDirs() {
 		// BLCR says this before it looks at what else there is.
 		return invalid("-d flag not yet implemented")
 	}

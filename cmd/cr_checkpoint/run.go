@@ -13,10 +13,10 @@ import (
 	"blcr-cli/internal/blcrevents"
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu"
-	"blcr-cli/internal/ckpt/kernel"
 	"blcr-cli/internal/ckpt/target"
 	"blcr-cli/internal/cleanup"
 	"blcr-cli/internal/console"
+	"blcr-cli/internal/engines"
 	"blcr-cli/internal/program"
 	"blcr-cli/internal/version"
 )
@@ -26,29 +26,6 @@ const name = "cr_checkpoint"
 func versionLine() string { return fmt.Sprintf("%s version %s\n", name, version.Version) }
 
 func defaultName(id int32) string { return fmt.Sprintf("context.%d", id) }
-
-// engines are the ones that this command can use, the preferred one first.
-var engines = []ckpt.Candidate{
-	{Name: kernelEngine, Open: kernel.Open},
-	{Name: criuEngine, Open: criu.Open},
-}
-
-const (
-	kernelEngine = "kernel"
-	criuEngine   = "criu"
-)
-
-// takesDirs tells whether the engine that is going to be used writes into directories, which BLCR's
-// module cannot.
-func takesDirs() bool {
-	switch os.Getenv("CR_ENGINE") {
-	case "":
-		return !kernel.Present()
-	case criuEngine:
-		return true
-	}
-	return false
-}
 
 // run is the command: args is its whole argument vector. It returns the exit
 // status.
@@ -132,10 +109,10 @@ func (w *work) abort(dest openTarget, err error) error {
 func (w *work) save(dest openTarget, guard *cleanup.Guard) (err error) {
 	name := os.Getenv("CR_ENGINE")
 	if w.dest == destDir {
-		name = criuEngine // as takesDirs has it
+		name = engines.Criu // as engines.TakeDirs has it
 		w.request.Dir = w.target.Path
 	}
-	engine, name, err := ckpt.Choose(name, engines)
+	engine, name, err := ckpt.Choose(name, engines.All)
 	if err != nil {
 		return connectFailure(err)
 	}
@@ -171,7 +148,7 @@ func (w *work) save(dest openTarget, guard *cleanup.Guard) (err error) {
 		return w.targetFailure(err)
 	}
 	w.request.FD = int32(dest.FD())
-	if name == criuEngine && w.dest == destFd && !atstart.Inherited(dest.FD()) {
+	if name == engines.Criu && w.dest == destFd && !atstart.Inherited(dest.FD()) {
 		// That engine, and the runtime under it, may have opened it meanwhile.
 		w.request.FD = atstart.NeverOpen
 	}
@@ -196,7 +173,7 @@ func (w *work) save(dest openTarget, guard *cleanup.Guard) (err error) {
 		if commitErr != nil {
 			return w.targetFailure(commitErr)
 		}
-		if name == criuEngine {
+		if name == engines.Criu {
 			return w.naming(err)
 		}
 		return err

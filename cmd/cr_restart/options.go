@@ -6,6 +6,7 @@ import (
 
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/console"
+	"blcr-cli/internal/engines"
 	"blcr-cli/internal/getopt"
 	"blcr-cli/internal/sigopt"
 	"blcr-cli/internal/strtol"
@@ -214,7 +215,7 @@ func (s *settings) from(m getopt.Match) error {
 		}
 		s.request.FD = fd
 	case optDir:
-		if !takesDirs() {
+		if !engines.TakeDirs() {
 			return badArgument("-d flag not yet implemented")
 		}
 		s.source = sourceDir

@@ -14,9 +14,9 @@ import (
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/context"
 	"blcr-cli/internal/ckpt/criu"
-	"blcr-cli/internal/ckpt/kernel"
 	"blcr-cli/internal/cleanup"
 	"blcr-cli/internal/console"
+	"blcr-cli/internal/engines"
 	"blcr-cli/internal/job"
 	"blcr-cli/internal/program"
 	"blcr-cli/internal/version"
@@ -25,29 +25,6 @@ import (
 const name = "cr_restart"
 
 func versionLine() string { return fmt.Sprintf("%s version %s\n", name, version.Version) }
-
-// engines are the ones that this command can use, the preferred one first.
-var engines = []ckpt.Candidate{
-	{Name: kernelEngine, Open: kernel.Open},
-	{Name: criuEngine, Open: criu.Open},
-}
-
-const (
-	kernelEngine = "kernel"
-	criuEngine   = "criu"
-)
-
-// takesDirs tells whether the engine that is going to be used reads directories, which BLCR's
-// module cannot.
-func takesDirs() bool {
-	switch os.Getenv("CR_ENGINE") {
-	case "":
-		return !kernel.Present()
-	case criuEngine:
-		return true
-	}
-	return false
-}
 
 // run is the command: args is its whole argument vector. It returns the exit
 // status, unless the job died of a signal, of which this process then dies too.
@@ -117,18 +94,18 @@ func (w *work) fail(f *failure) int {
 func (w *work) do() (status int, err error) {
 	forced := os.Getenv("CR_ENGINE")
 	if w.source == sourceDir {
-		forced = criuEngine // as takesDirs has it
+		forced = engines.Criu // as engines.TakeDirs has it
 	}
 	kind := context.Foreign
 	// Before the engine opens anything that could have this number.
 	inherited := true
-	if forced != kernelEngine && w.source == sourceFd {
+	if forced != engines.Kernel && w.source == sourceFd {
 		inherited = atstart.Inherited(int(w.request.FD))
 	}
 	if forced == "" && w.source == sourceFd && inherited {
 		kind = kindOf(int(w.request.FD))
 	}
-	engine, name, err := ckpt.Choose(forced, engines)
+	engine, name, err := ckpt.Choose(forced, engines.All)
 	if err != nil {
 		if forced == "" && errnoOf(err) == syscall.ENOSYS {
 			return 0, w.noEngine(kind, err)
@@ -139,7 +116,7 @@ func (w *work) do() (status int, err error) {
 	if err := w.open(); err != nil {
 		return 0, err
 	}
-	if name == criuEngine && !inherited {
+	if name == engines.Criu && !inherited {
 		w.request.FD = atstart.NeverOpen
 	}
 	if forced == "" {
@@ -150,7 +127,7 @@ func (w *work) do() (status int, err error) {
 			return 0, err
 		}
 	}
-	w.shared = name == criuEngine
+	w.shared = name == engines.Criu
 	pid, err := w.bringBack(engine)
 	if err != nil {
 		return 0, err
@@ -186,9 +163,9 @@ func kindOf(fd int) context.Kind {
 func writerOf(kind context.Kind) (engine, missing string) {
 	switch kind {
 	case context.Ours:
-		return criuEngine, "this context was written by the criu engine, which cannot be used here"
+		return engines.Criu, "this context was written by the criu engine, which cannot be used here"
 	case context.BLCR:
-		return kernelEngine, "this context was written by BLCR's kernel module, which is not there"
+		return engines.Kernel, "this context was written by BLCR's kernel module, which is not there"
 	}
 	return "", ""
 }
@@ -201,9 +178,9 @@ func (w *work) noEngine(kind context.Kind, err error) error {
 		unix.Close(int(w.request.FD))
 	}
 	switch writer, missing := writerOf(kind); writer {
-	case criuEngine:
+	case engines.Criu:
 		return otherEngineFailure(missing, err)
-	case kernelEngine:
+	case engines.Kernel:
 		return otherEngineFailure(missing, &ckpt.Error{Op: "choose", Object: "engine", Errno: syscall.ENOSYS})
 	}
 	return connectFailure(err)
@@ -218,7 +195,7 @@ func fitting(kind context.Kind, given ckpt.Engine, name string) (ckpt.Engine, st
 		return given, name, nil
 	}
 	given.Close()
-	engine, _, err := ckpt.Choose(writer, engines)
+	engine, _, err := ckpt.Choose(writer, engines.All)
 	if err != nil {
 		return given, name, otherEngineFailure(missing, err)
 	}

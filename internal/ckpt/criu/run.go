@@ -237,12 +237,9 @@ func (l *logbook) Errors() []string {
 	return append([]string(nil), l.errors...)
 }
 
-// environment is criu's: ours, and where its hooks are to ask. Hooks find our
-// program under its name, not under one that depends on them.
+// environment is criu's: ours, and where its hooks are to ask.
 func environment(hookName string) []string {
-	env := os.Environ()
-	env = append(env, hookVar+"="+hookName)
-	return env
+	return append(os.Environ(), hookVar+"="+hookName)
 }
 
 // self is the path of our own program, for criu to run as its action script.

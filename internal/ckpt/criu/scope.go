@@ -26,7 +26,7 @@ type scope struct {
 	tree  []int // all of them, the root first
 	table proc.Table
 
-	// traced says that a process that is in there is to be left out because of
+	// skipped says that a process that is in there is to be left out because of
 	// a debugger, and with it everything.
 	skipped bool
 }

@@ -1,0 +1,36 @@
+// Package engines is the engines that there are, in one place for all commands:
+// their names and their order. What an engine is, and how one is chosen, belongs
+// to package ckpt, which knows none of them.
+package engines
+
+import (
+	"os"
+
+	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/criu"
+	"blcr-cli/internal/ckpt/kernel"
+)
+
+// The names by which CR_ENGINE asks for one.
+const (
+	Kernel = "kernel"
+	Criu   = "criu"
+)
+
+// All are the engines, the preferred one first.
+var All = []ckpt.Candidate{
+	{Name: Kernel, Open: kernel.Open},
+	{Name: Criu, Open: criu.Open},
+}
+
+// TakeDirs tells whether the engine that is going to be used writes and reads
+// directories, which BLCR's module cannot.
+func TakeDirs() bool {
+	switch os.Getenv("CR_ENGINE") {
+	case "":
+		return !kernel.Present()
+	case Criu:
+		return true
+	}
+	return false
+}
