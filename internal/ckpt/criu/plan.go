@@ -70,10 +70,11 @@ func (p *plan) adopt(source source, r *ckpt.RestartRequest) error {
 		}
 		a.SID, a.PGID = int32(sid), int32(unix.Getpgrp())
 	}
-	// Else criu runs in a new pid namespace, where ours have no number. A job
-	// that is in such a session cannot be saved again, so it gets its own,
-	// unless it would lose its terminal by that.
-	a.Lead = !r.RestorePid && !(source.Has("tty-info.img") && hasTerminal())
+	// Without a number is our session where its leader is outside of the pid
+	// namespace, and in the new one that --no-restore-pid makes. A job in such a
+	// session cannot be saved again, so it gets its own, unless it would lose its
+	// terminal by that.
+	a.Lead = a.SID == 0 && !(source.Has("tty-info.img") && hasTerminal())
 	patched, adopted, err := image.AdoptTasks(pstree, a)
 	if errors.Is(err, image.ErrInUse) {
 		var pid int

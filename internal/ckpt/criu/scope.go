@@ -206,6 +206,11 @@ func (s *scope) check(r *ckpt.CheckpointRequest) error {
 		if err := unix.Kill(pid, 0); err == unix.EPERM {
 			return refusal(syscall.EPERM, "Bad permissions to checkpoint task %d", pid)
 		}
+		if s.table[pid].Sid == 0 {
+			// As of a program that a container's runtime has put there without a
+			// new session. criu would say so too, after it has frozen everything.
+			return refusal(syscall.EOPNOTSUPP, "process %d is in a session of another pid namespace, which criu cannot save: start it with setsid(1)", pid)
+		}
 	}
 	for pid := range s.table {
 		tracer, err := proc.Tracer(pid)
