@@ -31,9 +31,13 @@ func newCaller(t *testing.T) *job {
 // run starts a program, as the job's root, that finds the commands in its PATH.
 func (j *job) run(args ...string) *process {
 	j.t.Helper()
-	p := j.start("script", append([]string{"/usr/bin/env", "PATH=" + bin + ":" + os.Getenv("PATH")}, args...), nil)
+	p := j.start("script", j.withPath(args), nil)
 	j.pid = p.pid
 	return p
+}
+
+func (j *job) withPath(args []string) []string {
+	return append([]string{"/usr/bin/env", "PATH=" + bin + ":" + os.Getenv("PATH")}, args...)
 }
 
 // script has a shell run a script.
@@ -96,7 +100,18 @@ func (j *job) hidden() {
 func (j *job) again(args ...string) *process {
 	j.t.Helper()
 	keepClear(j.pid)
-	return j.run(append([]string{"cr_restart"}, args...)...)
+	return j.start("cr_restart", j.withPath(append([]string{"cr_restart"}, args...)), nil)
+}
+
+// around has a shell run a script around the job, which is not its root.
+func (j *job) around(text string) *process {
+	j.t.Helper()
+	name := fmt.Sprintf("around.%d", j.runs)
+	j.write(name, text)
+	if j.pid != 0 {
+		keepClear(j.pid)
+	}
+	return j.start("around", j.withPath([]string{"bash", name}), nil)
 }
 
 // has waits until a file has these lines.
@@ -303,7 +318,7 @@ func TestSelfExec(t *testing.T) {
 func TestSelfAtOnce(t *testing.T) {
 	j := newCaller(t)
 	j.write("inner", counting("for n in 1 2 3; do "+save+"; done"))
-	p := j.script("bash", `bash inner >out 2>/dev/null; echo $?
+	p := j.around(`bash inner >out 2>/dev/null; echo $?
 cr_restart ctx; echo $?
 cr_restart ctx; echo $?
 cr_restart ctx; echo $?`)
@@ -436,7 +451,7 @@ func TestSelfScopes(t *testing.T) {
 			var p *process
 			if c.scope == "-s" {
 				j.write("inner", text)
-				p = j.run("setsid", "-w", "bash", "inner")
+				p = j.start("script", j.withPath([]string{"setsid", "-w", "bash", "inner"}), nil)
 			} else {
 				p = j.script("bash", text)
 			}
@@ -460,11 +475,12 @@ func TestSelfScopes(t *testing.T) {
 func TestSelfPipes(t *testing.T) {
 	j := newCaller(t)
 	j.write("inner", "echo $$ >pid\nwhile read n; do echo $n; [ $n != 5 ] || "+save+"; done; echo done; exit 7\n")
-	j.ends(j.script("bash", "seq 1 5 | bash inner | cat; echo ${PIPESTATUS[1]}"), 0, "1\n2\n3\n4\n5\n143\n", "")
+	j.ends(j.around("seq 1 5 | bash inner | cat; echo ${PIPESTATUS[1]}"), 0, "1\n2\n3\n4\n5\n143\n", "")
+	j.root()
 	j.saved("ctx")
-	j.ends(j.script("bash", "seq 6 8 | cr_restart ctx | cat; echo ${PIPESTATUS[1]}"), 0, "6\n7\n8\ndone\n7\n", "")
+	j.ends(j.around("seq 6 8 | cr_restart ctx | cat; echo ${PIPESTATUS[1]}"), 0, "6\n7\n8\ndone\n7\n", "")
 	j.nothing()
-	j.ends(j.script("bash", "x=$(echo 9 | cr_restart ctx); echo $? $x"), 0, "7 9 done\n", "")
+	j.ends(j.around("x=$(echo 9 | cr_restart ctx); echo $? $x"), 0, "7 9 done\n", "")
 	j.nothing()
 }
 
@@ -519,7 +535,7 @@ func (j *job) on(y *terminal, command string) *process {
 	j.t.Helper()
 	j.write("launcher", "exec <>"+y.name+" >&0 2>&0\ntrap : INT\n"+command+"\necho $? >status.new\nmv status.new status\n")
 	_ = os.Remove(filepath.Join(j.dir, "status"))
-	return j.run("setsid", "-w", "sh", "launcher")
+	return j.start("launcher", j.withPath([]string{"setsid", "-w", "sh", "launcher"}), nil)
 }
 
 // TestSelfTerminal: the script's stdin and stdout are a terminal.
@@ -539,7 +555,6 @@ func TestSelfTerminal(t *testing.T) {
 	j.until("something on the terminal", func() bool { return y.seen() == "0\n" })
 	fmt.Fprintf(y, "word\n")
 	j.wait(p)
-	j.root()
 	if got := j.read("status"); got != "7\n" || y.seen() != "0\nword\nword\n4\n5\n6\ndone\n" {
 		t.Errorf("status %s, on the terminal is %q", got, y.seen())
 	}
@@ -587,18 +602,15 @@ func TestSelfCancelled(t *testing.T) {
 	signals := []syscall.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT}
 	for _, c := range []struct {
 		name, save string
-		stuck      bool // it would not end by itself
 	}{
-		{"large", "cr_checkpoint -T $$ -f ctx", false},
-		{"stuck", "cr_checkpoint -T $$ -F 5", true},
-		{"stuck-in-tree", "cr_checkpoint -T $$ -F 1 | cat", true},
+		{"large", "cr_checkpoint -T $$ -f ctx"},
+		// These would not end by themselves.
+		{"stuck", "cr_checkpoint -T $$ -F 5"},
+		{"stuck-in-tree", "cr_checkpoint -T $$ -F 1 | cat"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			j := newCaller(t)
-			text := "ulimit -c 0; mkfifo pipe; exec 5<>pipe\n"
-			if !c.stuck {
-				text += large
-			}
+			text := "ulimit -c 0; mkfifo pipe; exec 5<>pipe\n" + large
 			p := j.script("bash", text+fmt.Sprintf(`for n in $(seq %d); do
 until [ -e go.$n ]; do sleep 0.01; done
 %s 2>/dev/null >&2; s=${PIPESTATUS[0]}
@@ -689,7 +701,7 @@ func TestSelfFails(t *testing.T) {
 				t.Skip(err)
 			}
 			defer unix.Unmount(small, unix.MNT_DETACH)
-			p := j.script("bash", counting("mkfifo pipe; exec 5<>pipe; "+c.save+"; echo $?"))
+			p := j.script("bash", counting("mkfifo pipe; exec 5<>pipe; x=$(seq 500000); "+c.save+"; echo $?"))
 			j.ends(p, 7, fmt.Sprintf("1\n2\n3\n%d\n4\n5\n6\ndone\n", c.status), c.stderr)
 			j.nothing()
 			j.hidden()
@@ -744,12 +756,9 @@ func TestSelfDescriptors(t *testing.T) {
 			p := j.script(shell, counting(save+"; echo $?"))
 			j.ends(p, 143, "1\n2\n3\n", "")
 			j.saved("ctx")
-			keepClear(j.pid)
-			root := j.pid
-			again := j.script("bash", "mkfifo pipe; echo word >some; exec 16<>pipe; echo in pipe >&16\n"+
-				"( "+exec+"; exec cr_restart ctx 16<&- ); s=$?\n"+
+			again := j.around("mkfifo pipe; echo word >some; exec 16<>pipe; echo in pipe >&16\n" +
+				"( " + exec + "; exec cr_restart ctx 16<&- ); s=$?\n" +
 				"read -t 1 word <&16; echo $word $s")
-			j.pid = root
 			j.ends(again, 0, "in pipe 7\n", "")
 			if got := j.read(filepath.Base(p.stdout)); got != "1\n2\n3\n0\n4\n5\n6\ndone\n" {
 				t.Errorf("stdout: %q", got)
@@ -763,21 +772,17 @@ func TestSelfDescriptors(t *testing.T) {
 func TestSelfCopies(t *testing.T) {
 	j := newCaller(t)
 	j.write("inner", "echo $$ >pid\n"+counting(save+"; echo $?; until [ -e go ]; do sleep 0.02; done"))
-	j.ends(j.script("bash", "bash inner | cat; echo ${PIPESTATUS[0]}"), 0, "1\n2\n3\n143\n", "")
+	j.ends(j.around("bash inner | cat; echo ${PIPESTATUS[0]}"), 0, "1\n2\n3\n143\n", "")
 	j.root()
 	j.saved("ctx")
 	var copies []*process
 	for _, args := range [][]string{{"--no-restore-pid"}, {"--no-restore-pid"}, nil} {
-		root := j.pid
 		copies = append(copies, j.again(append(args, "ctx")...))
-		j.pid = root
 	}
 	for _, p := range copies {
 		j.has(p.stdout, "0\n")
 	}
-	root := j.pid
 	p := j.again("ctx")
-	j.pid = root
 	j.ends(p, 16, "", j.read(filepath.Base(p.stderr)))
 	j.write("go", "")
 	for _, p := range copies {
@@ -792,11 +797,8 @@ func TestSelfCopySaves(t *testing.T) {
 	p := j.script("bash", counting(save+"; echo $?; "+save+"; echo $?"))
 	j.ends(p, 143, "1\n2\n3\n", "")
 	j.saved("ctx")
-	root := j.pid
 	for _, want := range []int{143, 7} {
-		copied := j.again("--no-restore-pid", "ctx")
-		j.pid = root
-		j.ends(copied, want, "", "")
+		j.ends(j.again("--no-restore-pid", "ctx"), want, "", "")
 		j.saved("ctx")
 	}
 	j.ends(p, 143, "1\n2\n3\n0\n0\n4\n5\n6\ndone\n", "")
