@@ -55,7 +55,7 @@ func resolve(r *ckpt.CheckpointRequest) (*scope, error) {
 	case ckpt.ScopeSession:
 		err = s.members(fmt.Sprintf("session %d", r.ID), func(p *proc.Process) bool { return p.Sid == int(r.ID) })
 	default:
-		err = s.process(int(r.ID), r.Scope == ckpt.ScopeProcess)
+		err = s.process(r)
 	}
 	if err != nil {
 		return nil, err
@@ -64,13 +64,44 @@ func resolve(r *ckpt.CheckpointRequest) (*scope, error) {
 		return nil, nobody()
 	}
 	if pid := s.requester(); pid != 0 {
-		return nil, refusal(syscall.EOPNOTSUPP, "process %d, which asks for the checkpoint, is itself among those to be saved", pid)
+		// We have left the tree, or it did not include us: then its root is, or has
+		// in it, whom orphans are given to.
+		return nil, refusal(syscall.EOPNOTSUPP, "process %d, which asks for the checkpoint, is itself among those to be saved, and cannot leave them", pid)
 	}
 	return s, s.check(r)
 }
 
+// Includes tells whether the request means the calling process, too. It leaves no
+// descriptor open, and asks for nothing that does.
+func Includes(r *ckpt.CheckpointRequest) bool {
+	id := int(r.ID)
+	switch r.Scope {
+	case ckpt.ScopeGroup:
+		return unix.Getpgrp() == id
+	case ckpt.ScopeSession:
+		sid, err := unix.Getsid(0)
+		return err == nil && sid == id
+	}
+	root, err := proc.Leader(id)
+	if err != nil {
+		return false
+	}
+	for pid := os.Getpid(); pid > 0; {
+		if pid == root {
+			return true
+		}
+		p, err := proc.Read(pid)
+		if err != nil {
+			return false
+		}
+		pid = p.PPid
+	}
+	return false
+}
+
 // process is the scope that one pid means, with or without descendants.
-func (s *scope) process(id int, alone bool) error {
+func (s *scope) process(r *ckpt.CheckpointRequest) error {
+	id, alone := int(r.ID), r.Scope == ckpt.ScopeProcess
 	if id < 1 {
 		return nobody()
 	}
@@ -84,8 +115,13 @@ func (s *scope) process(id int, alone bool) error {
 		pid, alone = job, false
 	}
 	s.root, s.tree = pid, s.table.Tree(pid)
-	if alone && len(s.tree) > 1 && s.requester() == 0 {
-		return refusal(syscall.EOPNOTSUPP, "process %d has children (%s), and criu saves a process only together with them", pid, list(s.tree[1:]))
+	if !alone {
+		return nil
+	}
+	// Somebody who saves himself has at least the one who waits for us.
+	children := slices.DeleteFunc(slices.Clone(s.tree[1:]), func(pid int) bool { return pid == int(r.Waiting) })
+	if len(children) > 0 && s.requester() == 0 {
+		return refusal(syscall.EOPNOTSUPP, "process %d has children (%s), and criu saves a process only together with them", pid, list(children))
 	}
 	return nil
 }
