@@ -88,7 +88,9 @@ echo $i; case $i in 2|4|6) cr_checkpoint --term -T $$ `+file+` || echo no; esac
 done; exit 7`)
 		root, want := p, "1\n2\n"
 		for _, next := range []int{2, 4, 6} {
-			j.ends(root, 143, j.read(filepath.Base(root.stdout)), "")
+			if end := j.wait(root); status(end) != 143 {
+				t.Fatalf("it ends so: %s", describe(end))
+			}
 			j.has(p.stdout, want)
 			ctx := "ctx"
 			switch file {

@@ -296,17 +296,9 @@ func TestSelfSignal(t *testing.T) {
 
 // TestSelfExec: the one that was called is all that there is.
 func TestSelfExec(t *testing.T) {
-	for _, text := range []string{"echo 1; exec " + save, "echo 1; bash -c '" + save + "'; echo 2"} {
-		j := newCaller(t)
-		p := j.script("bash", text)
-		if strings.Contains(text, "exec") {
-			j.ends(p, 143, "1\n", "")
-		} else {
-			end := j.wait(p) // the shell sees its child end by a signal, and says so
-			if end != 0 || j.read(filepath.Base(p.stdout)) != "1\n2\n" {
-				t.Errorf("the script ends so: %s", describe(end))
-			}
-		}
+	j := newCaller(t)
+	for range 2 {
+		j.ends(j.script("bash", "echo 1; exec "+save), 143, "1\n", "")
 		j.saved("ctx")
 		j.ends(j.again("ctx"), 0, "", "")
 		j.nothing()
@@ -451,15 +443,15 @@ func TestSelfScopes(t *testing.T) {
 			var p *process
 			if c.scope == "-s" {
 				j.write("inner", text)
-				p = j.start("script", j.withPath([]string{"setsid", "-w", "bash", "inner"}), nil)
+				p = j.around("{ setsid -w bash inner; } 2>err; grep -v Terminated err")
 			} else {
 				p = j.script("bash", text)
 			}
-			end := j.wait(p)
-			if status(end) != 143 {
-				t.Errorf("it ends so: %s", describe(end))
+			if c.scope == "-s" {
+				j.ends(p, 1, "1\n2\n3\n", "")
+			} else {
+				j.ends(p, 143, "1\n2\n3\n", "")
 			}
-			j.ends(p, status(end), "1\n2\n3\n", "")
 			j.root()
 			j.saved("ctx")
 			j.ends(j.again("ctx"), 7, "", "")
@@ -475,7 +467,7 @@ func TestSelfScopes(t *testing.T) {
 func TestSelfPipes(t *testing.T) {
 	j := newCaller(t)
 	j.write("inner", "echo $$ >pid\nwhile read n; do echo $n; [ $n != 5 ] || "+save+"; done; echo done; exit 7\n")
-	j.ends(j.around("seq 1 5 | bash inner | cat; echo ${PIPESTATUS[1]}"), 0, "1\n2\n3\n4\n5\n143\n", "")
+	j.ends(j.around(`{ seq 1 5; until [ -e saved ]; do sleep 0.01; done; } | { bash inner; echo $?; : >saved; } 2>/dev/null | cat`), 0, "1\n2\n3\n4\n5\n143\n", "")
 	j.root()
 	j.saved("ctx")
 	j.ends(j.around("seq 6 8 | cr_restart ctx | cat; echo ${PIPESTATUS[1]}"), 0, "6\n7\n8\ndone\n7\n", "")
@@ -569,99 +561,135 @@ func (j *job) root() {
 	}
 }
 
-// waiting and worker are the two processes of a cr_checkpoint in the job's tree,
-// 0 without.
+// waiting is the process of the cr_checkpoint in the job's tree.
 func (j *job) waiting() int {
+	j.t.Helper()
 	for _, pid := range tree(j.pid)[1:] {
-		if comm(pid) == "cr_checkpoint" && bytes.HasPrefix(cmdline(pid), []byte("cr_checkpoint\x00")) {
+		if comm(pid) == "cr_checkpoint" {
 			return pid
 		}
 	}
-	return 0
+	j.t.Fatal("no cr_checkpoint waits")
+	panic("not reached")
 }
 
-func (j *job) worker() int {
+// outside are the processes of cr_checkpoint, and its criu, that are not in the
+// job's tree, the oldest first.
+func (j *job) outside() []int {
 	inside := tree(j.pid)
-	for _, pid := range j.helpers() {
-		if s := stat(pid); s != nil && comm(pid) == "cr_checkpoint" && !slices.Contains(inside, pid) && !slices.Contains(j.helpers(), s.ppid) {
-			return pid
-		}
-	}
-	return 0
+	return slices.DeleteFunc(j.helpers(), func(pid int) bool { return slices.Contains(inside, pid) })
+}
+
+// saving waits until the script is being saved.
+func (j *job) saving() {
+	j.t.Helper()
+	j.until("criu to trace the script", func() bool { return j.tracer() != 0 })
 }
 
 // large is the begin of a script of which there is much to save.
 const large = `perl -e '$x = "x" x 2e8; open F, ">mem"; close F; sleep 1000' & m=$!
 trap 'kill $m' EXIT
 until [ -e mem ]; do sleep 0.02; done
+ulimit -c 0; mkfifo pipe; exec 5<>pipe
 `
 
 // TestSelfCancelled: a signal to the one that was called while it is being saved.
-// It dies of it and nothing is left, and the script goes on. Or it was too late.
+// It dies of it and nothing is left, or it is too late and the context is there.
+// The script goes on.
 func TestSelfCancelled(t *testing.T) {
 	signals := []syscall.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT}
 	for _, c := range []struct {
 		name, save string
+		late       bool // it may come too late
 	}{
-		{"large", "cr_checkpoint -T $$ -f ctx"},
+		{"large", "cr_checkpoint -T $$ -f ctx 2>&6", true},
 		// These would not end by themselves.
-		{"stuck", "cr_checkpoint -T $$ -F 5"},
-		{"stuck-in-tree", "cr_checkpoint -T $$ -F 1 | cat"},
+		{"stuck", "cr_checkpoint -T $$ -F 5 2>&6", false},
+		{"stuck-in-tree", "cr_checkpoint -T $$ -F 1 2>&6 | cat >piped", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			j := newCaller(t)
-			text := "ulimit -c 0; mkfifo pipe; exec 5<>pipe\n" + large
-			p := j.script("bash", text+fmt.Sprintf(`for n in $(seq %d); do
+			p := j.script("bash", large+fmt.Sprintf(`exec 6>stderr.commands
+for n in $(seq %d); do
 until [ -e go.$n ]; do sleep 0.01; done
-%s 2>/dev/null >&2; s=${PIPESTATUS[0]}
-echo $s >>statuses
-[ ! -e ctx ] || echo complete >>statuses
+%s; s=${PIPESTATUS[0]}
+[ ! -s ctx ] || s="$s complete"
+echo $s
+until [ -e went.$n ]; do sleep 0.01; done
+[ ! -e ctx ] || echo later
 rm -f ctx
-done
-echo done
-exit 7`, len(signals), strings.Replace(c.save, "-F 1 | cat", "-F 1 2>/dev/null | cat", 1)))
+done 2>/dev/null
+exit 7`, len(signals), c.save))
 			want := ""
 			for n, sig := range signals {
 				j.write(fmt.Sprintf("go.%d", n+1), "")
-				j.until("criu to trace the script", func() bool { return j.tracer() != 0 })
+				j.saving()
 				if err := unix.Kill(j.waiting(), sig); err != nil {
 					t.Fatal(err)
 				}
-				want += fmt.Sprintf("%d\n", 128+sig)
-				j.has("statuses", want)
+				cancelled, late := fmt.Sprintf("%s%d\n", want, 128+sig), want+"0 complete\n"
+				j.until(fmt.Sprintf("signal %d to be seen", sig), func() bool {
+					got := j.read(filepath.Base(p.stdout))
+					if strings.Count(got, "\n") <= n {
+						return false
+					}
+					if want = got; got != cancelled && !(got == late && c.late) {
+						t.Fatalf("signal %d: statuses are %q", sig, got)
+					}
+					return true
+				})
+				j.until("the worker to be gone", func() bool { return len(j.outside()) == 0 })
 				j.hidden()
-				j.until("the worker to be gone", func() bool { return j.worker() == 0 })
+				if j.exists("ctx") != strings.HasSuffix(want, "complete\n") {
+					t.Fatalf("signal %d: statuses are %q, but there is a context: %v", sig, want, j.exists("ctx"))
+				}
+				if strings.HasSuffix(want, "complete\n") {
+					want += "later\n"
+				}
+				j.write(fmt.Sprintf("went.%d", n+1), "")
 			}
-			end := j.wait(p)
-			if status(end) != 7 {
-				t.Errorf("the script ends so: %s", describe(end))
+			j.ends(p, 7, want, "")
+			if text := j.read("stderr.commands"); text != "" {
+				t.Errorf("stderr: %s", text)
 			}
 			j.nothing()
 		})
 	}
 }
 
-// TestSelfKilled: the worker is killed.
+// TestSelfKilled: those who work outside are killed.
 func TestSelfKilled(t *testing.T) {
 	j := newCaller(t)
 	const rounds = 4
 	p := j.script("bash", large+fmt.Sprintf(`for n in $(seq %d); do
 until [ -e go.$n ]; do sleep 0.01; done
-cr_checkpoint -T $$ -f ctx; echo $?
+cr_checkpoint -T $$ -F 5; echo $?
 done
+exec 5>&-
 cr_checkpoint -T $$ -f ctx; echo $?
 exit 7`, rounds))
 	want := ""
 	for n := range rounds {
 		j.write(fmt.Sprintf("go.%d", n+1), "")
-		j.until("criu to trace the script", func() bool { return j.tracer() != 0 })
-		time.Sleep(time.Duration(n) * 20 * time.Millisecond)
-		if err := unix.Kill(j.worker(), unix.SIGKILL); err != nil {
-			t.Fatal(err)
+		j.saving()
+		time.Sleep(time.Duration(n) * 50 * time.Millisecond)
+		// By turns the first, who is nobody's child, and the next.
+		killed := 0
+		for _, pid := range j.outside() {
+			s := stat(pid)
+			if comm(pid) == "cr_checkpoint" && s != nil && slices.Contains(j.outside(), s.ppid) == (n%2 == 1) {
+				if killed == 0 {
+					_ = unix.Kill(pid, unix.SIGKILL)
+				}
+				killed++
+			}
+		}
+		if killed == 0 {
+			t.Fatal("nobody can be killed")
 		}
 		want += "1\n"
 		j.has(p.stdout, want)
-		j.until("all of the worker's to be gone", func() bool { return j.worker() == 0 && j.tracer() == 0 })
+		j.until("all of the worker's to be gone", func() bool { return len(j.outside()) == 0 && j.tracer() == 0 })
 		// The next run takes care of what it has left.
 		names, _ := filepath.Glob(j.tmp + "/blcr-cli-*")
 		for _, name := range names {
@@ -725,7 +753,7 @@ func TestSelfCtrlC(t *testing.T) {
 		p := j.on(y, "bash inner")
 		j.until("the script to begin", func() bool { return y.seen() == "begin\n" })
 		j.root()
-		j.until("criu to trace the script", func() bool { return j.tracer() != 0 })
+		j.saving()
 		if _, err := y.Write([]byte{3}); err != nil {
 			t.Fatal(err)
 		}
@@ -782,7 +810,8 @@ func TestSelfCopies(t *testing.T) {
 	for _, p := range copies {
 		j.has(p.stdout, "0\n")
 	}
-	p := j.again("ctx")
+	p := j.again("ctx") // the pid is in use
+	j.wait(p)
 	j.ends(p, 16, "", j.read(filepath.Base(p.stderr)))
 	j.write("go", "")
 	for _, p := range copies {
