@@ -128,7 +128,7 @@ func delegateOutside(con *console.Console, forward *cleanup.Forwarder) int {
 	}
 	unix.Close(status[1])
 	unix.Close(signals[0])
-	forward.ToPipe(signals[1])
+	forward.ToPipe(signals[1], criu.AwaitRelease)
 	if end, err := waitWorker(leaver); err == nil && (!end.Exited() || end.ExitStatus() != 0) {
 		// Nobody has been started, and nobody will write to the pipe.
 		return ended(con, forward, end)
@@ -146,6 +146,7 @@ func delegateOutside(con *console.Console, forward *cleanup.Forwarder) int {
 	if startTime() != born {
 		// We are the restored copy. Whoever waits for us goes on as he did when
 		// the original ended.
+		criu.AwaitRelease()
 		return 0
 	}
 	return ended(con, forward, unix.WaitStatus(unix.SIGKILL))

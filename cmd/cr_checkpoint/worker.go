@@ -10,6 +10,7 @@ import (
 
 	"blcr-cli/internal/atstart"
 	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/criu"
 	"blcr-cli/internal/ckpt/kernel/omit"
 	"blcr-cli/internal/cleanup"
 	"blcr-cli/internal/console"
@@ -22,7 +23,7 @@ import (
 // the worker, makes the checkpoint and is left out of it.
 
 // workerVar tells a worker, by being there, that it is one.
-const workerVar = "_CR_CHECKPOINT_WORKER"
+const workerVar = criu.WorkerVar
 
 // isWorker reports whether this process is the worker.
 func isWorker() bool {
@@ -56,6 +57,7 @@ func (s *settings) delegate(con *console.Console) (status int, done bool) {
 	case err == unix.ECHILD:
 		// We are the restored copy. Whoever waits for us goes on as he did
 		// when the original ended.
+		criu.AwaitRelease()
 		return 0, true
 	case err != nil:
 		con.Errorf("wait() failed: %s\n", ckpt.Strerror(errnoOf(err)))

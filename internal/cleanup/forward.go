@@ -31,14 +31,16 @@ func (f *Forwarder) To(pid int) {
 }
 
 // ToPipe hands them to whoever reads from a pipe, a byte each. Where nobody does
-// any more they are for this process, which then ends by them.
-func (f *Forwarder) ToPipe(pipe int) {
+// any more they are for this process, which then ends by them, after a call of
+// last.
+func (f *Forwarder) ToPipe(pipe int, last func()) {
 	f.each(func(sig syscall.Signal) {
 		_, err := unix.Write(pipe, []byte{byte(sig)})
 		for err == unix.EINTR {
 			_, err = unix.Write(pipe, []byte{byte(sig)})
 		}
 		if err == unix.EPIPE {
+			last()
 			rawsig.DieOf(sig)
 		}
 	})
