@@ -587,8 +587,8 @@ func (j *job) saving() {
 }
 
 // large is the begin of a script of which there is much to save.
-const large = `perl -e '$x = "x" x 2e8; open F, ">mem"; close F; sleep 1000' & m=$!
-trap 'kill $m' EXIT
+const large = `perl -e '$x = "x" x 2e8; open F, ">mem"; close F; sleep 1 while 1' & m=$!
+trap 'kill $m; wait $m 2>&-' EXIT
 until [ -e mem ]; do sleep 0.02; done
 ulimit -c 0
 # A pipe that nobody reads from.
