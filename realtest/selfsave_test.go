@@ -323,6 +323,17 @@ cr_restart ctx; echo $?`)
 	}
 }
 
+// TestSelfAtOnceLarge: the same, when somebody in the tree takes a while to end.
+func TestSelfAtOnceLarge(t *testing.T) {
+	j := newCaller(t)
+	j.write("inner", large+save+"; echo $?\nexit 7\n")
+	p := j.around(`bash inner >out; echo $?
+cr_restart ctx; echo $?`)
+	j.wait(p)
+	j.ends(p, 0, "143\n7\n", "Terminated\n")
+	j.has("out", "0\n")
+}
+
 // TestSelfTrap: somebody sends USR1, and the trap has the script saved; before
 // and after a restart.
 func TestSelfTrap(t *testing.T) {
