@@ -167,6 +167,7 @@ func TestSelfShell(t *testing.T) {
 		{name: "xargs", save: "echo $$ | xargs cr_checkpoint --term -f ctx; echo $?", after: "0\n"},
 		{name: "timeout", save: "timeout 100 " + save + "; echo $?", after: "0\n", run: true},
 		{name: "nohup", save: "nohup " + save + "; echo $?", after: "0\n"},
+		{name: "cr_run", save: "cr_run " + save + "; echo $?", after: "0\n"},
 		{name: "ignored", save: "trap '' INT HUP QUIT; " + save + "; echo $?", after: "0\n"},
 		{name: "no-stdio", save: save + " <&- >&- 2>&-; echo $?", after: "0\n", run: true},
 		{name: "descriptors", save: "mkfifo pipe; echo x >some; exec 3<some 4>four 5<>pipe 11>>some; " + save + "; cat <&3; echo y >&4; cat four", after: "x\ny\n", run: true},
@@ -373,6 +374,47 @@ exit 7`)
 			j.nothing()
 		})
 	}
+}
+
+// TestSelfTwice: two requests for a tree from inside at the same time. One may
+// find it busy; in a copy, both have succeeded.
+func TestSelfTwice(t *testing.T) {
+	const first = "1\n2\n3\n"
+	succeeded := map[string]bool{}
+	for range 6 {
+		j := newCaller(t)
+		p := j.script("bash", counting(`exec 6>stderr.commands
+for f in a b; do { cr_checkpoint $$ -f $f; s=$?; echo $s >status.$f; exit $s; } 2>&6 & done; wait; cat status.?`))
+		if end := j.wait(p); status(end) != 7 {
+			t.Errorf("it ends so: %s", describe(end))
+		}
+		statuses := j.read("status.a") + j.read("status.b")
+		j.has(p.stdout, first+statuses+"4\n5\n6\ndone\n")
+		if statuses != "0\n0\n" && statuses != "16\n0\n" && statuses != "0\n16\n" || strings.Count(j.read("stderr.commands"), "Checkpoint failed: ") != strings.Count(statuses, "16") {
+			t.Fatalf("statuses are %q, stderr is %q", statuses, j.read("stderr.commands"))
+		}
+		j.nothing()
+		for _, ctx := range []string{"a", "b"} {
+			if j.exists(ctx) != (j.read("status."+ctx) == "0\n") {
+				t.Fatalf("%s is there: %v, but statuses are %q", ctx, j.exists(ctx), statuses)
+			}
+		}
+		for _, ctx := range []string{"a", "b"} {
+			if !j.exists(ctx) {
+				continue
+			}
+			j.saved(ctx)
+			j.blank(p.stdout)
+			j.ends(j.again(ctx), 7, "", "")
+			// The other one had ended, or it has succeeded.
+			if got := strings.TrimLeft(j.read(filepath.Base(p.stdout)), "#"); !strings.HasSuffix(got, "0\n4\n5\n6\ndone\n") && !strings.HasSuffix(got, "0\n16\n4\n5\n6\ndone\n") {
+				t.Fatalf("statuses were %q; restarted from %s it has written %q", statuses, ctx, got)
+			}
+			j.nothing()
+		}
+		succeeded[statuses] = true
+	}
+	t.Log(succeeded)
 }
 
 // TestSelfSystem: programs that save themselves.
@@ -738,10 +780,13 @@ func TestSelfFails(t *testing.T) {
 			if err := os.Mkdir(small, 0o755); err != nil {
 				t.Fatal(err)
 			}
-			if err := unix.Mount("small", small, "tmpfs", 0, "size=128k"); err != nil {
+			if c.name != "full" {
+				t.Parallel()
+			} else if err := unix.Mount("small", small, "tmpfs", 0, "size=128k"); err != nil {
 				t.Skip(err)
+			} else {
+				defer unix.Unmount(small, unix.MNT_DETACH)
 			}
-			defer unix.Unmount(small, unix.MNT_DETACH)
 			p := j.script("bash", counting("mkfifo pipe; exec 5<>pipe; x=$(seq 500000); "+c.save+"; echo $?"))
 			j.ends(p, 7, fmt.Sprintf("1\n2\n3\n%d\n4\n5\n6\ndone\n", c.status), c.stderr)
 			j.nothing()
@@ -790,17 +835,18 @@ exit 7
 
 // TestSelfDescriptors: what cr_restart has open is not taken for the worker.
 func TestSelfDescriptors(t *testing.T) {
-	for _, shell := range []string{"bash", "sh"} {
-		for _, exec := range []string{
-			"exec 3<&0 4<some 5>five 6<>pipe 7<&6 8>&6 9</dev/null",
-			"exec 3<some 4<some 5<some 6<some 7<some 8<some 9<some",
-			"exec 3<>pipe 4<>pipe 5<>pipe 6<>pipe 7<>pipe 8<>pipe 9<>pipe",
-			"exec 10<>pipe 11<>pipe 12<>pipe 13<>pipe 14<>pipe 15<some 200<>pipe 3<&10 4<&10 5>&10",
-			"exec <>pipe >&0 2>&0 3<&0 4<&0 5<&0 6<&0 7<&0 8<&0 9<&0",
-			"exec <&- >&- 2>&-",
-		} {
+	for i, exec := range []string{
+		"exec 3<&0 4<some 5>five 6<>pipe 7<&6 8>&6 9</dev/null",
+		"exec 3<some 4<some 5<some 6<some 7<some 8<some 9<some",
+		"exec 3<>pipe 4<>pipe 5<>pipe 6<>pipe 7<>pipe 8<>pipe 9<>pipe",
+		"exec 10<>pipe 11<>pipe 12<>pipe 13<>pipe 14<>pipe 15<some 200<>pipe 3<&10 4<&10 5>&10",
+		"exec <>pipe >&0 2>&0 3<&0 4<&0 5<&0 6<&0 7<&0 8<&0 9<&0",
+		"exec <&- >&- 2>&-",
+	} {
+		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			t.Parallel()
 			j := newCaller(t)
-			p := j.script(shell, counting(save+"; echo $?"))
+			p := j.script([]string{"bash", "sh"}[i%2], counting(save+"; echo $?"))
 			j.ends(p, 143, "1\n2\n3\n", "")
 			j.saved("ctx")
 			again := j.around("mkfifo pipe; echo word >some; exec 16<>pipe; echo in pipe >&16\n" +
@@ -811,7 +857,7 @@ func TestSelfDescriptors(t *testing.T) {
 				t.Errorf("stdout: %q", got)
 			}
 			j.nothing()
-		}
+		})
 	}
 }
 
