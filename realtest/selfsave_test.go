@@ -407,7 +407,7 @@ for f in a b; do { cr_checkpoint $$ -f $f; s=$?; echo $s >status.$f; exit $s; } 
 			j.blank(p.stdout)
 			j.ends(j.again(ctx), 7, "", "")
 			// The other one had ended, or it has succeeded.
-			if got := strings.TrimLeft(j.read(filepath.Base(p.stdout)), "#"); !strings.HasSuffix(got, "0\n4\n5\n6\ndone\n") && !strings.HasSuffix(got, "0\n16\n4\n5\n6\ndone\n") {
+			if got := strings.Trim(j.read(filepath.Base(p.stdout)), "#"); !strings.HasSuffix(got, "0\n4\n5\n6\ndone\n") && !strings.HasSuffix(got, "0\n16\n4\n5\n6\ndone\n") {
 				t.Fatalf("statuses were %q; restarted from %s it has written %q", statuses, ctx, got)
 			}
 			j.nothing()
