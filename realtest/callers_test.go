@@ -56,12 +56,13 @@ func TestCycles(t *testing.T) {
 			j.write("job", jobScript)
 			scope := ""
 			if c.name == "scope" {
-				scope = "-p"
+				// Which the job has to be cr_restart's for: it has children.
+				scope = "$([ $n = 1 ] || echo -p)"
 			}
 			p := j.script("bash", inScripts+`: >out
 `+c.start+` & p=$!; more
 for n in 1 2 3 4 5; do
-	cr_checkpoint --term `+scope+` $p; echo $?
+	cr_checkpoint --term `+scope+` $p; s=$?; echo $s; [ $s = 0 ] || exit
 	wait $p; echo $?
 	`+c.restart+` & p=$!; more
 done 2>/dev/null
@@ -312,7 +313,7 @@ func TestSiblings(t *testing.T) {
 for n in 1 2 3 4; do : >out.$n; bash job $n & p[$n]=$!; done
 for round in 1 2; do
 	for n in 1 2 3 4; do more out.$n; done
-	for n in 1 2 3 4; do { cr_checkpoint -p ${p[$n]} -f ctx.$n --term || echo $?; } & c[$n]=$!; done
+	for n in 1 2 3 4; do { cr_checkpoint -T ${p[$n]} -f ctx.$n --term || echo $?; } & c[$n]=$!; done
 	for n in 1 2 3 4; do wait ${c[$n]}; done
 	for n in 1 2 3 4; do wait ${p[$n]}; [ $? = 143 ] || echo $?; done 2>/dev/null
 	for n in 1 2 3 4; do cr_restart ctx.$n & p[$n]=$!; done
