@@ -38,7 +38,7 @@ func isWorker() bool {
 func (s *settings) delegate(con *console.Console) (status int, done bool) {
 	forward := cleanup.NewForwarder()
 	if s.mustLeave() {
-		return delegateOutside(con, forward), true
+		return s.delegateOutside(con, forward), true
 	}
 	pid, err := startWorker()
 	switch errnoOf(err) {
@@ -57,7 +57,6 @@ func (s *settings) delegate(con *console.Console) (status int, done bool) {
 	case err == unix.ECHILD:
 		// We are the restored copy. Whoever waits for us goes on as he did
 		// when the original ended.
-		criu.AwaitRelease()
 		return 0, true
 	case err != nil:
 		con.Errorf("wait() failed: %s\n", ckpt.Strerror(errnoOf(err)))
