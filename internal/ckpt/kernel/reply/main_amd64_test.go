@@ -1,4 +1,4 @@
-package omit_test
+package reply_test
 
 import (
 	"bytes"
@@ -15,7 +15,7 @@ import (
 )
 
 // roleEnv makes the test binary, run again by one of its tests, play a part.
-const roleEnv = "OMIT_TEST_ROLE"
+const roleEnv = "REPLY_TEST_ROLE"
 
 func TestMain(m *testing.M) {
 	switch os.Getenv(roleEnv) {

@@ -1,4 +1,4 @@
-package omit_test
+package reply_test
 
 import (
 	"bufio"
@@ -20,10 +20,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt/kernel/abi"
-	"blcr-cli/internal/ckpt/kernel/omit"
+	"blcr-cli/internal/ckpt/kernel/reply"
 )
 
-//go:embed omit_amd64.s
+//go:embed reply_amd64.s
 var assembly string
 
 // atInit is what was in place for signal 64 when this package was initialised,
@@ -62,7 +62,7 @@ func caught() bool {
 }
 
 // The kernel takes KILL and STOP out of every mask.
-const installed = "blcr-cli/internal/ckpt/kernel/omit.handler flags 0x1c000004 mask 0xfffffffffffbfeff caught true"
+const installed = "blcr-cli/internal/ckpt/kernel/reply.handler flags 0x1c000004 mask 0xfffffffffffbfeff caught true"
 
 // TestFirst pins that no goroutine of the program runs before the handler is
 // in place.
@@ -77,12 +77,12 @@ func TestFirst(t *testing.T) {
 	if got := disposition(); got != installed {
 		t.Errorf("later:\n%s\nwant:\n%s", got, installed)
 	}
-	if omit.Errno != 0 {
-		t.Errorf("Errno = %d", omit.Errno)
+	if reply.Errno != 0 {
+		t.Errorf("Errno = %d", reply.Errno)
 	}
 }
 
-// TestInitOrder pins that the runtime initialises package omit before every
+// TestInitOrder pins that the runtime initialises package reply before every
 // package but its own.
 func TestInitOrder(t *testing.T) {
 	cmd := asRole("nothing")
@@ -100,7 +100,7 @@ func TestInitOrder(t *testing.T) {
 		}
 		pkg, _, _ = strings.Cut(pkg, " ")
 		switch {
-		case pkg == "blcr-cli/internal/ckpt/kernel/omit":
+		case pkg == "blcr-cli/internal/ckpt/kernel/reply":
 			if len(before) != 0 {
 				t.Errorf("initialised before it: %q", before)
 			}
@@ -165,7 +165,7 @@ func requests() {
 		func() error { return queueHere(siKernel, 1<<30) },
 		func() error { return queueHere(siKernel, int32(pid)) },
 		func() error { return queueHere(siQueue, 102) },
-		func() error { omit.Save(); return queueHere(siKernel, 200) },
+		func() error { reply.Save(); return queueHere(siKernel, 200) },
 		func() error { return unix.Tgkill(pid, tid, 64) },
 		func() error { return queueHere(siKernel, 201) },
 	} {
@@ -209,7 +209,7 @@ func saved() {
 	trapSelf()
 	runtime.LockOSThread()
 	signal.Ignore(unix.SIGHUP)
-	omit.Save()
+	reply.Save()
 	if err := queueHere(siKernel, 100); err != nil {
 		panic(err)
 	}
