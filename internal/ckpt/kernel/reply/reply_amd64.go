@@ -74,6 +74,12 @@ var (
 //lint:ignore U1000 see reply_amd64.s
 var limit = [2]int64{30, 0}
 
+// stack is the guard's. The frame of a signal holds all vector registers, 11 KiB
+// where there is AMX.
+//
+//lint:ignore U1000 see reply_amd64.s
+var stack [32 << 10]byte
+
 // Save changes the answer to "save me too", for the rest of the process's life.
 // It is for a process that can be saved: one that waits and holds no descriptor
 // but those that it inherited. When it is, every signal that had a handler gets

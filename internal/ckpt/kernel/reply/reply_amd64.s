@@ -58,11 +58,9 @@
 #define STATE_GUARDING 2
 #define STATE_GONE 3
 
-// The guard's stack, by which the handler knows that it runs in the guard: after
-// a restart the thread may have another id, but it has this stack. The frame of a
-// signal holds all vector registers, 11 KiB where there is AMX.
+// Of package reply's variable stack, by which the handler knows that it runs in
+// the guard: after a restart the thread may have another id, but it has this stack.
 #define STACK_SIZE 32768
-GLOBL stack<>(SB), NOPTR, $STACK_SIZE
 
 // What the guard's handler asks and says.
 GLOBL info<>(SB), NOPTR, $INFO_SIZE
@@ -97,7 +95,7 @@ TEXT ·handler(SB),NOSPLIT|NOFRAME,$0
 	CMPL	8(SI), $SI_KERNEL       // si_code
 	JNE	done
 	MOVL	16(SI), R12             // si_pid
-	LEAQ	stack<>(SB), AX
+	LEAQ	·stack(SB), AX
 	MOVQ	SP, CX
 	SUBQ	AX, CX
 	CMPQ	CX, $STACK_SIZE
@@ -239,7 +237,7 @@ TEXT ·start(SB),NOSPLIT,$16-8
 	TESTQ	AX, AX
 	JNE	failed
 	MOVL	$CLONE_FLAGS, DI
-	LEAQ	stack<>+STACK_SIZE(SB), SI
+	LEAQ	·stack+STACK_SIZE(SB), SI
 	XORL	DX, DX
 	XORL	R10, R10
 	XORL	R8, R8
