@@ -34,6 +34,8 @@ type ask struct {
 	saved     int   // processes; valid when written
 	omitted   int
 
+	released chan struct{} // closed when written
+
 	over func(result int64, saved, omitted int) // instead of completing r
 }
 
@@ -95,7 +97,7 @@ func (s *supervisor) registrationOf(tid int) (registration, bool) {
 // newAsk finds out who is in scope and asks them. It is the part of do_chkpt_req
 // of the module's cr_chkpt_req.c that comes after the checks.
 func (s *supervisor) newAsk(r *request, requester *process, a chkptArgs) (*ask, unix.Errno) {
-	k := &ask{r: r, requester: requester.pid, target: int(a.target), scope: a.scope, signal: a.signal, flags: a.flags}
+	k := &ask{r: r, requester: requester.pid, target: int(a.target), scope: a.scope, signal: a.signal, flags: a.flags, released: make(chan struct{})}
 	k.dest, _ = os.Readlink(procFile(requester.pid, "fd/"+strconv.Itoa(int(a.fd))))
 	target, err := targetOf(a, requester.pid)
 	if err != nil {
@@ -112,9 +114,12 @@ func (s *supervisor) newAsk(r *request, requester *process, a chkptArgs) (*ask, 
 func (s *supervisor) askScope(k *ask, scope int32, target int, again string) unix.Errno {
 	for retry := false; ; retry = true {
 		s.askMu.Lock()
-		added, errno := s.add(k, scope, target)
+		first, unready, errno := s.add(k, scope, target)
 		if errno == 0 {
-			s.trigger(added)
+			if s.sc.Restarted {
+				s.hold(unready)
+			}
+			s.trigger(first)
 		}
 		s.askMu.Unlock()
 		if errno != crENoSupport || retry {
@@ -128,11 +133,12 @@ func (s *supervisor) askScope(k *ask, scope int32, target int, again string) uni
 }
 
 // add is build_req of the module's cr_chkpt_req.c: all or, with an error, nobody
-// is added. It returns those who are to be asked first.
-func (s *supervisor) add(k *ask, scope int32, target int) ([]*askedTask, unix.Errno) {
+// is added. It returns the threads that are to be asked first, and those
+// processes that cannot be asked.
+func (s *supervisor) add(k *ask, scope int32, target int) (first []*askedTask, unready []*askedProc, _ unix.Errno) {
 	found := s.inScope(scope, target)
 	if len(found) == 0 {
-		return nil, unix.ESRCH
+		return nil, nil, unix.ESRCH
 	}
 	var procs []*askedProc
 	for _, st := range found {
@@ -141,14 +147,14 @@ func (s *supervisor) add(k *ask, scope int32, target int) ([]*askedTask, unix.Er
 			s.printk(k.r, "Skipped zombie process %d - a post-restart wait() will not find this process", st.pid)
 			continue
 		case st.pid == k.requester && k.flags&abi.ChkptProhibitSelf != 0:
-			return nil, unix.EDEADLK
+			return nil, nil, unix.EDEADLK
 		case unix.Kill(st.pid, 0) == unix.EPERM:
 			s.printk(k.r, "Bad permissions to checkpoint task %d", st.pid)
-			return nil, unix.EPERM
+			return nil, nil, unix.EPERM
 		}
 		p, errno := s.newAskedProc(k, st)
 		if errno != 0 {
-			return nil, errno
+			return nil, nil, errno
 		}
 		if p != nil {
 			procs = append(procs, p)
@@ -156,15 +162,17 @@ func (s *supervisor) add(k *ask, scope int32, target int) ([]*askedTask, unix.Er
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var first []*askedTask
 	for _, p := range procs {
 		k.procs = append(k.procs, p)
+		if !p.ready {
+			unready = append(unready, p)
+		}
 		for _, t := range p.tasks {
 			s.asked[t.tid] = t
 		}
 		first = append(first, s.firstPhase(p)...)
 	}
-	return first, 0
+	return first, unready, 0
 }
 
 // inScope are the processes in a scope, as far as they run under this
@@ -303,15 +311,16 @@ func (s *supervisor) trigger(tasks []*askedTask) {
 			onThread(func() {
 				done := sync.OnceFunc(primed.Done)
 				defer done()
-				s.askThread(t, done)
+				s.askThread(t, func() { done(); primed.Wait() })
 			})
 		})
 	}
 	primed.Wait()
 }
 
-// askThread sends the signal to one thread and calls primed when it is on its
-// way.
+// askThread sends the signal to one thread. It calls primed when that is on its
+// way, to wait for the others: nobody may have answered, or even have ended,
+// before everybody is asked.
 func (s *supervisor) askThread(t *askedTask, primed func()) {
 	tr := &tracee{s, t.tid}
 	defer s.setSignalled(t, false)
@@ -434,7 +443,7 @@ func (k *ask) come(step int) bool {
 
 // through says whether nobody is in the request any more.
 func (k *ask) through() bool {
-	return !slices.ContainsFunc(k.procs, func(p *askedProc) bool { return len(p.tasks) > 0 })
+	return !slices.ContainsFunc(k.procs, func(p *askedProc) bool { return len(p.tasks) > 0 || p.waiting > 0 })
 }
 
 // pids are the processes in a request, the target first.
@@ -461,6 +470,7 @@ func (s *supervisor) drive(k *ask, delay time.Duration, dump func() (int64, bool
 	end := time.Now().Add(min(delay, 24*time.Hour))
 	switch s.watch(k, true, func() bool { return k.come(stepDumped) && !time.Now().Before(end) }) {
 	case watchStopped:
+		s.announce(k, noAnswer, 0, 0)
 		return
 	case watchAbandoned:
 		s.abandon(k)
@@ -468,6 +478,7 @@ func (s *supervisor) drive(k *ask, delay time.Duration, dump func() (int64, bool
 		s.save(k, dump)
 	}
 	if s.watch(k, false, k.through) == watchStopped {
+		s.announce(k, noAnswer, 0, 0)
 		return
 	}
 	s.mu.Lock()
@@ -479,12 +490,14 @@ func (s *supervisor) drive(k *ask, delay time.Duration, dump func() (int64, bool
 	s.announce(k, result, saved, omitted)
 }
 
-// announce ends a request for the requester.
+// announce ends a request for the requester; noAnswer is for one that is not
+// over when the supervisor stops.
 func (s *supervisor) announce(k *ask, result int64, saved, omitted int) {
 	switch {
 	case k.over != nil:
 		k.over(result, saved, omitted)
 		k.over = func(int64, int, int) {}
+	case result == noAnswer:
 	case s.sc.ChkptReap != nil && (result == 0 || saved == 0):
 		s.complete(k.r, int64(*s.sc.ChkptReap))
 	default:
@@ -497,7 +510,7 @@ func (s *supervisor) save(k *ask, dump func() (int64, bool)) {
 	s.mu.Lock()
 	result, saved := k.result, 0
 	for _, p := range k.procs {
-		if p.saved = !p.omit && (len(p.tasks) > 0 || !p.ready && !ended(p.pid)); p.saved {
+		if p.saved = !p.omit && (len(p.tasks) > 0 || !p.ready); p.saved {
 			saved++
 		}
 	}
@@ -508,21 +521,21 @@ func (s *supervisor) save(k *ask, dump func() (int64, bool)) {
 			result = failed(unix.EINTR)
 		}
 	}
-	var release func()
-	if result == 0 && s.sc.Restarted {
-		release = s.restore(k)
-	}
 	s.mu.Lock()
 	if k.result == 0 {
 		k.result = result
 	}
 	k.saved, k.written = saved, true
-	signal, die := k.signal, k.die
+	close(k.released)
+	result = k.result
+	signal, die, omitted := k.signal, k.die, k.omitted
+	own := false // the requester is saved itself
 	var unready []int
 	for _, p := range k.procs {
 		if p.saved && !p.ready {
 			unready = append(unready, p.pid)
 		}
+		own = own || p.saved && p.pid == k.requester
 		if p.saved && p.ready && result == 0 && signal < 0 && !s.sc.Restarted {
 			s.sendAll([]int{p.pid}, signal)
 		}
@@ -535,22 +548,14 @@ func (s *supervisor) save(k *ask, dump func() (int64, bool)) {
 	case result == 0 && !s.sc.Restarted:
 		s.sendAll(unready, signal)
 	}
-	if release != nil {
-		if result == 0 {
-			s.mu.Lock()
-			ours := slices.ContainsFunc(k.procs, func(p *askedProc) bool { return p.saved && p.pid == k.requester })
-			omitted := k.omitted
-			s.mu.Unlock()
-			switch {
-			case saved == 0:
-				s.announce(k, failed(unix.ESRCH), 0, omitted)
-			case ours:
-				s.announce(k, -crERestarted, saved, omitted)
-			default:
-				s.announce(k, 0, saved, omitted)
-			}
+	if result == 0 && s.sc.Restarted {
+		// Before its children that it lost can end, one of them has to know.
+		if own {
+			result = -crERestarted
+		} else if saved == 0 {
+			result = failed(unix.ESRCH)
 		}
-		release()
+		s.announce(k, result, saved, omitted)
 	}
 }
 
@@ -563,6 +568,7 @@ func (s *supervisor) abandon(k *ask) {
 		k.result = failed(unix.EINTR)
 	}
 	k.abandoned, k.written = true, true
+	close(k.released)
 	for _, p := range k.procs {
 		for _, t := range slices.Clone(p.tasks) {
 			if !t.triggered {

@@ -248,18 +248,18 @@ func (s *supervisor) omit(o *op, t *askedTask) int64 {
 	p.waiting++
 	s.mu.Unlock()
 	res := s.depart(o, t, -crEOmitted)
-	if res != noAnswer && !s.await(o.n, func() bool { return p.come(stepFrozen) || p.k.abandoned }) {
-		res = noAnswer
+	if res != noAnswer && s.await(o.n, func() bool { return p.come(stepFrozen) || p.k.abandoned }) {
+		s.finish(o, res)
 	}
 	s.mu.Lock()
 	p.waiting--
 	s.answered.wake()
 	s.mu.Unlock()
-	return res
+	return noAnswer
 }
 
 // depart takes a thread out of the request at once. If it is the last of its
-// process it does what is left to do there, and the answer has been given then.
+// process it does what is left to do there, and gives its own answer.
 func (s *supervisor) depart(o *op, t *askedTask, res int64) int64 {
 	s.mu.Lock()
 	last := len(t.p.tasks) == 1
@@ -274,7 +274,9 @@ func (s *supervisor) depart(o *op, t *askedTask, res int64) int64 {
 }
 
 // leave is cr_chkpt_task_complete of the module's cr_chkpt_req.c: the last
-// thread of a process clears up and the others wait for that.
+// thread of a process clears up and the others wait for that. It answers before
+// the thread is out of the request, so that the request's end comes after that
+// in the transcript.
 func (s *supervisor) leave(o *op, t *askedTask, res int64) int64 {
 	s.mu.Lock()
 	s.advance(t, stepLeaving)
@@ -287,13 +289,13 @@ func (s *supervisor) leave(o *op, t *askedTask, res int64) int64 {
 		return s.part(o, t, res)
 	}
 	ok := s.await(o.n, func() bool { return t.p.parted || s.asked[t.tid] != t || t.p.k.abandoned })
+	if ok {
+		s.finish(o, res)
+	}
 	s.mu.Lock()
 	s.remove(t)
 	s.mu.Unlock()
-	if !ok {
-		return noAnswer
-	}
-	return res
+	return noAnswer
 }
 
 // part is what the last thread of a process does: it raises the request's
@@ -333,7 +335,8 @@ func (s *supervisor) part(o *op, t *askedTask, res int64) int64 {
 		unix.Kill(p.pid, unix.SIGSTOP)
 	}
 	if planted < 0 && len(lost) == 0 {
-		return res
+		s.finish(o, res)
+		return noAnswer
 	}
 	done := make(chan struct{})
 	s.wg.Go(func() {

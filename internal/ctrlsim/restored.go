@@ -39,19 +39,12 @@ func (s *supervisor) notSaved(p *askedProc) []int {
 	return slices.DeleteFunc(children(p.pid), func(pid int) bool { return slices.Contains(saved, pid) })
 }
 
-// restore stops those saved processes that were not asked and have children to
-// lose: they would see them end. It returns a function that makes them go on,
-// without these children.
-func (s *supervisor) restore(k *ask) func() {
-	s.mu.Lock()
-	procs := slices.DeleteFunc(slices.Clone(k.procs), func(p *askedProc) bool { return p.ready || !p.saved })
-	s.mu.Unlock()
-	release := make(chan struct{})
+// hold stops processes that cannot be asked until the context is written, and
+// has those that are saved lose their children then. Otherwise they could see
+// an end that they must not.
+func (s *supervisor) hold(procs []*askedProc) {
 	var held sync.WaitGroup
 	for _, p := range procs {
-		if len(s.notSaved(p)) == 0 {
-			continue
-		}
 		tids, _ := tasks(p.pid)
 		cleared := make(chan struct{})
 		for _, tid := range tids {
@@ -61,30 +54,45 @@ func (s *supervisor) restore(k *ask) func() {
 					if tid == p.pid {
 						defer close(cleared)
 					}
-					done := sync.OnceFunc(held.Done)
-					defer done()
-					tr := &tracee{s, tid}
-					if tr.seize() != nil || tr.interrupt() != nil || tr.waitFor(unix.PTRACE_CONT, trapStop) != nil {
-						return
-					}
-					done()
-					select {
-					case <-release:
-					case <-s.stop:
-						return
-					}
-					if tid != p.pid {
-						<-cleared
-						tr.detach(0)
-						return
-					}
-					if lost, ok := s.lostChildren(p, func() bool { return !ended(tid) }); ok {
-						tr.clearUp(-1, lost)
-					}
+					s.holdThread(p, tid, cleared, sync.OnceFunc(held.Done))
 				})
 			})
 		}
 	}
 	held.Wait()
-	return sync.OnceFunc(func() { close(release) })
+}
+
+// holdThread calls held when the thread cannot go on. The first thread of a
+// process does what is to be done for all, and they wait until cleared.
+func (s *supervisor) holdThread(p *askedProc, tid int, cleared <-chan struct{}, held func()) {
+	defer held()
+	tr := &tracee{s, tid}
+	if tr.seize() != nil || tr.interrupt() != nil {
+		return
+	}
+	held()
+	if tr.waitFor(unix.PTRACE_CONT, trapStop) != nil {
+		return
+	}
+	select {
+	case <-p.k.released:
+	case <-s.stop:
+		return
+	}
+	if tid != p.pid {
+		select {
+		case <-cleared:
+			tr.detach(0)
+		case <-s.stop:
+		}
+		return
+	}
+	s.mu.Lock()
+	saved := p.k.result == 0 && p.saved
+	s.mu.Unlock()
+	var lost []int
+	if saved {
+		lost, _ = s.lostChildren(p, func() bool { return !ended(tid) })
+	}
+	tr.clearUp(-1, lost)
 }

@@ -48,7 +48,10 @@ func (s *supervisor) strange(st Stranger) {
 		name = fmt.Sprint(target)
 	}
 	over := func(result int64, saved, omitted int) {
-		line := fmt.Sprintf("STRANGER {scope=%d target=%s} = %s", a.scope, name, resultString(result))
+		line := fmt.Sprintf("STRANGER {scope=%d target=%s}", a.scope, name)
+		if result != noAnswer {
+			line += " = " + resultString(result)
+		}
 		if result == 0 {
 			line += fmt.Sprintf(" saved=%d omitted=%d", saved, omitted)
 		}

@@ -132,7 +132,7 @@ func (t *tracee) wait() (int, error) {
 func (t *tracee) waitFor(req, want int) error {
 	for {
 		got, err := t.wait()
-		if err != nil || got == want {
+		if err != nil || got == want || want == trapStop && got>>8 == unix.PTRACE_EVENT_STOP {
 			return err
 		}
 		if err := t.ptrace(req, uintptr(deliverable(got))); err != nil {
@@ -141,7 +141,8 @@ func (t *tracee) waitFor(req, want int) error {
 	}
 }
 
-// trapStop is what wait gives after interrupt.
+// trapStop is what wait gives after interrupt, or one like it with the signal
+// by which job control has stopped the process.
 const trapStop = unix.PTRACE_EVENT_STOP<<8 | int(unix.SIGTRAP)
 
 // deliverable is the signal that a stop is about, 0 if it is about none.
