@@ -146,7 +146,8 @@
 //   - fcntl F_GETFL and F_GETFD on 0, 1 and 2, which start-up checks;
 //   - writes to an eventfd, by which the poller wakes itself;
 //   - tgkill with SIGURG (preemption), where tgkill is counted at all;
-//   - threads: clone with CLONE_THREAD;
+//   - threads: clone with CLONE_THREAD, and HAND_SUSP, where one waits at a time
+//     of its own;
 //   - a poll, select or wait that repeats the previous counted call of its
 //     process, and a fork after a fork that made no child: it is the same one,
 //     restarted after a signal.
