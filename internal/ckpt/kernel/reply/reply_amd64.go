@@ -55,9 +55,9 @@ const (
 	Gone     // the module does not want it
 )
 
+//lint:file-ignore U1000 reply_amd64.s reads what nobody reads here
+
 // These are for the assembly, and some of them for nobody else.
-//
-//lint:ignore U1000 see reply_amd64.s
 var (
 	answer uint32 // of threads other than the guard
 	policy Policy // the guard's
@@ -70,14 +70,10 @@ var (
 // limit is a struct timespec, how long the guard holds a request under
 // CheckpointPolicy: two cr_checkpoints each of which is in the scope of the
 // other's request would wait for each other for ever.
-//
-//lint:ignore U1000 see reply_amd64.s
 var limit = [2]int64{30, 0}
 
 // stack is the guard's. The frame of a signal holds all vector registers, 11 KiB
 // where there is AMX.
-//
-//lint:ignore U1000 see reply_amd64.s
 var stack [32 << 10]byte
 
 // Save changes the answer to "save me too", for the rest of the process's life.
