@@ -3,9 +3,7 @@
 package ctrlsim
 
 import (
-	"os"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -96,10 +94,10 @@ func (s *supervisor) registrationOf(tid int) (registration, bool) {
 
 // newAsk finds out who is in scope and asks them. It is the part of do_chkpt_req
 // of the module's cr_chkpt_req.c that comes after the checks.
-func (s *supervisor) newAsk(r *request, requester *process, a chkptArgs) (*ask, unix.Errno) {
-	k := &ask{r: r, requester: requester.pid, target: int(a.target), scope: a.scope, signal: a.signal, flags: a.flags, released: make(chan struct{})}
-	k.dest, _ = os.Readlink(procFile(requester.pid, "fd/"+strconv.Itoa(int(a.fd))))
-	target, err := targetOf(a, requester.pid)
+func (s *supervisor) newAsk(r *request, requester int, dest string, a chkptArgs) (*ask, unix.Errno) {
+	k := &ask{r: r, requester: requester, target: int(a.target), scope: a.scope, signal: a.signal, flags: a.flags,
+		dest: dest, released: make(chan struct{})}
+	target, err := targetOf(a, requester)
 	if err != nil {
 		return nil, unix.ESRCH
 	}
@@ -166,6 +164,7 @@ func (s *supervisor) add(k *ask, scope int32, target int) (first []*askedTask, u
 		k.procs = append(k.procs, p)
 		if !p.ready {
 			unready = append(unready, p)
+			s.unready[p.pid] = true
 		}
 		for _, t := range p.tasks {
 			s.asked[t.tid] = t
@@ -230,7 +229,7 @@ func (s *supervisor) newAskedProc(k *ask, st stat) (*askedProc, unix.Errno) {
 			return nil, 0
 		}
 	}
-	if s.restarting(st.pid) {
+	if s.restarting(st.pid) || s.unready[st.pid] {
 		return nil, unix.EBUSY
 	}
 	for _, tid := range tids {
@@ -302,11 +301,11 @@ func (s *supervisor) secondPhase(p *askedProc) []*askedTask {
 // kernel any more before it has handled the signal.
 func (s *supervisor) trigger(tasks []*askedTask) {
 	var primed sync.WaitGroup
+	primed.Add(len(tasks)) // before the first of them waits
 	for _, t := range tasks {
 		if t.p.stopped {
 			unix.Kill(t.p.pid, unix.SIGCONT)
 		}
-		primed.Add(1)
 		s.wg.Go(func() {
 			onThread(func() {
 				done := sync.OnceFunc(primed.Done)
@@ -447,7 +446,9 @@ func (k *ask) through() bool {
 }
 
 // pids are the processes in a request, the target first.
-func (k *ask) pids() []int {
+func (s *supervisor) pids(k *ask) []int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	var pids []int
 	for _, p := range k.procs {
 		pids = append(pids, p.pid)
@@ -526,7 +527,7 @@ func (s *supervisor) save(k *ask, dump func() (int64, bool)) {
 		k.result = result
 	}
 	k.saved, k.written = saved, true
-	close(k.released)
+	s.release(k)
 	result = k.result
 	signal, die, omitted := k.signal, k.die, k.omitted
 	own := false // the requester is saved itself
@@ -559,6 +560,16 @@ func (s *supervisor) save(k *ask, dump func() (int64, bool)) {
 	}
 }
 
+// release lets those go who cannot be asked. The caller holds mu.
+func (s *supervisor) release(k *ask) {
+	for _, p := range k.procs {
+		if !p.ready {
+			delete(s.unready, p.pid)
+		}
+	}
+	close(k.released)
+}
+
 // abandon is for a request that nobody waits for any more: those who have
 // answered go on, and those who have not yet need not wait.
 func (s *supervisor) abandon(k *ask) {
@@ -568,7 +579,7 @@ func (s *supervisor) abandon(k *ask) {
 		k.result = failed(unix.EINTR)
 	}
 	k.abandoned, k.written = true, true
-	close(k.released)
+	s.release(k)
 	for _, p := range k.procs {
 		for _, t := range slices.Clone(p.tasks) {
 			if !t.triggered {

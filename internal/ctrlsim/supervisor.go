@@ -38,6 +38,7 @@ type supervisor struct {
 	grown      broadcast // the transcript has
 
 	asked      map[int]*askedTask   // by thread: who is asked by a request and is not through
+	unready    map[int]bool         // processes in a request that cannot be asked
 	registered map[int]registration // by thread
 	injected   map[int]bool         // threads whose calls are ours
 	signalled  map[int]bool         // threads whose signal 64 is on its way

@@ -287,6 +287,7 @@ int main(int argc, char **argv)
 		FILE *f = fopen(name, "r");
 		if (fscanf(f, "%*d (asked) %c", &state) == 1)
 			say("child 1 is %c", state);
+		kill(kids[0], SIGCONT);
 	}
 	for (int i = 0; i < nkids; i++) {
 		int status;
