@@ -64,6 +64,7 @@ type askedTask struct {
 	stack     uint64 // changes by exec
 	phase1    bool
 	triggered bool // it is being asked
+	discard   bool // the signal is not for it any more
 	primed    bool // it finds the signal when it leaves the kernel
 	step      int
 }
@@ -337,6 +338,12 @@ func (s *supervisor) askThread(t *askedTask, primed func()) {
 		primed()
 		if err := tr.waitFor(unix.PTRACE_CONT, trapStop); err != nil {
 			return err
+		}
+		s.mu.Lock()
+		discard := t.discard
+		s.mu.Unlock()
+		if discard {
+			return tr.discard()
 		}
 		fd, err := s.descriptor(t.p, tr)
 		if err != nil {

@@ -20,6 +20,7 @@
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -59,7 +60,13 @@ static long op(int fd, unsigned cmd, long arg)
 	return r < 0 ? -errno : r;
 }
 
-static void ms(int n) { poll(NULL, 0, n); }
+// ms sleeps, whatever is handled meanwhile.
+static void ms(int n)
+{
+	struct timespec t = { n / 1000, n % 1000 * 1000000L };
+	while (nanosleep(&t, &t) < 0)
+		;
+}
 
 static void handler(int sig, siginfo_t *i, void *unused)
 {
