@@ -3,9 +3,7 @@
 package ctrlsim
 
 import (
-	"os"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -66,6 +64,7 @@ type askedTask struct {
 	stack     uint64 // changes by exec
 	phase1    bool
 	triggered bool // it is being asked
+	discard   bool // the signal is not for it any more
 	primed    bool // it finds the signal when it leaves the kernel
 	step      int
 }
@@ -96,10 +95,10 @@ func (s *supervisor) registrationOf(tid int) (registration, bool) {
 
 // newAsk finds out who is in scope and asks them. It is the part of do_chkpt_req
 // of the module's cr_chkpt_req.c that comes after the checks.
-func (s *supervisor) newAsk(r *request, requester *process, a chkptArgs) (*ask, unix.Errno) {
-	k := &ask{r: r, requester: requester.pid, target: int(a.target), scope: a.scope, signal: a.signal, flags: a.flags, released: make(chan struct{})}
-	k.dest, _ = os.Readlink(procFile(requester.pid, "fd/"+strconv.Itoa(int(a.fd))))
-	target, err := targetOf(a, requester.pid)
+func (s *supervisor) newAsk(r *request, requester int, dest string, a chkptArgs) (*ask, unix.Errno) {
+	k := &ask{r: r, requester: requester, target: int(a.target), scope: a.scope, signal: a.signal, flags: a.flags,
+		dest: dest, released: make(chan struct{})}
+	target, err := targetOf(a, requester)
 	if err != nil {
 		return nil, unix.ESRCH
 	}
@@ -166,6 +165,7 @@ func (s *supervisor) add(k *ask, scope int32, target int) (first []*askedTask, u
 		k.procs = append(k.procs, p)
 		if !p.ready {
 			unready = append(unready, p)
+			s.unready[p.pid] = true
 		}
 		for _, t := range p.tasks {
 			s.asked[t.tid] = t
@@ -230,7 +230,7 @@ func (s *supervisor) newAskedProc(k *ask, st stat) (*askedProc, unix.Errno) {
 			return nil, 0
 		}
 	}
-	if s.restarting(st.pid) {
+	if s.restarting(st.pid) || s.unready[st.pid] {
 		return nil, unix.EBUSY
 	}
 	for _, tid := range tids {
@@ -302,11 +302,11 @@ func (s *supervisor) secondPhase(p *askedProc) []*askedTask {
 // kernel any more before it has handled the signal.
 func (s *supervisor) trigger(tasks []*askedTask) {
 	var primed sync.WaitGroup
+	primed.Add(len(tasks)) // before the first of them waits
 	for _, t := range tasks {
 		if t.p.stopped {
 			unix.Kill(t.p.pid, unix.SIGCONT)
 		}
-		primed.Add(1)
 		s.wg.Go(func() {
 			onThread(func() {
 				done := sync.OnceFunc(primed.Done)
@@ -338,6 +338,12 @@ func (s *supervisor) askThread(t *askedTask, primed func()) {
 		primed()
 		if err := tr.waitFor(unix.PTRACE_CONT, trapStop); err != nil {
 			return err
+		}
+		s.mu.Lock()
+		discard := t.discard
+		s.mu.Unlock()
+		if discard {
+			return tr.discard()
 		}
 		fd, err := s.descriptor(t.p, tr)
 		if err != nil {
@@ -447,7 +453,9 @@ func (k *ask) through() bool {
 }
 
 // pids are the processes in a request, the target first.
-func (k *ask) pids() []int {
+func (s *supervisor) pids(k *ask) []int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	var pids []int
 	for _, p := range k.procs {
 		pids = append(pids, p.pid)
@@ -526,7 +534,7 @@ func (s *supervisor) save(k *ask, dump func() (int64, bool)) {
 		k.result = result
 	}
 	k.saved, k.written = saved, true
-	close(k.released)
+	s.release(k)
 	result = k.result
 	signal, die, omitted := k.signal, k.die, k.omitted
 	own := false // the requester is saved itself
@@ -559,6 +567,16 @@ func (s *supervisor) save(k *ask, dump func() (int64, bool)) {
 	}
 }
 
+// release lets those go who cannot be asked. The caller holds mu.
+func (s *supervisor) release(k *ask) {
+	for _, p := range k.procs {
+		if !p.ready {
+			delete(s.unready, p.pid)
+		}
+	}
+	close(k.released)
+}
+
 // abandon is for a request that nobody waits for any more: those who have
 // answered go on, and those who have not yet need not wait.
 func (s *supervisor) abandon(k *ask) {
@@ -568,7 +586,7 @@ func (s *supervisor) abandon(k *ask) {
 		k.result = failed(unix.EINTR)
 	}
 	k.abandoned, k.written = true, true
-	close(k.released)
+	s.release(k)
 	for _, p := range k.procs {
 		for _, t := range slices.Clone(p.tasks) {
 			if !t.triggered {

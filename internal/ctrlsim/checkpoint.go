@@ -80,7 +80,8 @@ func (s *supervisor) chkptReq(o *op) int64 {
 	dest, targets, errno := s.chkptCheck(r, requester, a)
 	var k *ask
 	if errno == 0 && s.sc.Ask {
-		k, errno = s.newAsk(r, requester, a)
+		name, _ := os.Readlink(procFile(requester.pid, fmt.Sprintf("fd/%d", a.fd)))
+		k, errno = s.newAsk(r, requester.pid, name, a)
 	}
 	if errno != 0 && a.flags&abi.ChkptAsyncErr == 0 {
 		s.dropRequest(r)
@@ -94,7 +95,7 @@ func (s *supervisor) chkptReq(o *op) int64 {
 			defer unix.Close(dest)
 		}
 		if k != nil {
-			s.drive(k, s.sc.ChkptDelay, func() (int64, bool) { return s.dump(r, dest, a, k.pids()) })
+			s.drive(k, s.sc.ChkptDelay, func() (int64, bool) { return s.dump(r, dest, a, s.pids(k)) })
 			return
 		}
 		if !s.delay(r, s.sc.ChkptDelay) {

@@ -27,7 +27,16 @@ func (o *op) whose(s *supervisor) {
 func (s *supervisor) taskOf(o *op) *askedTask {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.asked[o.tid()]
+	return s.asking(o.tid())
+}
+
+// asking is the part of a thread in a request, if it has not come to its end of
+// it. The caller holds mu.
+func (s *supervisor) asking(tid int) *askedTask {
+	if t := s.asked[tid]; t != nil && t.step != stepLeaving {
+		return t
+	}
+	return nil
 }
 
 // await waits until ready, which is called with mu held. It is not interrupted
@@ -69,7 +78,7 @@ func (s *supervisor) register(o *op) int64 {
 	defer s.askMu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.asked[o.tid()] != nil {
+	if s.asking(o.tid()) != nil {
 		return failed(unix.EAGAIN)
 	}
 	if reg, ok := s.registrationOf(o.tid()); ok {
@@ -110,12 +119,12 @@ func (s *supervisor) suspend(o *op) int64 {
 	var asked func() bool
 	if s.sc.Ask {
 		asked = func() bool {
-			t := s.asked[o.tid()]
+			t := s.asking(o.tid())
 			return t != nil && t.primed
 		}
 		s.mu.Lock()
 		_, ok := s.registrationOf(o.tid())
-		ok = ok || s.asked[o.tid()] != nil
+		ok = ok || s.asking(o.tid()) != nil
 		s.mu.Unlock()
 		if !ok {
 			return failed(unix.EINVAL)
@@ -258,12 +267,38 @@ func (s *supervisor) omit(o *op, t *askedTask) int64 {
 	return noAnswer
 }
 
+// omitRestored does the same for a thread that comes into RSTRT_CHILD, as
+// lookup_task of the module's cr_rstrt_req.c does: it never handles the signal,
+// and what was put into its process is closed with the rest when that becomes a
+// job. False: the caller has ended.
+func (s *supervisor) omitRestored(n *notif, t *askedTask) bool {
+	p := t.p
+	s.mu.Lock()
+	if !p.omit {
+		p.omit = true
+		p.k.omitted++
+	}
+	t.discard = true
+	s.remove(t)
+	p.waiting++
+	s.mu.Unlock()
+	ok := s.await(n, func() bool { return p.come(stepFrozen) || p.k.abandoned })
+	s.mu.Lock()
+	p.waiting--
+	s.answered.wake()
+	s.mu.Unlock()
+	return ok
+}
+
 // depart takes a thread out of the request at once. If it is the last of its
 // process it does what is left to do there, and gives its own answer.
 func (s *supervisor) depart(o *op, t *askedTask, res int64) int64 {
 	s.mu.Lock()
 	last := len(t.p.tasks) == 1
-	if !last {
+	if last {
+		t.p.finished = true
+		s.advance(t, stepLeaving)
+	} else {
 		s.remove(t)
 	}
 	s.mu.Unlock()

@@ -140,7 +140,7 @@ func (c *Command) start() (err error) {
 		main:  r.cmd.Process.Pid,
 		files: make(map[uint64]*file), nth: make(map[string]int),
 		asked: make(map[int]*askedTask), registered: make(map[int]registration),
-		injected: make(map[int]bool), signalled: make(map[int]bool),
+		unready: make(map[int]bool), injected: make(map[int]bool), signalled: make(map[int]bool),
 	}
 	r.s = s
 	go func() {

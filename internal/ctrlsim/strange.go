@@ -63,12 +63,11 @@ func (s *supervisor) strange(st Stranger) {
 	}
 	a.target = int32(target)
 	r := &request{f: &file{closed: make(chan struct{})}} // nobody has a descriptor of it
-	k, errno := s.newAsk(r, &process{pid: os.Getpid()}, a)
+	k, errno := s.newAsk(r, os.Getpid(), fmt.Sprintf("/stranger/context.%d", target), a)
 	if errno != 0 {
 		over(failed(errno), 0, 0)
 		return
 	}
-	k.dest = "/stranger/context." + fmt.Sprint(target)
 	k.over = over
 	s.wg.Go(func() { s.drive(k, st.Takes, func() (int64, bool) { return 0, true }) })
 }

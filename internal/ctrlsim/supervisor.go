@@ -38,6 +38,7 @@ type supervisor struct {
 	grown      broadcast // the transcript has
 
 	asked      map[int]*askedTask   // by thread: who is asked by a request and is not through
+	unready    map[int]bool         // processes in a request that cannot be asked
 	registered map[int]registration // by thread
 	injected   map[int]bool         // threads whose calls are ours
 	signalled  map[int]bool         // threads whose signal 64 is on its way
@@ -242,10 +243,13 @@ type file struct {
 	end    *os.File
 	closed chan struct{}
 
+	planted bool // into a process that is asked
+
 	req *request // under supervisor.mu; nil if there is none
 }
 
-// installFile opens a control file for the caller.
+// installFile opens a control file for the caller. Without a line for the
+// transcript it is one of our own.
 func (s *supervisor) installFile(n *notif, flags uint64, line string) error {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -261,7 +265,7 @@ func (s *supervisor) installFile(n *notif, flags uint64, line string) error {
 		unix.Close(pair[1])
 		return err
 	}
-	f := &file{ino: st.Ino, end: os.NewFile(uintptr(pair[1]), "control file"), closed: make(chan struct{})}
+	f := &file{ino: st.Ino, end: os.NewFile(uintptr(pair[1]), "control file"), closed: make(chan struct{}), planted: line == ""}
 	s.mu.Lock()
 	s.files[f.ino] = f
 	s.mu.Unlock()
@@ -287,7 +291,7 @@ func (s *supervisor) installFile(n *notif, flags uint64, line string) error {
 		f.end.Close()
 	})
 	// Before the answer, as the caller's next line must come after this one.
-	if line != "" { // the program's, and not one of our own
+	if !f.planted {
 		s.log("%s = 0", line)
 	}
 	if err := s.l.install(n, pair[0], flags&unix.O_CLOEXEC != 0); err != nil {

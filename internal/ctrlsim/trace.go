@@ -218,32 +218,59 @@ func (t *tracee) call(nr int, args ...uint64) (int64, error) {
 // pending, handle that as one of the module's, and lets go of it. As the module
 // does, it unblocks the signal for good.
 func (t *tracee) deliver(fd int32) error {
-	const sig = 64
+	info, err := t.ours()
+	if err != nil {
+		return err
+	}
+	clear(info[:])
+	native.PutUint32(info[infoSigno:], signo)
+	native.PutUint32(info[infoCode:], 0x80) // SI_KERNEL
+	native.PutUint32(info[infoPid:], uint32(fd))
+	return errors.Join(t.ptraceAt(unix.PTRACE_SETSIGINFO, 0, unsafe.Pointer(&info)), t.detach(signo))
+}
+
+// discard makes the signal vanish instead.
+func (t *tracee) discard() error {
 	mask, err := t.mask()
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(t.setMask(mask&^(1<<(sig-1))), t.ptrace(unix.PTRACE_CONT, 0)); err != nil {
+	if _, err := t.ours(); err != nil {
 		return err
 	}
+	return errors.Join(t.setMask(mask), t.detach(0))
+}
+
+// The signal, and where its siginfo_t has what.
+const (
+	signo     = 64
+	infoSigno = 0
+	infoCode  = 8
+	infoPid   = 16
+)
+
+// ours unblocks the signal and has the thread go on up to ours.
+func (t *tracee) ours() (info [128]byte, err error) {
+	mask, err := t.mask()
+	if err != nil {
+		return info, err
+	}
+	if err := errors.Join(t.setMask(mask&^(1<<(signo-1))), t.ptrace(unix.PTRACE_CONT, 0)); err != nil {
+		return info, err
+	}
 	for {
-		if err := t.waitFor(unix.PTRACE_CONT, sig); err != nil {
-			return err
+		if err := t.waitFor(unix.PTRACE_CONT, signo); err != nil {
+			return info, err
 		}
-		var info [128]byte // siginfo_t: signo, errno, code, padding, pid, uid
 		if err := t.ptraceAt(unix.PTRACE_GETSIGINFO, 0, unsafe.Pointer(&info)); err != nil {
-			return err
+			return info, err
 		}
-		const siTkill, siKernel = -6, 0x80
-		if int32(native.Uint32(info[8:])) == siTkill && int(native.Uint32(info[16:])) == os.Getpid() {
-			clear(info[:])
-			native.PutUint32(info[0:], sig)
-			native.PutUint32(info[8:], siKernel)
-			native.PutUint32(info[16:], uint32(fd))
-			return errors.Join(t.ptraceAt(unix.PTRACE_SETSIGINFO, 0, unsafe.Pointer(&info)), t.detach(sig))
+		const siTkill = -6
+		if int32(native.Uint32(info[infoCode:])) == siTkill && int(native.Uint32(info[infoPid:])) == os.Getpid() {
+			return info, nil
 		}
-		if err := t.ptrace(unix.PTRACE_CONT, sig); err != nil { // somebody else's
-			return err
+		if err := t.ptrace(unix.PTRACE_CONT, signo); err != nil { // somebody else's
+			return info, err
 		}
 	}
 }

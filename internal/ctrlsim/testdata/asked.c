@@ -20,6 +20,7 @@
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -59,7 +60,13 @@ static long op(int fd, unsigned cmd, long arg)
 	return r < 0 ? -errno : r;
 }
 
-static void ms(int n) { poll(NULL, 0, n); }
+// ms sleeps, whatever is handled meanwhile.
+static void ms(int n)
+{
+	struct timespec t = { n / 1000, n % 1000 * 1000000L };
+	while (nanosleep(&t, &t) < 0)
+		;
+}
 
 static void handler(int sig, siginfo_t *i, void *unused)
 {
@@ -287,6 +294,7 @@ int main(int argc, char **argv)
 		FILE *f = fopen(name, "r");
 		if (fscanf(f, "%*d (asked) %c", &state) == 1)
 			say("child 1 is %c", state);
+		kill(kids[0], SIGCONT);
 	}
 	for (int i = 0; i < nkids; i++) {
 		int status;
