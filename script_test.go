@@ -189,7 +189,7 @@ func setup(env *testscript.Env) error {
 
 // ownVariables are those that the commands look at.
 var ownVariables = []string{
-	"CR_ENGINE", "POSIXLY_CORRECT",
+	"CR_ENGINE", "POSIXLY_CORRECT", "LD_PRELOAD", "LD_LIBRARY_PATH",
 	"CR_FTB", agentVar, "FTB_BSTRAP_SERVER", "FTB_BSTRAP_PORT", "FTB_CONFIG_FILE",
 }
 
@@ -198,8 +198,9 @@ const (
 	agentDefault = 10809
 )
 
-// condition is for [root]: running as root, and [agentport]: nobody has the port
-// where an agent is looked for by default.
+// condition is for [root]: running as root; [agentport]: nobody has the port
+// where an agent is looked for by default; and [cc]: there is a C compiler, or has
+// to be one.
 func condition(name string) (bool, error) {
 	switch name {
 	case "root":
@@ -210,6 +211,9 @@ func condition(name string) (bool, error) {
 			agent.Close()
 		}
 		return err == nil, nil
+	case "cc":
+		_, err := exec.LookPath("cc")
+		return err == nil || os.Getenv("CI") == "true", nil
 	}
 	return false, fmt.Errorf("no such condition")
 }

@@ -33,6 +33,11 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if criu.IsHelper() {
 		return criu.Helper()
 	}
+	if !isWorker() {
+		if l := leaving(); l != nil {
+			return l.leaveOrKeep()
+		}
+	}
 	return program.Run(name, "save running processes into a context file", args, stdout, stderr, checkpoint)
 }
 
@@ -44,12 +49,15 @@ func checkpoint(args []string, con *console.Console) int {
 		con.Errorf("%s", stop.stderr)
 		return stop.status
 	}
+	w := &work{settings: s, con: con}
 	if !isWorker() {
-		if status, done := delegate(con); done {
+		if status, done := s.delegate(con); done {
 			return status
 		}
+	} else if l := leaving(); l != nil {
+		w.request.Waiting = int32(l.waiting)
+		w.signals = l.listen()
 	}
-	w := &work{settings: s, con: con}
 	if err := w.do(); err != nil {
 		f := asFailure(err)
 		con.Details(w.log)
@@ -68,6 +76,18 @@ type work struct {
 	// log is what the engine has to say about the request. It is shown before
 	// the message if anything fails from then on.
 	log []string
+
+	// signals, if not nil, is where the signals for us come from besides the
+	// kernel.
+	signals io.Closer
+}
+
+// finished gives up what the guard of the work needed: from here on no signal
+// may end this process. Whoever has sent them has to take them himself.
+func (w *work) finished() {
+	if w.signals != nil {
+		w.signals.Close()
+	}
 }
 
 // do makes the checkpoint. Whatever it created is gone again if it fails.
@@ -137,6 +157,7 @@ func (w *work) save(dest openTarget, guard *cleanup.Guard) (err error) {
 		if !guard.TryFinish() {
 			return false
 		}
+		w.finished()
 		if ckpt.Ends(w.request.Signal) {
 			// While the processes can still go on without it.
 			commitErr = dest.Commit()

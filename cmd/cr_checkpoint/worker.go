@@ -2,12 +2,15 @@ package main
 
 import (
 	"os"
+	"slices"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/atstart"
 	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/criu"
 	"blcr-cli/internal/ckpt/kernel/reply"
 	"blcr-cli/internal/cleanup"
 	"blcr-cli/internal/console"
@@ -20,7 +23,7 @@ import (
 // the worker, makes the checkpoint and is left out of it.
 
 // workerVar tells a worker, by being there, that it is one.
-const workerVar = "_CR_CHECKPOINT_WORKER"
+const workerVar = criu.WorkerVar
 
 // isWorker reports whether this process is the worker.
 func isWorker() bool {
@@ -32,8 +35,11 @@ func isWorker() bool {
 // exit status; done is false if no worker can be had, for want of /proc for one,
 // and this process has to do it alone. It opens nothing and keeps to raw waiting:
 // the module can save no process that holds a poller or the like.
-func delegate(con *console.Console) (status int, done bool) {
+func (s *settings) delegate(con *console.Console) (status int, done bool) {
 	forward := cleanup.NewForwarder()
+	if s.mustLeave() {
+		return delegateOutside(con, forward), true
+	}
 	pid, err := startWorker()
 	switch errnoOf(err) {
 	case 0:
@@ -51,26 +57,36 @@ func delegate(con *console.Console) (status int, done bool) {
 	case err == unix.ECHILD:
 		// We are the restored copy. Whoever waits for us goes on as he did
 		// when the original ended.
+		criu.AwaitRelease()
 		return 0, true
 	case err != nil:
 		con.Errorf("wait() failed: %s\n", ckpt.Strerror(errnoOf(err)))
 		return 1, true
-	case end.Signaled():
-		sig := end.Signal()
-		if forward.Await(sig) {
-			// It was meant for both of us.
-			rawsig.DieOf(sig)
-		}
-		con.Errorf("child killed by signal %d (%s)\n", int(sig), rawsig.Strsignal(sig))
-		return 1, true
 	}
-	return end.ExitStatus(), true
+	return ended(con, forward, end), true
 }
 
-// startWorker starts this program once more, with the same arguments and the
-// same open descriptors.
-func startWorker() (pid int, err error) {
-	// By its own name, which becomes the worker's comm.
+// ended returns the exit status that the worker's end makes ours.
+func ended(con *console.Console, forward *cleanup.Forwarder, end unix.WaitStatus) int {
+	if !end.Signaled() {
+		return end.ExitStatus()
+	}
+	sig := end.Signal()
+	if forward.Await(sig) {
+		// It was meant for both of us.
+		rawsig.DieOf(sig)
+	}
+	con.Errorf("child killed by signal %d (%s)\n", int(sig), rawsig.Strsignal(sig))
+	return 1
+}
+
+// startWorker starts the worker.
+func startWorker() (pid int, err error) { return startSelf([]string{workerVar + "=1"}, nil) }
+
+// startSelf starts this program once more, with the same arguments and the same
+// open descriptors.
+func startSelf(env []string, attr *syscall.SysProcAttr) (pid int, err error) {
+	// By its own name, which becomes the child's comm.
 	path, err := os.Executable()
 	if err == nil {
 		_, err = os.Stat(path)
@@ -78,11 +94,15 @@ func startWorker() (pid int, err error) {
 	if err != nil {
 		path = "/proc/self/exe"
 	}
-	return syscall.ForkExec(path, os.Args, &syscall.ProcAttr{
-		// One processor is all that it can use, and it starts sooner.
-		Env:   append(os.Environ(), workerVar+"=1", "GOMAXPROCS=1"),
-		Files: atstart.Standard(),
-	})
+	// One processor is all that it can use, and it starts sooner.
+	env = append(env, "GOMAXPROCS=1")
+	for _, v := range os.Environ() {
+		// The first of a name is the one that counts.
+		if name, _, _ := strings.Cut(v, "="); !slices.ContainsFunc(env, func(s string) bool { return strings.HasPrefix(s, name+"=") }) {
+			env = append(env, v)
+		}
+	}
+	return syscall.ForkExec(path, os.Args, &syscall.ProcAttr{Env: env, Files: atstart.Standard(), Sys: attr})
 }
 
 func waitWorker(pid int) (unix.WaitStatus, error) {

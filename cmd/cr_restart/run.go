@@ -156,6 +156,8 @@ func (w *work) do() (status int, err error) {
 	if err != nil {
 		return 0, waitJobFailure(pid, err)
 	}
+	// We may have been saved and restored meanwhile.
+	criu.AwaitRelease()
 	return job.EndAs(end), nil
 }
 

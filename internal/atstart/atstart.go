@@ -1,7 +1,7 @@
 // Package atstart is what the process was given at its start and the Go runtime
 // has changed before any Go code runs: signals that were ignored have a handler
-// of the runtime's, standard descriptors that were closed are /dev/null, and the
-// soft limit of open files is the hard one.
+// of the runtime's, some that were blocked are not, standard descriptors that
+// were closed are /dev/null, and the soft limit of open files is the hard one.
 //
 // A program in place of one written in C has to know: `trap "" TERM` in a script
 // is meant for the commands that it starts too, and what is written to a
@@ -13,13 +13,17 @@
 // functions say that there was nothing.
 package atstart
 
-import "syscall"
+import (
+	"syscall"
+	"unsafe"
+)
 
 // Written by entry; the runtime does not clear them.
 var (
-	ignored uint64 // bit N-1: signal N was ignored
-	closed  uint64 // bit N: descriptor N, of 0 to 2, was closed
-	nofile  uint64 // the soft limit of open files; 0 if unknown
+	ignored   uint64 // bit N-1: signal N was ignored
+	unblocked uint64 // bit N-1: signal N was not blocked; 0 if unknown, for SIGKILL never is
+	closed    uint64 // bit N: descriptor N, of 0 to 2, was closed
+	nofile    uint64 // the soft limit of open files; 0 if unknown
 )
 
 // Ignored reports whether sig was ignored.
@@ -63,6 +67,29 @@ func RestoreLimit() {
 	limit.Cur = nofile
 	// Lowering the soft limit is always allowed.
 	_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)
+}
+
+// RestoreSignals ignores every signal that was ignored, and gives the calling
+// thread, to which the goroutine must be locked, the signal mask that there was.
+// It is for just before an exec, which does the rest: to a Go program that goes
+// on, some of that is harmful.
+func RestoreSignals() {
+	const (
+		sigIgn     = 1
+		sigSetmask = 2 // on amd64, as all that is known is
+		setSize    = 8
+	)
+	// The kernel's struct sigaction, which begins with the handler.
+	action := [8]uintptr{sigIgn}
+	for sig := syscall.Signal(1); sig <= 64; sig++ {
+		if Ignored(sig) {
+			syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&action)), 0, setSize, 0, 0)
+		}
+	}
+	if unblocked != 0 {
+		mask := ^unblocked
+		syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, sigSetmask, uintptr(unsafe.Pointer(&mask)), 0, setSize, 0, 0)
+	}
 }
 
 // Standard returns the standard descriptors as they are to be given to a child:

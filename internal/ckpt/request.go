@@ -38,6 +38,11 @@ type CheckpointRequest struct {
 	// The kernel engine has no such thing and never gets it.
 	Dir string
 
+	// Waiting is the pid of a process among those to be saved that does nothing
+	// but wait for the caller, who is not; 0 is none. What it waits at must end in
+	// its restored copy. The kernel engine never gets it.
+	Waiting int32
+
 	// Limit is how long the targets may take; 0 is no limit.
 	Limit time.Duration
 

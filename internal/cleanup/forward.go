@@ -1,6 +1,7 @@
 package cleanup
 
 import (
+	"io"
 	"sync"
 	"syscall"
 
@@ -26,23 +27,54 @@ func NewForwarder() *Forwarder {
 // To hands what has been caught and all that follows to the process pid, which
 // must be a child of ours that has not been waited for.
 func (f *Forwarder) To(pid int) {
+	f.each(func(sig syscall.Signal) { _ = syscall.Kill(pid, sig) })
+}
+
+// ToPipe hands them to whoever reads from a pipe, a byte each. Where nobody does
+// any more they are for this process, which then ends by them, after a call of
+// last.
+func (f *Forwarder) ToPipe(pipe int, last func()) {
+	f.each(func(sig syscall.Signal) {
+		_, err := unix.Write(pipe, []byte{byte(sig)})
+		for err == unix.EINTR {
+			_, err = unix.Write(pipe, []byte{byte(sig)})
+		}
+		if err == unix.EPIPE {
+			last()
+			rawsig.DieOf(sig)
+		}
+	})
+}
+
+// FromPipe counts what ToPipe writes as if it had been caught here, until the
+// pipe is closed.
+func FromPipe(pipe io.Reader) {
+	var b [1]byte
+	for {
+		if _, err := io.ReadFull(pipe, b[:]); err != nil {
+			return
+		}
+		if sig := syscall.Signal(b[0]); fatal(sig) && sig <= rawsig.Max {
+			rawsig.Add(sig)
+		}
+	}
+}
+
+// each calls forward for every signal.
+func (f *Forwarder) each(forward func(syscall.Signal)) {
 	go func() {
 		for {
 			seen := rawsig.Bell()
 			for _, sig := range rawsig.Pending() {
 				rawsig.Take(sig)
-				f.forward(sig, pid)
+				f.mu.Lock()
+				f.seen[sig] = true
+				forward(sig)
+				f.mu.Unlock()
 			}
 			rawsig.Sleep(seen)
 		}
 	}()
-}
-
-func (f *Forwarder) forward(sig syscall.Signal, pid int) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.seen[sig] = true
-	_ = syscall.Kill(pid, sig)
 }
 
 // Seen reports whether sig has been caught.

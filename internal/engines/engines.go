@@ -23,14 +23,18 @@ var All = []ckpt.Candidate{
 	{Name: Criu, Open: criu.Open},
 }
 
-// TakeDirs tells whether the engine that is going to be used writes and reads
-// directories, which BLCR's module cannot.
-func TakeDirs() bool {
-	switch os.Getenv("CR_ENGINE") {
-	case "":
-		return !kernel.Present()
-	case Criu:
-		return true
+// Expected is the name of the engine that is going to be used, without a look at
+// whether it works; what CR_ENGINE says even where that is no engine.
+func Expected() string {
+	if forced := os.Getenv("CR_ENGINE"); forced != "" {
+		return forced
 	}
-	return false
+	if kernel.Present() {
+		return Kernel
+	}
+	return Criu
 }
+
+// TakeDirs tells whether that engine writes and reads directories, which BLCR's
+// module cannot.
+func TakeDirs() bool { return Expected() == Criu }

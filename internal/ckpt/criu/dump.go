@@ -3,6 +3,8 @@ package criu
 import (
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -201,6 +203,10 @@ func (c *checkpoint) asked(h *hook) bool {
 	if c.failure() != nil || c.isStopped() {
 		return false
 	}
+	if err := c.newcomers(); err != nil {
+		c.fail(err)
+		return false
+	}
 	if err := c.finish(); err != nil {
 		c.fail(err)
 		return false
@@ -218,6 +224,16 @@ func (c *checkpoint) asked(h *hook) bool {
 		c.signal()
 	}
 	return true
+}
+
+// newcomers is an error if another request of ours has begun in the tree before
+// it was frozen: its processes would come back to nobody who knows them.
+func (c *checkpoint) newcomers() error {
+	tree, err := proc.Descend(c.scope.root)
+	if err != nil {
+		return sysError("read", "/proc", err)
+	}
+	return atWork(tree)
 }
 
 // finish completes the context.
@@ -312,10 +328,12 @@ func (c *checkpoint) explain() error {
 	if ended(c.scope.root) {
 		return nobody()
 	}
-	err := criuError("dump", c.status, c.log.Errors(), syscall.EIO)
-	if err.Errno == syscall.ESRCH {
+	texts := c.log.Errors()
+	err := criuError("dump", c.status, texts, syscall.EIO)
+	unseizable := func(text string) bool { return strings.HasPrefix(text, "Unseizable non-zombie") }
+	if err.Errno == syscall.ESRCH || slices.ContainsFunc(texts, unseizable) {
 		// It is there, but another one has come first.
-		return refusal(syscall.EBUSY, "process %d is being saved or traced by somebody else", c.scope.root)
+		return refusal(syscall.EBUSY, "process %d, or one below it, is being saved or traced by somebody else", c.scope.root)
 	}
 	return err
 }

@@ -76,6 +76,12 @@ func lookAtOthers(s *scope) *pipesOfOthers {
 	for _, pid := range s.tree {
 		inside[pid] = true
 	}
+	// What only we hold the other end of, or who waits for us, ends with us: a
+	// pipe to the one that waits for us in the tree, one that we have inherited.
+	inside[os.Getpid()] = true
+	if parent := os.Getppid(); proc.Executable(parent) == proc.Executable(os.Getpid()) {
+		inside[parent] = true
+	}
 	go func() {
 		defer close(o.done)
 		for pid, p := range s.table {

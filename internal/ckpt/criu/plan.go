@@ -20,6 +20,7 @@ import (
 type plan struct {
 	// images are served instead of those of the same name in the context.
 	images map[string][]byte
+	hidden []string // images that criu is not to find
 
 	// options are criu's, and inherited the descriptors that they number from 3
 	// on; owned ones are closed with the plan.
@@ -43,6 +44,7 @@ func newPlan(source source, r *ckpt.RestartRequest) (*plan, error) {
 	for _, step := range []func() error{
 		func() error { return p.adopt(source, r) },
 		func() error { return p.states(source) },
+		func() error { return p.clocks(source) },
 		func() (err error) { relocations, err = p.extractSaved(source, relocations); return err },
 		func() error { return p.relocate(source, relocations) },
 		func() error { return p.outside(source) },

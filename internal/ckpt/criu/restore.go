@@ -117,7 +117,9 @@ func (r *restart) begin(e *engine) (started bool, err error) {
 		session.closeAll()
 		return false, err
 	}
-	r.offer = func(name string) bool { return r.plan.images[name] != nil || r.source.Has(name) }
+	r.offer = func(name string) bool {
+		return r.plan.images[name] != nil || r.source.Has(name) && !slices.Contains(r.plan.hidden, name)
+	}
 	r.session.request = r.serve
 	r.asked = r.answered
 	// Until it is clear whose children they are, orphans are ours, to be ended

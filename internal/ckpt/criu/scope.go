@@ -1,6 +1,7 @@
 package criu
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -41,9 +42,56 @@ func nobody() error {
 	return &ckpt.Error{Op: "checkpoint", Object: "processes", Errno: syscall.ESRCH}
 }
 
-// resolve finds the tree that the request means. The error is ESRCH for nobody
-// and EOPNOTSUPP for what is no tree.
+// WorkerVar is in the environment of a process of ours that makes a checkpoint.
+const WorkerVar = "_CR_CHECKPOINT_WORKER"
+
+// resolve finds the tree that the request means. The error is ESRCH for nobody,
+// EOPNOTSUPP for what is no tree, and EBUSY for one in which others are at work.
 func resolve(r *ckpt.CheckpointRequest) (*scope, error) {
+	deadline := time.Now().Add(busyPatience)
+	if r.Limit > 0 {
+		deadline = time.Now().Add(min(r.Limit, busyPatience))
+	}
+	for {
+		s, err := look(r)
+		if err == nil {
+			err = atWork(s.tree)
+		}
+		var atWork *atWorkError
+		if !errors.As(err, &atWork) || time.Now().After(deadline) {
+			return s, err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// busyPatience is how long another request of ours may go on in the tree. There
+// is nothing of it that could be saved, but soon it is over. BLCR's tools hold
+// checkpoints off so long.
+const busyPatience = 10 * time.Second
+
+// atWorkError is the refusal for the time of another request.
+type atWorkError struct{ error }
+
+func (e *atWorkError) Unwrap() error { return e.error }
+
+func atWorkRefusal(format string, args ...any) error {
+	return &atWorkError{refusal(syscall.EBUSY, format, args...)}
+}
+
+// atWork is an error if there is a process in the tree that makes a checkpoint or
+// a restart.
+func atWork(tree []int) error {
+	for _, pid := range tree {
+		if has(pid, WorkerVar, hookVar) {
+			return atWorkRefusal("process %d makes another checkpoint or restart", pid)
+		}
+	}
+	return nil
+}
+
+// look finds the tree as it is now.
+func look(r *ckpt.CheckpointRequest) (*scope, error) {
 	table, err := proc.All()
 	if err != nil {
 		return nil, &ckpt.Error{Op: "read", Object: "/proc", Errno: errnoOf(err)}
@@ -55,7 +103,7 @@ func resolve(r *ckpt.CheckpointRequest) (*scope, error) {
 	case ckpt.ScopeSession:
 		err = s.members(fmt.Sprintf("session %d", r.ID), func(p *proc.Process) bool { return p.Sid == int(r.ID) })
 	default:
-		err = s.process(int(r.ID), r.Scope == ckpt.ScopeProcess)
+		err = s.process(r)
 	}
 	if err != nil {
 		return nil, err
@@ -64,13 +112,44 @@ func resolve(r *ckpt.CheckpointRequest) (*scope, error) {
 		return nil, nobody()
 	}
 	if pid := s.requester(); pid != 0 {
-		return nil, refusal(syscall.EOPNOTSUPP, "process %d, which asks for the checkpoint, is itself among those to be saved", pid)
+		// We have left the tree, or it did not include us: then its root is, or has
+		// in it, whom orphans are given to.
+		return nil, refusal(syscall.EOPNOTSUPP, "process %d, which asks for the checkpoint, is itself among those to be saved, and cannot leave them", pid)
 	}
 	return s, s.check(r)
 }
 
+// Includes tells whether the request means the calling process, too. It leaves no
+// descriptor open, and asks for nothing that does.
+func Includes(r *ckpt.CheckpointRequest) bool {
+	id := int(r.ID)
+	switch r.Scope {
+	case ckpt.ScopeGroup:
+		return unix.Getpgrp() == id
+	case ckpt.ScopeSession:
+		sid, err := unix.Getsid(0)
+		return err == nil && sid == id
+	}
+	root, err := proc.Leader(id)
+	if err != nil {
+		return false
+	}
+	for pid := os.Getpid(); pid > 0; {
+		if pid == root {
+			return true
+		}
+		p, err := proc.Read(pid)
+		if err != nil {
+			return false
+		}
+		pid = p.PPid
+	}
+	return false
+}
+
 // process is the scope that one pid means, with or without descendants.
-func (s *scope) process(id int, alone bool) error {
+func (s *scope) process(r *ckpt.CheckpointRequest) error {
+	id, alone := int(r.ID), r.Scope == ckpt.ScopeProcess
 	if id < 1 {
 		return nobody()
 	}
@@ -84,8 +163,13 @@ func (s *scope) process(id int, alone bool) error {
 		pid, alone = job, false
 	}
 	s.root, s.tree = pid, s.table.Tree(pid)
-	if alone && len(s.tree) > 1 && s.requester() == 0 {
-		return refusal(syscall.EOPNOTSUPP, "process %d has children (%s), and criu saves a process only together with them", pid, list(s.tree[1:]))
+	if !alone {
+		return nil
+	}
+	// Somebody who saves himself has at least the one who waits for us.
+	children := slices.DeleteFunc(slices.Clone(s.tree[1:]), func(pid int) bool { return pid == int(r.Waiting) })
+	if len(children) > 0 && s.requester() == 0 {
+		return refusal(syscall.EOPNOTSUPP, "process %d has children (%s), and criu saves a process only together with them", pid, list(children))
 	}
 	return nil
 }
@@ -97,7 +181,7 @@ func (s *scope) job(pid int) (int, error) {
 		var jobs []int
 		for _, child := range s.table.Children()[pid] {
 			if isHelper(child) {
-				return 0, refusal(syscall.EBUSY, "the job of %s %d is still being restarted", restartProgram, pid)
+				return 0, atWorkRefusal("the job of %s %d is still being restarted", restartProgram, pid)
 			}
 			jobs = append(jobs, child)
 		}
@@ -119,7 +203,7 @@ func (s *scope) jobless(pid int) error {
 	deadline := time.Now().Add(time.Second / 2)
 	for !ended(pid) {
 		if time.Now().After(deadline) {
-			return refusal(syscall.EBUSY, "the job of %s %d is still being restarted", restartProgram, pid)
+			return atWorkRefusal("the job of %s %d is still being restarted", restartProgram, pid)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
@@ -133,13 +217,17 @@ func isRestart(p *proc.Process) bool {
 
 // isHelper tells whether a process is a criu at work for one of our commands,
 // or becomes one.
-func isHelper(pid int) bool {
+func isHelper(pid int) bool { return has(pid, hookVar) }
+
+// has tells whether one of these is in a process's environment.
+func has(pid int, names ...string) bool {
 	env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
 	if err != nil {
 		return false
 	}
 	return slices.ContainsFunc(strings.Split(string(env), "\x00"), func(s string) bool {
-		return strings.HasPrefix(s, hookVar+"=")
+		name, _, _ := strings.Cut(s, "=")
+		return slices.Contains(names, name)
 	})
 }
 
@@ -227,6 +315,8 @@ func (s *scope) check(r *ckpt.CheckpointRequest) error {
 			return refusal(ckpt.EPtraced, "process %d is traced by %d", pid, tracer)
 		}
 		switch {
+		case in[tracer] && isHelper(tracer):
+			// As busy says, or will say.
 		case in[tracer] && r.PtracerSkip:
 			s.skipped = true
 		case in[tracer]:

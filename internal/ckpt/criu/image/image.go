@@ -49,6 +49,7 @@ var (
 	kindTTYData   = kind{"tty-data", 0x59413026}
 	kindRemap     = kind{"remap-fpath", 0x59133954}
 	kindPipesData = kind{"pipes-data", 0x56453709}
+	kindTimens    = kind{"timens", 0x43114433}
 	kindInventory = kind{"inventory", 0x58313116}
 )
 

@@ -246,19 +246,31 @@ func read(path string) ([]byte, error) {
 	return bytes.Clone(buf[:n]), nil
 }
 
-// Threads returns the numbers of a process's threads.
+// Threads returns the numbers of a process's threads. Other than with package
+// os, no poller comes into being.
 func Threads(pid int) []int {
-	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	fd, err := unix.Open(fmt.Sprintf("/proc/%d/task", pid), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil
 	}
+	defer unix.Close(fd)
 	var tids []int
-	for _, e := range entries {
-		if tid, err := strconv.Atoi(e.Name()); err == nil {
-			tids = append(tids, tid)
+	buf := make([]byte, 4<<10)
+	for {
+		n, err := unix.ReadDirent(fd, buf)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n <= 0 {
+			return tids
+		}
+		_, _, names := unix.ParseDirent(buf[:n], -1, nil)
+		for _, name := range names {
+			if tid, err := strconv.Atoi(name); err == nil {
+				tids = append(tids, tid)
+			}
 		}
 	}
-	return tids
 }
 
 // CommandLine returns a process's arguments; none for a thread of the kernel.

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/atstart"
+)
+
+// defaultPath is where the shell looks for programs if there is no PATH.
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// launch turns this process into the program argv[0], found as the shell's exec
+// finds one. It returns only if that cannot be done.
+func launch(argv, env []string) *launchError {
+	path, ok := os.LookupEnv("PATH")
+	if !ok {
+		path = defaultPath
+	}
+	atstart.RestoreSignals()
+	failure := &launchError{program: argv[0], errno: unix.ENOENT}
+	for _, file := range candidates(argv[0], path) {
+		errno := execute(file, argv, env)
+		// The first one that is there but cannot be executed has the last word.
+		if missing(failure.errno) {
+			failure.errno = errno
+		}
+	}
+	return failure
+}
+
+// candidates are the files that a program's name may mean, the preferred one
+// first.
+func candidates(program, path string) []string {
+	switch {
+	case program == "":
+		return nil
+	case strings.Contains(program, "/"):
+		return []string{program}
+	}
+	var files []string
+	for dir := range strings.SplitSeq(path, ":") {
+		if dir == "" {
+			dir = "."
+		}
+		files = append(files, dir+"/"+program)
+	}
+	return files
+}
+
+// execute execs a file. One that is in no format that the kernel knows is a
+// script for the shell, if it is text.
+func execute(file string, argv, env []string) syscall.Errno {
+	errno := exec(file, argv, env)
+	if errno == unix.ENOEXEC && isText(file) {
+		exec("/bin/sh", append([]string{"/bin/sh", file}, argv[1:]...), env)
+	}
+	return errno
+}
+
+func exec(file string, argv, env []string) syscall.Errno {
+	errno, _ := syscall.Exec(file, argv, env).(syscall.Errno)
+	return errno
+}
+
+// isText tells whether a file could be a script: its first line, as far as one
+// looks, has no NUL in it. What has is a program for another machine, of which
+// the shell would make nonsense.
+func isText(file string) bool {
+	f, err := os.Open(file)
+	if err != nil {
+		return true // the shell says what it is
+	}
+	defer f.Close()
+	head := make([]byte, 256)
+	n, _ := f.Read(head)
+	line, _, _ := bytes.Cut(head[:n], []byte("\n"))
+	return bytes.IndexByte(line, 0) < 0
+}

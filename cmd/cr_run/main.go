@@ -1,0 +1,24 @@
+// The runtime must not watch cgroup limits: it keeps files open for that, under
+// descriptor numbers that a caller may mean to be closed.
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
+// Cr_run starts a program with BLCR's library, without which BLCR's module can
+// save no program. See cr_run(1).
+package main
+
+import (
+	"os"
+	"runtime"
+
+	"blcr-cli/internal/console"
+)
+
+// What execs becomes the main thread, but without what belongs to a thread, such
+// as the signal that it gets when its parent dies.
+func init() { runtime.LockOSThread() }
+
+func main() {
+	os.Exit(run(os.Args, console.FD(1), console.FD(2)))
+}

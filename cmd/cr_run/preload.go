@@ -1,0 +1,143 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+const preload = "LD_PRELOAD"
+
+// environment returns the program's environment: this process's, with the library
+// in front of what LD_PRELOAD has already. If this machine does not have the
+// library it is not changed: the dynamic loader would complain on the stderr of
+// every program.
+func environment(library string) []string {
+	if element := thisMachine().element(library); element != "" {
+		os.Setenv(preload, preloaded(element, os.Getenv(preload)))
+	}
+	return os.Environ()
+}
+
+// preloaded is the LD_PRELOAD that has the library in front, and none that another
+// cr_run has put there.
+func preloaded(library, old string) string {
+	elements := []string{library}
+	for element := range strings.SplitSeq(old, ":") {
+		base := filepath.Base(element)
+		if element != "" && !strings.HasPrefix(base, "libcr_run.so") && !strings.HasPrefix(base, "libcr_omit.so") {
+			elements = append(elements, element)
+		}
+	}
+	return strings.Join(elements, ":")
+}
+
+// loader is where the dynamic loader looks for a library that is named without a
+// directory. Not considered are what it expands in LD_LIBRARY_PATH ($ORIGIN and
+// the like), its subdirectories for better processors, and the RUNPATH of the
+// program, which is not known to be the only one.
+type loader struct {
+	path   string   // LD_LIBRARY_PATH
+	cache  string   // ldconfig's file
+	dirs   []string // the built-in ones
+	prefix string   // not the loader's: where this command is installed, "" if unknown
+}
+
+// triplets are the names that Debian has for architectures.
+var triplets = map[string]string{
+	"386":   "i386-linux-gnu",
+	"amd64": "x86_64-linux-gnu",
+	"arm":   "arm-linux-gnueabihf",
+	"arm64": "aarch64-linux-gnu",
+}
+
+func thisMachine() *loader {
+	l := &loader{
+		path:  os.Getenv("LD_LIBRARY_PATH"),
+		cache: "/etc/ld.so.cache",
+		dirs:  []string{"/lib", "/usr/lib", "/lib64", "/usr/lib64"},
+	}
+	if t := triplets[runtime.GOARCH]; t != "" {
+		l.dirs = append(l.dirs, "/lib/"+t, "/usr/lib/"+t)
+	}
+	if exe, err := os.Executable(); err == nil {
+		l.prefix = filepath.Dir(filepath.Dir(exe))
+	}
+	return l
+}
+
+// element is what LD_PRELOAD has to have in it for the library, "" if there is
+// none.
+//
+// Where the loader finds it by its bare name, as in BLCR's script, that is it:
+// a 32-bit program on a 64-bit machine has a loader of its own, which passes over
+// what is not for it and finds the 32-bit library by the same name. So nothing is
+// said here about which of several is meant. A library beside this command, in a
+// private prefix of which the loader knows nothing, needs its path, and is for
+// programs of one kind.
+func (l *loader) element(library string) string {
+	if l.finds(library) {
+		return library
+	}
+	if l.prefix == "" {
+		return ""
+	}
+	for _, lib := range []string{"lib64", "lib"} {
+		file := filepath.Join(l.prefix, lib, library)
+		// The loader ends a name at either of these, and expands a dollar sign.
+		if readable(file) && !strings.ContainsAny(file, ": $") {
+			return file
+		}
+	}
+	return ""
+}
+
+// finds tells whether the loader would find the library.
+func (l *loader) finds(library string) bool {
+	if l.path != "" {
+		// An empty one is the working directory, in Join as well.
+		for dir := range strings.SplitSeq(strings.ReplaceAll(l.path, ";", ":"), ":") {
+			if readable(filepath.Join(dir, library)) {
+				return true
+			}
+		}
+	}
+	for _, file := range l.cached(library) {
+		if readable(file) {
+			return true
+		}
+	}
+	for _, dir := range l.dirs {
+		if readable(filepath.Join(dir, library)) {
+			return true
+		}
+	}
+	return false
+}
+
+// cached returns the files that ldconfig's cache has for the library. Whatever
+// its format, the paths are in there, each ended by a NUL; it may be older than
+// what has become of the files.
+func (l *loader) cached(library string) []string {
+	cache, err := os.ReadFile(l.cache)
+	if err != nil {
+		return nil
+	}
+	var files []string
+	end := []byte("/" + library + "\x00")
+	for rest := cache; ; {
+		i := bytes.Index(rest, end)
+		if i < 0 {
+			return files
+		}
+		file := rest[bytes.LastIndexByte(rest[:i], 0)+1 : i+len(end)-1]
+		files = append(files, string(file))
+		rest = rest[i+len(end):]
+	}
+}
+
+func readable(file string) bool { return unix.Access(file, unix.R_OK) == nil }

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"blcr-cli/internal/atstart"
+	"blcr-cli/internal/console"
+	"blcr-cli/internal/program"
+	"blcr-cli/internal/version"
+
+	// A request by BLCR's module that comes before the exec is answered.
+	_ "blcr-cli/internal/ckpt/kernel/reply"
+)
+
+const name = "cr_run"
+
+func versionLine() string { return fmt.Sprintf("%s: version %s\n", name, version.Version) }
+
+// run is the command: args is its whole argument vector. It returns the exit
+// status, if it returns: otherwise this process is the program by then.
+func run(args []string, stdout, stderr io.Writer) int {
+	// The program inherits what this process has.
+	atstart.HideClosed()
+	atstart.RestoreLimit()
+	called := name
+	if len(args) > 0 {
+		called = args[0]
+	}
+	return program.Run(name, "start a program so that BLCR can save it", args, stdout, stderr,
+		func(args []string, con *console.Console) int {
+			s := parse(args)
+			switch {
+			case s.wanted == optHelp:
+				io.WriteString(con.Stdout, called+usage)
+				return 0
+			case s.wanted == optVersion:
+				io.WriteString(con.Stdout, versionLine())
+				return 0
+			case len(s.program) == 0:
+				// The shell's exec, at the end of BLCR's script, does nothing then.
+				return 0
+			}
+			err := launch(s.program, environment(s.library))
+			con.Errorf("%s: %s\n", name, message(err))
+			return status(err)
+		})
+}
