@@ -272,7 +272,7 @@ func cString(s string) *byte {
 }
 
 // restart is a restart request under way.
-type restart struct{ *Engine }
+type restart struct{ engine *Engine }
 
 // Wait returns when the module is done. The error is that of poll, or why a
 // process ended that the module still waits for.
@@ -283,8 +283,8 @@ func (r *restart) Wait() error {
 	}
 	defer restore()
 	for {
-		err := r.ctrl.wait(time.Time{})
-		if errno := r.brood.loss(); errno != 0 && errors.Is(err, unix.EINTR) {
+		err := r.engine.ctrl.wait(time.Time{})
+		if errno := r.engine.brood.loss(); errno != 0 && errors.Is(err, unix.EINTR) {
 			return &ckpt.Error{Op: "make", Object: "a process to restore", Errno: errno}
 		}
 		if !errors.Is(err, unix.EINTR) {
@@ -293,17 +293,17 @@ func (r *restart) Wait() error {
 	}
 }
 
-func (r *restart) Log() ([]string, error) { return r.ctrl.rstrtLog() }
+func (r *restart) Log() ([]string, error) { return r.engine.ctrl.rstrtLog() }
 
 // Reap ends the request. When the restart has failed the processes made for it
 // are gone afterwards, half restored ones included.
 func (r *restart) Reap() (pid int, err error) {
-	pid, err = r.ctrl.rstrtReap()
+	pid, err = r.engine.ctrl.rstrtReap()
 	if err == nil {
-		r.brood.release()
+		r.engine.brood.release()
 		reply.Adopt(pid)
 	}
-	r.end()
+	r.engine.end()
 	if err != nil {
 		return 0, err
 	}
