@@ -11,7 +11,7 @@ import (
 	"blcr-cli/internal/atstart"
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu"
-	"blcr-cli/internal/ckpt/kernel/omit"
+	"blcr-cli/internal/ckpt/kernel/reply"
 	"blcr-cli/internal/cleanup"
 	"blcr-cli/internal/console"
 	"blcr-cli/internal/rawsig"
@@ -50,7 +50,7 @@ func (s *settings) delegate(con *console.Console) (status int, done bool) {
 		// The signals stay caught, for the guard of the work.
 		return 0, false
 	}
-	omit.Save()
+	reply.Save()
 	forward.To(pid)
 	end, err := waitWorker(pid)
 	switch {
