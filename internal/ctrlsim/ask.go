@@ -354,7 +354,7 @@ func (s *supervisor) askThread(t *askedTask, primed func()) {
 	switch err {
 	case nil, errStopped:
 	default:
-		if err != errGone {
+		if tr.trouble(err) {
 			s.problem("thread %d of process %d cannot be asked: %v", t.tid, t.p.pid, err)
 		}
 		s.mu.Lock()

@@ -129,7 +129,8 @@
 // that is put there and closed again when the last of its threads is through. A
 // moment's ptrace does that, so nobody else may trace the program. The signal is
 // unblocked. Before the request is answered it is on its way to all: a thread
-// that is in the kernel, in an operation included, finds it when it returns.
+// that is in the kernel, in an operation included, finds it when it returns. A
+// thread that comes into RSTRT_CHILD with it is omitted there.
 //
 // From then on everything is as in the module's cr_chkpt_req.c and
 // cr_dump_self.c. Those of phase 1 are asked first. HAND_CHKPT waits until all
@@ -180,12 +181,13 @@
 // An open shows no descriptor, and RSTRT_REAP the word PID for the pid of a
 // process that was forked in the run, as these change. RSTRT_CHILD is logged
 // when a thread comes in, with a result only if that is an error; HAND_SUSP when
-// it begins, and again if it returns. If everybody is asked, HAND_ lines say in
-// parentheses which program it was. A stranger's line comes when its request is
-// over, and without a result if it is not over at the end; it counts processes.
-// PID is the program's own. Descriptors that are put into a process do not show.
-// A failure of a fault plan ends in
+// it begins, and again if it returns. A failure of a fault plan ends in
 // "[fault]".
+//
+// If everybody is asked, the lines of HAND_ operations say in parentheses which
+// program it was. A stranger's line comes when its request is over, or at the
+// end without a result; it counts processes, and PID is the program. Descriptors
+// that are put into a process do not show.
 //
 // # Contexts
 //

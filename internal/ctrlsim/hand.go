@@ -389,7 +389,7 @@ func (s *supervisor) part(o *op, t *askedTask, res int64) int64 {
 			if err == nil {
 				err = tr.clearUp(planted, lost)
 			}
-			if err != nil && err != errGone && err != errStopped {
+			if tr.trouble(err) {
 				s.problem("process %d cannot be cleared up: %v", p.pid, err)
 			}
 		})

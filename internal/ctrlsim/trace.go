@@ -303,6 +303,20 @@ func ended(tid int) bool {
 	return err != nil || st.state == 'Z' || st.state == 'X'
 }
 
+// trouble says whether an error is worth a note. A thread that is being killed
+// makes any of our calls fail.
+func (t *tracee) trouble(err error) bool {
+	if err == nil || err == errGone || err == errStopped {
+		return false
+	}
+	for range 50 {
+		if ended(t.tid) || !t.s.sleep(time.Millisecond) {
+			return false
+		}
+	}
+	return true
+}
+
 // statNumber is a field of /proc/TID/stat, as numbered in proc(5), from 4 on.
 func statNumber(tid, field int) (n uint64) {
 	b, err := os.ReadFile(procFile(tid, "stat"))
