@@ -655,11 +655,11 @@ func starts(g *ground, c ctrlsim.Call) bool {
 func point(c ctrlsim.Call) ctrlsim.Point { return ctrlsim.Point{Proc: c.Proc, N: c.Index} }
 
 // noPoint says whether there is no point in failing a call: the Go runtime makes
-// it as it starts, or it closes the pipe by which package syscall learns of an
-// exec. (The kernel closes a file whatever it says of that, the simulator does
+// it as it starts, or it closes a file of /proc that has been read, or the pipe by
+// which package syscall learns of an exec. (The kernel closes a file whatever it says of that, the simulator does
 // not.)
 func noPoint(c ctrlsim.Call) bool {
-	return c.Name == "close" && matches(`fd=\d+ (/sys/.*|/proc/\d+/(cgroup|mountinfo)|/cgroup.*|pipe)`, c.Detail)
+	return c.Name == "close" && matches(`fd=\d+ (/sys/.*|/proc/\d+/(cgroup|mountinfo|stat|status|task)|/cgroup.*|pipe)`, c.Detail)
 }
 
 // sameAsBefore says whether to be killed before a call is the same as to be

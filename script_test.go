@@ -246,6 +246,8 @@ func cmdExits(ts *testscript.TestScript, neg bool, args []string) {
 		c := &ctrlsim.Command{
 			Path: findProgram(ts, args[1]), Argv0: args[1], Args: args[2:], Env: environ(ts), Dir: ts.MkAbs("."),
 			Stdout: &stdout, Stderr: &stderr, Scenario: s.scenario,
+			// A worker may finish its work after whoever waited for it.
+			Linger: 2 * time.Second,
 		}
 		result, err := c.Run()
 		if result != nil {
