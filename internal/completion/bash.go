@@ -107,7 +107,11 @@ func (w *writer) bashFunction() {
 		takesNext = func(o Option) bool { return o.takesNext() }
 		instead   = func(o Option) bool { return o.NoOperand }
 		valued    = c.letters(takesNext)
+		count     = "$((operands + 1))"
 	)
+	if c.Many {
+		count = "$operands"
+	}
 	w.text(`
 _@name@() {
 	local i line rest piece='' word value cut opt='' pre='' ended='' operands=0
@@ -138,12 +142,12 @@ _@name@() {
 		if [[ $opt ]]; then
 			opt=''
 		elif [[ $ended ]]; then
-			operands=$((operands + 1))
+			operands=%[1]s
 		else
 			case $word in
 			--) ended=1 ;;
-%s			--*) ;;
-`, "\x00")
+%[2]s			--*) ;;
+`, count, "\x00")
 	// The value's long names, and those without which there is an operand.
 	long := ""
 	if names := c.longs(func(o Option) bool { return takesNext(o) && instead(o) }, ""); len(names) > 0 {
@@ -169,8 +173,8 @@ _@name@() {
 	} else {
 		w.text("\t\t\t-?*) ;;\n")
 	}
-	w.text(`			*) operands=$((operands + 1)) ;;
-			esac
+	w.text("\t\t\t*) operands=%s ;;\n", count)
+	w.text(`			esac
 		fi
 	done
 
@@ -203,8 +207,6 @@ _@name@() {
 `, c.bashWords())
 	switch {
 	case c.Operand.kind == none:
-	case c.Many:
-		w.text("\t\telse\n%s", "\t\t\t"+c.bashValue(c.Operand, "\t\t\t"))
 	default:
 		w.text("\t\telif ((operands == 0)); then\n%s", "\t\t\t"+c.bashValue(c.Operand, "\t\t\t"))
 	}

@@ -110,7 +110,7 @@ func (c Command) Check() error {
 		}
 		texts := []string{o.Help, o.Value.what}
 		for _, w := range o.Value.words {
-			texts = append(texts, w.Text, w.Help)
+			texts = append(texts, strings.ReplaceAll(w.Text, ":", ""), w.Help)
 		}
 		for _, t := range texts {
 			if strings.ContainsFunc(t, func(r rune) bool { return r < ' ' || r > '~' || strings.ContainsRune("[]{}:'\"\\$`", r) }) {

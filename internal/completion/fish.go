@@ -172,6 +172,10 @@ func (w *writer) fishOperand() {
 		next   = c.longs(func(o Option) bool { return o.takesNext() }, "")
 		valued = c.letters(func(o Option) bool { return o.takesNext() })
 	)
+	count := "set operands (math $operands + 1)"
+	if c.Many {
+		count = "continue"
+	}
 	w.text(`
 function __@name@_operand -d 'Whether an operand may follow'
 	set -l operands 0
@@ -183,13 +187,13 @@ function __@name@_operand -d 'Whether an operand may follow'
 		if set -q value[1]
 			set -e value
 		else if set -q ended[1]
-			set operands (math $operands + 1)
+			%s
 		else
 			switch $word
 				case --
 					set ended yes
 				case '--*'
-`)
+`, count)
 	if len(next) > 0 {
 		w.text("\t\t\t\t\tcontains -- $word %s; and set value yes\n", strings.Join(next, " "))
 	}
@@ -203,14 +207,13 @@ function __@name@_operand -d 'Whether an operand may follow'
 	if letters := c.letters(instead); letters != "" {
 		w.text("\t\t\t\t\tstring match -qr -- '^-[^%s]*[%s]' $word; and set operands 1\n", valued, letters)
 	}
-	w.text(`				case '*'
-					set operands (math $operands + 1)
-			end
+	if !c.Many {
+		w.text("\t\t\t\tcase '*'\n\t\t\t\t\tset operands (math $operands + 1)\n")
+	}
+	w.text(`			end
 		end
 	end
+	test $operands -eq 0
+end
 `)
-	if !c.Many {
-		w.text("\ttest $operands -eq 0\n")
-	}
-	w.text("end\n")
 }

@@ -2,6 +2,7 @@ package completion_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -15,19 +16,29 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"blcr-cli/internal/completion"
 )
 
 // This file has the shells themselves complete command lines, with the files of
 // the directory completions.
 
-// completions is that directory.
-func completions(t *testing.T, shell string) string {
+// completions is that directory, unless a test has one of its own in dir.
+func completions(t *testing.T, dir, shell string) string {
 	t.Helper()
+	if own := filepath.Join(dir, ".completions", shell); exists(own) {
+		return own
+	}
 	dir, err := filepath.Abs("../../completions/" + shell)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return dir
+}
+
+func exists(name string) bool {
+	_, err := os.Stat(name)
+	return err == nil
 }
 
 // need finds a program. Where it is missing the test is skipped, or, if CI=true is
@@ -48,7 +59,7 @@ func need(t *testing.T, name string) string {
 // run runs a shell in dir, with nothing of who runs the test.
 func run(t *testing.T, dir string, args ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	home := filepath.Join(dir, ".home")
@@ -103,7 +114,9 @@ func bash(t *testing.T, dir, before, line string) []string {
 	}
 	load := ""
 	for _, file := range []string{name, "cr_restart"} {
-		load += ". '" + filepath.Join(completions(t, "bash"), file) + "'\n"
+		if file = filepath.Join(completions(t, dir, "bash"), file); exists(file) {
+			load += ". '" + file + "'\n"
+		}
 	}
 	if before != "" {
 		// Its loader finds them.
@@ -112,7 +125,7 @@ func bash(t *testing.T, dir, before, line string) []string {
 		if err := os.MkdirAll(user, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Symlink(completions(t, "bash"), filepath.Join(user, "completions")); err != nil && !os.IsExist(err) {
+		if err := os.Symlink(completions(t, dir, "bash"), filepath.Join(user, "completions")); err != nil && !os.IsExist(err) {
 			t.Fatal(err)
 		}
 	}
@@ -140,7 +153,7 @@ func withBashCompletion(t *testing.T, dir, line string) []string {
 
 func fish(t *testing.T, dir, line string) []string {
 	out := run(t, dir, need(t, "fish"), "-c",
-		fmt.Sprintf("set -p fish_complete_path %s; complete -C %q", completions(t, "fish"), line))
+		fmt.Sprintf("set -p fish_complete_path %s; complete -C %q", completions(t, dir, "fish"), line))
 	return strings.Split(strings.TrimSuffix(out, "\n"), "\n")
 }
 
@@ -216,7 +229,7 @@ var zshDump = func() func(t *testing.T) string {
 				t.Error(err)
 			}
 			run(t, t.TempDir(), need(t, "zsh"), "-f", "-c",
-				"fpath=($1 $fpath); autoload compinit; compinit -u -d $2/dump", "zsh", completions(t, "zsh"), dir)
+				"fpath=($1 $fpath); autoload compinit; compinit -u -d $2/dump", "zsh", completions(t, "", "zsh"), dir)
 		})
 		return dir
 	}
@@ -233,7 +246,11 @@ func zsh(t *testing.T, dir, line string) []string {
 	if err := os.WriteFile(init, []byte(zshInit), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	out := run(t, dir, need(t, "zsh"), "-f", "-c", zshDriver, "zsh", init, completions(t, "zsh"), line, filepath.Join(zshDump(t), "dump"))
+	dump := filepath.Join(zshDump(t), "dump")
+	if exists(filepath.Join(dir, ".completions")) {
+		dump = filepath.Join(dir, ".home", "dump")
+	}
+	out := run(t, dir, need(t, "zsh"), "-f", "-c", zshDriver, "zsh", init, completions(t, dir, "zsh"), line, dump)
 	return strings.Split(strings.TrimSuffix(out, "\n"), "\n")
 }
 
@@ -373,6 +390,53 @@ func check(t *testing.T, got []string, want string, describes bool) {
 	slices.Sort(wanted)
 	if !slices.Equal(names, wanted) {
 		t.Errorf("proposals %q, want %q", got, wanted)
+	}
+}
+
+// TestMore has what the commands do not need together, or not yet: any number of
+// operands, and a value with proposals that may be left out.
+func TestMore(t *testing.T) {
+	command := completion.Command{
+		Name:    "ex-ample",
+		Operand: completion.Context,
+		Many:    true,
+		Options: []completion.Option{
+			{Names: "-f --file", Value: completion.Context, NoOperand: true, Help: "a file"},
+			{Names: "--compress", Help: "compressed", Value: completion.Words("method",
+				completion.Word{Text: "zstd", Help: "fast"}, completion.Word{Text: "zstd:19"}, completion.Word{Text: "none"}).OrNone()},
+		},
+	}
+	for _, c := range []struct{ line, want, bash string }{
+		{"ex-ample --compress=z", "--compress=zstd: fast|--compress=zstd:19", "zstd|zstd:19"},
+		{"ex-ample --compress=zstd:", "--compress=zstd:19", "19"},
+		{"ex-ample --compress context.8", "context.80", ""},
+		{"ex-ample context.7 context.8", "context.80", ""},
+		{"ex-ample context.7 -- sim context.8", "context.80", ""},
+		{"ex-ample -f context.7 context.8", "", ""},
+		{"ex-ample --file=context.7 context.8", "", ""},
+	} {
+		for shell, complete := range shells {
+			t.Run(shell+"/"+c.line, func(t *testing.T) {
+				t.Parallel()
+				dir := workspace(t)
+				for file, text := range map[string]string{
+					"bash/ex-ample": command.Bash(), "zsh/_ex-ample": command.Zsh(), "fish/ex-ample.fish": command.Fish(),
+				} {
+					file = filepath.Join(dir, ".completions", file)
+					if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text), 0o644)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := os.WriteFile(filepath.Join(dir, ".bin", "ex-ample"), nil, 0o755); err != nil {
+					t.Fatal(err)
+				}
+				want := c.want
+				if c.bash != "" && strings.HasPrefix(shell, "bash") {
+					want = c.bash
+				}
+				check(t, complete(t, dir, c.line), want, !strings.HasPrefix(shell, "bash"))
+			})
+		}
 	}
 }
 

@@ -103,7 +103,7 @@ func (c Command) zshValue(v Value) string {
 			if i > 0 {
 				action += " "
 			}
-			action += w.Text
+			action += strings.ReplaceAll(w.Text, ":", `\\\:`)
 			if w.Help != "" {
 				action += `\:"` + w.Help + `"`
 			}
