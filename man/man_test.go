@@ -109,9 +109,14 @@ func TestEnvironment(t *testing.T) {
 // TestDifferences has the differences from BLCR in blcr-cli.7, word for word:
 // who reads the manual may have nothing else. They are written in DIFFERENCES.md.
 func TestDifferences(t *testing.T) {
-	page := read(t, "blcr-cli.7")
+	page, markdown := read(t, "blcr-cli.7"), read(t, "../DIFFERENCES.md")
+	for _, construct := range []string{"```", "](", "\n|", "\n- ", "\n1.", "\n### ", "\n  * "} {
+		if strings.Contains(markdown, construct) {
+			t.Fatalf("DIFFERENCES.md has %q, which differences does not know", construct)
+		}
+	}
 	head, _, _ := strings.Cut(page, begin)
-	want := head + begin + differences(read(t, "../DIFFERENCES.md"))
+	want := head + begin + differences(markdown)
 	if *update {
 		if err := os.WriteFile("blcr-cli.7", []byte(want), 0o644); err != nil {
 			t.Fatal(err)

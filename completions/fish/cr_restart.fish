@@ -42,7 +42,7 @@ function __cr_restart_directories
 	__cr_restart_files | string match -r -- '^[^\t]*/(?:\t.*)?$'
 end
 
-function __cr_restart_contexts -d 'Files: if there are any, those named context.…'
+function __cr_restart_contexts -d 'Files: if there are any, those named context.*'
 	set -l files (__cr_restart_files)
 	set -l contexts (string match -r -- '^(?:[^\t]*/)?context\.[^\t/]*(?:\t.*)?$' $files)
 	if set -q contexts[1]

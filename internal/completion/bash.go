@@ -32,7 +32,7 @@ _@name@_files() {
 	}
 	if c.uses(context) {
 		w.text(`
-# Files that begin with $1: if there are any, those named context.….
+# Files that begin with $1: if there are any, those named context.*
 _@name@_contexts() {
 	local file
 	local -a contexts=()

@@ -141,7 +141,7 @@ end
 	}
 	if c.uses(context) {
 		w.text(`
-function __@name@_contexts -d 'Files: if there are any, those named context.…'
+function __@name@_contexts -d 'Files: if there are any, those named context.*'
 	set -l files (__@name@_files)
 	set -l contexts (string match -r -- '^(?:[^\t]*/)?context\.[^\t/]*(?:\t.*)?$' $files)
 	if set -q contexts[1]
