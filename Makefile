@@ -3,6 +3,9 @@
 PREFIX  = /usr/local
 BINDIR  = $(PREFIX)/bin
 MANDIR  = $(PREFIX)/share/man
+BASHDIR = $(PREFIX)/share/bash-completion/completions
+ZSHDIR  = $(PREFIX)/share/zsh/site-functions
+FISHDIR = $(PREFIX)/share/fish/vendor_completions.d
 DESTDIR =
 
 # The first version heading of the CHANGELOG.
@@ -26,7 +29,13 @@ TESTFLAGS   = -parallel 6
 
 COMMANDS = cr_checkpoint cr_restart cr_run ftb-publish
 BINARIES = $(COMMANDS:%=bin/%)
-PAGES    = $(COMMANDS:%=man/%.1)
+MAN1     = $(COMMANDS:%=man/%.1)
+MAN7     = man/blcr-cli.7
+PAGES    = $(MAN1) $(MAN7)
+# The completions of bash, zsh and fish, without their directories.
+BASH     = $(COMMANDS)
+ZSH      = $(COMMANDS:%=_%)
+FISH     = $(COMMANDS:%=%.fish)
 # Those that read their command lines as getopt does.
 GETOPT   = $(filter-out cr_run,$(COMMANDS))
 # Those that the benchmarks measure.
@@ -35,7 +44,7 @@ BENCHED  = bin/cr_checkpoint bin/cr_restart
 # Where the installed commands look for a criu of ours.
 CRIUDEST = $(DESTDIR)$(PREFIX)/lib/blcr-cli/criu
 
-.PHONY: build test check demo lint getopt-million bench bench-criu criu install uninstall clean help
+.PHONY: build test check demo lint completions ledger getopt-million bench bench-criu criu install uninstall clean help
 
 build: ## the commands into bin/, static
 	$(if $(VERSION),,$(error CHANGELOG.md has no version heading))CGO_ENABLED=0 $(GO) build -tags $(TAGS) -trimpath -buildvcs=false \
@@ -55,7 +64,7 @@ demo: ## as root: a program is saved while it counts, and counts on when it is b
 	@$(MAKE) -s --no-print-directory build criu
 	@GO='$(GO)' demo/demo
 
-lint: ## formatting, go vet on two architectures, staticcheck, manual pages
+lint: ## formatting, go vet on two architectures, staticcheck, manual pages, shellcheck
 	@files=$$(gofmt -l .) && test -z "$$files" || { echo "not formatted by gofmt:" $$files >&2; exit 1; }
 	$(GO) vet -tags real ./...
 	CGO_ENABLED=0 GOARCH=386 $(GO) vet ./...
@@ -63,6 +72,13 @@ lint: ## formatting, go vet on two architectures, staticcheck, manual pages
 	$(GO) run $(STATICCHECK) -tags real ./...
 	@command -v mandoc >/dev/null || { echo "make lint: mandoc is missing" >&2; exit 1; }
 	mandoc -T lint -W warning $(PAGES)
+	@! command -v shellcheck >/dev/null || shellcheck --shell=bash $(BASH:%=completions/bash/%)
+
+completions: ## anew, after a change of the options: from the lists in cmd/*/table_test.go
+	$(GO) test -count=1 -run '^TestDocuments$$/^completions$$' $(COMMANDS:%=./cmd/%) -update
+
+ledger: ## the differences from BLCR in blcr-cli(7), after a change of DIFFERENCES.md
+	$(GO) test -count=1 -run '^TestDifferences$$' ./man -update
 
 getopt-million: ## a million command lines of each command with getopt's, compared with glibc
 	CI=true GETOPT_LINES=1000000 $(GO) test -count=1 -timeout 30m -v $(TESTFLAGS) \
@@ -79,16 +95,23 @@ criu: ## a criu that works: the machine's, or else its distribution's in .criu
 	packaging/criu/get-criu $(CRIUDIR)
 
 install: $(BINARIES) ## into DESTDIR and PREFIX what 'make build' built
-	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man1
+	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man7 \
+		$(DESTDIR)$(BASHDIR) $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(FISHDIR)
 	install -m 755 $(BINARIES) $(DESTDIR)$(BINDIR)
-	install -m 644 $(PAGES) $(DESTDIR)$(MANDIR)/man1
+	install -m 644 $(MAN1) $(DESTDIR)$(MANDIR)/man1
+	install -m 644 $(MAN7) $(DESTDIR)$(MANDIR)/man7
+	install -m 644 $(BASH:%=completions/bash/%) $(DESTDIR)$(BASHDIR)
+	install -m 644 $(ZSH:%=completions/zsh/%) $(DESTDIR)$(ZSHDIR)
+	install -m 644 $(FISH:%=completions/fish/%) $(DESTDIR)$(FISHDIR)
 	if [ -x $(CRIUDIR)/criu ]; then \
 		rm -rf $(CRIUDEST) && install -d $(dir $(CRIUDEST)) && \
 		cp -RP --preserve=mode,timestamps $(CRIUDIR) $(CRIUDEST); \
 	fi
 
 uninstall: ## take that away again
-	rm -f $(COMMANDS:%=$(DESTDIR)$(BINDIR)/%) $(COMMANDS:%=$(DESTDIR)$(MANDIR)/man1/%.1)
+	rm -f $(COMMANDS:%=$(DESTDIR)$(BINDIR)/%) $(MAN1:man/%=$(DESTDIR)$(MANDIR)/man1/%) \
+		$(MAN7:man/%=$(DESTDIR)$(MANDIR)/man7/%) $(BASH:%=$(DESTDIR)$(BASHDIR)/%) \
+		$(ZSH:%=$(DESTDIR)$(ZSHDIR)/%) $(FISH:%=$(DESTDIR)$(FISHDIR)/%)
 	rm -rf $(CRIUDEST)
 	rmdir $(dir $(CRIUDEST)) 2>/dev/null || :
 

@@ -1,109 +1,82 @@
 package main
 
 import (
-	"os"
-	"regexp"
-	"slices"
-	"strings"
 	"testing"
 
-	"blcr-cli/internal/getopt"
+	"blcr-cli/internal/completion"
 	"blcr-cli/internal/getopt/getopttest"
 )
 
-// This file holds together what says which options there are: the table, the
-// usage text, the manual page, and BLCR's own list.
+// command is what BLCR's cr_checkpoint accepts and what is Ours, written out once
+// more and not derived from the table, so that an option lost or added is noticed.
+// The completions are made from this list: "make completions".
+var command = getopttest.Command{
+	Command: completion.Command{
+		Name:    "cr_checkpoint",
+		Operand: completion.Process,
+		Options: []completion.Option{
+			{Names: "-v --verbose", Help: "say what is being done", Repeats: true},
+			{Names: "-q --quiet", Help: "say nothing on stderr"},
+			{Names: "-h --help", Help: "print a summary of the options"},
+			{Names: "--version", Help: "print the version"},
 
-const (
-	no       = getopt.NoArgument
-	required = getopt.RequiredArgument
-	optional = getopt.OptionalArgument
-)
+			{Names: "-T --tree", Help: "save a process and its descendants (default)"},
+			{Names: "-p --pid --process", Help: "save one process"},
+			{Names: "-g --pgid --group", Help: "save a process group"},
+			{Names: "-s --sid --session", Help: "save a session"},
 
-// blcrOptions is what BLCR's cr_checkpoint accepts, written out once more and
-// not derived from the table, so that an option lost or added is noticed. The
-// names in one string are synonyms.
-var blcrOptions = map[string]getopt.Arg{
-	"-v --verbose": no,
-	"-q --quiet":   no,
-	"-h --help":    no,
-	"--version":    no,
+			{Names: "-c --cwd", Group: "destination", Help: "write context.ID here (default)"},
+			{Names: "-d --dir", Group: "destination", Value: completion.Directory, Help: "write images of CRIU into a directory"},
+			{Names: "-f --file", Group: "destination", Value: completion.File, Help: "write into a file"},
+			{Names: "-F --fd", Group: "destination", Value: descriptor, Help: "write to an open descriptor"},
 
-	"-T --tree":          no,
-	"-p --pid --process": no,
-	"-g --pgid --group":  no,
-	"-s --sid --session": no,
+			{Names: "--atomic", Help: "replace a file when the new one is whole (default)"},
+			{Names: "--backup", Value: completion.File.OrNone(), Help: "as --atomic, and keep the old file"},
+			{Names: "--clobber", Help: "overwrite a file in place"},
+			{Names: "--noclobber", Help: "fail if the file exists"},
 
-	"-c --cwd":  no,
-	"-d --dir":  required,
-	"-f --file": required,
-	"-F --fd":   required,
+			{Names: "-S --signal", Value: completion.Signal, Help: "send a signal afterwards"},
+			{Names: "--run", Help: "send no signal afterwards (default)"},
+			{Names: "--stop", Help: "send SIGSTOP afterwards"},
+			{Names: "--term", Help: "send SIGTERM afterwards"},
+			{Names: "--abort", Help: "send SIGABRT afterwards"},
+			{Names: "--kill", Help: "send SIGKILL afterwards"},
+			{Names: "--cont", Help: "send SIGCONT afterwards"},
+			{Names: "--early-stop", Help: "send SIGSTOP before callbacks"},
+			{Names: "--early-abrt", Help: "send SIGABRT before callbacks"},
 
-	"--atomic":    no,
-	"--backup":    optional,
-	"--clobber":   no,
-	"--noclobber": no,
+			{Names: "--sync", Help: "wait for the disk (default)"},
+			{Names: "--nosync", Help: "do not wait for the disk"},
 
-	"-S --signal":  required,
-	"--run":        no,
-	"--stop":       no,
-	"--term":       no,
-	"--abort":      no,
-	"--kill":       no,
-	"--cont":       no,
-	"--early-stop": no,
-	"--early-abrt": no,
+			{Names: "--save-exe", Help: "save the executables, too"},
+			{Names: "--save-private", Help: "save privately mapped files, too"},
+			{Names: "--save-shared", Help: "save files mapped as shared memory, too"},
+			{Names: "--save-all", Help: "save all mapped files, too"},
+			{Names: "--save-none", Help: "save no mapped files (default)"},
 
-	"--sync":   no,
-	"--nosync": no,
+			{Names: "--ptraced-error", Help: "fail if a process is traced (default)"},
+			{Names: "--ptraced-skip", Help: "leave traced processes out"},
+			{Names: "--ptraced-allow", Help: "save traced processes"},
+			{Names: "--ptracer-error", Help: "fail if a process traces others (default)"},
+			{Names: "--ptracer-skip", Help: "leave processes out that trace others"},
 
-	"--save-exe":     no,
-	"--save-private": no,
-	"--save-shared":  no,
-	"--save-all":     no,
-	"--save-none":    no,
+			{Names: "--kmsg-none", Help: "never show messages of the kernel"},
+			{Names: "--kmsg-error", Help: "show messages of the kernel on failure (default)"},
+			{Names: "--kmsg-warning", Help: "always show messages of the kernel"},
 
-	"--ptraced-error": no,
-	"--ptraced-skip":  no,
-	"--ptraced-allow": no,
-	"--ptracer-error": no,
-	"--ptracer-skip":  no,
-
-	"--kmsg-none":    no,
-	"--kmsg-error":   no,
-	"--kmsg-warning": no,
-
-	"-t --time": required,
+			{Names: "-t --time", Value: completion.Text("seconds"), Help: "give up after some seconds"},
+		},
+	},
+	Table: options,
+	Usage: usage,
+	First: "Usage: cr_checkpoint [options] ID",
+	// BLCR's usage text keeps them to itself, and so does ours.
+	Unlisted: []string{"--early-stop", "--early-abrt"},
 }
 
-// unlisted are options that BLCR's usage text keeps to itself, and so does ours.
-var unlisted = []string{"--early-stop", "--early-abrt"}
+var descriptor = completion.Words("file descriptor", completion.Word{Text: "1", Help: "standard output"})
 
-func TestTable(t *testing.T) {
-	if err := options.Check(); err != nil {
-		t.Fatal(err)
-	}
-	missing := map[string]bool{}
-	for names := range blcrOptions {
-		missing[names] = true
-	}
-	for _, o := range options {
-		if o.Exact {
-			continue // ours, not BLCR's
-		}
-		names := strings.Join(o.Names(), " ")
-		delete(missing, names)
-		switch arg, ok := blcrOptions[names]; {
-		case !ok:
-			t.Errorf("%s: not an option of BLCR, or not with these synonyms", names)
-		case arg != o.Arg:
-			t.Errorf("%s: Arg is %d, want %d", names, o.Arg, arg)
-		}
-	}
-	for names := range missing {
-		t.Errorf("%s: not in the table", names)
-	}
-}
+func TestDocuments(t *testing.T) { getopttest.Documents(t, command) }
 
 func TestAgainstGlibc(t *testing.T) {
 	getopttest.AgainstGlibc(t, options, getopttest.Lines(t), 1)
@@ -111,126 +84,4 @@ func TestAgainstGlibc(t *testing.T) {
 
 func TestExactUnseen(t *testing.T) {
 	getopttest.ExactUnseen(t, options, getopttest.Lines(t), 1)
-}
-
-func TestUsageForm(t *testing.T) {
-	first, _, _ := strings.Cut(usage, "\n")
-	if want := "Usage: cr_checkpoint [options] ID"; first != want {
-		t.Errorf("first line %q, want %q", first, want)
-	}
-	for line := range strings.Lines(usage) {
-		if n := len(strings.TrimSuffix(line, "\n")); n > 80 {
-			t.Errorf("%d columns: %q", n, line)
-		}
-		if strings.ContainsFunc(line, func(r rune) bool { return r != '\n' && (r < ' ' || r > '~') }) {
-			t.Errorf("not plain ASCII: %q", line)
-		}
-	}
-	if !strings.HasSuffix(usage, ".\n") {
-		t.Error("does not end with a line")
-	}
-}
-
-func TestUsageOptions(t *testing.T) {
-	var listed []entry
-	for line := range strings.Lines(usage) {
-		if strings.HasPrefix(line, "  ") && strings.HasPrefix(strings.TrimSpace(line), "-") {
-			// The description begins after two spaces.
-			column, _, _ := strings.Cut(strings.TrimSpace(line), "  ")
-			listed = append(listed, entry{nameInUsage.FindAllString(column, -1), column})
-		}
-	}
-	compareEntries(t, listed, unlisted)
-	// -f <file> and --file=<file>, [=<name>] for an argument that may be left out.
-	for _, e := range listed {
-		o, _ := options.Lookup(e.names[len(e.names)-1])
-		got := no
-		switch {
-		case strings.Contains(e.text, "[=<"):
-			got = optional
-		case strings.Contains(e.text, "<"):
-			got = required
-		}
-		if got != o.Arg {
-			t.Errorf("%s: the text shows Arg %d, the table has %d", e.text, got, o.Arg)
-		}
-	}
-	for _, m := range mentionInUsage.FindAllStringSubmatch(usage, -1) {
-		checkMention(t, m[1])
-	}
-}
-
-func TestManOptions(t *testing.T) {
-	page, err := os.ReadFile("../../man/cr_checkpoint.1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var listed []entry
-	for line := range strings.Lines(string(page)) {
-		names := manFlags(line)
-		if strings.HasPrefix(line, ".It Fl ") {
-			listed = append(listed, entry{names, strings.TrimSpace(line)})
-		}
-		for _, name := range names {
-			checkMention(t, name)
-		}
-	}
-	compareEntries(t, listed, nil)
-}
-
-var (
-	nameInUsage    = regexp.MustCompile(`--[a-z-]+|-[A-Za-z?]`)
-	mentionInUsage = regexp.MustCompile(`(?m)(?:^|[\s(])(--[a-z][a-z-]*|-[A-Za-z?])(?:$|[^A-Za-z-])`)
-)
-
-// manFlags returns the options that a line of mdoc(7) shows with Fl macros.
-func manFlags(line string) []string {
-	if !strings.HasPrefix(line, ".") {
-		return nil
-	}
-	var names []string
-	words := strings.Fields(line[1:])
-	for i, word := range words {
-		if word == "Fl" && i+1 < len(words) {
-			names = append(names, "-"+strings.NewReplacer(`\&`, "", `\-`, "-").Replace(words[i+1]))
-		}
-	}
-	return names
-}
-
-// entry is one option in a list of options, as documented.
-type entry struct {
-	names []string
-	text  string
-}
-
-// compareEntries checks that the list has the table's rows, each once and with
-// all of its names, apart from those that may be missing.
-func compareEntries(t *testing.T, listed []entry, mayMiss []string) {
-	t.Helper()
-	missing := map[string]bool{}
-	for _, o := range options {
-		missing[strings.Join(o.Names(), " ")] = true
-	}
-	for _, e := range listed {
-		// getopt has -? of its own.
-		names := slices.DeleteFunc(slices.Clone(e.names), func(s string) bool { return s == "-?" })
-		joined := strings.Join(names, " ")
-		if !missing[joined] {
-			t.Errorf("%s: no row of the table, or listed twice", e.text)
-		}
-		delete(missing, joined)
-	}
-	for names := range missing {
-		if !slices.Contains(mayMiss, names) {
-			t.Errorf("%s: not documented", names)
-		}
-	}
-}
-
-func checkMention(t *testing.T, name string) {
-	t.Helper()
-	if _, ok := options.Lookup(name); !ok && name != "-?" {
-		t.Errorf("%s: mentioned, but no option", name)
-	}
 }

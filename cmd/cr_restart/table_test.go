@@ -1,100 +1,74 @@
 package main
 
 import (
-	"os"
-	"regexp"
-	"slices"
-	"strings"
 	"testing"
 
-	"blcr-cli/internal/getopt"
+	"blcr-cli/internal/completion"
 	"blcr-cli/internal/getopt/getopttest"
 )
 
-// This file holds together what says which options there are: the table, the
-// usage text, the manual page, and BLCR's own list.
+// command is what BLCR's cr_restart accepts and what is Ours, written out once
+// more and not derived from the table, so that an option lost or added is noticed.
+// The completions are made from this list: "make completions".
+var command = getopttest.Command{
+	Command: completion.Command{
+		Name:    "cr_restart",
+		Operand: completion.Context,
+		Options: []completion.Option{
+			{Names: "-v --version", Help: "print the version"},
+			{Names: "-q --quiet", Help: "say nothing on stderr"},
+			{Names: "-h --help", Help: "print a summary of the options"},
 
-const (
-	no       = getopt.NoArgument
-	required = getopt.RequiredArgument
-	optional = getopt.OptionalArgument
-)
+			{Names: "-f --file", Group: "source", NoOperand: true, Value: completion.Context, Help: "read a file"},
+			{Names: "-F --fd", Group: "source", NoOperand: true, Value: descriptor, Help: "read an open descriptor"},
+			{Names: "-d --dir", Group: "source", NoOperand: true, Value: completion.Directory, Help: "read images of CRIU in a directory"},
 
-// blcrOptions is what BLCR's cr_restart accepts, written out once more and
-// not derived from the table, so that an option lost or added is noticed. The
-// names in one string are synonyms.
-var blcrOptions = map[string]getopt.Arg{
-	"-v --version": no,
-	"-q --quiet":   no,
-	"-h --help":    no,
+			{Names: "-S --signal", Value: completion.Signal, Help: "send a signal afterwards"},
+			{Names: "--run", Help: "send no signal afterwards (default)"},
+			{Names: "--stop --freeze", Help: "send SIGSTOP afterwards"},
+			{Names: "--term", Help: "send SIGTERM afterwards"},
+			{Names: "--abort", Help: "send SIGABRT afterwards"},
+			{Names: "--kill", Help: "send SIGKILL afterwards"},
+			{Names: "--cont", Help: "send SIGCONT afterwards"},
+			{Names: "--early-stop", Help: "send SIGSTOP before callbacks"},
+			{Names: "--early-abrt", Help: "send SIGABRT before callbacks"},
 
-	"-f --file": required,
-	"-F --fd":   required,
-	"-d --dir":  required,
+			{Names: "--omit-maybe", Help: "be in later checkpoints of others (default)"},
+			{Names: "--omit-always", Help: "be in no later checkpoint"},
+			{Names: "--omit-never", Help: "be in all later checkpoints"},
 
-	"-S --signal":     required,
-	"--run":           no,
-	"--stop --freeze": no,
-	"--term":          no,
-	"--abort":         no,
-	"--kill":          no,
-	"--cont":          no,
-	"--early-stop":    no,
-	"--early-abrt":    no,
+			{Names: "--run-on-success", Value: completion.Shell, Help: "run a command as soon as the job runs"},
+			{Names: "--run-on-failure", Value: completion.Shell, Help: "run a command on every failure"},
+			{Names: "--run-on-fail-args", Value: completion.Shell, Help: "run a command on bad arguments"},
+			{Names: "--run-on-fail-temp", Value: completion.Shell, Help: "run a command if it may work later"},
+			{Names: "--run-on-fail-env", Value: completion.Shell, Help: "run a command if files are not as needed"},
+			{Names: "--run-on-fail-perm", Value: completion.Shell, Help: "run a command on all other failures"},
 
-	"--omit-maybe":  no,
-	"--omit-always": no,
-	"--omit-never":  no,
+			{Names: "--relocate", Repeats: true, Value: completion.Relocation, Help: "move files below OLD to NEW"},
 
-	"--run-on-success":   required,
-	"--run-on-failure":   required,
-	"--run-on-fail-args": required,
-	"--run-on-fail-temp": required,
-	"--run-on-fail-env":  required,
-	"--run-on-fail-perm": required,
+			{Names: "--restore-pid", Help: "restore process IDs (default)"},
+			{Names: "--no-restore-pid", Help: "make new process IDs"},
+			{Names: "--restore-pgid", Help: "restore process groups"},
+			{Names: "--no-restore-pgid", Help: "join the process group of cr_restart (default)"},
+			{Names: "--restore-sid", Help: "restore sessions"},
+			{Names: "--no-restore-sid", Help: "join the session of cr_restart (default)"},
 
-	"--relocate": required,
-
-	"--restore-pid":     no,
-	"--no-restore-pid":  no,
-	"--restore-pgid":    no,
-	"--no-restore-pgid": no,
-	"--restore-sid":     no,
-	"--no-restore-sid":  no,
-
-	"--kmsg-none":    no,
-	"--kmsg-error":   no,
-	"--kmsg-warning": no,
+			{Names: "--kmsg-none", Help: "never show messages of the kernel"},
+			{Names: "--kmsg-error", Help: "show messages of the kernel on failure (default)"},
+			{Names: "--kmsg-warning", Help: "always show messages of the kernel"},
+		},
+	},
+	Table: options,
+	Usage: usage,
+	First: "Usage: cr_restart [options] [checkpoint_file]",
+	// BLCR's usage text keeps them to itself, and so does ours.
+	Unlisted: []string{"--early-stop", "--early-abrt"},
+	Foreign:  []string{"/bin/sh -c"},
 }
 
-// unlisted are options that BLCR's usage text keeps to itself, and so does ours.
-var unlisted = []string{"--early-stop", "--early-abrt"}
+var descriptor = completion.Words("file descriptor", completion.Word{Text: "0", Help: "standard input"})
 
-func TestTable(t *testing.T) {
-	if err := options.Check(); err != nil {
-		t.Fatal(err)
-	}
-	missing := map[string]bool{}
-	for names := range blcrOptions {
-		missing[names] = true
-	}
-	for _, o := range options {
-		if o.Exact {
-			continue // ours, not BLCR's
-		}
-		names := strings.Join(o.Names(), " ")
-		delete(missing, names)
-		switch arg, ok := blcrOptions[names]; {
-		case !ok:
-			t.Errorf("%s: not an option of BLCR, or not with these synonyms", names)
-		case arg != o.Arg:
-			t.Errorf("%s: Arg is %d, want %d", names, o.Arg, arg)
-		}
-	}
-	for names := range missing {
-		t.Errorf("%s: not in the table", names)
-	}
-}
+func TestDocuments(t *testing.T) { getopttest.Documents(t, command) }
 
 func TestAgainstGlibc(t *testing.T) {
 	getopttest.AgainstGlibc(t, options, getopttest.Lines(t), 2)
@@ -102,127 +76,4 @@ func TestAgainstGlibc(t *testing.T) {
 
 func TestExactUnseen(t *testing.T) {
 	getopttest.ExactUnseen(t, options, getopttest.Lines(t), 2)
-}
-
-func TestUsageForm(t *testing.T) {
-	first, _, _ := strings.Cut(usage, "\n")
-	if want := "Usage: cr_restart [options] [checkpoint_file]"; first != want {
-		t.Errorf("first line %q, want %q", first, want)
-	}
-	for line := range strings.Lines(usage) {
-		if n := len(strings.TrimSuffix(line, "\n")); n > 80 {
-			t.Errorf("%d columns: %q", n, line)
-		}
-		if strings.ContainsFunc(line, func(r rune) bool { return r != '\n' && (r < ' ' || r > '~') }) {
-			t.Errorf("not plain ASCII: %q", line)
-		}
-	}
-	if !strings.HasSuffix(usage, ".\n") {
-		t.Error("does not end with a line")
-	}
-}
-
-func TestUsageOptions(t *testing.T) {
-	var listed []entry
-	for line := range strings.Lines(usage) {
-		if strings.HasPrefix(line, "  ") && strings.HasPrefix(strings.TrimSpace(line), "-") {
-			// The description begins after two spaces.
-			column, _, _ := strings.Cut(strings.TrimSpace(line), "  ")
-			listed = append(listed, entry{nameInUsage.FindAllString(column, -1), column})
-		}
-	}
-	compareEntries(t, listed, unlisted)
-	// -f <file> and --file=<file>, [=<name>] for an argument that may be left out.
-	for _, e := range listed {
-		o, _ := options.Lookup(e.names[len(e.names)-1])
-		got := no
-		switch {
-		case strings.Contains(e.text, "[=<"):
-			got = optional
-		case strings.Contains(e.text, "<"):
-			got = required
-		}
-		if got != o.Arg {
-			t.Errorf("%s: the text shows Arg %d, the table has %d", e.text, got, o.Arg)
-		}
-	}
-	ours := strings.ReplaceAll(usage, "/bin/sh -c", "the shell")
-	for _, m := range mentionInUsage.FindAllStringSubmatch(ours, -1) {
-		checkMention(t, m[1])
-	}
-}
-
-func TestManOptions(t *testing.T) {
-	page, err := os.ReadFile("../../man/cr_restart.1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var listed []entry
-	for line := range strings.Lines(string(page)) {
-		names := manFlags(line)
-		if strings.HasPrefix(line, ".It Fl ") {
-			listed = append(listed, entry{names, strings.TrimSpace(line)})
-		}
-		for _, name := range names {
-			checkMention(t, name)
-		}
-	}
-	compareEntries(t, listed, nil)
-}
-
-var (
-	nameInUsage    = regexp.MustCompile(`--[a-z-]+|-[A-Za-z?]`)
-	mentionInUsage = regexp.MustCompile(`(?m)(?:^|[\s(])(--[a-z][a-z-]*|-[A-Za-z?])(?:$|[^A-Za-z-])`)
-)
-
-// manFlags returns the options that a line of mdoc(7) shows with Fl macros.
-func manFlags(line string) []string {
-	if !strings.HasPrefix(line, ".") {
-		return nil
-	}
-	var names []string
-	words := strings.Fields(line[1:])
-	for i, word := range words {
-		if word == "Fl" && i+1 < len(words) {
-			names = append(names, "-"+strings.NewReplacer(`\&`, "", `\-`, "-").Replace(words[i+1]))
-		}
-	}
-	return names
-}
-
-// entry is one option in a list of options, as documented.
-type entry struct {
-	names []string
-	text  string
-}
-
-// compareEntries checks that the list has the table's rows, each once and with
-// all of its names, apart from those that may be missing.
-func compareEntries(t *testing.T, listed []entry, mayMiss []string) {
-	t.Helper()
-	missing := map[string]bool{}
-	for _, o := range options {
-		missing[strings.Join(o.Names(), " ")] = true
-	}
-	for _, e := range listed {
-		// getopt has -? of its own.
-		names := slices.DeleteFunc(slices.Clone(e.names), func(s string) bool { return s == "-?" })
-		joined := strings.Join(names, " ")
-		if !missing[joined] {
-			t.Errorf("%s: no row of the table, or listed twice", e.text)
-		}
-		delete(missing, joined)
-	}
-	for names := range missing {
-		if !slices.Contains(mayMiss, names) {
-			t.Errorf("%s: not documented", names)
-		}
-	}
-}
-
-func checkMention(t *testing.T, name string) {
-	t.Helper()
-	if _, ok := options.Lookup(name); !ok && name != "-?" {
-		t.Errorf("%s: mentioned, but no option", name)
-	}
 }

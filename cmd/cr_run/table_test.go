@@ -1,113 +1,50 @@
 package main
 
 import (
-	"os"
-	"regexp"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
+
+	"blcr-cli/internal/completion"
+	"blcr-cli/internal/getopt"
+	"blcr-cli/internal/getopt/getopttest"
 )
 
-// This file holds together what says which options there are: the table, the
-// usage text, the manual page, and a list of its own.
-
-// wantOptions is what cr_run accepts, written out once more and not derived from
-// the table, so that an option lost or added is noticed. Those in one string are
-// synonyms.
-var wantOptions = []string{"-? --help", "--version", "--run", "--omit", "--"}
-
-func TestTable(t *testing.T) {
-	var names []string
-	for _, synonyms := range wantOptions {
-		words := strings.Fields(synonyms)
-		for _, word := range words {
-			if options[word] == 0 || options[word] != options[words[0]] {
-				t.Errorf("%s: not in the table, or not with these synonyms", synonyms)
-			}
-		}
-		names = append(names, words...)
-	}
-	if len(options) != len(names) {
-		t.Errorf("the table has %d options, the list %d", len(options), len(names))
-	}
+// command is what cr_run accepts, written out once more and not derived from the
+// table, so that an option lost or added is noticed. The completions are made from
+// this list: "make completions".
+var command = getopttest.Command{
+	Command: completion.Command{
+		Name:    "cr_run",
+		Operand: completion.Program,
+		Options: []completion.Option{
+			{Names: "-? --help", Help: "print a summary of the options"},
+			{Names: "--version", Help: "print the version"},
+			{Names: "--run", Help: "let checkpoints save the program (default)"},
+			{Names: "--omit", Help: "let checkpoints leave the program out"},
+			{Names: "--", Help: "end the options"},
+		},
+	},
+	Table: table(),
+	Words: true,
+	Usage: usage,
+	First: ": program [args...]", // behind the command's name
 }
 
-func TestUsageForm(t *testing.T) {
-	// Behind the command's name; it is BLCR's first line.
-	first, _, _ := strings.Cut(usage, "\n")
-	if want := ": program [args...]"; first != want {
-		t.Errorf("first line %q, want %q", first, want)
-	}
-	for line := range strings.Lines(usage) {
-		if n := len(strings.TrimSuffix(line, "\n")); n > 80 {
-			t.Errorf("%d columns: %q", n, line)
+// table is the options as rows, those that do the same being synonyms.
+func table() getopt.Table {
+	rows := map[option]getopt.Option{}
+	for _, word := range slices.Sorted(maps.Keys(options)) {
+		o := rows[options[word]]
+		if long, ok := strings.CutPrefix(word, "--"); ok {
+			o.Long = append(o.Long, long)
+		} else {
+			o.Short = word[1]
 		}
-		if strings.ContainsFunc(line, func(r rune) bool { return r != '\n' && (r < ' ' || r > '~') }) {
-			t.Errorf("not plain ASCII: %q", line)
-		}
+		rows[options[word]] = o
 	}
-	if !strings.HasSuffix(usage, ".\n") {
-		t.Error("does not end with a line")
-	}
+	return slices.Collect(maps.Values(rows))
 }
 
-func TestUsageOptions(t *testing.T) {
-	var listed []string
-	for line := range strings.Lines(usage) {
-		if strings.HasPrefix(line, "  ") {
-			// The description begins after two spaces.
-			column, _, _ := strings.Cut(strings.TrimSpace(line), "  ")
-			listed = append(listed, strings.ReplaceAll(column, ",", ""))
-		}
-	}
-	compare(t, listed)
-	for _, m := range regexp.MustCompile(`(?:^|[\s(])(-[-a-z?]*)`).FindAllStringSubmatch(usage, -1) {
-		if options[m[1]] == 0 {
-			t.Errorf("%s: mentioned, but no option", m[1])
-		}
-	}
-}
-
-func TestManOptions(t *testing.T) {
-	page, err := os.ReadFile("../../man/cr_run.1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var listed []string
-	for line := range strings.Lines(string(page)) {
-		names := manFlags(line)
-		if strings.HasPrefix(line, ".It Fl ") {
-			listed = append(listed, strings.Join(names, " "))
-		}
-		for _, name := range names {
-			if options[name] == 0 {
-				t.Errorf("%s: mentioned, but no option", name)
-			}
-		}
-	}
-	compare(t, listed)
-}
-
-// manFlags returns the options that a line of mdoc(7) shows with Fl macros.
-func manFlags(line string) []string {
-	if !strings.HasPrefix(line, ".") {
-		return nil
-	}
-	var names []string
-	words := strings.Fields(line[1:])
-	for i, word := range words {
-		if word == "Fl" && i+1 < len(words) {
-			names = append(names, "-"+strings.NewReplacer(`\&`, "", `\-`, "-").Replace(words[i+1]))
-		}
-	}
-	return names
-}
-
-// compare checks that a text lists all options, each once and with its synonyms.
-func compare(t *testing.T, listed []string) {
-	t.Helper()
-	want := slices.Sorted(slices.Values(wantOptions))
-	if slices.Sort(listed); !slices.Equal(listed, want) {
-		t.Errorf("the text has %q, want %q", listed, want)
-	}
-}
+func TestDocuments(t *testing.T) { getopttest.Documents(t, command) }

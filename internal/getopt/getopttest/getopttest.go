@@ -2,9 +2,9 @@
 // against the getopt_long of the machine's own C library.
 //
 // What belongs here is what the tests of several packages need for that: making
-// up command lines, running the C side, comparing. It is imported by tests
-// only, and like getopt itself knows no particular option: commands pass their
-// real tables.
+// up command lines, running the C side, comparing; and Documents, which compares
+// a command's table with what is said about it. It is imported by tests only, and
+// like getopt itself knows no particular option: commands pass their real tables.
 package getopttest
 
 import (
