@@ -3,6 +3,10 @@
 PREFIX  = /usr/local
 BINDIR  = $(PREFIX)/bin
 MANDIR  = $(PREFIX)/share/man
+# Where the shells look for completions of what others install.
+BASHDIR = $(PREFIX)/share/bash-completion/completions
+ZSHDIR  = $(PREFIX)/share/zsh/site-functions
+FISHDIR = $(PREFIX)/share/fish/vendor_completions.d
 DESTDIR =
 
 # The first version heading of the CHANGELOG.
@@ -10,6 +14,9 @@ VERSION := $(shell sed -n 's/^\#\# *\([0-9][^ ]*\).*/\1/p' CHANGELOG.md | sed 1q
 
 GO          = go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+# Makes packages. (The last version that the Go module proxy has all of: 2.46
+# needs a module that it refuses.)
+NFPM        = github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
 # Leaves out a Markdown parser that the cli package would initialise at each start.
 TAGS        = urfave_cli_no_docs
 # The entry point that looks before the Go runtime does, package atstart, which
@@ -25,8 +32,19 @@ CRIUDIR     = .criu
 TESTFLAGS   = -parallel 6
 
 COMMANDS = cr_checkpoint cr_restart cr_run ftb-publish
-BINARIES = $(COMMANDS:%=bin/%)
-PAGES    = $(COMMANDS:%=man/%.1)
+BINARIES = $(COMMANDS:%=$(OUT)%)
+# One for each command, and whatever else there is.
+PAGES   := $(sort $(COMMANDS:%=man/%.1) $(wildcard man/*.[1-8]))
+BASH    := $(wildcard completions/*.bash completions/bash/*)
+ZSH     := $(wildcard completions/*.zsh completions/zsh/*)
+FISH    := $(wildcard completions/*.fish completions/fish/*)
+# The commands that such files are for, however they are called: NAME, _NAME, NAME.fish
+named    = $(patsubst _%,%,$(basename $(notdir $(1))))
+# What install puts elsewhere than BINDIR: a word "FILE:DESTINATION" each.
+SHARED   = $(foreach f,$(PAGES),$(f):$(MANDIR)/man$(subst .,,$(suffix $(f)))/$(notdir $(f))) \
+           $(foreach f,$(BASH),$(f):$(BASHDIR)/$(call named,$(f))) \
+           $(foreach f,$(ZSH),$(f):$(ZSHDIR)/_$(call named,$(f))) \
+           $(foreach f,$(FISH),$(f):$(FISHDIR)/$(call named,$(f)).fish)
 # Those that read their command lines as getopt does.
 GETOPT   = $(filter-out cr_run,$(COMMANDS))
 # Those that the benchmarks measure.
@@ -35,7 +53,13 @@ BENCHED  = bin/cr_checkpoint bin/cr_restart
 # Where the installed commands look for a criu of ours.
 CRIUDEST = $(DESTDIR)$(PREFIX)/lib/blcr-cli/criu
 
-.PHONY: build test check demo lint getopt-million bench bench-criu criu install uninstall clean help
+# Where dist puts the packages, and who answers for them: the name is LICENSE's,
+# the address that of the last commit, whose time is theirs as well. Where there
+# is no git, say MAINTAINER and SOURCE_DATE_EPOCH.
+DIST       = dist
+MAINTAINER = $(shell sed -n 's/^Copyright (c) [0-9-]* //p' LICENSE) <$(shell git log -1 --format=%ae)>
+
+.PHONY: build test check demo lint getopt-million bench bench-criu criu install uninstall dist dist-check clean help
 
 build: ## the commands into bin/, static
 	$(if $(VERSION),,$(error CHANGELOG.md has no version heading))CGO_ENABLED=0 $(GO) build -tags $(TAGS) -trimpath -buildvcs=false \
@@ -79,18 +103,27 @@ criu: ## a criu that works: the machine's, or else its distribution's in .criu
 	packaging/criu/get-criu $(CRIUDIR)
 
 install: $(BINARIES) ## into DESTDIR and PREFIX what 'make build' built
-	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man1
+	install -d $(DESTDIR)$(BINDIR)
 	install -m 755 $(BINARIES) $(DESTDIR)$(BINDIR)
-	install -m 644 $(PAGES) $(DESTDIR)$(MANDIR)/man1
+	for f in $(SHARED); do install -D -m 644 "$${f%%:*}" "$(DESTDIR)$${f#*:}" || exit; done
 	if [ -x $(CRIUDIR)/criu ]; then \
 		rm -rf $(CRIUDEST) && install -d $(dir $(CRIUDEST)) && \
 		cp -RP --preserve=mode,timestamps $(CRIUDIR) $(CRIUDEST); \
 	fi
 
 uninstall: ## take that away again
-	rm -f $(COMMANDS:%=$(DESTDIR)$(BINDIR)/%) $(COMMANDS:%=$(DESTDIR)$(MANDIR)/man1/%.1)
+	rm -f $(COMMANDS:%=$(DESTDIR)$(BINDIR)/%)
+	for f in $(SHARED); do rm -f "$(DESTDIR)$${f#*:}" || exit; done
 	rm -rf $(CRIUDEST)
 	rmdir $(dir $(CRIUDEST)) 2>/dev/null || :
+
+dist: ## a tar.gz, a .deb and an .rpm for amd64, into dist/
+	@$(if $(VERSION),,$(error CHANGELOG.md has no version heading))MAKE='$(MAKE)' GO='$(GO)' NFPM='$(NFPM)' \
+		VERSION='$(VERSION)' MAINTAINER='$(MAINTAINER)' packaging/dist/make-dist '$(DIST)'
+
+dist-check: dist ## as root: they are the same when built again; lintian, rpmlint; installed, run, removed
+	@MAKE='$(MAKE)' GO='$(GO)' NFPM='$(NFPM)' VERSION='$(VERSION)' MAINTAINER='$(MAINTAINER)' \
+		COMMANDS='$(COMMANDS)' packaging/dist/check-dist '$(DIST)'
 
 clean: ## remove what was built
 	rm -rf bin dist
