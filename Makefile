@@ -35,16 +35,11 @@ COMMANDS = cr_checkpoint cr_restart cr_run ftb-publish
 BINARIES = $(COMMANDS:%=$(OUT)%)
 # One for each command, and whatever else there is.
 PAGES   := $(sort $(COMMANDS:%=man/%.1) $(wildcard man/*.[1-8]))
-BASH    := $(wildcard completions/*.bash completions/bash/*)
-ZSH     := $(wildcard completions/*.zsh completions/zsh/*)
-FISH    := $(wildcard completions/*.fish completions/fish/*)
-# The commands that such files are for, however they are called: NAME, _NAME, NAME.fish
-named    = $(patsubst _%,%,$(basename $(notdir $(1))))
 # What install puts elsewhere than BINDIR: a word "FILE:DESTINATION" each.
 SHARED   = $(foreach f,$(PAGES),$(f):$(MANDIR)/man$(subst .,,$(suffix $(f)))/$(notdir $(f))) \
-           $(foreach f,$(BASH),$(f):$(BASHDIR)/$(call named,$(f))) \
-           $(foreach f,$(ZSH),$(f):$(ZSHDIR)/_$(call named,$(f))) \
-           $(foreach f,$(FISH),$(f):$(FISHDIR)/$(call named,$(f)).fish)
+           $(foreach f,$(wildcard completions/bash/*),$(f):$(BASHDIR)/$(notdir $(f))) \
+           $(foreach f,$(wildcard completions/zsh/*),$(f):$(ZSHDIR)/$(notdir $(f))) \
+           $(foreach f,$(wildcard completions/fish/*),$(f):$(FISHDIR)/$(notdir $(f)))
 # Those that read their command lines as getopt does.
 GETOPT   = $(filter-out cr_run,$(COMMANDS))
 # Those that the benchmarks measure.
@@ -55,9 +50,9 @@ CRIUDEST = $(DESTDIR)$(PREFIX)/lib/blcr-cli/criu
 
 # Where dist puts the packages, and who answers for them: the name is LICENSE's,
 # the address that of the last commit, whose time is theirs as well. Where there
-# is no git, say MAINTAINER and SOURCE_DATE_EPOCH.
-DIST       = dist
-MAINTAINER = $(shell sed -n 's/^Copyright (c) [0-9-]* //p' LICENSE) <$(shell git log -1 --format=%ae)>
+# is no git, the environment has to say MAINTAINER and SOURCE_DATE_EPOCH.
+DIST        = dist
+MAINTAINER ?= $(shell sed -n 's/^Copyright (c) [0-9-]* //p' LICENSE) <$(shell git log -1 --format=%ae)>
 
 .PHONY: build test check demo lint getopt-million bench bench-criu criu install uninstall dist dist-check clean help
 
