@@ -3,6 +3,7 @@
 PREFIX  = /usr/local
 BINDIR  = $(PREFIX)/bin
 MANDIR  = $(PREFIX)/share/man
+# Where the shells look for completions of what others install.
 BASHDIR = $(PREFIX)/share/bash-completion/completions
 ZSHDIR  = $(PREFIX)/share/zsh/site-functions
 FISHDIR = $(PREFIX)/share/fish/vendor_completions.d
@@ -13,6 +14,9 @@ VERSION := $(shell sed -n 's/^\#\# *\([0-9][^ ]*\).*/\1/p' CHANGELOG.md | sed 1q
 
 GO          = go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+# Makes packages. (The last version that the Go module proxy has all of: 2.46
+# needs a module that it refuses.)
+NFPM        = github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
 # Leaves out a Markdown parser that the cli package would initialise at each start.
 TAGS        = urfave_cli_no_docs
 # The entry point that looks before the Go runtime does, package atstart, which
@@ -28,14 +32,14 @@ CRIUDIR     = .criu
 TESTFLAGS   = -parallel 6
 
 COMMANDS = cr_checkpoint cr_restart cr_run ftb-publish
-BINARIES = $(COMMANDS:%=bin/%)
-MAN1     = $(COMMANDS:%=man/%.1)
-MAN7     = man/blcr-cli.7
-PAGES    = $(MAN1) $(MAN7)
-# The completions of bash, zsh and fish, without their directories.
-BASH     = $(COMMANDS)
-ZSH      = $(COMMANDS:%=_%)
-FISH     = $(COMMANDS:%=%.fish)
+BINARIES = $(COMMANDS:%=$(OUT)%)
+# One for each command, and whatever else there is.
+PAGES   := $(sort $(COMMANDS:%=man/%.1) $(wildcard man/*.[1-8]))
+# What install puts elsewhere than BINDIR: a word "FILE:DESTINATION" each.
+SHARED   = $(foreach f,$(PAGES),$(f):$(MANDIR)/man$(subst .,,$(suffix $(f)))/$(notdir $(f))) \
+           $(foreach f,$(wildcard completions/bash/*),$(f):$(BASHDIR)/$(notdir $(f))) \
+           $(foreach f,$(wildcard completions/zsh/*),$(f):$(ZSHDIR)/$(notdir $(f))) \
+           $(foreach f,$(wildcard completions/fish/*),$(f):$(FISHDIR)/$(notdir $(f)))
 # Those that read their command lines as getopt does.
 GETOPT   = $(filter-out cr_run,$(COMMANDS))
 # Those that the benchmarks measure.
@@ -44,7 +48,13 @@ BENCHED  = bin/cr_checkpoint bin/cr_restart
 # Where the installed commands look for a criu of ours.
 CRIUDEST = $(DESTDIR)$(PREFIX)/lib/blcr-cli/criu
 
-.PHONY: build test check demo lint completions ledger getopt-million bench bench-criu criu install uninstall clean help
+# Where dist puts the packages, and who answers for them: the name is LICENSE's,
+# the address that of the last commit, whose time is theirs as well. Where there
+# is no git, the environment has to say MAINTAINER and SOURCE_DATE_EPOCH.
+DIST        = dist
+MAINTAINER ?= $(shell sed -n 's/^Copyright (c) [0-9-]* //p' LICENSE) <$(shell git log -1 --format=%ae)>
+
+.PHONY: build test check demo lint completions ledger getopt-million bench bench-criu criu install uninstall dist dist-check clean help
 
 build: ## the commands into bin/, static
 	$(if $(VERSION),,$(error CHANGELOG.md has no version heading))CGO_ENABLED=0 $(GO) build -tags $(TAGS) -trimpath -buildvcs=false \
@@ -95,25 +105,27 @@ criu: ## a criu that works: the machine's, or else its distribution's in .criu
 	packaging/criu/get-criu $(CRIUDIR)
 
 install: $(BINARIES) ## into DESTDIR and PREFIX what 'make build' built
-	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man7 \
-		$(DESTDIR)$(BASHDIR) $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(FISHDIR)
+	install -d $(DESTDIR)$(BINDIR)
 	install -m 755 $(BINARIES) $(DESTDIR)$(BINDIR)
-	install -m 644 $(MAN1) $(DESTDIR)$(MANDIR)/man1
-	install -m 644 $(MAN7) $(DESTDIR)$(MANDIR)/man7
-	install -m 644 $(BASH:%=completions/bash/%) $(DESTDIR)$(BASHDIR)
-	install -m 644 $(ZSH:%=completions/zsh/%) $(DESTDIR)$(ZSHDIR)
-	install -m 644 $(FISH:%=completions/fish/%) $(DESTDIR)$(FISHDIR)
+	for f in $(SHARED); do install -D -m 644 "$${f%%:*}" "$(DESTDIR)$${f#*:}" || exit; done
 	if [ -x $(CRIUDIR)/criu ]; then \
 		rm -rf $(CRIUDEST) && install -d $(dir $(CRIUDEST)) && \
 		cp -RP --preserve=mode,timestamps $(CRIUDIR) $(CRIUDEST); \
 	fi
 
 uninstall: ## take that away again
-	rm -f $(COMMANDS:%=$(DESTDIR)$(BINDIR)/%) $(MAN1:man/%=$(DESTDIR)$(MANDIR)/man1/%) \
-		$(MAN7:man/%=$(DESTDIR)$(MANDIR)/man7/%) $(BASH:%=$(DESTDIR)$(BASHDIR)/%) \
-		$(ZSH:%=$(DESTDIR)$(ZSHDIR)/%) $(FISH:%=$(DESTDIR)$(FISHDIR)/%)
+	rm -f $(COMMANDS:%=$(DESTDIR)$(BINDIR)/%)
+	for f in $(SHARED); do rm -f "$(DESTDIR)$${f#*:}" || exit; done
 	rm -rf $(CRIUDEST)
 	rmdir $(dir $(CRIUDEST)) 2>/dev/null || :
+
+dist: ## a tar.gz, a .deb and an .rpm for amd64, into dist/
+	@$(if $(VERSION),,$(error CHANGELOG.md has no version heading))MAKE='$(MAKE)' GO='$(GO)' NFPM='$(NFPM)' \
+		VERSION='$(VERSION)' MAINTAINER='$(MAINTAINER)' packaging/dist/make-dist '$(DIST)'
+
+dist-check: dist ## as root: they are the same when built again; lintian, rpmlint; installed, run, removed
+	@MAKE='$(MAKE)' GO='$(GO)' NFPM='$(NFPM)' VERSION='$(VERSION)' MAINTAINER='$(MAINTAINER)' \
+		COMMANDS='$(COMMANDS)' packaging/dist/check-dist '$(DIST)'
 
 clean: ## remove what was built
 	rm -rf bin dist
