@@ -24,7 +24,7 @@ CRIUDIR     = .criu
 # below: go test does not see what the scripts' commands are built from.)
 TESTFLAGS   = -parallel 6
 
-COMMANDS = cr_checkpoint cr_restart cr_run ftb-publish
+COMMANDS = cr_checkpoint cr_info cr_restart cr_run ftb-publish
 BINARIES = $(COMMANDS:%=bin/%)
 PAGES    = $(COMMANDS:%=man/%.1)
 # Those that read their command lines as getopt does.

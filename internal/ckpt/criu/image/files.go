@@ -80,6 +80,7 @@ const (
 
 	unixInode = 2
 	unixType  = 3
+	unixState = 4
 	unixFlags = 5
 	unixUsage = 6 // uflags: what the socket is to criu
 	unixPeer  = 8
@@ -128,11 +129,12 @@ type File struct {
 	// Of TypeUnix. The name may be abstract (begin with a NUL byte) or empty.
 	SocketName string
 	SocketType uint32 // as of socket(2)
+	State      uint32 // as of TCP: 1 connected, 10 listening
 	Inode      uint32
 	Peer       uint32 // inode, 0 is none
 	External   bool   // nobody's who was saved, but somebody's peer
 
-	Inet InetSocket // of TypeInet; its SocketType and Inode are above
+	Inet InetSocket // of TypeInet; its SocketType, State and Inode are above
 
 	MemFD uint32 // of TypeMemFD: which entry of memfd.img; Pos is above
 }
@@ -140,7 +142,6 @@ type File struct {
 // InetSocket is a socket of IPv4 or IPv6.
 type InetSocket struct {
 	Protocol    uint32         // of IP: 6 is TCP
-	State       uint32         // as of TCP: 1 connected, 10 listening
 	Local, Peer netip.AddrPort // invalid if they make no sense
 }
 
@@ -197,10 +198,11 @@ func parseFile(m message) (File, error) {
 	case TypeUnix:
 		f.SocketName = body.text(unixName)
 		f.SocketType, f.Flags = body.u32(unixType), body.u32(unixFlags)
-		f.Inode, f.Peer = body.u32(unixInode), body.u32(unixPeer)
+		f.State, f.Inode, f.Peer = body.u32(unixState), body.u32(unixInode), body.u32(unixPeer)
 		f.External = body.u32(unixUsage)&unixExtern != 0
 	case TypeInet:
-		f.SocketType, f.Flags, f.Inode = body.u32(inetType), body.u32(inetFlags), body.u32(inetInode)
+		f.SocketType, f.State, f.Flags = body.u32(inetType), body.u32(inetState), body.u32(inetFlags)
+		f.Inode = body.u32(inetInode)
 		f.Inet, err = parseInet(body)
 	case TypeMemFD:
 		f.Flags, f.Pos, f.MemFD = body.u32(memfdFlags), body.u64(memfdPos), body.u32(memfdInode)
@@ -210,7 +212,7 @@ func parseFile(m message) (File, error) {
 
 // parseInet reads an inet_sk_entry.
 func parseInet(m message) (s InetSocket, err error) {
-	s.Protocol, s.State = m.u32(inetProtocol), m.u32(inetState)
+	s.Protocol = m.u32(inetProtocol)
 	if s.Local, err = address(m, inetLocal, inetLocalPort); err == nil {
 		s.Peer, err = address(m, inetPeer, inetPeerPort)
 	}
