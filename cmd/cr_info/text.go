@@ -50,7 +50,7 @@ func (c *blcrContext) text(b *strings.Builder) {
 	line(b, "Context", fmt.Sprintf("%sof BLCR's module, version %d of its format", state, c.Version))
 	where := []string{machineName(c)}
 	if c.First != nil {
-		where = []string{"Linux " + c.First.Kernel, machineName(c)}
+		where = []string{"Linux " + shown(c.First.Kernel), machineName(c)}
 	}
 	line(b, "Host", strings.Join(where, ", "))
 	line(b, "Scope", scopeName(c))

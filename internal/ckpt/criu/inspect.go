@@ -152,7 +152,6 @@ func Inspect(fd int, directory bool) (*Info, error) {
 	if directory {
 		return inspectDir(fd)
 	}
-	begin, _ := unix.Seek(fd, 0, unix.SEEK_CUR)
 	c, err := context.Open(fd)
 	if err != nil {
 		return nil, contextError(err)
@@ -162,11 +161,8 @@ func Inspect(fd int, directory bool) (*Info, error) {
 	if err := in.read(); err != nil {
 		return nil, err
 	}
-	// The offset is behind the context, unless it came out of a pipe.
 	s := &in.info.Sizes
-	if end, err := unix.Seek(fd, 0, unix.SEEK_CUR); err == nil && begin >= 0 {
-		s.Rest = max(end-begin-s.Total(), 0)
-	}
+	s.Rest = max(c.Length()-s.Total(), 0)
 	return in.info, nil
 }
 
