@@ -88,7 +88,7 @@ func socket(id, inode, peer uint32, name string, external bool) proto.Message {
 	}
 	return &criufdinfo.FileEntry{Type: criufdinfo.FdTypes_UNIXSK.Enum(), Id: new(id), Usk: &criuunix.UnixSkEntry{
 		Id: new(id), Ino: new(inode), Type: new(uint32(1)), State: new(uint32(1)), Flags: new(uint32(2)), Uflags: new(uflags),
-		Backlog: new(uint32(0)), Peer: new(peer), Name: []byte(name),
+		Backlog: new(uint32(0)), Peer: new(peer), Name: []byte(name), NameDir: new("/run/"),
 	}}
 }
 
@@ -121,7 +121,7 @@ func sample() map[string]string {
 			reg(1, "/bin/prog", 0, read, unix.S_IFREG), reg(2, "/home", 0, read, unix.S_IFDIR), reg(3, "/", 0, read, unix.S_IFDIR),
 			reg(4, "/tmp/gone", 17, both, unix.S_IFREG), reg(5, "/dev/null", 0, write, unix.S_IFCHR),
 			pipeEnd(6, 1000, read), pipeEnd(7, 1001, read), pipeEnd(8, 1001, write), pipeEnd(9, 1002, write),
-			socket(10, 2000, 2001, "", false), socket(11, 2001, 0, "/run/log", true), socket(12, 2002, 2003, "\x00abstract", false), socket(13, 2003, 2002, "", false),
+			socket(10, 2000, 2001, "", false), socket(11, 2001, 0, "log\x00", true), socket(12, 2002, 2003, "\x00abstract", false), socket(13, 2003, 2002, "", false),
 			reg(14, "/tmp/link_remap.1", 0, read, unix.S_IFREG), reg(15, "/tmp/linked", 3, read, unix.S_IFREG),
 		),
 		"remap-fpath.img": encode(0x59133954,

@@ -3,6 +3,7 @@ package criu
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -52,10 +53,10 @@ func (in *inspection) file(fd image.FD) FileInfo {
 	case image.TypeTTY:
 		d.Path, d.Access = in.name(f.RegID), access(f.Flags)
 	case image.TypeUnix:
-		d.Inode, d.Path = f.Inode, socketPath(f.SocketName)
+		d.Inode, d.Path = f.Inode, socketPath(f)
 		d.Listening = f.State == tcpListen
 		if f.Peer != 0 {
-			d.PeerInode, d.Peer = f.Peer, socketPath(in.peers()[f.Peer])
+			d.PeerInode, d.Peer = f.Peer, in.peers()[f.Peer]
 		}
 	case image.TypeInet:
 		if kind := protocols[f.Inet.Protocol]; kind != "" {
@@ -79,7 +80,7 @@ func (in *inspection) peers() map[uint32]string {
 		in.socketNames = make(map[uint32]string)
 		for _, f := range in.files {
 			if f.Type == image.TypeUnix && f.SocketName != "" {
-				in.socketNames[f.Inode] = f.SocketName
+				in.socketNames[f.Inode] = socketPath(f)
 			}
 		}
 	}
@@ -88,9 +89,13 @@ func (in *inspection) peers() map[uint32]string {
 
 // socketPath is the name of a UNIX socket as it is written: "@" for the first
 // byte of one that is not in the file system.
-func socketPath(name string) string {
-	if name != "" && name[0] == 0 {
-		return "@" + name[1:]
+func socketPath(f image.File) string {
+	if abstract, ok := strings.CutPrefix(f.SocketName, "\x00"); ok {
+		return "@" + abstract
+	}
+	name := strings.TrimSuffix(f.SocketName, "\x00")
+	if name != "" && name[0] != '/' && f.Dir != "" {
+		return strings.TrimSuffix(f.Dir, "/") + "/" + name
 	}
 	return name
 }

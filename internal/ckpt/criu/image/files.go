@@ -85,6 +85,7 @@ const (
 	unixUsage = 6 // uflags: what the socket is to criu
 	unixPeer  = 8
 	unixName  = 11
+	unixDir   = 14
 
 	inetInode     = 2
 	inetFamily    = 3
@@ -126,8 +127,10 @@ type File struct {
 	TTYInfoID uint32 // of TypeTTY: which entry of tty-info.img
 	RegID     uint32 // of TypeFIFO and TypeTTY: the TypeReg entry with its name
 
-	// Of TypeUnix. The name may be abstract (begin with a NUL byte) or empty.
+	// Of TypeUnix. The name may be abstract (begin with a NUL byte) or empty; one
+	// of the file system has its NUL byte at the end, and may be relative to Dir.
 	SocketName string
+	Dir        string
 	SocketType uint32 // as of socket(2)
 	State      uint32 // as of TCP: 1 connected, 10 listening
 	Inode      uint32
@@ -196,7 +199,7 @@ func parseFile(m message) (File, error) {
 	case TypeTTY:
 		f.TTYInfoID, f.Flags, f.RegID = body.u32(ttyFileInfo), body.u32(ttyFileFlags), body.u32(ttyFileReg)
 	case TypeUnix:
-		f.SocketName = body.text(unixName)
+		f.SocketName, f.Dir = body.text(unixName), body.text(unixDir)
 		f.SocketType, f.Flags = body.u32(unixType), body.u32(unixFlags)
 		f.State, f.Inode, f.Peer = body.u32(unixState), body.u32(unixInode), body.u32(unixPeer)
 		f.External = body.u32(unixUsage)&unixExtern != 0
