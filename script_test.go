@@ -14,7 +14,10 @@
 //		that it starts. It must end with that exit status, or by the signal
 //		of that name. Then stdout and stderr can be looked at, and:
 //	[!] operations PATTERN
-//		The operations on the control file, one a line, in order.
+//		The operations on the control file, one a line, in order, without
+//		those by which a program prepares for being saved itself.
+//	[!] transcript PATTERN
+//		All of them.
 //	[!] leftovers
 //		Processes that the program left behind.
 //	agent [FAULT]
@@ -131,16 +134,21 @@ func TestScript(t *testing.T) {
 				Dir:   dir,
 				Setup: setup,
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
-					"module":     cmdModule,
-					"exits":      cmdExits,
-					"operations": cmdOperations,
-					"leftovers":  cmdLeftovers,
-					"agent":      cmdAgent,
-					"bootstrap":  cmdBootstrap,
-					"events":     cmdEvents,
-					"captured":   cmdCaptured,
-					"images":     cmdImages,
-					"context":    cmdContext,
+					"module": cmdModule,
+					"exits":  cmdExits,
+					"operations": func(ts *testscript.TestScript, neg bool, args []string) {
+						cmdOperations(ts, neg, args, (*ctrlsim.Result).Requests)
+					},
+					"transcript": func(ts *testscript.TestScript, neg bool, args []string) {
+						cmdOperations(ts, neg, args, func(r *ctrlsim.Result) []string { return r.Transcript })
+					},
+					"leftovers": cmdLeftovers,
+					"agent":     cmdAgent,
+					"bootstrap": cmdBootstrap,
+					"events":    cmdEvents,
+					"captured":  cmdCaptured,
+					"images":    cmdImages,
+					"context":   cmdContext,
 				},
 				Condition: condition,
 			})
@@ -298,9 +306,9 @@ func statusName(end syscall.WaitStatus) string {
 	}
 }
 
-func cmdOperations(ts *testscript.TestScript, neg bool, args []string) {
+func cmdOperations(ts *testscript.TestScript, neg bool, args []string, lines func(*ctrlsim.Result) []string) {
 	if len(args) != 1 {
-		ts.Fatalf("usage: [!] operations PATTERN")
+		ts.Fatalf("usage: [!] operations|transcript PATTERN")
 	}
 	s := of(ts)
 	if s.last == nil {
@@ -308,7 +316,10 @@ func cmdOperations(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	pattern, err := regexp.Compile("(?m)" + args[0])
 	ts.Check(err)
-	text := s.last.TranscriptText()
+	text := ""
+	for _, line := range lines(s.last) {
+		text += line + "\n"
+	}
 	if pattern.MatchString(text) == neg {
 		ts.Fatalf("match of %q is %t in:\n%s", args[0], !neg == false, text)
 	}

@@ -149,7 +149,7 @@ func prepare() error {
 			return err
 		}
 	}
-	if err := run("go", "build", "-o", progs, "./programs/goroutines"); err != nil {
+	if err := run("go", "build", "-o", progs, "./programs/goroutines", "./programs/selfexec"); err != nil {
 		return err
 	}
 	files, err := filepath.Glob("programs/*.c")

@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -30,7 +31,7 @@ import (
 // both the restored copy finds the other end closed.
 
 // leaveVar tells a leaver and a keeper what they are and what they need.
-const leaveVar = "_CR_CHECKPOINT_LEAVE"
+const leaveVar = criu.LeaveVar
 
 // leave is the value of leaveVar.
 type leave struct {
@@ -110,8 +111,9 @@ func (s *settings) mustLeave() bool {
 
 // delegateOutside is delegate for a worker that has to leave. It returns the
 // worker's exit status.
-func delegateOutside(con *console.Console, forward *cleanup.Forwarder) int {
+func (s *settings) delegateOutside(con *console.Console, forward *cleanup.Forwarder) int {
 	born := startTime()
+	restored := func() bool { return startTime() != born }
 	var status, signals [2]int
 	err := unix.Pipe2(status[:], unix.O_CLOEXEC)
 	if err == nil {
@@ -128,7 +130,16 @@ func delegateOutside(con *console.Console, forward *cleanup.Forwarder) int {
 	}
 	unix.Close(status[1])
 	unix.Close(signals[0])
-	forward.ToPipe(signals[1], criu.AwaitRelease)
+	forward.ToPipe(signals[1], func(sig syscall.Signal) bool {
+		// Nobody reads. The worker has finished: then only the signal that it sends
+		// to all who were saved is for us, too.
+		signal := max(s.request.Signal, -s.request.Signal)
+		if !restored() && int32(sig) != signal {
+			return false
+		}
+		criu.AwaitRelease()
+		return true
+	})
 	if end, err := waitWorker(leaver); err == nil && (!end.Exited() || end.ExitStatus() != 0) {
 		// Nobody has been started, and nobody will write to the pipe.
 		return ended(con, forward, end)
@@ -143,10 +154,8 @@ func delegateOutside(con *console.Console, forward *cleanup.Forwarder) int {
 		}
 		break
 	}
-	if startTime() != born {
-		// We are the restored copy. Whoever waits for us goes on as he did when
-		// the original ended.
-		criu.AwaitRelease()
+	if restored() {
+		// Whoever waits for us goes on as he did when the original ended.
 		return 0
 	}
 	return ended(con, forward, unix.WaitStatus(unix.SIGKILL))
@@ -166,6 +175,21 @@ func (l *leave) listen() io.Closer {
 	// A pipe that can be closed while somebody reads from it.
 	_ = unix.SetNonblock(l.signals, true)
 	pipe := os.NewFile(uintptr(l.signals), "signals")
-	go cleanup.FromPipe(pipe)
+	closed := make(chan struct{})
+	go func() {
+		cleanup.FromPipe(pipe)
+		close(closed)
+	}()
+	// While it is frozen it passes on nothing.
+	go func() {
+		for {
+			select {
+			case <-closed:
+				return
+			case <-time.After(50 * time.Millisecond):
+				cleanup.FromSet(proc.Caught(l.waiting))
+			}
+		}
+	}()
 	return pipe
 }

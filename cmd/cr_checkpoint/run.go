@@ -33,6 +33,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if criu.IsHelper() {
 		return criu.Helper()
 	}
+	// We may have been saved by somebody else, and restored a moment ago.
+	defer criu.AwaitRelease()
 	if !isWorker() {
 		if l := leaving(); l != nil {
 			return l.leaveOrKeep()

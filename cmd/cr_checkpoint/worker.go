@@ -11,7 +11,7 @@ import (
 	"blcr-cli/internal/atstart"
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu"
-	"blcr-cli/internal/ckpt/kernel/omit"
+	"blcr-cli/internal/ckpt/kernel/reply"
 	"blcr-cli/internal/cleanup"
 	"blcr-cli/internal/console"
 	"blcr-cli/internal/rawsig"
@@ -38,7 +38,7 @@ func isWorker() bool {
 func (s *settings) delegate(con *console.Console) (status int, done bool) {
 	forward := cleanup.NewForwarder()
 	if s.mustLeave() {
-		return delegateOutside(con, forward), true
+		return s.delegateOutside(con, forward), true
 	}
 	pid, err := startWorker()
 	switch errnoOf(err) {
@@ -50,14 +50,13 @@ func (s *settings) delegate(con *console.Console) (status int, done bool) {
 		// The signals stay caught, for the guard of the work.
 		return 0, false
 	}
-	omit.Save()
+	reply.Save()
 	forward.To(pid)
 	end, err := waitWorker(pid)
 	switch {
 	case err == unix.ECHILD:
 		// We are the restored copy. Whoever waits for us goes on as he did
 		// when the original ended.
-		criu.AwaitRelease()
 		return 0, true
 	case err != nil:
 		con.Errorf("wait() failed: %s\n", ckpt.Strerror(errnoOf(err)))

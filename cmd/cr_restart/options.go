@@ -141,9 +141,12 @@ func (s *settings) option(m getopt.Match, con *console.Console) error {
 	case optFile, optFd, optDir:
 		return s.from(m)
 
-	case optOmitMaybe, optOmitAlways, optOmitNever:
-		// The handler of package omit knows one answer, which is that of
-		// --omit-always.
+	case optOmitMaybe:
+		r.Omit = ckpt.OmitMaybe
+	case optOmitAlways:
+		r.Omit = ckpt.OmitAlways
+	case optOmitNever:
+		r.Omit = ckpt.OmitNever
 
 	case optOnSuccess:
 		s.hooks.onSuccess = m.Arg

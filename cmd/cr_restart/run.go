@@ -42,7 +42,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 
 // restart does what the arguments ask for and returns the exit status.
 func restart(args []string, con *console.Console) int {
-	w := &work{con: con}
+	w := &work{con: con, closeEngine: func() {}}
+	// At the very end, after a hook for a failure, too.
+	defer func() { w.closeEngine() }()
 	err := w.parse(args, con)
 	if end, ok := err.(*ending); ok {
 		io.WriteString(con.Stdout, end.stdout)
@@ -66,6 +68,10 @@ type work struct {
 	// log is what the engine has to say about the request. It is shown before
 	// the message if anything fails from then on.
 	log []string
+
+	// closeEngine closes the engine, which ends what no checkpoint of this process
+	// may come into.
+	closeEngine func()
 
 	// held says that signals have been given to package job.
 	held bool
@@ -112,7 +118,7 @@ func (w *work) do() (status int, err error) {
 		}
 		return 0, connectFailure(err)
 	}
-	defer func() { engine.Close() }()
+	w.closeEngine = func() { engine.Close() }
 	if err := w.open(); err != nil {
 		return 0, err
 	}
@@ -135,6 +141,8 @@ func (w *work) do() (status int, err error) {
 	if status := runHook(w.hooks.onSuccess); status != 0 {
 		return status, nil
 	}
+	// From here on a checkpoint of this process takes the job along.
+	engine.Close()
 	if w.kmsg == console.KmsgWarning {
 		w.con.Details(w.log)
 	}
@@ -243,7 +251,6 @@ func (w *work) bringBack(engine ckpt.Engine) (pid int, err error) {
 		}
 		return 0, restartFailure(err)
 	}
-	engine.Close()
 	return pid, nil
 }
 

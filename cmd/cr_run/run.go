@@ -10,7 +10,7 @@ import (
 	"blcr-cli/internal/version"
 
 	// A request by BLCR's module that comes before the exec is answered.
-	_ "blcr-cli/internal/ckpt/kernel/omit"
+	_ "blcr-cli/internal/ckpt/kernel/reply"
 )
 
 const name = "cr_run"

@@ -18,6 +18,12 @@ type Engine interface {
 
 	// Close gives up whatever the engine holds. A request under way is
 	// abandoned.
+	//
+	// It also says that the caller has finished what belongs to its request: a
+	// context stands under its name, the job is the caller's to wait for. Until
+	// then a checkpoint by somebody else that the caller is in the scope of
+	// waits, where the engine can make it wait. Who ends without it answers
+	// nobody.
 	Close() error
 }
 

@@ -100,7 +100,23 @@ type RestartRequest struct {
 	RestorePid  bool
 	RestorePgid bool
 	RestoreSid  bool
+
+	// Omit says whether the caller is part of checkpoints that somebody makes
+	// later on. The criu engine does not look at it: CRIU asks nobody.
+	Omit Omit
 }
+
+// Omit says whether a requester of a restart leaves itself out of a later
+// checkpoint that it is in the scope of. The job is saved in any case.
+// The values mirror cr_restart's CR_RSTRT_OMIT_*.
+type Omit int
+
+// Leaving oneself out.
+const (
+	OmitMaybe  Omit = iota // if it is the one that was named, or an orphan
+	OmitAlways             // in any case
+	OmitNever              // in no case
+)
 
 // MaxRelocations is the most relocations that a restart can take
 // (CR_MAX_RSTRT_RELOC).

@@ -18,7 +18,7 @@ import (
 // fatal tells whether a signal ends a program by default and can be caught.
 // Faults are among them for the case that somebody sends them: a real one still
 // goes to the runtime. 33 is not, which glibc keeps for itself, and a restart
-// uses to interrupt itself; 64 belongs to package omit.
+// uses to interrupt itself; 64 belongs to package reply.
 func fatal(sig syscall.Signal) bool {
 	switch sig {
 	case syscall.SIGKILL, syscall.SIGSTOP, syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU,
@@ -31,7 +31,7 @@ func fatal(sig syscall.Signal) bool {
 // KeepIgnored ignores the signals again that this process's parent had it ignore
 // and the Go runtime has given a handler. To be called first. SIGCHLD is not
 // among them, since nobody could be waited for, and neither is 64, which belongs
-// to package omit.
+// to package reply.
 func KeepIgnored() {
 	for sig := syscall.Signal(1); sig < rawsig.Max; sig++ {
 		if atstart.Ignored(sig) && sig != syscall.SIGCHLD {

@@ -31,16 +31,14 @@ func (f *Forwarder) To(pid int) {
 }
 
 // ToPipe hands them to whoever reads from a pipe, a byte each. Where nobody does
-// any more they are for this process, which then ends by them, after a call of
-// last.
-func (f *Forwarder) ToPipe(pipe int, last func()) {
+// any more alone decides: true for a signal that is to end this process.
+func (f *Forwarder) ToPipe(pipe int, alone func(syscall.Signal) bool) {
 	f.each(func(sig syscall.Signal) {
 		_, err := unix.Write(pipe, []byte{byte(sig)})
 		for err == unix.EINTR {
 			_, err = unix.Write(pipe, []byte{byte(sig)})
 		}
-		if err == unix.EPIPE {
-			last()
+		if err == unix.EPIPE && alone(sig) {
 			rawsig.DieOf(sig)
 		}
 	})
@@ -54,7 +52,17 @@ func FromPipe(pipe io.Reader) {
 		if _, err := io.ReadFull(pipe, b[:]); err != nil {
 			return
 		}
-		if sig := syscall.Signal(b[0]); fatal(sig) && sig <= rawsig.Max {
+		if sig := syscall.Signal(b[0]); sig <= rawsig.Max && fatal(sig) {
+			rawsig.Add(sig)
+		}
+	}
+}
+
+// FromSet counts what is in a set of signals, bit N-1 for signal N, as if it had
+// been caught here.
+func FromSet(set uint64) {
+	for sig := syscall.Signal(1); sig <= rawsig.Max; sig++ {
+		if set>>(sig-1)&1 != 0 && fatal(sig) {
 			rawsig.Add(sig)
 		}
 	}

@@ -78,6 +78,11 @@ func (s *supervisor) chkptReq(o *op) int64 {
 		return failed(unix.EAGAIN)
 	}
 	dest, targets, errno := s.chkptCheck(r, requester, a)
+	var k *ask
+	if errno == 0 && s.sc.Ask {
+		name, _ := os.Readlink(procFile(requester.pid, fmt.Sprintf("fd/%d", a.fd)))
+		k, errno = s.newAsk(r, requester.pid, name, a)
+	}
 	if errno != 0 && a.flags&abi.ChkptAsyncErr == 0 {
 		s.dropRequest(r)
 		if dest >= 0 {
@@ -88,6 +93,10 @@ func (s *supervisor) chkptReq(o *op) int64 {
 	s.wg.Go(func() {
 		if dest >= 0 {
 			defer unix.Close(dest)
+		}
+		if k != nil {
+			s.drive(k, s.sc.ChkptDelay, func() (int64, bool) { return s.dump(r, dest, a, s.pids(k)) })
+			return
 		}
 		if !s.delay(r, s.sc.ChkptDelay) {
 			return
@@ -147,6 +156,9 @@ func (s *supervisor) chkptCheck(r *request, requester *process, a chkptArgs) (de
 	if errno != 0 {
 		s.printk(r, "Failed to initialize destination file descriptor")
 		return dest, nil, errno
+	}
+	if s.sc.Ask {
+		return dest, nil, 0
 	}
 	if s.sc.ChkptReap != nil { // the scenario knows better whether there are any
 		targets, _ = s.findTargets(new(request), requester, a)
@@ -209,20 +221,9 @@ func (s *supervisor) openLocation(r *request, requester *process, fd int32, writ
 // findTargets are the processes in scope, without the requester, which leaves
 // itself out. As nothing is saved here, a tree is its root.
 func (s *supervisor) findTargets(r *request, requester *process, a chkptArgs) ([]int, unix.Errno) {
-	target := int(a.target)
-	if target == 0 {
-		self, err := readStat(requester.pid)
-		if err != nil {
-			return nil, unix.ESRCH
-		}
-		switch a.scope {
-		case abi.ScopePgrp:
-			target = self.pgrp
-		case abi.ScopeSess:
-			target = self.session
-		default:
-			target = self.pid
-		}
+	target, err := targetOf(a, requester.pid)
+	if err != nil {
+		return nil, unix.ESRCH
 	}
 	var found []stat
 	switch a.scope {
@@ -258,6 +259,21 @@ func (s *supervisor) findTargets(r *request, requester *process, a chkptArgs) ([
 		return nil, unix.ESRCH
 	}
 	return pids, 0
+}
+
+// targetOf is the target of a request of process self.
+func targetOf(a chkptArgs, self int) (int, error) {
+	if a.target != 0 {
+		return int(a.target), nil
+	}
+	st, err := readStat(self)
+	switch a.scope {
+	case abi.ScopePgrp:
+		return st.pgrp, err
+	case abi.ScopeSess:
+		return st.session, err
+	}
+	return st.pid, err
 }
 
 // sendAll sends a request's signal; a negative one is the same, early.

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -70,12 +69,12 @@ func init() {
 		uint32(abi.OpRstrtChild):    {"RSTRT_CHILD", nil, (*supervisor).rstrtChild},
 		uint32(abi.OpRstrtReap):     {"RSTRT_REAP", nil, (*supervisor).reap},
 		uint32(abi.OpRstrtLog):      {"RSTRT_LOG", nil, (*supervisor).kernelLog},
-		uint32(abi.OpHandPhase1):    {"HAND_PHASE1", decodeFd, (*supervisor).simple},
-		uint32(abi.OpHandPhase2):    {"HAND_PHASE2", decodeFd, (*supervisor).simple},
+		uint32(abi.OpHandPhase1):    {"HAND_PHASE1", decodeFd, (*supervisor).register},
+		uint32(abi.OpHandPhase2):    {"HAND_PHASE2", decodeFd, (*supervisor).register},
 		uint32(abi.OpHandSusp):      {"HAND_SUSP", decodeTimeout, (*supervisor).suspend},
-		uint32(abi.OpHandChkpt):     {"HAND_CHKPT", decodeHex, (*supervisor).simple},
-		uint32(abi.OpHandAbort):     {"HAND_ABORT", decodeHex, (*supervisor).simple},
-		uint32(abi.OpHandDone):      {"HAND_DONE", decodeHex, (*supervisor).simple},
+		uint32(abi.OpHandChkpt):     {"HAND_CHKPT", decodeHex, (*supervisor).handChkpt},
+		uint32(abi.OpHandAbort):     {"HAND_ABORT", decodeHex, (*supervisor).handAbort},
+		uint32(abi.OpHandDone):      {"HAND_DONE", decodeHex, (*supervisor).handDone},
 		uint32(abi.OpHandSrc):       {"HAND_SRC", nil, (*supervisor).handSrc},
 		uint32(abi.OpHandChkptInfo): {"HAND_CHKPT_INFO", nil, (*supervisor).handChkptInfo},
 	}
@@ -123,10 +122,16 @@ func (s *supervisor) handleIoctl(n *notif) {
 		s.finish(o, failed(errno))
 		return
 	}
+	key := scenarioKey(o.name)
+	nth := s.count("any " + key)
+	s.strangers("before", key, nth)
+	defer s.strangers("after", key, nth)
+	if s.sc.Ask && strings.HasPrefix(key, "hand-") {
+		o.whose(s)
+	}
 	// RSTRT_CHILD is counted by process, not by call, and RSTRT_PROCS may block
 	// before it fails: they ask for themselves.
 	if cmd != uint32(abi.OpRstrtChild) && cmd != uint32(abi.OpRstrtProcs) {
-		key := scenarioKey(o.name)
 		if res, ok := s.sc.answer(key, s.count(key)); ok {
 			s.finish(o, int64(res))
 			return
@@ -184,71 +189,6 @@ func (s *supervisor) version(o *op) int64 {
 	}
 	return 0
 }
-
-// simple is for operations that just succeed.
-func (s *supervisor) simple(*op) int64 { return 0 }
-
-func decodeFwd(_ *supervisor, o *op) error {
-	var b [abi.SizeofFwdArgs]byte
-	if err := o.read(o.arg, b[:]); err != nil {
-		return err
-	}
-	o.args = fmt.Sprintf("{target=%d scope=%d}",
-		int32(native.Uint32(b[unsafe.Offsetof(abi.FwdArgs{}.Target):])),
-		int32(native.Uint32(b[unsafe.Offsetof(abi.FwdArgs{}.Scope):])))
-	return nil
-}
-
-func (s *supervisor) forward(*op) int64 { return 0 }
-
-func decodeTimeout(_ *supervisor, o *op) error {
-	if o.arg == 0 {
-		o.args = "NULL"
-		return nil
-	}
-	var b [16]byte
-	if err := o.read(o.arg, b[:]); err != nil {
-		return err
-	}
-	o.args = fmt.Sprintf("{%d.%06d}", int64(native.Uint64(b[:])), int64(native.Uint64(b[8:])))
-	return nil
-}
-
-// suspend blocks as a thread does that waits for a checkpoint request: none
-// ever comes.
-func (s *supervisor) suspend(o *op) int64 {
-	var limit time.Duration
-	if o.arg != 0 {
-		var b [16]byte
-		if err := o.read(o.arg, b[:]); err != nil {
-			return failed(unix.EFAULT)
-		}
-		limit = time.Duration(native.Uint64(b[:]))*time.Second + time.Duration(native.Uint64(b[8:]))*time.Microsecond
-		limit = max(limit, 1)
-	}
-	s.logOp(o, "")
-	switch s.block(o.n, o.f, nil, limit, nil) {
-	case blockInterrupted:
-		return failed(unix.EINTR)
-	case blockClosed:
-		// As a rule because the process is ending. Then nothing returns.
-		for range 20 {
-			if !s.l.valid(o.n) || !s.sleep(blockTick) {
-				return noAnswer
-			}
-		}
-		return failed(unix.EINTR)
-	case blockTimeout:
-		return 0
-	}
-	return noAnswer
-}
-
-// handSrc is the source of a restart, which nobody here has come from.
-func (s *supervisor) handSrc(o *op) int64 { return failed(unix.ESRCH) }
-
-// handChkptInfo is about the checkpoint that the caller is part of: none.
-func (s *supervisor) handChkptInfo(o *op) int64 { return failed(unix.ESRCH) }
 
 // request is a checkpoint or restart request of a control file.
 type request struct {

@@ -62,6 +62,27 @@
 //	                       then that much is left behind. The target need not
 //	                       exist; a signal is sent on success only.
 //
+//	ask yes                everybody in the scope of a checkpoint request is
+//	                       asked, see below; without it nobody is
+//	unready save|error     who has no handler for signal 64 counts as saved and
+//	                       runs on (default), or makes the request fail with
+//	                       CR_ENOSUPPORT after a second try
+//	restarted yes          those who are saved go on as if they were the restored
+//	                       copies (implies ask)
+//	stranger WHEN OPTION...  somebody outside the program makes a request; may be
+//	                       repeated (implies ask). WHEN is one of
+//	    before OP[@N]      when the Nth operation OP comes, before it is answered
+//	    after OP[@N]       right after its answer
+//	    at TIME            that long after the program's exec
+//	                       OP is any of the above keys that are operations, or
+//	                       chkpt-log, rstrt-log and rstrt-reap; N is 1 if not
+//	                       given. An OPTION is one of
+//	    scope SCOPE        process, group, session or tree (default) of the
+//	                       program; the target is the program, its group or its
+//	                       session
+//	    signal [-]NAME|N   for all that are saved; with a minus an early one
+//	    takes TIME         how long it takes at least
+//
 //	rstrt-log TEXT         as chkpt-log
 //	rstrt-read no          do not look at the source at all
 //	procs N...             processes, with N threads each (default: 1);
@@ -99,6 +120,43 @@
 // blocked process go on as something else, a short piece of machine code is put
 // into its (private) text through /proc/PID/mem.
 //
+// # What a checkpoint does
+//
+// Without "ask yes" it writes a context and signals the target. With it, every
+// thread of every process in scope gets signal 64 as the module sends it: with
+// si_code SI_KERNEL and, in si_pid, a descriptor of the control file in its
+// process, one that it has registered by HAND_PHASE1 or HAND_PHASE2 or else one
+// that is put there and closed again when the last of its threads is through. A
+// moment's ptrace does that, so nobody else may trace the program. The signal is
+// unblocked. Before the request is answered it is on its way to all: a thread
+// that is in the kernel, in an operation included, finds it when it returns. A
+// thread that comes into RSTRT_CHILD with it is omitted there.
+//
+// From then on everything is as in the module's cr_chkpt_req.c and
+// cr_dump_self.c. Those of phase 1 are asked first. HAND_CHKPT waits until all
+// have answered and the context is written, and HAND_ABORT with "omit" for the
+// other threads of its process; one thread that omits its process does so for
+// all of them. The request's signal goes to a process when the last of its
+// threads is through, and the request is complete when everybody is. Threads
+// that end, or exec, are dropped within some 10 ms. HAND_CHKPT_INFO and
+// CHKPT_FWD know the request. A request for somebody who is asked already, or is
+// in RSTRT_CHILD, gives EBUSY.
+//
+// What is in scope is looked for among the processes under this supervisor, and
+// nowhere else. There is nothing in the context but what there is without "ask".
+//
+// With "restarted yes" HAND_CHKPT returns 1, no signal is sent, and the request
+// completes first, since those who were left out play the ones who have stayed
+// behind: a process that was saved goes on when all of its children that were
+// not have ended, and finds nothing to wait for. Processes without a handler are
+// held for that time. A requester that was saved itself reaps CR_ERESTARTED.
+//
+// A stranger's request has the supervisor's pid as its requester, asks at the
+// time that is named, and delays that operation by no more than the asking
+// takes (0.5 s if there is a second try). After "rstrt-child" means when a
+// thread has come in. Its target is the program; for a target that only
+// includes the program under test, run that by a shell.
+//
 // # Transcript
 //
 // Every open of the control file and every operation is one line, in the order
@@ -116,12 +174,20 @@
 //	RSTRT_REAP = PID
 //	HAND_PHASE1 4 = 0
 //	HAND_SUSP NULL
+//	HAND_ABORT 0x4 = -CR_EOMITTED (cr_checkpoint)
+//	HAND_CHKPT_INFO = 0 {requester=7 target=8 scope=3 signal=0 dest="/c"} (comm)
+//	STRANGER {scope=3 target=PID} = 0 saved=2 omitted=1
 //
 // An open shows no descriptor, and RSTRT_REAP the word PID for the pid of a
 // process that was forked in the run, as these change. RSTRT_CHILD is logged
 // when a thread comes in, with a result only if that is an error; HAND_SUSP when
 // it begins, and again if it returns. A failure of a fault plan ends in
 // "[fault]".
+//
+// If everybody is asked, the lines of HAND_ operations say in parentheses which
+// program it was. A stranger's line comes when its request is over, or at the
+// end without a result; it counts processes, and PID is the program. Descriptors
+// that are put into a process do not show.
 //
 // # Contexts
 //
@@ -146,7 +212,8 @@
 //   - fcntl F_GETFL and F_GETFD on 0, 1 and 2, which start-up checks;
 //   - writes to an eventfd, by which the poller wakes itself;
 //   - tgkill with SIGURG (preemption), where tgkill is counted at all;
-//   - threads: clone with CLONE_THREAD;
+//   - threads: clone with CLONE_THREAD, and HAND_SUSP, where one waits at a time
+//     of its own;
 //   - a poll, select or wait that repeats the previous counted call of its
 //     process, and a fork after a fork that made no child: it is the same one,
 //     restarted after a signal.
@@ -169,8 +236,12 @@
 //     so does every counted call.
 //   - An operation can be interrupted by a signal only while it blocks
 //     (RSTRT_PROCS, HAND_SUSP), within some 10 ms; RSTRT_CHILD not at all.
-//   - Nobody is really saved: no signal 64 is sent and HAND_* are answered
-//     with success. Only processes that the program forks are restored.
+//   - Only processes that the program forks are restored.
+//   - A handler that was registered is not put back if it has been replaced
+//     since. A stopped process that is asked is continued and stopped again,
+//     which its parent can see.
+//   - If a request's descriptor is closed before the context is written, HAND_
+//     gives EINTR to those who have answered; the module would save them.
 //   - A child that shares its requester's memory (vfork) cannot be restored.
 //   - Children whose requester dies before the last RSTRT_PROCS stay blocked,
 //     as on the module, until Command.Linger ends them.

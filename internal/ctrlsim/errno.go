@@ -25,8 +25,13 @@ var crErrnos = map[string]int{
 }
 
 const (
-	crEVersion = 2357
-	crEBadArch = 2359
+	crETempFail  = 2354
+	crEPermFail  = 2355
+	crENoSupport = 2356
+	crEVersion   = 2357
+	crEOmitted   = 2358
+	crEBadArch   = 2359
+	crERestarted = 2363
 )
 
 // maxErrno is above every errno of Linux.

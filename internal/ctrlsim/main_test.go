@@ -39,8 +39,8 @@ func TestMain(m *testing.M) {
 	if status == 0 {
 		status = leaks(goroutines, fds)
 	}
-	if clientDir != "" {
-		os.RemoveAll(clientDir)
+	if builtDir != "" {
+		os.RemoveAll(builtDir)
 	}
 	os.Exit(status)
 }
@@ -84,32 +84,45 @@ func leaks(goroutines int, fds string) int {
 }
 
 var (
-	clientOnce sync.Once
-	clientDir  string
-	clientErr  error
+	builtMu  sync.Mutex
+	built    = make(map[string]error)
+	builtDir string
 )
 
 // client is the C client, built once.
-func client(t *testing.T) string {
+func client(t *testing.T) string { return build(t, "client") }
+
+// build builds a C program of testdata, once.
+func build(t *testing.T, name string) string {
 	t.Helper()
-	clientOnce.Do(func() {
-		if clientDir, clientErr = os.MkdirTemp("", "ctrlsim"); clientErr != nil {
-			return
-		}
-		os.Chmod(clientDir, 0o755)
-		var out []byte
-		out, clientErr = exec.Command("cc", "-O1", "-o", filepath.Join(clientDir, "client"), "testdata/client.c").CombinedOutput()
-		if clientErr != nil {
-			clientErr = fmt.Errorf("%w\n%s", clientErr, out)
-		}
-	})
-	if clientErr != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("no C compiler: %v", clientErr)
-		}
-		t.Skipf("no C compiler: %v", clientErr)
+	builtMu.Lock()
+	defer builtMu.Unlock()
+	err, ok := built[name]
+	if !ok {
+		err = compile(name)
+		built[name] = err
 	}
-	return filepath.Join(clientDir, "client")
+	if err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatalf("no C compiler: %v", err)
+		}
+		t.Skipf("no C compiler: %v", err)
+	}
+	return filepath.Join(builtDir, name)
+}
+
+func compile(name string) (err error) {
+	if builtDir == "" {
+		if builtDir, err = os.MkdirTemp("", "ctrlsim"); err != nil {
+			return err
+		}
+		os.Chmod(builtDir, 0o755)
+	}
+	out, err := exec.Command("cc", "-O1", "-pthread", "-o", filepath.Join(builtDir, name), "testdata/"+name+".c").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, out)
+	}
+	return nil
 }
 
 // try is a Command that has run.

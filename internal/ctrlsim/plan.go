@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/ckpt/kernel/abi"
 )
 
 // argKind says how a counted call is described.
@@ -299,7 +301,7 @@ func (p *plan) take(proc *process, c countable, detail string) bool {
 }
 
 // runtimeNoise says whether a call is one that the Go runtime makes by itself,
-// at start or at any time.
+// at start or at any time, or that another thread makes at any time.
 func runtimeNoise(n *notif, c countable, detail string) bool {
 	a := n.Data.Args
 	switch c.family {
@@ -311,6 +313,9 @@ func runtimeNoise(n *notif, c countable, detail string) bool {
 		return int32(a[0]) <= 2 && (a[1] == unix.F_GETFL || a[1] == unix.F_GETFD)
 	case "write":
 		return strings.HasSuffix(detail, "anon_inode:[eventfd]")
+	case "ioctl":
+		// A thread that waits there does so at a time of its own.
+		return uint32(a[1]) == uint32(abi.OpHandSusp)
 	case "kill":
 		return c.nr == unix.SYS_TGKILL && a[2] == uint64(unix.SIGURG)
 	case "fork":

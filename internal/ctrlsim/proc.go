@@ -73,6 +73,7 @@ func procFile(pid int, name string) string {
 type status struct {
 	tgid, threads             int
 	pending, blocked, ignored uint64
+	caught                    uint64
 }
 
 func readStatus(tid int) (status, error) {
@@ -88,7 +89,7 @@ func readStatus(tid int) (status, error) {
 			st.tgid, err = strconv.Atoi(val)
 		case "Threads":
 			st.threads, err = strconv.Atoi(val)
-		case "SigPnd", "ShdPnd", "SigBlk", "SigIgn":
+		case "SigPnd", "ShdPnd", "SigBlk", "SigIgn", "SigCgt":
 			var m uint64
 			m, err = strconv.ParseUint(val, 16, 64)
 			switch key {
@@ -96,6 +97,8 @@ func readStatus(tid int) (status, error) {
 				st.blocked = m
 			case "SigIgn":
 				st.ignored = m
+			case "SigCgt":
+				st.caught = m
 			default:
 				st.pending |= m
 			}

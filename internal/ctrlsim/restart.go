@@ -310,7 +310,10 @@ func (s *supervisor) rstrtChild(o *op) int64 {
 	}
 	rs := r.restart
 
+	// From here on it cannot be asked any more.
+	s.askMu.Lock()
 	s.mu.Lock()
+	s.askMu.Unlock()
 	if rs.over {
 		s.mu.Unlock()
 		return failed(unix.EINVAL)
@@ -333,6 +336,17 @@ func (s *supervisor) rstrtChild(o *op) int64 {
 	if p.proc == nil {
 		p.proc = proc
 		s.wg.Go(func() { s.watchRestored(r, p) })
+	}
+	if t := s.asking(o.tid()); t != nil {
+		s.mu.Unlock()
+		if !s.omitRestored(o.n, t) {
+			return noAnswer
+		}
+		s.mu.Lock()
+		if rs.over {
+			s.mu.Unlock()
+			return failed(unix.EINVAL)
+		}
 	}
 	p.calls = append(p.calls, o.n)
 	complete := len(p.calls) == p.threads
@@ -515,8 +529,9 @@ func (s *supervisor) descriptorsOf(r *request, pid int, cloexec bool) []int {
 	self := os.Getpid()
 	var list []int
 	for _, fd := range fds {
+		f := s.fileOf(pid, int32(fd))
 		switch {
-		case s.fileOf(pid, int32(fd)) == r.f,
+		case f == r.f, f != nil && f.planted,
 			r.restart.src >= 0 && sameFile(self, r.restart.src, pid, fd),
 			cloexec && closeOnExec(pid, fd):
 			list = append(list, fd)

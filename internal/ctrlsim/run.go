@@ -137,7 +137,10 @@ func (c *Command) start() (err error) {
 	s := &supervisor{
 		l: l, stopFd: r.stopPipe[0], stop: make(chan struct{}),
 		sc: sc, tee: c.TranscriptTo, plan: p,
+		main:  r.cmd.Process.Pid,
 		files: make(map[uint64]*file), nth: make(map[string]int),
+		asked: make(map[int]*askedTask), registered: make(map[int]registration),
+		unready: make(map[int]bool), injected: make(map[int]bool), signalled: make(map[int]bool),
 	}
 	r.s = s
 	go func() {
@@ -170,6 +173,7 @@ func (c *Command) start() (err error) {
 		return fmt.Errorf("ctrlsim: %w", err)
 	}
 	p.start(main.pid)
+	s.strangersAt(r.execTime)
 	c.run = r
 	linger := c.Linger
 	if linger == 0 {
@@ -334,6 +338,11 @@ func (s *supervisor) explain() {
 			}
 		}
 	}
+	for tid, t := range s.asked {
+		if t.step == stepAsked {
+			what = append(what, fmt.Sprintf("thread %d of process %d has not answered a checkpoint request", tid, t.p.pid))
+		}
+	}
 	s.mu.Unlock()
 	slices.Sort(what)
 	for _, w := range what {
@@ -361,6 +370,8 @@ func (c *Command) Wait() (*Result, error) {
 	if r.waited.Swap(true) {
 		return nil, errors.New("ctrlsim: Wait was called before")
 	}
+	// A wait at an earlier time could be told of a stop of a traced program.
+	<-r.ended
 	err := r.cmd.Wait()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {

@@ -36,6 +36,11 @@ type Scenario struct {
 	ChkptPace  time.Duration
 	ChkptReap  *int // nil is what really happened; errors are negative
 
+	Ask         bool // everybody in scope is asked by signal 64
+	UnreadyFail bool // who cannot be asked makes the request fail
+	Restarted   bool // those who are saved go on as if they were restarted
+	Strangers   []Stranger
+
 	RstrtLog    []string
 	RstrtNoRead bool
 	Procs       []int // threads of each; nil is one process with one thread
@@ -215,17 +220,29 @@ func (s *Scenario) set(key, val string) error {
 		s.ChkptPace, err = parseTime(val)
 	case "chkpt-reap":
 		s.ChkptReap, err = parseResultPtr(val)
+	case "ask":
+		s.Ask, err = parseYes(val)
+	case "unready":
+		switch val {
+		case "save", "error":
+			s.UnreadyFail = val == "error"
+		default:
+			return fmt.Errorf("want save or error, not %q", val)
+		}
+	case "restarted":
+		s.Restarted, err = parseYes(val)
+		s.Ask = s.Ask || s.Restarted
+	case "stranger":
+		var st Stranger
+		st, err = parseStranger(val)
+		s.Strangers = append(s.Strangers, st)
+		s.Ask = true
 	case "rstrt-log":
 		s.RstrtLog = append(s.RstrtLog, val)
 	case "rstrt-read":
-		switch val {
-		case "no":
-			s.RstrtNoRead = true
-		case "yes":
-			s.RstrtNoRead = false
-		default:
-			return fmt.Errorf("want yes or no, not %q", val)
-		}
+		var yes bool
+		yes, err = parseYes(val)
+		s.RstrtNoRead = !yes
 	case "procs":
 		s.Procs, err = parseProcs(val)
 	case "clone-flags":
@@ -244,6 +261,16 @@ func (s *Scenario) set(key, val string) error {
 		return fmt.Errorf("no such key")
 	}
 	return err
+}
+
+func parseYes(s string) (bool, error) {
+	switch s {
+	case "yes":
+		return true, nil
+	case "no":
+		return false, nil
+	}
+	return false, fmt.Errorf("want yes or no, not %q", s)
 }
 
 // ParseJob reads the text form of a job.

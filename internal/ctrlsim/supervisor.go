@@ -26,6 +26,9 @@ type supervisor struct {
 	tee   io.Writer
 	procs processTable
 	plan  *plan // nil without a fault plan
+	main  int   // the program's pid
+
+	askMu sync.Mutex // held while a request chooses whom it asks, and before mu
 
 	mu         sync.Mutex
 	files      map[uint64]*file // by inode of the end that was given away
@@ -33,6 +36,13 @@ type supervisor struct {
 	transcript []string
 	problems   []string
 	grown      broadcast // the transcript has
+
+	asked      map[int]*askedTask   // by thread: who is asked by a request and is not through
+	unready    map[int]bool         // processes in a request that cannot be asked
+	registered map[int]registration // by thread
+	injected   map[int]bool         // threads whose calls are ours
+	signalled  map[int]bool         // threads whose signal 64 is on its way
+	answered   broadcast            // something about those who are asked has changed
 
 	firstOpen, firstIoctl, firstRequest time.Duration // monotonic
 }
@@ -131,6 +141,9 @@ func (s *supervisor) first(at *time.Duration) {
 // handle answers one trapped call.
 func (s *supervisor) handle(n *notif) {
 	s.procs.of(int(n.Tid)) // so that it is known at the end
+	if s.handleInjected(n) {
+		return
+	}
 	switch int(n.Data.Nr) {
 	case unix.SYS_OPEN, unix.SYS_OPENAT, unix.SYS_OPENAT2:
 		s.handleOpen(n)
@@ -161,7 +174,10 @@ func (s *supervisor) handleOpen(n *notif) {
 	if !s.sleep(s.sc.OpenDelay) {
 		return
 	}
-	if res, ok := s.sc.answer("open", s.count("open")); ok && res != 0 {
+	nth := s.count("open")
+	s.strangers("before", "open", nth)
+	defer s.strangers("after", "open", nth)
+	if res, ok := s.sc.answer("open", nth); ok && res != 0 {
 		s.log("%s = %s", line, resultString(int64(res)))
 		s.l.answer(n, int64(max(res, 0)), max(-res, 0))
 		return
@@ -227,10 +243,13 @@ type file struct {
 	end    *os.File
 	closed chan struct{}
 
+	planted bool // into a process that is asked
+
 	req *request // under supervisor.mu; nil if there is none
 }
 
-// installFile opens a control file for the caller.
+// installFile opens a control file for the caller. Without a line for the
+// transcript it is one of our own.
 func (s *supervisor) installFile(n *notif, flags uint64, line string) error {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -246,7 +265,7 @@ func (s *supervisor) installFile(n *notif, flags uint64, line string) error {
 		unix.Close(pair[1])
 		return err
 	}
-	f := &file{ino: st.Ino, end: os.NewFile(uintptr(pair[1]), "control file"), closed: make(chan struct{})}
+	f := &file{ino: st.Ino, end: os.NewFile(uintptr(pair[1]), "control file"), closed: make(chan struct{}), planted: line == ""}
 	s.mu.Lock()
 	s.files[f.ino] = f
 	s.mu.Unlock()
@@ -262,12 +281,19 @@ func (s *supervisor) installFile(n *notif, flags uint64, line string) error {
 		}
 		s.mu.Lock()
 		delete(s.files, f.ino)
+		for tid, reg := range s.registered {
+			if reg.f == f {
+				delete(s.registered, tid)
+			}
+		}
 		s.mu.Unlock()
 		close(f.closed)
 		f.end.Close()
 	})
 	// Before the answer, as the caller's next line must come after this one.
-	s.log("%s = 0", line)
+	if !f.planted {
+		s.log("%s = 0", line)
+	}
 	if err := s.l.install(n, pair[0], flags&unix.O_CLOEXEC != 0); err != nil {
 		f.end.Close()
 		return err
@@ -360,7 +386,7 @@ func (s *supervisor) block(n *notif, f *file, b *broadcast, limit time.Duration,
 			// A signal to the process that another thread takes is pending for
 			// a moment only: look twice.
 			st, err := readStatus(int(n.Tid))
-			now := err == nil && st.interrupted()
+			now := err == nil && (st.interrupted() || s.isSignalled(int(n.Tid)))
 			if now && pending {
 				return blockInterrupted
 			}

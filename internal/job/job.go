@@ -17,7 +17,7 @@ import (
 	"blcr-cli/internal/rawsig"
 )
 
-// checkpointSignal is BLCR's own, which package omit answers.
+// checkpointSignal is BLCR's own, which package reply answers.
 const checkpointSignal = syscall.Signal(64)
 
 // Hold catches from now on every signal that is to go on to the job: all but

@@ -7,7 +7,7 @@
 // handler in assembly, and a process can die of any of them exactly as the
 // kernel's default action has it.
 //
-// It knows nothing of jobs and checkpoints. Signal 64 belongs to package omit
+// It knows nothing of jobs and checkpoints. Signal 64 belongs to package reply
 // on machines with BLCR and is left alone.
 package rawsig
 

@@ -42,8 +42,12 @@ func nobody() error {
 	return &ckpt.Error{Op: "checkpoint", Object: "processes", Errno: syscall.ESRCH}
 }
 
-// WorkerVar is in the environment of a process of ours that makes a checkpoint.
-const WorkerVar = "_CR_CHECKPOINT_WORKER"
+// In the environment of processes of ours that make a checkpoint, or are about
+// to: they are not to be saved.
+const (
+	WorkerVar = "_CR_CHECKPOINT_WORKER"
+	LeaveVar  = "_CR_CHECKPOINT_LEAVE"
+)
 
 // resolve finds the tree that the request means. The error is ESRCH for nobody,
 // EOPNOTSUPP for what is no tree, and EBUSY for one in which others are at work.
@@ -83,7 +87,7 @@ func atWorkRefusal(format string, args ...any) error {
 // a restart.
 func atWork(tree []int) error {
 	for _, pid := range tree {
-		if has(pid, WorkerVar, hookVar) {
+		if has(pid, WorkerVar, LeaveVar, hookVar) {
 			return atWorkRefusal("process %d makes another checkpoint or restart", pid)
 		}
 	}

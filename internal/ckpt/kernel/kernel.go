@@ -3,7 +3,7 @@
 // reads and writes the context itself.
 //
 // What belongs here: the conversation with the module, the processes that a
-// restart needs (spawn), and, in package omit, what this process answers when
+// restart needs (spawn), and, in package reply, what this process answers when
 // it is asked to be checkpointed itself. It prints nothing, knows no option and
 // opens no context.
 package kernel
@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
@@ -21,15 +22,16 @@ import (
 
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/kernel/abi"
-	"blcr-cli/internal/ckpt/kernel/omit"
+	"blcr-cli/internal/ckpt/kernel/reply"
 	"blcr-cli/internal/rawsig"
 )
 
 // Engine is a connection to the module. It implements ckpt.Engine.
 type Engine struct {
-	ctrl  control
-	close sync.Once
-	brood brood // the processes of a restart
+	ctrl   control
+	close  sync.Once
+	brood  brood       // the processes of a restart
+	issued atomic.Bool // a request has been, or is about to be
 }
 
 // Open connects to the module. An error is a *ckpt.Error: with ENOSYS when the
@@ -48,16 +50,19 @@ func Open() (ckpt.Engine, error) {
 		}
 		return nil, missing
 	}
-	if omit.Errno != 0 {
+	if reply.Errno != 0 {
 		// Without the handler our own presence in the scope would hang the
 		// request for ever.
 		ctrl.close()
-		return nil, &ckpt.Error{Op: "sigaction", Object: fmt.Sprintf("signal %d", abi.Sig), Errno: syscall.Errno(omit.Errno)}
+		return nil, &ckpt.Error{Op: "sigaction", Object: fmt.Sprintf("signal %d", abi.Sig), Errno: syscall.Errno(reply.Errno)}
 	}
 	if err := ctrl.version(); err != nil {
 		ctrl.close()
 		return nil, err
 	}
+	// As long as nothing has been asked for there is nothing that could be half
+	// done in a copy of this process.
+	reply.SaveAsIs()
 	return &Engine{ctrl: ctrl}, nil
 }
 
@@ -77,11 +82,23 @@ func Present() bool {
 
 // Close closes the control file, upon which the module abandons a request under
 // way, and ends the processes of an unfinished restart. Another goroutine may
-// be in Restart, which then fails.
+// be in Restart, which then fails. Requests by others are answered from now on.
 func (e *Engine) Close() error {
+	e.end()
+	if e.issued.Load() {
+		reply.Release()
+	} else {
+		// Another engine is to take over, of which this process may hold what
+		// the module cannot save.
+		reply.Omit()
+	}
+	return nil
+}
+
+// end is Close without an answer to others.
+func (e *Engine) end() {
 	e.close.Do(func() { e.ctrl.close() })
 	e.brood.abandon()
-	return nil
 }
 
 // checkpoint is a checkpoint request under way.
@@ -97,6 +114,7 @@ func (e *Engine) Checkpoint(r *ckpt.CheckpointRequest) (ckpt.Checkpoint, error) 
 	if err := e.ctrl.moveFrom(r.FD); err != nil {
 		return nil, err
 	}
+	e.hold(r.FD, reply.CheckpointPolicy)
 	args := abi.ChkptArgs{
 		Target: r.ID,
 		Scope:  scopes[r.Scope],
@@ -186,16 +204,17 @@ func (e *Engine) Restart(r *ckpt.RestartRequest) (ckpt.Restart, error) {
 		if errno := e.brood.loss(); errno != 0 && errors.Is(err, unix.EINTR) {
 			err = &ckpt.Error{Op: "make", Object: "a process to restore", Errno: errno}
 		}
-		e.Close()
+		e.end()
 		return nil, err
 	}
-	return &restart{e.ctrl, &e.brood}, nil
+	return &restart{e}, nil
 }
 
 func (e *Engine) issueRestart(r *ckpt.RestartRequest) error {
 	if err := e.ctrl.moveFrom(r.FD); err != nil {
 		return err
 	}
+	e.hold(r.FD, policies[r.Omit])
 	args := abi.RstrtArgs{
 		Fd:       r.FD,
 		Signal:   r.Signal,
@@ -253,10 +272,7 @@ func cString(s string) *byte {
 }
 
 // restart is a restart request under way.
-type restart struct {
-	ctrl  control
-	brood *brood
-}
+type restart struct{ engine *Engine }
 
 // Wait returns when the module is done. The error is that of poll, or why a
 // process ended that the module still waits for.
@@ -267,8 +283,8 @@ func (r *restart) Wait() error {
 	}
 	defer restore()
 	for {
-		err := r.ctrl.wait(time.Time{})
-		if errno := r.brood.loss(); errno != 0 && errors.Is(err, unix.EINTR) {
+		err := r.engine.ctrl.wait(time.Time{})
+		if errno := r.engine.brood.loss(); errno != 0 && errors.Is(err, unix.EINTR) {
 			return &ckpt.Error{Op: "make", Object: "a process to restore", Errno: errno}
 		}
 		if !errors.Is(err, unix.EINTR) {
@@ -277,16 +293,19 @@ func (r *restart) Wait() error {
 	}
 }
 
-func (r *restart) Log() ([]string, error) { return r.ctrl.rstrtLog() }
+func (r *restart) Log() ([]string, error) { return r.engine.ctrl.rstrtLog() }
 
 // Reap ends the request. When the restart has failed the processes made for it
 // are gone afterwards, half restored ones included.
 func (r *restart) Reap() (pid int, err error) {
-	pid, err = r.ctrl.rstrtReap()
+	pid, err = r.engine.ctrl.rstrtReap()
+	if err == nil {
+		r.engine.brood.release()
+		reply.Adopt(pid)
+	}
+	r.engine.end()
 	if err != nil {
-		r.brood.abandon()
 		return 0, err
 	}
-	r.brood.release()
 	return pid, nil
 }

@@ -108,11 +108,12 @@ func TestCheckpointFails(t *testing.T) {
 		p := newProgram(t, "chkpt-reap "+errno+"\nchkpt-log one\nchkpt-log two: -1", "checkpoint", 1, "0s")
 		res := p.run(t)
 		p.says(t, "open ok\nrequest ok\nwait ok\nlog ok\n- one\n- two: -1\nreap: ioctl CR_OP_CHKPT_REAP: "+errno+"\nclose ok\n")
-		n := len(res.Transcript)
+		ops := res.Requests()
+		n := len(ops)
 		if n < 3 {
-			t.Fatalf("operations %q", res.Transcript)
+			t.Fatalf("operations %q", ops)
 		}
-		transcript(t, res, append(res.Transcript[:n-3:n-3],
+		transcript(t, res, append(ops[:n-3:n-3],
 			"CHKPT_LOG = 13",
 			`CHKPT_LOG {len=13} = 13 "one\ntwo: -1\n"`,
 			"CHKPT_REAP = -"+errno)...)

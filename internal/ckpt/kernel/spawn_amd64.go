@@ -13,7 +13,7 @@ const supported = true
 // with the errno as its status.
 //
 // Precondition: every signal is blocked for the calling thread, and signal 64
-// is answered by package omit, whose handler the child inherits.
+// is answered by package reply, whose handler the child inherits.
 func fork(args *spawnArgs) (pid int, errno syscall.Errno) {
 	r := rawFork(args)
 	if r < 0 {

@@ -479,6 +479,9 @@ func all(img []byte) (patched [][]byte) {
 		}
 	}
 	_, _ = TaskIDs(img)
+	_, _ = ReadClocks(img)
+	moved, err := PutTime(img, 7)
+	add(moved, true, err)
 	_, _ = TaskDirs(img)
 	_, _ = TaskMemory(img)
 	_, _ = ReadCore(img)
@@ -492,7 +495,8 @@ func all(img []byte) (patched [][]byte) {
 	tables := map[uint32][]FD{1: fds}
 	OutsidePipes(files, tables)
 	OutsideTTYs(files, ttys, tables)
-	out, _, err := AdoptTasks(img, Adoption{SID: 400, PGID: 500, KeepPGID: true})
+	var out []byte
+	out, _, err = AdoptTasks(img, Adoption{SID: 400, PGID: 500, KeepPGID: true})
 	add(out, false, err)
 	keys := make(map[uint32]Keys)
 	for _, f := range files {

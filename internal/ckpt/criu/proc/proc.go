@@ -34,13 +34,19 @@ type Process struct {
 
 	// Kernel says that it is a thread of the kernel.
 	Kernel bool
+
+	exiting bool
 }
 
-// pfKthread is PF_KTHREAD of the kernel's sched.h.
-const pfKthread = 0x00200000
+// Flags of the kernel's sched.h.
+const (
+	pfExiting = 0x00000004
+	pfKthread = 0x00200000
+)
 
-// Dead tells whether the process has ended and only its status is left.
-func (p *Process) Dead() bool { return p.State == 'Z' || p.State == 'X' }
+// Dead tells whether the process has ended, and only its status is left, or soon
+// will be: to give much memory back takes time.
+func (p *Process) Dead() bool { return p.State == 'Z' || p.State == 'X' || p.exiting }
 
 // Read reads one process. The error is ESRCH where there is none with that pid,
 // or where it is the number of a thread only.
@@ -87,7 +93,7 @@ func parse(text []byte) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.Kernel = flags&pfKthread != 0
+	p.Kernel, p.exiting = flags&pfKthread != 0, flags&pfExiting != 0
 	if p.Start, err = strconv.ParseUint(fields[19], 10, 64); err != nil {
 		return nil, err
 	}
@@ -209,6 +215,20 @@ func Tracer(pid int) (int, error) {
 		return 0, err
 	}
 	return strconv.Atoi(n[0])
+}
+
+// Caught returns which signals are pending for a process that it has a handler for
+// and does not block, bit N-1 for signal N: what it will do next.
+func Caught(pid int) uint64 {
+	mask := func(name string) uint64 {
+		words, err := field(pid, name)
+		if err != nil {
+			return 0
+		}
+		n, _ := strconv.ParseUint(words[0], 16, 64)
+		return n
+	}
+	return (mask("SigPnd") | mask("ShdPnd")) & mask("SigCgt") &^ mask("SigBlk")
 }
 
 // field returns the words of a line of /proc/PID/status.

@@ -1,4 +1,4 @@
-package omit_test
+package reply_test
 
 import (
 	"bytes"
@@ -15,7 +15,7 @@ import (
 )
 
 // roleEnv makes the test binary, run again by one of its tests, play a part.
-const roleEnv = "OMIT_TEST_ROLE"
+const roleEnv = "REPLY_TEST_ROLE"
 
 func TestMain(m *testing.M) {
 	switch os.Getenv(roleEnv) {
@@ -32,6 +32,15 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	case "busy":
 		busy()
+		os.Exit(0)
+	case "policies":
+		policies()
+		os.Exit(0)
+	case "guard":
+		guard()
+		os.Exit(0)
+	case "collect":
+		collect()
 		os.Exit(0)
 	}
 	os.Exit(m.Run())
@@ -111,8 +120,8 @@ const (
 )
 
 // trap makes the kernel ask somebody else about every ioctl of this process
-// that is one of BLCR's, instead of carrying it out, and returns the descriptor
-// on which it asks.
+// that is one of BLCR's, and about its parent, instead of carrying it out, and
+// returns the descriptor on which it asks.
 func trap() (listener int, err error) {
 	const (
 		offNr   = 0  // in struct seccomp_data
@@ -120,6 +129,7 @@ func trap() (listener int, err error) {
 	)
 	program := []unix.SockFilter{
 		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: offNr},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_GETPPID, Jt: 4},
 		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_IOCTL, Jf: 4},
 		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: offArg1},
 		{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: 0xff00},
@@ -161,9 +171,10 @@ func trapSelf() {
 const noTrap = 3
 
 // runTrapped runs this binary in a role that begins with trapSelf, and returns
-// what it prints. It makes the trapped system calls return 0 and calls see for
-// each before. See may wake the program where it reads from trapFD.
-func runTrapped(t *testing.T, role string, see func(n notification, wake func())) string {
+// what it prints. It makes the trapped system calls return what see does: a
+// result, a negated errno, or noAnswer for none. See may wake the program where it
+// reads from trapFD.
+func runTrapped(t *testing.T, role string, see func(n notification, wake func()) int64) string {
 	t.Helper()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -194,8 +205,8 @@ func runTrapped(t *testing.T, role string, see func(n notification, wake func())
 		if err != nil {
 			t.Fatal(err)
 		}
-		answerAll(t, fds[0], func(n notification) {
-			see(n, func() { unix.Write(pair[0], []byte{0}) })
+		answerAll(t, fds[0], func(n notification) int64 {
+			return see(n, func() { unix.Write(pair[0], []byte{0}) })
 		})
 		unix.Close(fds[0])
 	}
@@ -211,9 +222,12 @@ func runTrapped(t *testing.T, role string, see func(n notification, wake func())
 	return out.String()
 }
 
-// answerAll makes every trapped system call return 0. It returns when no
-// process has the filter any more.
-func answerAll(t *testing.T, listener int, see func(notification)) {
+// noAnswer leaves a call without an answer, until its process ends.
+const noAnswer = -1 << 62
+
+// answerAll makes every trapped system call return what see does. It returns when
+// no process has the filter any more.
+func answerAll(t *testing.T, listener int, see func(notification) int64) {
 	t.Helper()
 	for {
 		set := []unix.PollFd{{Fd: int32(listener), Events: unix.POLLIN}}
@@ -232,8 +246,11 @@ func answerAll(t *testing.T, listener int, see func(notification)) {
 		default:
 			t.Fatal(errno)
 		}
-		see(n)
-		a := &answer{id: n.id}
+		result := see(n)
+		if result == noAnswer {
+			continue
+		}
+		a := &answer{id: n.id, val: max(result, 0), errno: int32(min(result, 0))}
 		_, _, errno = unix.Syscall(unix.SYS_IOCTL, uintptr(listener), ioctlNotifSend, uintptr(unsafe.Pointer(a)))
 		if errno != 0 && errno != unix.ENOENT {
 			t.Fatal(errno)

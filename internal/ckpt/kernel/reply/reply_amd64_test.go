@@ -1,4 +1,4 @@
-package omit_test
+package reply_test
 
 import (
 	"bufio"
@@ -20,10 +20,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt/kernel/abi"
-	"blcr-cli/internal/ckpt/kernel/omit"
+	"blcr-cli/internal/ckpt/kernel/reply"
 )
 
-//go:embed omit_amd64.s
+//go:embed reply_amd64.s
 var assembly string
 
 // atInit is what was in place for signal 64 when this package was initialised,
@@ -62,7 +62,7 @@ func caught() bool {
 }
 
 // The kernel takes KILL and STOP out of every mask.
-const installed = "blcr-cli/internal/ckpt/kernel/omit.handler flags 0x1c000004 mask 0xfffffffffffbfeff caught true"
+const installed = "blcr-cli/internal/ckpt/kernel/reply.handler flags 0x1c000004 mask 0xfffffffffffbfeff caught true"
 
 // TestFirst pins that no goroutine of the program runs before the handler is
 // in place.
@@ -77,12 +77,12 @@ func TestFirst(t *testing.T) {
 	if got := disposition(); got != installed {
 		t.Errorf("later:\n%s\nwant:\n%s", got, installed)
 	}
-	if omit.Errno != 0 {
-		t.Errorf("Errno = %d", omit.Errno)
+	if reply.Errno != 0 {
+		t.Errorf("Errno = %d", reply.Errno)
 	}
 }
 
-// TestInitOrder pins that the runtime initialises package omit before every
+// TestInitOrder pins that the runtime initialises package reply before every
 // package but its own.
 func TestInitOrder(t *testing.T) {
 	cmd := asRole("nothing")
@@ -100,7 +100,7 @@ func TestInitOrder(t *testing.T) {
 		}
 		pkg, _, _ = strings.Cut(pkg, " ")
 		switch {
-		case pkg == "blcr-cli/internal/ckpt/kernel/omit":
+		case pkg == "blcr-cli/internal/ckpt/kernel/reply":
 			if len(before) != 0 {
 				t.Errorf("initialised before it: %q", before)
 			}
@@ -117,18 +117,58 @@ func TestInitOrder(t *testing.T) {
 // TestConstants holds the numbers in the assembly, which can import nothing,
 // against those of package abi and the system's.
 func TestConstants(t *testing.T) {
+	var info abi.ChkptInfo
+	var fwd abi.FwdArgs
 	want := map[string]uint64{
-		"CR_OP_HAND_CHKPT":   uint64(abi.OpHandChkpt),
-		"CR_OP_HAND_ABORT":   uint64(abi.OpHandAbort),
-		"CR_CHECKPOINT_OMIT": abi.CheckpointOmit,
-		"CR_CHECKPOINT_STUB": abi.CheckpointStub,
-		"CR_SIGNUM":          abi.Sig,
-		"SI_KERNEL":          abi.SigCode,
+		"CR_OP_HAND_CHKPT":      uint64(abi.OpHandChkpt),
+		"CR_OP_HAND_ABORT":      uint64(abi.OpHandAbort),
+		"CR_OP_HAND_PHASE1":     uint64(abi.OpHandPhase1),
+		"CR_OP_HAND_SUSP":       uint64(abi.OpHandSusp),
+		"CR_OP_HAND_CHKPT_INFO": uint64(abi.OpHandChkptInfo),
+		"CR_OP_CHKPT_FWD":       uint64(abi.OpChkptFwd),
+		"CR_CHECKPOINT_OMIT":    abi.CheckpointOmit,
+		"CR_CHECKPOINT_STUB":    abi.CheckpointStub,
+		"CR_SCOPE_TREE":         abi.ScopeTree,
+		"CR_SIGNUM":             abi.Sig,
+		"SI_KERNEL":             abi.SigCode,
+
+		"INFO_REQUESTER": uint64(unsafe.Offsetof(info.Requester)),
+		"INFO_TARGET":    uint64(unsafe.Offsetof(info.Target)),
+		"INFO_DEST":      uint64(unsafe.Offsetof(info.Dest)),
+		"INFO_SIZE":      uint64(abi.SizeofChkptInfo),
+		"FWD_TARGET":     uint64(unsafe.Offsetof(fwd.Target)),
+		"FWD_SCOPE":      uint64(unsafe.Offsetof(fwd.Scope)),
+		"FWD_SIZE":       uint64(abi.SizeofFwdArgs),
+		"PATH_MAX":       unix.PathMax,
+
 		"SYS_rt_sigaction":   unix.SYS_RT_SIGACTION,
+		"SYS_rt_sigprocmask": unix.SYS_RT_SIGPROCMASK,
 		"SYS_rt_sigreturn":   unix.SYS_RT_SIGRETURN,
 		"SYS_ioctl":          unix.SYS_IOCTL,
+		"SYS_getpid":         unix.SYS_GETPID,
+		"SYS_clone":          unix.SYS_CLONE,
+		"SYS_exit":           unix.SYS_EXIT,
+		"SYS_getppid":        unix.SYS_GETPPID,
+		"SYS_futex":          unix.SYS_FUTEX,
+		"EINTR":              uint64(unix.EINTR),
+		"EAGAIN":             uint64(unix.EAGAIN),
+		"ETIMEDOUT":          uint64(unix.ETIMEDOUT),
+		"SIG_SETMASK":        unix.SIG_SETMASK,
+		// <linux/futex.h>
+		"FUTEX_WAIT_PRIVATE": 0 | 128,
+		"FUTEX_WAKE_PRIVATE": 1 | 128,
 		// SA_SIGINFO|SA_RESTORER|SA_ONSTACK|SA_RESTART of <asm/signal.h>
-		"SA_FLAGS": 0x4 | 0x04000000 | 0x08000000 | 0x10000000,
+		"SA_FLAGS":    0x4 | 0x04000000 | 0x08000000 | 0x10000000,
+		"CLONE_FLAGS": unix.CLONE_VM | unix.CLONE_FS | unix.CLONE_FILES | unix.CLONE_SIGHAND | unix.CLONE_THREAD | unix.CLONE_SYSVSEM,
+
+		"SAVE_BARE":          reply.SaveBare,
+		"SAVE_AS_IS":         reply.AsIs,
+		"POLICY_CHECKPOINT":  uint64(reply.CheckpointPolicy),
+		"POLICY_OMIT_ALWAYS": uint64(reply.OmitAlways),
+		"POLICY_OMIT_NEVER":  uint64(reply.OmitNever),
+		"STATE_GUARDING":     reply.Guarding,
+		"STATE_GONE":         reply.Gone,
+		"STACK_SIZE":         uint64(len(reply.Stack())),
 	}
 	for _, m := range regexp.MustCompile(`(?m)^#define\s+(\w+)\s+(\w+)`).FindAllStringSubmatch(assembly, -1) {
 		name := m[1]
@@ -165,9 +205,14 @@ func requests() {
 		func() error { return queueHere(siKernel, 1<<30) },
 		func() error { return queueHere(siKernel, int32(pid)) },
 		func() error { return queueHere(siQueue, 102) },
-		func() error { omit.Save(); return queueHere(siKernel, 200) },
+		func() error { reply.Save(); return queueHere(siKernel, 200) },
 		func() error { return unix.Tgkill(pid, tid, 64) },
 		func() error { return queueHere(siKernel, 201) },
+		func() error { reply.SaveAsIs(); return queueHere(siKernel, 300) },
+		func() error { reply.Hold(); return queueHere(siKernel, 301) },
+		// There is no guard that could say anything else.
+		func() error { reply.Release(); return queueHere(siKernel, 302) },
+		func() error { reply.SaveAsIs(); reply.Omit(); return queueHere(siKernel, 303) },
 	} {
 		if err := send(); err != nil {
 			fmt.Println(i, err)
@@ -183,8 +228,9 @@ func requests() {
 // else's signal 64 gets nothing and does nothing.
 func TestRequest(t *testing.T) {
 	var got []asked
-	out := runTrapped(t, "requests", func(n notification, _ func()) {
+	out := runTrapped(t, "requests", func(n notification, _ func()) int64 {
 		got = append(got, asked{int(n.pid), n.args[0], n.args[1], n.args[2]})
+		return 0
 	})
 	var tid, pid int
 	if _, err := fmt.Sscan(out, &tid, &pid); err != nil {
@@ -198,21 +244,33 @@ func TestRequest(t *testing.T) {
 		{tid, uint64(pid), handAbort, leaveOut},
 		{tid, 200, handChkpt, save},
 		{tid, 201, handChkpt, save},
+		{tid, 300, handChkpt, save},
+		{tid, 301, handAbort, leaveOut},
+		{tid, 302, handAbort, leaveOut},
+		{tid, 303, handAbort, leaveOut},
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("ioctls %+v, want %+v", got, want)
 	}
 }
 
-// saved lets itself be saved and prints which signals it catches and ignores.
+// saved lets itself be saved and prints which signals it catches and ignores, with
+// SaveAsIs and with Save.
 func saved() {
 	trapSelf()
 	runtime.LockOSThread()
 	signal.Ignore(unix.SIGHUP)
-	omit.Save()
-	if err := queueHere(siKernel, 100); err != nil {
-		panic(err)
+	for _, save := range []func(){reply.SaveAsIs, reply.Save} {
+		save()
+		if err := queueHere(siKernel, 100); err != nil {
+			panic(err)
+		}
+		dispositions()
 	}
+}
+
+// dispositions prints which of the signals 1, 15 and 64 are caught and ignored.
+func dispositions() {
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		panic(err)
@@ -227,11 +285,11 @@ func saved() {
 	}
 }
 
-// TestSaved pins that what is saved leaves every signal but 64 to the kernel,
-// and that what was ignored stays so.
+// TestSaved pins that what is saved keeps its handlers, or with Save leaves every
+// signal but 64 to the kernel, and that what was ignored stays so.
 func TestSaved(t *testing.T) {
-	out := runTrapped(t, "saved", func(notification, func()) {})
-	if want := "0x1\n0x8000000000000000\n"; out != want {
+	out := runTrapped(t, "saved", func(notification, func()) int64 { return 0 })
+	if want := "0x1\n0x8000000000004000\n" + "0x1\n0x8000000000000000\n"; out != want {
 		t.Errorf("signals:\n%swant:\n%s", out, want)
 	}
 }
@@ -309,7 +367,7 @@ func busy() {
 func TestBusy(t *testing.T) {
 	answered := 0
 	byThread := make(map[uint32]int)
-	out := runTrapped(t, "busy", func(n notification, wake func()) {
+	out := runTrapped(t, "busy", func(n notification, wake func()) int64 {
 		if n.args[0] != busyFD || n.args[1] != uint64(abi.OpHandAbort) || n.args[2] != abi.CheckpointOmit {
 			t.Errorf("ioctl(%d, %#x, %#x)", n.args[0], n.args[1], n.args[2])
 		}
@@ -317,6 +375,7 @@ func TestBusy(t *testing.T) {
 		if answered++; answered == busySignals {
 			wake()
 		}
+		return 0
 	})
 	var want strings.Builder
 	for i := range busyWorkers {

@@ -1,0 +1,317 @@
+#include "textflag.h"
+
+// The numbers of package abi, once more: this package imports nothing, so that
+// it is initialised before every other. A test compares them.
+#define CR_OP_HAND_CHKPT  0x4008a101
+#define CR_OP_HAND_ABORT  0x4008a102
+#define CR_OP_HAND_PHASE1 0x4008a105
+#define CR_OP_HAND_SUSP   0xc008a106
+#define CR_OP_HAND_CHKPT_INFO 0x8008a10a
+#define CR_OP_CHKPT_FWD   0x4008a113
+#define CR_CHECKPOINT_OMIT 4
+#define CR_CHECKPOINT_STUB 0x4000
+#define CR_SCOPE_TREE 3
+#define CR_SIGNUM 64
+#define SI_KERNEL 0x80
+
+// struct cr_chkpt_info and struct cr_fwd_args
+#define INFO_REQUESTER 0
+#define INFO_TARGET 4
+#define INFO_DEST 16
+#define INFO_SIZE 24
+#define FWD_TARGET 0
+#define FWD_SCOPE 4
+#define FWD_SIZE 8
+#define PATH_MAX 4096
+
+#define SYS_rt_sigaction 13
+#define SYS_rt_sigprocmask 14
+#define SYS_rt_sigreturn 15
+#define SYS_ioctl 16
+#define SYS_getpid 39
+#define SYS_clone 56
+#define SYS_exit 60
+#define SYS_getppid 110
+#define SYS_futex 202
+
+#define EINTR 4
+#define EAGAIN 11
+#define ETIMEDOUT 110
+#define SIG_SETMASK 2
+#define FUTEX_WAIT_PRIVATE 128
+#define FUTEX_WAKE_PRIVATE 129
+
+// SA_SIGINFO|SA_RESTORER|SA_ONSTACK|SA_RESTART. On the signal stack, because a
+// goroutine's stack is too small for the frame.
+#define SA_FLAGS 0x1c000004
+
+// CLONE_VM|CLONE_FS|CLONE_FILES|CLONE_SIGHAND|CLONE_THREAD|CLONE_SYSVSEM, as of
+// every other thread.
+#define CLONE_FLAGS 0x50f00
+
+// The values of package reply's constants.
+#define SAVE_BARE 1
+#define SAVE_AS_IS 2
+#define POLICY_CHECKPOINT 0
+#define POLICY_OMIT_ALWAYS 2
+#define POLICY_OMIT_NEVER 3
+#define STATE_GUARDING 2
+#define STATE_GONE 3
+
+// Of package reply's variable stack, by which the handler knows that it runs in
+// the guard: after a restart the thread may have another id, but it has this stack.
+#define STACK_SIZE 32768
+
+// What the guard's handler asks and says.
+GLOBL info<>(SB), NOPTR, $INFO_SIZE
+GLOBL dest<>(SB), NOPTR, $PATH_MAX
+GLOBL fwd<>(SB), NOPTR, $FWD_SIZE
+
+// func install() uintptr
+TEXT ·install(SB),NOSPLIT,$32-8
+	LEAQ	·handler(SB), AX
+	MOVQ	AX, act-32(SP)
+	MOVQ	$SA_FLAGS, act-24(SP)
+	LEAQ	·restorer(SB), AX
+	MOVQ	AX, act-16(SP)
+	MOVQ	$-1, act-8(SP)          // every signal masked
+	MOVL	$CR_SIGNUM, DI
+	LEAQ	act-32(SP), SI
+	XORL	DX, DX
+	MOVL	$8, R10                 // sizeof(sigset_t) in the kernel
+	MOVL	$SYS_rt_sigaction, AX
+	SYSCALL
+	NEGQ	AX
+	MOVQ	AX, ret+0(FP)
+	RET
+
+// handler(signal DI, siginfo SI, ucontext DX)
+//
+// Answers a genuine request. The descriptor stands where other signals have the
+// sender's pid. "Save me" returns when the process goes on, in the original or in
+// a restored copy. It returns by rt_sigreturn itself, as libcr does: the module may
+// have restored a frame whose restorer is not ours.
+TEXT ·handler(SB),NOSPLIT|NOFRAME,$0
+	CMPL	8(SI), $SI_KERNEL       // si_code
+	JNE	done
+	MOVL	16(SI), R12             // si_pid
+	LEAQ	·stack(SB), AX
+	MOVQ	SP, CX
+	SUBQ	AX, CX
+	CMPQ	CX, $STACK_SIZE
+	JCS	guard
+	CMPL	·answer(SB), $SAVE_BARE
+	JEQ	bare
+	CMPL	·answer(SB), $SAVE_AS_IS
+	JEQ	save
+omit:
+	MOVL	$CR_OP_HAND_ABORT, SI
+	MOVL	$CR_CHECKPOINT_OMIT, DX
+	JMP	say
+
+	// What is saved has the dispositions of a plain program: the signal that is
+	// sent to all that were saved does to us what it does to them, now and after
+	// a restart. What is ignored stays so.
+bare:
+	SUBQ	$64, SP                 // two struct sigaction, asked and given
+	MOVQ	$0, 32(SP)              // SIG_DFL
+	MOVQ	$0, 40(SP)
+	MOVQ	$0, 48(SP)
+	MOVQ	$0, 56(SP)
+	MOVL	$1, R13
+disposition:
+	MOVL	R13, DI
+	XORL	SI, SI
+	MOVQ	SP, DX
+	MOVL	$8, R10
+	MOVL	$SYS_rt_sigaction, AX
+	SYSCALL
+	TESTQ	AX, AX
+	JNE	next
+	CMPQ	0(SP), $1               // SIG_DFL, SIG_IGN
+	JLS	next
+	MOVL	R13, DI
+	LEAQ	32(SP), SI
+	XORL	DX, DX
+	MOVL	$8, R10
+	MOVL	$SYS_rt_sigaction, AX
+	SYSCALL
+next:
+	INCL	R13
+	CMPL	R13, $CR_SIGNUM
+	JNE	disposition
+	ADDQ	$64, SP
+save:
+	MOVL	$CR_OP_HAND_CHKPT, SI
+	MOVL	$CR_CHECKPOINT_STUB, DX
+say:
+	MOVL	R12, DI
+	MOVL	$SYS_ioctl, AX
+	SYSCALL
+done:
+	ADDQ	$8, SP                  // the return address; sigreturn wants it gone
+	MOVL	$SYS_rt_sigreturn, AX
+	SYSCALL
+	HLT
+
+	// The guard. Who asks, for whom? (R13 is 0 if that is known, R14 our pid,
+	// which a restart may have changed.)
+guard:
+	LEAQ	info<>(SB), BX
+	LEAQ	dest<>(SB), AX
+	MOVQ	AX, INFO_DEST(BX)
+	MOVL	R12, DI
+	MOVL	$CR_OP_HAND_CHKPT_INFO, SI
+	MOVQ	BX, DX
+	MOVL	$SYS_ioctl, AX
+	SYSCALL
+	MOVQ	AX, R13
+	MOVL	$SYS_getpid, AX
+	SYSCALL
+	MOVL	AX, R14
+	MOVL	·policy(SB), R15
+	XORL	BP, BP                  // no limit
+	CMPL	R15, $POLICY_CHECKPOINT
+	JNE	wait
+	TESTQ	R13, R13
+	JNE	omit                    // it might be our own
+	CMPL	INFO_REQUESTER(BX), R14
+	JEQ	omit
+	LEAQ	·limit(SB), BP
+wait:
+	CMPL	·busy(SB), $0
+	JEQ	free
+	LEAQ	·busy(SB), DI
+	MOVL	$FUTEX_WAIT_PRIVATE, SI
+	MOVL	$1, DX
+	MOVQ	BP, R10
+	MOVL	$SYS_futex, AX
+	SYSCALL
+	CMPQ	AX, $-ETIMEDOUT
+	JEQ	omit
+	JMP	wait
+free:
+	CMPL	R15, $POLICY_CHECKPOINT
+	JEQ	save
+	CMPL	·job(SB), $0
+	JEQ	save                    // there is nothing yet that could be done twice
+	LEAQ	fwd<>(SB), DX
+	MOVL	R14, FWD_TARGET(DX)
+	MOVL	$CR_SCOPE_TREE, FWD_SCOPE(DX)
+	MOVL	R12, DI
+	MOVL	$CR_OP_CHKPT_FWD, SI
+	MOVL	$SYS_ioctl, AX
+	SYSCALL                         // ESRCH: all are in it already, or left themselves out
+	CMPL	R15, $POLICY_OMIT_ALWAYS
+	JEQ	omit
+	CMPL	R15, $POLICY_OMIT_NEVER
+	JEQ	save
+	TESTQ	R13, R13
+	JNE	orphan
+	CMPL	INFO_TARGET(BX), R14
+	JEQ	omit
+orphan:
+	MOVL	$SYS_getppid, AX
+	SYSCALL
+	CMPL	AX, $1
+	JEQ	omit
+	JMP	save
+
+TEXT ·restorer(SB),NOSPLIT|NOFRAME,$0
+	MOVL	$SYS_rt_sigreturn, AX
+	SYSCALL
+	HLT
+
+// func start() uintptr
+//
+// The thread has every signal blocked, so no handler of the Go runtime's ever runs
+// in it. (The module unblocks 64.)
+TEXT ·start(SB),NOSPLIT,$16-8
+	MOVQ	$-1, all-8(SP)
+	MOVL	$SIG_SETMASK, DI
+	LEAQ	all-8(SP), SI
+	LEAQ	before-16(SP), DX
+	MOVL	$8, R10
+	MOVL	$SYS_rt_sigprocmask, AX
+	SYSCALL
+	TESTQ	AX, AX
+	JNE	failed
+	MOVL	$CLONE_FLAGS, DI
+	LEAQ	·stack+STACK_SIZE(SB), SI
+	XORL	DX, DX
+	XORL	R10, R10
+	XORL	R8, R8
+	MOVL	$SYS_clone, AX
+	SYSCALL
+	TESTQ	AX, AX
+	JEQ	thread
+	MOVQ	AX, R12
+	MOVL	$SIG_SETMASK, DI
+	LEAQ	before-16(SP), SI
+	XORL	DX, DX
+	MOVL	$8, R10
+	MOVL	$SYS_rt_sigprocmask, AX
+	SYSCALL
+	MOVQ	R12, AX
+	TESTQ	AX, AX
+	JLT	failed
+	MOVQ	$0, ret+0(FP)
+	RET
+failed:
+	NEGQ	AX
+	MOVQ	AX, ret+0(FP)
+	RET
+
+	// The guard. A request that comes before the module knows it, is answered as
+	// by any thread, and EAGAIN says that it is under way.
+thread:
+	MOVL	·fd(SB), R12
+register:
+	MOVL	R12, DI
+	MOVL	$CR_OP_HAND_PHASE1, SI
+	MOVL	R12, DX
+	MOVL	$SYS_ioctl, AX
+	SYSCALL
+	CMPQ	AX, $-EAGAIN
+	JEQ	register
+	TESTQ	AX, AX
+	JNE	gone
+	MOVL	$STATE_GUARDING, ·state(SB)
+	LEAQ	·state(SB), DI
+	MOVL	$FUTEX_WAKE_PRIVATE, SI
+	MOVL	$0x7fffffff, DX
+	MOVL	$SYS_futex, AX
+	SYSCALL
+suspend:
+	MOVL	R12, DI
+	MOVL	$CR_OP_HAND_SUSP, SI
+	XORL	DX, DX                  // no limit
+	MOVL	$SYS_ioctl, AX
+	SYSCALL
+	TESTQ	AX, AX
+	JEQ	suspend
+	CMPQ	AX, $-EINTR
+	JEQ	suspend
+
+	// Without a guard nobody can say anything but "without me".
+gone:
+	MOVL	$STATE_GONE, ·state(SB)
+	MOVL	$0, ·answer(SB)
+	LEAQ	·state(SB), DI
+	MOVL	$FUTEX_WAKE_PRIVATE, SI
+	MOVL	$0x7fffffff, DX
+	MOVL	$SYS_futex, AX
+	SYSCALL
+	XORL	DI, DI
+	MOVL	$SYS_exit, AX
+	SYSCALL
+	HLT
+
+// func wake(futex *uint32)
+TEXT ·wake(SB),NOSPLIT,$0-8
+	MOVQ	futex+0(FP), DI
+	MOVL	$FUTEX_WAKE_PRIVATE, SI
+	MOVL	$0x7fffffff, DX
+	MOVL	$SYS_futex, AX
+	SYSCALL
+	RET
