@@ -439,19 +439,20 @@ func cmdImages(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	dir := ts.MkAbs(args[0])
 	ts.Check(os.MkdirAll(dir, 0o755))
-	const from = "internal/ckpt/criu/image/testdata"
-	entries, err := os.ReadDir(from)
-	ts.Check(err)
 	put := func(name string, content []byte) { ts.Check(os.WriteFile(filepath.Join(dir, name), content, 0o644)) }
-	for _, entry := range entries {
-		kind, ofTask := strings.CutSuffix(entry.Name(), "-root.img")
-		content, err := os.ReadFile(filepath.Join(from, entry.Name()))
+	copied := func(name string) []byte {
+		content, err := os.ReadFile(filepath.Join("internal/ckpt/criu/image/testdata", name))
 		ts.Check(err)
-		if !ofTask && strings.HasSuffix(entry.Name(), ".img") {
-			put(entry.Name(), content)
-		}
-		for pid := 11582; ofTask && pid <= 11586; pid++ {
-			put(fmt.Sprintf("%s-%d.img", kind, pid), content)
+		return content
+	}
+	for _, name := range []string{
+		"fdinfo-2.img", "files.img", "inventory.img", "pipes-data.img", "pstree.img", "remap-fpath.img", "tty-info.img",
+	} {
+		put(name, copied(name))
+	}
+	for _, kind := range []string{"core", "fs", "ids", "mm"} {
+		for pid := 11582; pid <= 11586; pid++ {
+			put(fmt.Sprintf("%s-%d.img", kind, pid), copied(kind+"-root.img"))
 		}
 	}
 	for pid := 11582; pid <= 11586; pid++ {
