@@ -31,7 +31,7 @@ CRIUDIR     = .criu
 # below: go test does not see what the scripts' commands are built from.)
 TESTFLAGS   = -parallel 6
 
-COMMANDS = cr_checkpoint cr_restart cr_run ftb-publish
+COMMANDS = cr_checkpoint cr_info cr_restart cr_run ftb-publish
 BINARIES = $(COMMANDS:%=$(OUT)%)
 # One for each command, and whatever else there is.
 PAGES   := $(sort $(COMMANDS:%=man/%.1) $(wildcard man/*.[1-8]))

@@ -37,6 +37,11 @@
 //	captured N FILE
 //		Event N of the agent must be the one that FTB's own library sent
 //		(ftbclient/wire/testdata), but for who sent it and when.
+//	images DIR
+//		Makes a directory of criu's images: the small job of
+//		internal/ckpt/criu/image/testdata, all of whose processes are alike.
+//	context FILE DIR
+//		Makes the context of the criu engine that has these images.
 package blcrcli_test
 
 import (
@@ -56,6 +61,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
+	"blcr-cli/internal/ckpt/context"
 	"blcr-cli/internal/ctrlsim"
 	"blcr-cli/internal/ftbclient/wire"
 	"blcr-cli/internal/ftbsim"
@@ -141,6 +147,8 @@ func TestScript(t *testing.T) {
 					"bootstrap": cmdBootstrap,
 					"events":    cmdEvents,
 					"captured":  cmdCaptured,
+					"images":    cmdImages,
+					"context":   cmdContext,
 				},
 				Condition: condition,
 			})
@@ -425,6 +433,59 @@ func cmdCaptured(ts *testscript.TestScript, neg bool, args []string) {
 	capture, err := os.ReadFile(filepath.Join("internal/ftbclient/wire/testdata", args[1]))
 	ts.Check(err)
 	ts.Check(events[number-1].SameAs(capture))
+}
+
+func cmdImages(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: images DIR")
+	}
+	dir := ts.MkAbs(args[0])
+	ts.Check(os.MkdirAll(dir, 0o755))
+	put := func(name string, content []byte) { ts.Check(os.WriteFile(filepath.Join(dir, name), content, 0o644)) }
+	copied := func(name string) []byte {
+		content, err := os.ReadFile(filepath.Join("internal/ckpt/criu/image/testdata", name))
+		ts.Check(err)
+		return content
+	}
+	for _, name := range []string{
+		"fdinfo-2.img", "files.img", "inventory.img", "pipes-data.img", "pstree.img", "remap-fpath.img", "tty-info.img",
+	} {
+		put(name, copied(name))
+	}
+	for _, kind := range []string{"core", "fs", "ids", "mm"} {
+		for pid := 11582; pid <= 11586; pid++ {
+			put(fmt.Sprintf("%s-%d.img", kind, pid), copied(kind+"-root.img"))
+		}
+	}
+	for pid := 11582; pid <= 11586; pid++ {
+		// One entry of two pages, in the same image for all.
+		put(fmt.Sprintf("pagemap-%d.img", pid), []byte("\x19\x43\x56\x54\x25\x40\x08\x56\x02\x00\x00\x00\x08\x01\x06\x00\x00\x00\x08\x00\x10\x02\x20\x04"))
+	}
+	put("pages-1.img", bytes.Repeat([]byte("page"), 2*4096/4))
+	put("ghost-file-1.img", []byte("gone"))
+	put("outside-pipes", []byte("24235871\n"))
+	put("saved-files", []byte("blcr-cli saved files 1\n\"/tmp/job/tree\" 70000 0 0755 0 0 private file-1 0+5\n"))
+	put("file-1", []byte("12345"))
+}
+
+func cmdContext(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: context FILE DIR")
+	}
+	file, err := os.Create(ts.MkAbs(args[0]))
+	ts.Check(err)
+	defer file.Close()
+	w, err := context.NewWriter(int(file.Fd()), context.Header{
+		Engine: "criu 4.2", Created: time.Date(2026, 11, 23, 7, 0, 0, 0, time.UTC), Host: "node17", Kernel: "6.1.0", Machine: "x86_64",
+		Command: []string{"./tree", "with a blank", "\x1b[2J"}, PIDs: []int{11582, 11583, 11584, 11585, 11586},
+	})
+	ts.Check(err)
+	entries, err := os.ReadDir(ts.MkAbs(args[1]))
+	ts.Check(err)
+	for _, entry := range entries {
+		ts.Check(w.Bytes(entry.Name(), []byte(ts.ReadFile(filepath.Join(args[1], entry.Name())))))
+	}
+	ts.Check(w.Close())
 }
 
 // findProgram finds a program in the script's PATH.

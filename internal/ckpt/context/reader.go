@@ -15,6 +15,7 @@ type Reader struct {
 	gate    gate
 	fd      int
 	base    int64
+	length  int64
 	header  Header
 	entries []*entry
 	byName  map[string]*entry
@@ -109,7 +110,7 @@ func (r *Reader) load() (int64, error) {
 	if r.entries, err = parseIndex(index, t); err != nil {
 		return 0, err
 	}
-	r.header = h
+	r.header, r.length = h, t.length
 	r.byName = make(map[string]*entry, len(r.entries))
 	for _, e := range r.entries {
 		r.byName[e.name] = e
@@ -201,6 +202,9 @@ func (r *Reader) Header() Header {
 	h.PIDs = slices.Clone(h.PIDs)
 	return h
 }
+
+// Length returns how many bytes the context takes, all from header to trailer.
+func (r *Reader) Length() int64 { return r.length }
 
 // Names returns the names of the images, in the order in which they were begun.
 func (r *Reader) Names() []string {

@@ -23,6 +23,12 @@ func TestFile(t *testing.T) {
 			t.Errorf("offset %d after a context, size %v, %v", end, st.Size(), err)
 		}
 		seek(t, fd, offset)
+		if r, err := Open(fd); err != nil || r.Length() != end-offset {
+			t.Errorf("length %v, %v", r, err)
+		} else {
+			r.Close()
+		}
+		seek(t, fd, offset)
 		sample().check(t, fd)
 		images{"a": {1}}.check(t, fd)
 		f.Close()

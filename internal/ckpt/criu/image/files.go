@@ -2,33 +2,50 @@ package image
 
 import (
 	"cmp"
+	"encoding/binary"
+	"net/netip"
 	"slices"
 )
 
 // FileType is what kind of file an entry of files.img or fdinfo-N.img is for.
 type FileType uint32
 
-// File types (enum fd_types in fdinfo.proto). There are others.
+// File types (enum fd_types in fdinfo.proto).
 const (
-	TypeReg   FileType = 1
-	TypePipe  FileType = 2
-	TypeFIFO  FileType = 3
-	TypeUnix  FileType = 5
-	TypeTTY   FileType = 11
-	TypeExt   FileType = 16
-	TypeMemFD FileType = 18
+	TypeReg       FileType = 1
+	TypePipe      FileType = 2
+	TypeFIFO      FileType = 3
+	TypeInet      FileType = 4
+	TypeUnix      FileType = 5
+	TypeEventFD   FileType = 6
+	TypeEventPoll FileType = 7
+	TypeInotify   FileType = 8
+	TypeSignalFD  FileType = 9
+	TypePacket    FileType = 10
+	TypeTTY       FileType = 11
+	TypeFanotify  FileType = 12
+	TypeNetlink   FileType = 13
+	TypeNS        FileType = 14
+	TypeTun       FileType = 15
+	TypeExt       FileType = 16
+	TypeTimerFD   FileType = 17
+	TypeMemFD     FileType = 18
+	TypeBPFMap    FileType = 19
+	TypePIDFD     FileType = 20
 )
 
 // Fields of file_entry. All from fileReg on are bodies, one for each type.
 const (
-	fileType = 1
-	fileID   = 2
-	fileReg  = 3
-	fileUnix = 16
-	fileFIFO = 17
-	filePipe = 18
-	fileTTY  = 19
-	fileLast = 22
+	fileType  = 1
+	fileID    = 2
+	fileReg   = 3
+	fileInet  = 4
+	fileUnix  = 16
+	fileFIFO  = 17
+	filePipe  = 18
+	fileTTY   = 19
+	fileMemFD = 20
+	fileLast  = 22
 )
 
 // Fields of fdinfo_entry.
@@ -63,10 +80,30 @@ const (
 
 	unixInode = 2
 	unixType  = 3
+	unixState = 4
 	unixFlags = 5
 	unixUsage = 6 // uflags: what the socket is to criu
 	unixPeer  = 8
 	unixName  = 11
+	unixDir   = 14
+
+	inetInode     = 2
+	inetFamily    = 3
+	inetType      = 4
+	inetProtocol  = 5
+	inetState     = 6
+	inetLocalPort = 7
+	inetPeerPort  = 8
+	inetFlags     = 9
+	inetLocal     = 11
+	inetPeer      = 12
+
+	memfdFlags = 2
+	memfdPos   = 3
+	memfdInode = 5
+
+	memfdInodeName = 1 // of memfd_inode_entry
+	memfdInodeID   = 7
 )
 
 // unixExtern is USK_EXTERN of criu's sk-unix.c.
@@ -90,12 +127,25 @@ type File struct {
 	TTYInfoID uint32 // of TypeTTY: which entry of tty-info.img
 	RegID     uint32 // of TypeFIFO and TypeTTY: the TypeReg entry with its name
 
-	// Of TypeUnix. The name may be abstract (begin with a NUL byte) or empty.
+	// Of TypeUnix. The name may be abstract (begin with a NUL byte) or empty; one
+	// of the file system has its NUL byte at the end, and may be relative to Dir.
 	SocketName string
+	Dir        string
 	SocketType uint32 // as of socket(2)
+	State      uint32 // as of TCP: 1 connected, 10 listening
 	Inode      uint32
 	Peer       uint32 // inode, 0 is none
 	External   bool   // nobody's who was saved, but somebody's peer
+
+	Inet InetSocket // of TypeInet; its SocketType, State and Inode are above
+
+	MemFD uint32 // of TypeMemFD: which entry of memfd.img; Pos is above
+}
+
+// InetSocket is a socket of IPv4 or IPv6.
+type InetSocket struct {
+	Protocol    uint32         // of IP: 6 is TCP
+	Local, Peer netip.AddrPort // invalid if they make no sense
 }
 
 // Files reads files.img.
@@ -120,6 +170,7 @@ func parseFile(m message) (File, error) {
 	f := File{ID: m.u32(fileID), Type: FileType(m.u32(fileType))}
 	num, known := map[FileType]uint32{
 		TypeReg: fileReg, TypePipe: filePipe, TypeFIFO: fileFIFO, TypeTTY: fileTTY, TypeUnix: fileUnix,
+		TypeInet: fileInet, TypeMemFD: fileMemFD,
 	}[f.Type]
 	if !known {
 		return f, nil
@@ -148,12 +199,55 @@ func parseFile(m message) (File, error) {
 	case TypeTTY:
 		f.TTYInfoID, f.Flags, f.RegID = body.u32(ttyFileInfo), body.u32(ttyFileFlags), body.u32(ttyFileReg)
 	case TypeUnix:
-		f.SocketName = body.text(unixName)
+		f.SocketName, f.Dir = body.text(unixName), body.text(unixDir)
 		f.SocketType, f.Flags = body.u32(unixType), body.u32(unixFlags)
-		f.Inode, f.Peer = body.u32(unixInode), body.u32(unixPeer)
+		f.State, f.Inode, f.Peer = body.u32(unixState), body.u32(unixInode), body.u32(unixPeer)
 		f.External = body.u32(unixUsage)&unixExtern != 0
+	case TypeInet:
+		f.SocketType, f.State, f.Flags = body.u32(inetType), body.u32(inetState), body.u32(inetFlags)
+		f.Inode = body.u32(inetInode)
+		f.Inet, err = parseInet(body)
+	case TypeMemFD:
+		f.Flags, f.Pos, f.MemFD = body.u32(memfdFlags), body.u64(memfdPos), body.u32(memfdInode)
 	}
-	return f, nil
+	return f, err
+}
+
+// parseInet reads an inet_sk_entry.
+func parseInet(m message) (s InetSocket, err error) {
+	s.Protocol = m.u32(inetProtocol)
+	if s.Local, err = address(m, inetLocal, inetLocalPort); err == nil {
+		s.Peer, err = address(m, inetPeer, inetPeerPort)
+	}
+	return s, err
+}
+
+// address reads an address, of which the image has the words as they are in
+// memory, and its port.
+func address(m message, words, port uint32) (netip.AddrPort, error) {
+	all, err := m.numbers(words)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	var b []byte
+	for _, w := range all {
+		b = binary.LittleEndian.AppendUint32(b, uint32(w))
+	}
+	ip, ok := netip.AddrFromSlice(b)
+	if !ok { // nobody but people asks for it
+		return netip.AddrPort{}, nil
+	}
+	return netip.AddrPortFrom(ip, uint16(m.u32(port))), nil
+}
+
+// MemFDNames reads memfd.img: the names by what File.MemFD says.
+func MemFDNames(memfd []byte) (map[uint32]string, error) {
+	names := make(map[uint32]string)
+	err := kindMemFD.each(memfd, func(m message) error {
+		names[m.u32(memfdInodeID)] = m.text(memfdInodeName)
+		return m.require(memfdInodeID)
+	})
+	return names, err
 }
 
 // Flags of open(2).

@@ -51,6 +51,8 @@ var (
 	kindPipesData = kind{"pipes-data", 0x56453709}
 	kindTimens    = kind{"timens", 0x43114433}
 	kindInventory = kind{"inventory", 0x58313116}
+	kindPagemap   = kind{"pagemap", 0x56084025}
+	kindMemFD     = kind{"memfd", 0x48453499}
 )
 
 // commonMagic comes before the magic of the kind in all images but inventory.

@@ -56,12 +56,18 @@ const (
 	statusAIO     = 1 << 13 // VMA_AREA_AIORING
 	statusMemFD   = 1 << 14 // VMA_AREA_MEMFD
 	statusSocket  = 1 << 11 // VMA_AREA_SOCKET
+
+	statusVsyscall = 1 << 2 // VMA_AREA_VSYSCALL
 )
 
 // Memory is what a task's memory has to do with files.
 type Memory struct {
 	Exe      uint32 // id in files.img
 	Mappings []Mapping
+
+	// Size is that of all mappings, also of those that are not of files. The
+	// page that the kernel shows to everybody is not among them.
+	Size uint64
 }
 
 // Mapping is a part of a file that is mapped.
@@ -81,15 +87,18 @@ func TaskMemory(mm []byte) (Memory, error) {
 		return Memory{}, err
 	}
 	mem := Memory{Exe: m.u32(mmExe)}
+	var v message
 	for _, f := range m {
 		if f.num != mmVMA || f.wire != wireBytes {
 			continue
 		}
-		v, err := parseMessage(f.data)
-		if err != nil {
+		if v, err = appendMessage(v[:0], f.data); err != nil {
 			return Memory{}, err
 		}
 		status := v.u32(vmaStatus)
+		if status&statusVsyscall == 0 {
+			mem.Size += v.u64(vmaEnd) - v.u64(vmaStart)
+		}
 		if status&(statusPrivate|statusShared) == 0 || status&(statusAIO|statusMemFD|statusSocket) != 0 {
 			continue
 		}
@@ -121,7 +130,13 @@ type Core struct {
 	State    State
 	ExitCode uint32 // of StateDead, as of wait(2)
 	IDs      IDs    // by old versions of criu; else in ids-PID.img
+
+	UID, GID uint32 // the real ones; nobody's of one that has ended
+	Machine  string // as uname -m has it, "" for one that is not known
 }
+
+// machines are the names of the processors (enum march in criu-core.proto).
+var machines = [...]string{1: "x86_64", 2: "armv7l", 3: "aarch64", 4: "ppc64le", 5: "s390x", 6: "mips64", 7: "loongarch64", 8: "riscv64"}
 
 // ReadCore reads core-TID.img.
 func ReadCore(core []byte) (Core, error) {
@@ -136,6 +151,14 @@ func ReadCore(core []byte) (Core, error) {
 	}
 	if ok {
 		c.Comm = thread.text(13)
+		creds, _, err := thread.sub(10)
+		if err != nil {
+			return Core{}, err
+		}
+		c.UID, c.GID = creds.u32(1), creds.u32(2)
+	}
+	if mtype := m.u32(1); mtype < uint32(len(machines)) {
+		c.Machine = machines[mtype]
 	}
 	task, ok, err := m.sub(3)
 	if err != nil {

@@ -109,18 +109,18 @@ func OutsideTTYs(files []File, ttys []TTY, tables map[uint32][]FD) []Terminal {
 			controls[t.SID] = true
 		}
 	}
+	open := make(map[uint32][]uint32)
+	for _, f := range files {
+		if f.Type == TypeTTY {
+			open[f.TTYInfoID] = append(open[f.TTYInfoID], f.ID)
+		}
+	}
 	var outside []Terminal
 	for _, t := range ttys {
 		if inside(t) || t.Type == TTYCurrent && controls[t.SID] {
 			continue
 		}
-		var ids []uint32
-		for _, f := range files {
-			if f.Type == TypeTTY && f.TTYInfoID == t.ID {
-				ids = append(ids, f.ID)
-			}
-		}
-		if len(ids) > 0 {
+		if ids := open[t.ID]; len(ids) > 0 {
 			outside = append(outside, Terminal{t, ids, refs(tables, TypeTTY, ids...)})
 		}
 	}

@@ -27,9 +27,15 @@ type field struct {
 // message is a protobuf message, field by field in the order of the image.
 type message []field
 
+// mostFields is how many fields a message may have: each takes a lot more memory
+// than it has bytes. No process has that many mappings.
+const mostFields = 1 << 21
+
 // parseMessage splits b, which the message goes on to refer to.
-func parseMessage(b []byte) (message, error) {
-	var m message
+func parseMessage(b []byte) (message, error) { return appendMessage(nil, b) }
+
+// appendMessage is parseMessage with the memory of m, which is empty.
+func appendMessage(m message, b []byte) (message, error) {
 	for at := 0; at < len(b); {
 		start := at
 		tag, n := binary.Uvarint(b[at:])
@@ -76,6 +82,9 @@ func parseMessage(b []byte) (message, error) {
 			return nil, malformed("field %d is of unknown wire type %d", f.num, f.wire)
 		}
 		f.raw = b[start:at]
+		if len(m) == mostFields {
+			return nil, malformed("there are more than %d fields", mostFields)
+		}
 		m = append(m, f)
 	}
 	return m, nil

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"io"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/atstart"
+	"blcr-cli/internal/ckpt/context"
+	"blcr-cli/internal/ckpt/criu"
+	"blcr-cli/internal/ckpt/kernel/header"
+)
+
+// report is what has become of one FILE.
+type report struct {
+	file string
+
+	// One of these, or neither: then err says why.
+	criu *criu.Info
+	blcr *blcrContext
+
+	// err is also for a context that can be told something of, but is not whole.
+	err error
+}
+
+// blcrContext is a context of BLCR's module.
+type blcrContext struct {
+	*header.Header
+	size int64 // of the file, -1 if it is none
+
+	ended, endKnown bool
+}
+
+// complete tells whether it is a context that can be restored, as far as that
+// is known.
+func (r *report) complete() (complete, known bool) {
+	switch {
+	case r.criu != nil:
+		return r.criu.Missing == "", true
+	case r.blcr != nil:
+		return r.blcr.ended, r.blcr.endKnown
+	}
+	return false, false
+}
+
+// examine looks at one FILE.
+func examine(file string) *report {
+	r := &report{file: file}
+	fd := 0
+	if file == "-" {
+		if atstart.Closed(0) {
+			// What is there now is not what we were given.
+			r.err = syscall.EBADF
+			return r
+		}
+	} else {
+		var err error
+		if fd, err = open(file); err != nil {
+			r.err = err
+			return r
+		}
+		defer unix.Close(fd)
+	}
+	r.read(fd)
+	return r
+}
+
+func open(file string) (fd int, err error) {
+	for {
+		fd, err = unix.Open(file, unix.O_RDONLY|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+		if err != unix.EINTR {
+			return fd, err
+		}
+	}
+}
+
+// read reads what is open as fd.
+func (r *report) read(fd int) {
+	var st unix.Stat_t
+	if r.err = unix.Fstat(fd, &st); r.err != nil {
+		return
+	}
+	directory := st.Mode&unix.S_IFMT == unix.S_IFDIR
+	if !directory {
+		// What cannot be looked at without being read is left to Inspect.
+		if kind, err := context.Sniff(fd); err == nil && kind == context.BLCR {
+			r.readBLCR(fd, &st)
+			return
+		}
+	}
+	if r.criu, r.err = criu.Inspect(fd, directory); r.err == nil && r.criu.Missing != "" {
+		r.err = notContext("incomplete: " + r.criu.Missing)
+	}
+}
+
+// readBLCR reads a context of BLCR's module.
+func (r *report) readBLCR(fd int, st *unix.Stat_t) {
+	h, err := header.Read(source(fd))
+	switch err {
+	case nil:
+	case header.ErrForeign, header.ErrTruncated:
+		r.err = notContext(err.Error())
+		return
+	default:
+		r.err = err
+		return
+	}
+	r.blcr = &blcrContext{Header: h, size: -1}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return
+	}
+	r.blcr.size, r.blcr.endKnown = st.Size, true
+	if r.blcr.ended, r.err = header.Ends(source(fd), st.Size); r.err == nil && !r.blcr.ended {
+		r.err = notContext("incomplete: it has no end: truncated, or something follows it")
+	}
+}
+
+// source is a descriptor to be read from.
+type source int
+
+func (f source) Read(b []byte) (int, error) {
+	for {
+		n, err := unix.Read(int(f), b)
+		switch {
+		case err == unix.EINTR:
+		case err == unix.EAGAIN:
+			_, _ = unix.Poll([]unix.PollFd{{Fd: int32(f), Events: unix.POLLIN}}, -1)
+		case err != nil:
+			return 0, err
+		case n == 0:
+			return 0, io.EOF
+		default:
+			return n, nil
+		}
+	}
+}
+
+func (f source) ReadAt(b []byte, offset int64) (int, error) {
+	done := 0
+	for done < len(b) {
+		n, err := unix.Pread(int(f), b[done:], offset+int64(done))
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return done, err
+		case n == 0:
+			return done, io.EOF
+		default:
+			done += n
+		}
+	}
+	return done, nil
+}

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"syscall"
+
+	"blcr-cli/internal/atstart"
+	"blcr-cli/internal/console"
+	"blcr-cli/internal/program"
+	"blcr-cli/internal/version"
+)
+
+const name = "cr_info"
+
+func versionLine() string { return fmt.Sprintf("%s version %s\n", name, version.Version) }
+
+// run is the command: args is its whole argument vector. It returns the exit
+// status.
+func run(args []string, stdout, stderr io.Writer) int {
+	return program.Run(name, "tell what is in a context", args, stdout, stderr,
+		func(args []string, con *console.Console) int {
+			good, err := do(args, con)
+			if err == nil {
+				if good {
+					return 0
+				}
+				return statusFailed
+			}
+			con.Errorf("%s: %s\n", name, message(err))
+			if status(err) == statusUsage {
+				con.Errorf("%s", usage)
+			}
+			return status(err)
+		})
+}
+
+// do does what the arguments ask for. An error is about no FILE; good says that
+// all of these were.
+func do(args []string, con *console.Console) (good bool, err error) {
+	s, wanted, err := parse(args, con)
+	if err != nil {
+		return false, err
+	}
+	if wanted != "" {
+		return true, emit(con, string(wanted))
+	}
+	good = true
+	separator := ""
+	for _, file := range s.files {
+		r := examine(file)
+		if r.err != nil {
+			good = false
+		}
+		text := ""
+		switch {
+		case s.json:
+			text = r.json()
+		case r.criu != nil || r.blcr != nil:
+			text = separator + r.text(len(s.files) > 1)
+			separator = "\n"
+		}
+		if text != "" {
+			if err := emit(con, text); err != nil {
+				return false, err
+			}
+		}
+		if r.err != nil {
+			con.Errorf("%s: %s: %s\n", name, printable(file), reason(r.err))
+		}
+	}
+	return good, nil
+}
+
+// emit prints on stdout.
+func emit(con *console.Console, text string) error {
+	if atstart.Closed(1) {
+		// What is there now is not what we were given.
+		return &outputError{syscall.EBADF}
+	}
+	if _, err := io.WriteString(con.Stdout, text); err != nil {
+		return &outputError{err}
+	}
+	return nil
+}

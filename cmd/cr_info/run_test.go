@@ -1,0 +1,225 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/context"
+	"blcr-cli/internal/ckpt/criu"
+	"blcr-cli/internal/ckpt/criu/image"
+	"blcr-cli/internal/ckpt/kernel/header"
+)
+
+// What a user sees is in testdata/script/cr_info, and what is read in the tests of
+// package criu. Here is how it is printed.
+
+// filled is a report with s wherever there is text, and n wherever there is a
+// number.
+func filled(s string, n int64) *report {
+	f := criu.FileInfo{
+		FD: uint32(n), Kind: "type_99", Path: s, Offset: n, Access: "read_write", Inode: uint32(n),
+		Local: s, Peer: s, PeerInode: uint32(n), Listening: true, CloseOnExec: true, Removed: true, Outside: true,
+	}
+	pipe := criu.FileInfo{Kind: "pipe", Inode: uint32(n), Offset: -1}
+	p := criu.ProcessInfo{
+		Task: image.Task{PID: int32(n), PGID: int32(n), SID: int32(n)},
+		Name: s, State: image.StateAlive, UID: uint32(n), GID: uint32(n), Mapped: uint64(n), Saved: uint64(n),
+		Threads: []criu.ThreadInfo{{TID: int32(n), Name: s}, {TID: 1, Name: s + "!"}}, Exe: s, Cwd: s, Root: s,
+		Files: []criu.FileInfo{f, pipe, {}}, FilesOf: int32(n),
+	}
+	dead := criu.ProcessInfo{Task: image.Task{PID: 2, PPID: int32(n)}, Name: s, State: image.StateDead, End: unix.WaitStatus(n)}
+	other := criu.ProcessInfo{Task: image.Task{PID: 2, PPID: int32(n)}, Name: s, State: image.State(n)}
+	return &report{file: s, err: notContext(s), criu: &criu.Info{
+		Header: context.Header{
+			Engine: s, Created: time.Unix(n, 0), Host: s, Kernel: s, Machine: s, Command: []string{s, s + "x"}, Cut: true,
+		},
+		Missing: s, Processes: []criu.ProcessInfo{p, dead, other},
+		Outside: []criu.OutsideInfo{{FileInfo: f, FDs: []criu.Descriptor{{PID: int32(n), FD: uint32(n)}, {PID: int32(n), FD: 1}, {PID: 3, FD: 1}}}},
+		Removed: []criu.RemovedFile{{Path: s, To: s, Stored: n}, {Path: s}},
+		Saved:   []criu.SavedFile{{Path: s, Size: n, Stored: n, Shared: true}},
+		Sizes:   criu.Sizes{Pages: n, Removed: n, Saved: n, Images: n, Rest: n},
+	}}
+}
+
+// filledBLCR is the same of a context of BLCR's.
+func filledBLCR(s string, n int64) *report {
+	return &report{file: s, blcr: &blcrContext{Header: &header.Header{
+		Version: int(n), Scope: int(n), Architecture: int(n),
+		First: &header.Process{PID: int(n), Name: s, Kernel: s, Threads: []int{int(n)}},
+	}, size: n, ended: true, endKnown: true}}
+}
+
+// harmless tells whether a terminal can show text without doing anything, and
+// whether it is in lines.
+func harmless(text string) bool {
+	return utf8.ValidString(text) && strings.HasSuffix(text, "\n") &&
+		!strings.ContainsFunc(text, func(r rune) bool { return r != '\n' && !isPrint(r) })
+}
+
+func isPrint(r rune) bool { return printable(string(r)) == string(r) }
+
+// FuzzOutput: whatever is in a context, nothing of it gets out of its line, and
+// JSON is JSON, with what was there in it.
+func FuzzOutput(f *testing.F) {
+	for _, s := range []string{
+		"", "plain", "with blank", " ", "\n\n\n", "\x1b[2J\x07", "\x00", "\x7f", "\u009b31m", "\u202e", "\xff\xfe", "\ufffd", `"`, `\`, "é", "\U000e0001", "...", "'", "\u2028",
+	} {
+		for _, n := range []int64{0, 1, -1, 1 << 20, -1 << 63, 1<<63 - 1} {
+			f.Add(s, n)
+		}
+	}
+	f.Fuzz(func(t *testing.T, s string, n int64) {
+		for _, r := range []*report{filled(s, n), filledBLCR(s, n)} {
+			lines := 0
+			for _, heading := range []bool{false, true} {
+				text := r.text(heading)
+				if !harmless(text) {
+					t.Errorf("%q", text)
+				}
+				lines = strings.Count(text, "\n")
+			}
+			plain := filled("x", n)
+			if r.blcr != nil {
+				plain = filledBLCR("x", n)
+			}
+			// Lines may be left out, but there are never more.
+			if want := strings.Count(plain.text(true), "\n"); lines > want {
+				t.Errorf("%d lines, want %d:\n%s", lines, want, r.text(true))
+			}
+			line := r.json()
+			if !harmless(line) || strings.Count(line, "\n") != 1 {
+				t.Errorf("%q", line)
+			}
+			var got jsonContext
+			if err := json.Unmarshal([]byte(line), &got); err != nil {
+				t.Fatalf("%v: %s", err, line)
+			}
+			if !utf8.ValidString(s) {
+				continue
+			}
+			if got.File != s || r.criu != nil && (got.Host != s || got.Processes[0].Files[0].Path != s || got.Command[0] != s) {
+				t.Errorf("%q: %s", s, line)
+			}
+		}
+		for _, err := range []error{
+			notContext(s), errors.New(s), &ckpt.Error{Errno: syscall.EINVAL, Detail: []string{"context: " + s}}, syscall.Errno(n),
+			&ckpt.Error{Errno: syscall.Errno(n), Detail: []string{s}}, &usageError{s}, &outputError{errors.New(s)},
+		} {
+			for _, text := range []string{reason(err), message(err)} {
+				if !harmless(text+"\n") || strings.Contains(text, "\n") {
+					t.Errorf("%q", text)
+				}
+			}
+		}
+	})
+}
+
+// The manual page has the members that there are, of each object.
+func TestJSONMembers(t *testing.T) {
+	page, err := os.ReadFile("../../man/cr_info.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed := map[string][]string{}
+	section := ""
+	for line := range strings.Lines(string(page)) {
+		line = strings.TrimSpace(line)
+		if title, ok := strings.CutPrefix(line, ".Ss JSON"); ok {
+			section = strings.TrimPrefix(title, ": ")
+		}
+		if m := regexp.MustCompile(`^\.It Cm (.*)$`).FindStringSubmatch(line); m != nil {
+			listed[section] = append(listed[section], strings.Split(m[1], " , ")...)
+		}
+	}
+	for section, object := range map[string]any{
+		"": jsonContext{}, "first_process": jsonFirst{}, "processes": jsonProcess{}, "threads": jsonThread{}, "memory": jsonMemory{},
+		"files": jsonFile{}, "removed_files": jsonRemoved{}, "saved_files": jsonSaved{}, "size": jsonSize{},
+	} {
+		var members []string
+		for f := range reflect.TypeOf(object).Fields() {
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			members = append(members, name)
+		}
+		slices.Sort(members)
+		slices.Sort(listed[section])
+		if !slices.Equal(members, listed[section]) {
+			t.Errorf("members of %q: %q, in the manual page %q", section, members, listed[section])
+		}
+	}
+}
+
+func TestSize(t *testing.T) {
+	for n, want := range map[int64]string{
+		0: "0 B", 1: "1 B", 1023: "1023 B", 1024: "1.0 KiB", 1536: "1.5 KiB", 1 << 20: "1.0 MiB", 5 << 30: "5.0 GiB", 1<<63 - 1: "8.0 EiB", -1: "-1 B",
+	} {
+		if got := size(n); got != want {
+			t.Errorf("%d: %q, want %q", n, got, want)
+		}
+	}
+}
+
+func TestTableAligned(t *testing.T) {
+	table := newTable("ONE>", "TWO", "THREE")
+	table.add("1", "äöü", "x")
+	table.add("12345", "a", "long one")
+	var b strings.Builder
+	table.write(&b, "Heading")
+	want := "\nHeading:\n    ONE  TWO  THREE\n      1  äöü  x\n  12345  a    long one\n"
+	if b.String() != want {
+		t.Errorf("%q, want %q", b.String(), want)
+	}
+	b.Reset()
+	newTable("ONE").write(&b, "Heading")
+	if b.Len() > 0 {
+		t.Errorf("of an empty one: %q", b.String())
+	}
+}
+
+// Hundreds of threads are not listed.
+func TestThreads(t *testing.T) {
+	r := filled("x", 1)
+	p := &r.criu.Processes[0]
+	for i := range 500 {
+		p.Threads = append(p.Threads, criu.ThreadInfo{TID: int32(i), Name: "worker"})
+	}
+	if text := r.text(false); !strings.Contains(text, " and 482 more\n") {
+		t.Error(text)
+	}
+}
+
+func TestReasons(t *testing.T) {
+	for _, test := range []struct {
+		err  error
+		want string
+	}{
+		{notContext("not a context"), "not a context"},
+		{syscall.ENOENT, "No such file or directory"},
+		{&ckpt.Error{Op: "read", Errno: syscall.EIO, Detail: []string{"read context: input/output error"}}, "Input/output error"},
+		{&ckpt.Error{Op: "read", Errno: syscall.EINVAL, Detail: []string{"context: truncated"}}, "truncated"},
+		{&ckpt.Error{Op: "read", Errno: syscall.EINVAL, Detail: []string{"directory: empty"}}, "empty"},
+		{fmt.Errorf("wrapped: %w", syscall.EACCES), "Permission denied"},
+		{errors.New("other\n"), `other\n`},
+	} {
+		if got := reason(test.err); got != test.want {
+			t.Errorf("%v: %q, want %q", test.err, got, test.want)
+		}
+	}
+	for err, want := range map[error]int{&usageError{"x"}: 255, &outputError{syscall.EPIPE}: 1, syscall.EIO: 1} {
+		if got := status(err); got != want {
+			t.Errorf("%v: status %d, want %d", err, got, want)
+		}
+	}
+}

@@ -1,0 +1,371 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"blcr-cli/internal/ckpt/criu"
+)
+
+// text is the report for people. heading says that it is one of several.
+func (r *report) text(heading bool) string {
+	var b strings.Builder
+	if heading {
+		b.WriteString(shown(r.file) + ":\n")
+	}
+	if r.blcr != nil {
+		r.blcr.text(&b)
+		return b.String()
+	}
+	info := r.criu
+	contextText(&b, info)
+	processesText(&b, info)
+	for i := range info.Processes {
+		filesText(&b, &info.Processes[i])
+	}
+	outsideText(&b, info)
+	travellersText(&b, info)
+	sizeText(&b, info)
+	return b.String()
+}
+
+// line writes a line of what is said of the whole, unless there is nothing.
+func line(b *strings.Builder, key, value string) {
+	if value != "" {
+		fmt.Fprintf(b, "%-11s %s\n", key+":", value)
+	}
+}
+
+func (c *blcrContext) text(b *strings.Builder) {
+	state := ""
+	if c.endKnown {
+		state = "complete, "
+		if !c.ended {
+			state = "incomplete, "
+		}
+	}
+	line(b, "Context", fmt.Sprintf("%sof BLCR's module, version %d of its format", state, c.Version))
+	where := []string{machineName(c)}
+	if c.First != nil {
+		where = []string{"Linux " + shown(c.First.Kernel), machineName(c)}
+	}
+	line(b, "Host", strings.Join(where, ", "))
+	line(b, "Scope", scopeName(c))
+	if p := c.First; p != nil {
+		line(b, "First", fmt.Sprintf("process %d, %s, process group %d, session %d, with %s",
+			p.PID, shown(p.Name), p.PGID, p.SID, count(len(p.Threads), "thread")))
+	}
+	if c.size >= 0 {
+		line(b, "Size", size(c.size))
+	}
+}
+
+func contextText(b *strings.Builder, info *criu.Info) {
+	h := info.Header
+	state := "complete"
+	if info.Missing != "" {
+		state = "incomplete (" + printable(info.Missing) + ")"
+	}
+	if info.Directory {
+		state += ", a directory of criu's images"
+	} else if h.Engine != "" {
+		state += ", by " + shown(h.Engine)
+	}
+	line(b, "Context", state)
+	if !h.Created.IsZero() {
+		line(b, "Created", h.Created.UTC().Format("2006-01-02 15:04:05 UTC"))
+	}
+	var where []string
+	if h.Host != "" {
+		where = append(where, shown(h.Host))
+	}
+	if h.Kernel != "" {
+		where = append(where, "Linux "+shown(h.Kernel))
+	}
+	if h.Machine != "" {
+		where = append(where, shown(h.Machine))
+	}
+	line(b, "Host", strings.Join(where, ", "))
+	var words []string
+	for _, w := range h.Command {
+		words = append(words, word(w))
+	}
+	if h.Cut {
+		words = append(words, "...")
+	}
+	line(b, "Command", strings.Join(words, " "))
+	threads, mapped, saved := 0, uint64(0), uint64(0)
+	for _, p := range info.Processes {
+		mapped, saved = mapped+p.Mapped, saved+p.Saved
+		threads += len(p.Threads)
+	}
+	line(b, "Processes", fmt.Sprintf("%d, with %s", len(info.Processes), count(threads, "thread")))
+	line(b, "Memory", fmt.Sprintf("%s mapped, %s saved", size(mapped), size(saved)))
+}
+
+func processesText(b *strings.Builder, info *criu.Info) {
+	t := newTable("PID>", "PPID>", "PGID>", "SID>", "UID>", "STATE", "THREADS>", "MAPPED>", "SAVED>", "NAME")
+	depth := make(map[int32]int)
+	for i := range info.Processes {
+		p := &info.Processes[i]
+		parent, uid, mapped, saved := "-", "-", "-", "-"
+		if p.PPID != 0 {
+			depth[p.PID] = depth[p.PPID] + 1
+			parent = strconv.Itoa(int(p.PPID))
+		}
+		state := stateName(p.State)
+		if ended(p) {
+			if p.End.Signaled() {
+				state += ", " + signalName(p.End)
+			} else {
+				state += ", " + strconv.Itoa(p.End.ExitStatus())
+			}
+		} else {
+			uid, mapped, saved = strconv.Itoa(int(p.UID)), size(p.Mapped), size(p.Saved)
+		}
+		// However deep it is, it has to fit into a line.
+		name := strings.Repeat("  ", min(depth[p.PID], 20)) + shown(p.Name)
+		t.add(strconv.Itoa(int(p.PID)), parent, id(p.PGID), id(p.SID), uid, state, strconv.Itoa(len(p.Threads)), mapped, saved, name)
+	}
+	t.write(b, "Processes")
+}
+
+// id is the number of a group or session, which is 0 outside of the namespace.
+func id(n int32) string {
+	if n == 0 {
+		return "-"
+	}
+	return strconv.Itoa(int(n))
+}
+
+// mostThreads is how many threads of a process are listed.
+const mostThreads = 20
+
+func filesText(b *strings.Builder, p *criu.ProcessInfo) {
+	if ended(p) {
+		return
+	}
+	t := newTable("FD>", "KIND", "ACCESS", "OFFSET>", "NAME")
+	add := func(what, kind, path string) {
+		if path != "" {
+			t.add(what, kind, "", "", shown(path))
+		}
+	}
+	add("exe", "file", p.Exe)
+	add("cwd", "directory", p.Cwd)
+	if p.Root != "/" {
+		add("root", "directory", p.Root)
+	}
+	for _, f := range p.Files {
+		offset := "-"
+		if f.Offset >= 0 {
+			offset = strconv.FormatInt(f.Offset, 10)
+		}
+		t.add(strconv.Itoa(int(f.FD)), kind(f.Kind), kind(f.Access), offset, fileName(&f)+remarks(&f))
+	}
+	t.write(b, fmt.Sprintf("Open files of %d, %s", p.PID, shown(p.Name)))
+	if p.FilesOf != 0 {
+		fmt.Fprintf(b, "  the descriptors are those of %d\n", p.FilesOf)
+	}
+	if len(p.Threads) > 1 {
+		b.WriteString("  threads:")
+		for i, thread := range p.Threads {
+			if i == mostThreads {
+				fmt.Fprintf(b, " and %d more", len(p.Threads)-i)
+				break
+			}
+			fmt.Fprintf(b, " %d", thread.TID)
+			if thread.Name != "" && thread.Name != p.Name {
+				b.WriteString(" (" + shown(thread.Name) + ")")
+			}
+		}
+		b.WriteString("\n")
+	}
+}
+
+// kind is a name of JSON for people.
+func kind(name string) string { return strings.ReplaceAll(name, "_", " ") }
+
+// fileName is what a descriptor leads to.
+func fileName(f *criu.FileInfo) string {
+	var parts []string
+	if f.Path != "" {
+		parts = append(parts, shown(f.Path))
+	}
+	if f.Local != "" {
+		parts = append(parts, shown(f.Local))
+	}
+	if len(parts) == 0 && f.Inode != 0 {
+		what := "socket"
+		if f.Kind == "pipe" {
+			what = "pipe"
+		}
+		parts = append(parts, fmt.Sprintf("%s:[%d]", what, f.Inode))
+	}
+	if f.Listening {
+		parts = append(parts, "listening")
+	}
+	if f.Peer != "" {
+		parts = append(parts, "to "+shown(f.Peer))
+	} else if f.PeerInode != 0 {
+		parts = append(parts, fmt.Sprintf("to socket:[%d]", f.PeerInode))
+	}
+	if len(parts) == 0 {
+		return "-"
+	}
+	return strings.Join(parts, " ")
+}
+
+func remarks(f *criu.FileInfo) string {
+	s := ""
+	if f.Removed {
+		s += ", removed"
+	}
+	if f.Outside {
+		s += ", outside"
+	}
+	return s
+}
+
+func outsideText(b *strings.Builder, info *criu.Info) {
+	t := newTable("KIND", "ACCESS", "NAME", "DESCRIPTORS")
+	for _, o := range info.Outside {
+		var refs []string
+		for i := 0; i < len(o.FDs); {
+			pid := o.FDs[i].PID
+			var fds []string
+			for ; i < len(o.FDs) && o.FDs[i].PID == pid; i++ {
+				fds = append(fds, strconv.Itoa(int(o.FDs[i].FD)))
+			}
+			refs = append(refs, fmt.Sprintf("%s of %d", strings.Join(fds, ", "), pid))
+		}
+		t.add(kind(o.Kind), kind(o.Access), fileName(&o.FileInfo), strings.Join(refs, "; "))
+	}
+	t.write(b, "Leading outside")
+}
+
+func travellersText(b *strings.Builder, info *criu.Info) {
+	t := newTable("KIND", "STORED>", "NAME")
+	for _, f := range info.Saved {
+		t.add("saved", size(f.Stored), shown(f.Path))
+	}
+	for _, f := range info.Removed {
+		if f.To != "" {
+			t.add("removed", "-", shown(f.Path)+", now "+shown(f.To))
+		} else {
+			t.add("removed", size(f.Stored), shown(f.Path))
+		}
+	}
+	t.write(b, "Files travelling along")
+}
+
+func sizeText(b *strings.Builder, info *criu.Info) {
+	s := info.Sizes
+	t := newTable("PART", "BYTES>", ">")
+	add := func(what string, n int64) {
+		if n != 0 {
+			t.add(what, strconv.FormatInt(n, 10), size(n))
+		}
+	}
+	add("memory", s.Pages)
+	add("removed files", s.Removed)
+	add("saved files", s.Saved)
+	add("other images", s.Images)
+	add("header and index", s.Rest)
+	add("total", s.Total())
+	t.write(b, "Size")
+}
+
+// table is aligned columns.
+type table struct {
+	right []bool
+	rows  [][]string
+}
+
+// newTable begins a table with the titles of its columns; ">" behind one means
+// that it is aligned to the right.
+func newTable(titles ...string) *table {
+	t := &table{}
+	for i, title := range titles {
+		name, right := strings.CutSuffix(title, ">")
+		titles[i] = name
+		t.right = append(t.right, right)
+	}
+	t.rows = [][]string{titles}
+	return t
+}
+
+func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
+
+// write writes the table below a heading; nothing if there are no rows. The last
+// column does not make the others move.
+func (t *table) write(b *strings.Builder, heading string) {
+	if len(t.rows) < 2 {
+		return
+	}
+	fmt.Fprintf(b, "\n%s:\n", heading)
+	// One long name shall not push everything to the side.
+	const widest = 60
+	widths := make([]int, len(t.right))
+	for _, row := range t.rows {
+		for i, cell := range row {
+			widths[i] = max(widths[i], min(utf8.RuneCountInString(cell), widest))
+		}
+	}
+	for _, row := range t.rows {
+		var text strings.Builder
+		for i, cell := range row {
+			fill := strings.Repeat(" ", max(widths[i]-utf8.RuneCountInString(cell), 0))
+			if t.right[i] {
+				text.WriteString("  " + fill + cell)
+			} else {
+				text.WriteString("  " + cell + fill)
+			}
+		}
+		b.WriteString(strings.TrimRight(text.String(), " ") + "\n")
+	}
+}
+
+// size is a number of bytes as people read it.
+func size[N int64 | uint64](n N) string {
+	if n < 1024 {
+		return fmt.Sprintf("%d B", n)
+	}
+	f := float64(n)
+	units := []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
+	i := 0
+	for ; f >= 1024 && i < len(units)-1; i++ {
+		f /= 1024
+	}
+	return fmt.Sprintf("%.1f %s", f, units[i])
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// shown is a name as it can be shown in a line, quoted like a string of Go's if
+// it is not plain.
+func shown(name string) string {
+	quoted := strconv.Quote(name)
+	if len(quoted) != len(name)+2 || name == "" || strings.Trim(name, " ") != name || strings.Contains(name, "\ufffd") {
+		return quoted
+	}
+	return name
+}
+
+// word is one of a command line.
+func word(s string) string {
+	if s == "" || s == "..." || slices.ContainsFunc([]byte(s), func(c byte) bool {
+		return !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("_-+./,:=@%", c) >= 0)
+	}) {
+		return strconv.Quote(s)
+	}
+	return s
+}

@@ -1,0 +1,17 @@
+package main
+
+// usage is the text of --help. A test holds it against the option table.
+const usage = `Usage: cr_info [options] FILE...
+
+Tell what is in a context, without restoring it: in the file or the directory
+FILE, or in standard input if that is '-'.
+
+  -q, --quiet               say nothing on stderr
+  -?, -h, --help            print this text and exit
+      --version             print the version and exit
+      --json                print one JSON object for each FILE, one a line
+
+The exit status is 0 if all are complete contexts, 255 for bad arguments, and 1
+if a FILE cannot be read, is no context, is damaged or incomplete, or if the
+output could not be written.
+`

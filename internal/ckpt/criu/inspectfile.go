@@ -1,0 +1,122 @@
+package criu
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/ckpt/criu/image"
+)
+
+// kinds are the names of the kinds of files. Some have others, see file.
+var kinds = map[image.FileType]string{
+	image.TypeReg: "file", image.TypePipe: "pipe", image.TypeFIFO: "fifo", image.TypeTTY: "terminal",
+	image.TypeInet: "inet_socket", image.TypeUnix: "unix_socket", image.TypePacket: "packet_socket", image.TypeNetlink: "netlink_socket",
+	image.TypeEventFD: "eventfd", image.TypeEventPoll: "epoll", image.TypeInotify: "inotify", image.TypeFanotify: "fanotify",
+	image.TypeSignalFD: "signalfd", image.TypeTimerFD: "timerfd", image.TypeMemFD: "memfd", image.TypePIDFD: "pidfd",
+	image.TypeNS: "namespace", image.TypeTun: "tun", image.TypeBPFMap: "bpf_map", image.TypeExt: "external",
+}
+
+// Protocols of IP that have kinds of their own.
+var protocols = map[uint32]string{unix.IPPROTO_TCP: "tcp_socket", unix.IPPROTO_UDP: "udp_socket"}
+
+// file describes a descriptor.
+func (in *inspection) file(fd image.FD) FileInfo {
+	f := in.files[fd.FileID]
+	d := FileInfo{
+		FD: fd.FD, Kind: kinds[fd.Type], Offset: -1,
+		CloseOnExec: fd.Flags&unix.FD_CLOEXEC != 0,
+		Removed:     in.removed[fd.FileID], Outside: in.outside[fd.FileID],
+	}
+	if d.Kind == "" {
+		d.Kind = fmt.Sprintf("type_%d", fd.Type)
+	}
+	if f.ID != fd.FileID || f.Type != fd.Type { // there is no such file
+		return d
+	}
+	switch f.Type {
+	case image.TypeReg:
+		d.Path, d.Access, d.Offset = f.Name, access(f.Flags), int64(f.Pos)
+		switch f.Mode & unix.S_IFMT {
+		case unix.S_IFDIR:
+			d.Kind = "directory"
+		case unix.S_IFCHR, unix.S_IFBLK:
+			d.Kind = "device"
+		}
+	case image.TypePipe:
+		d.Inode, d.Access = f.PipeID, access(f.Flags)
+	case image.TypeFIFO:
+		d.Path, d.Access = in.name(f.RegID), access(in.files[f.RegID].Flags)
+		d.Removed = in.removed[f.RegID]
+	case image.TypeTTY:
+		d.Path, d.Access = in.name(f.RegID), access(f.Flags)
+	case image.TypeUnix:
+		d.Inode, d.Path = f.Inode, socketPath(f)
+		d.Listening = f.State == tcpListen
+		if f.Peer != 0 {
+			d.PeerInode, d.Peer = f.Peer, in.peers()[f.Peer]
+		}
+	case image.TypeInet:
+		if kind := protocols[f.Inet.Protocol]; kind != "" {
+			d.Kind = kind
+		}
+		d.Inode = f.Inode
+		d.Local, d.Peer = socketAddress(f.Inet.Local), socketAddress(f.Inet.Peer)
+		d.Listening = f.Inet.Protocol == unix.IPPROTO_TCP && f.State == tcpListen
+		if d.Listening || f.Inet.Peer.Port() == 0 {
+			d.Peer = ""
+		}
+	case image.TypeMemFD:
+		d.Path, d.Access, d.Offset = in.memfds[f.MemFD], access(f.Flags), int64(f.Pos)
+	}
+	return d
+}
+
+// peers are the names of UNIX sockets, by inode.
+func (in *inspection) peers() map[uint32]string {
+	if in.socketNames == nil {
+		in.socketNames = make(map[uint32]string)
+		for _, f := range in.files {
+			if f.Type == image.TypeUnix && f.SocketName != "" {
+				in.socketNames[f.Inode] = socketPath(f)
+			}
+		}
+	}
+	return in.socketNames
+}
+
+// socketPath is the name of a UNIX socket as it is written: "@" for the first
+// byte of one that is not in the file system.
+func socketPath(f image.File) string {
+	if abstract, ok := strings.CutPrefix(f.SocketName, "\x00"); ok {
+		return "@" + abstract
+	}
+	name := strings.TrimSuffix(f.SocketName, "\x00")
+	if name != "" && name[0] != '/' && f.Dir != "" {
+		return strings.TrimSuffix(f.Dir, "/") + "/" + name
+	}
+	return name
+}
+
+// socketAddress is an address as it is written, "" for none.
+func socketAddress(a netip.AddrPort) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
+}
+
+// access is what the flags of open(2) say that may be done.
+func access(flags uint32) string {
+	switch flags & unix.O_ACCMODE {
+	case unix.O_RDONLY:
+		return "read"
+	case unix.O_WRONLY:
+		return "write"
+	case unix.O_RDWR:
+		return "read_write"
+	}
+	return ""
+}
