@@ -1,56 +1,33 @@
 package main
 
 import (
-	"os"
-	"regexp"
-	"slices"
-	"strings"
 	"testing"
 
-	"blcr-cli/internal/getopt"
+	"blcr-cli/internal/completion"
 	"blcr-cli/internal/getopt/getopttest"
 )
 
-// This file holds together what says which options there are: the table, the
-// usage text, the manual page, and a list of its own.
-
-const (
-	no       = getopt.NoArgument
-	required = getopt.RequiredArgument
-)
-
-// wantOptions is what cr_info accepts, written out once more and not derived
-// from the table, so that an option lost or added is noticed. The names in one
-// string are synonyms.
-var wantOptions = map[string]getopt.Arg{
-	"--json":     no,
-	"-q --quiet": no,
-	"-h --help":  no,
-	"--version":  no,
+// command is what cr_info accepts, written out once more and not derived from the
+// table, so that an option lost or added is noticed. The completions are made from
+// this list: "make completions".
+var command = getopttest.Command{
+	Command: completion.Command{
+		Name:    "cr_info",
+		Operand: completion.Context,
+		Many:    true,
+		Options: []completion.Option{
+			{Names: "--json", Help: "print JSON, a line for each FILE"},
+			{Names: "-q --quiet", Help: "say nothing on stderr"},
+			{Names: "-h --help", Help: "print a summary of the options"},
+			{Names: "--version", Help: "print the version"},
+		},
+	},
+	Table: options,
+	Usage: usage,
+	First: "Usage: cr_info [options] FILE...",
 }
 
-func TestTable(t *testing.T) {
-	if err := options.Check(); err != nil {
-		t.Fatal(err)
-	}
-	missing := map[string]bool{}
-	for names := range wantOptions {
-		missing[names] = true
-	}
-	for _, o := range options {
-		names := strings.Join(o.Names(), " ")
-		delete(missing, names)
-		switch arg, ok := wantOptions[names]; {
-		case !ok:
-			t.Errorf("%s: not in the list, or not with these synonyms", names)
-		case arg != o.Arg:
-			t.Errorf("%s: Arg is %d, want %d", names, o.Arg, arg)
-		}
-	}
-	for names := range missing {
-		t.Errorf("%s: not in the table", names)
-	}
-}
+func TestDocuments(t *testing.T) { getopttest.Documents(t, command) }
 
 func TestAgainstGlibc(t *testing.T) {
 	getopttest.AgainstGlibc(t, options, getopttest.Lines(t), 1)
@@ -58,121 +35,4 @@ func TestAgainstGlibc(t *testing.T) {
 
 func TestExactUnseen(t *testing.T) {
 	getopttest.ExactUnseen(t, options, getopttest.Lines(t), 1)
-}
-
-func TestUsageForm(t *testing.T) {
-	first, _, _ := strings.Cut(usage, "\n")
-	if want := "Usage: cr_info [options] FILE..."; first != want {
-		t.Errorf("first line %q, want %q", first, want)
-	}
-	for line := range strings.Lines(usage) {
-		if n := len(strings.TrimSuffix(line, "\n")); n > 80 {
-			t.Errorf("%d columns: %q", n, line)
-		}
-		if strings.ContainsFunc(line, func(r rune) bool { return r != '\n' && (r < ' ' || r > '~') }) {
-			t.Errorf("not plain ASCII: %q", line)
-		}
-	}
-	if !strings.HasSuffix(usage, ".\n") {
-		t.Error("does not end with a line")
-	}
-}
-
-func TestUsageOptions(t *testing.T) {
-	var listed []entry
-	for line := range strings.Lines(usage) {
-		if strings.HasPrefix(line, "  ") && strings.HasPrefix(strings.TrimSpace(line), "-") {
-			// The description begins after two spaces.
-			column, _, _ := strings.Cut(strings.TrimSpace(line), "  ")
-			listed = append(listed, entry{nameInUsage.FindAllString(column, -1), column})
-		}
-	}
-	compareEntries(t, listed)
-	// --file <file> for an argument.
-	for _, e := range listed {
-		o, _ := options.Lookup(e.names[len(e.names)-1])
-		got := no
-		if strings.Contains(e.text, "<") {
-			got = required
-		}
-		if got != o.Arg {
-			t.Errorf("%s: the text shows Arg %d, the table has %d", e.text, got, o.Arg)
-		}
-	}
-	for _, m := range mentionInUsage.FindAllStringSubmatch(usage, -1) {
-		checkMention(t, m[1])
-	}
-}
-
-func TestManOptions(t *testing.T) {
-	page, err := os.ReadFile("../../man/cr_info.1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var listed []entry
-	for line := range strings.Lines(string(page)) {
-		names := manFlags(line)
-		if strings.HasPrefix(line, ".It Fl ") {
-			listed = append(listed, entry{names, strings.TrimSpace(line)})
-		}
-		for _, name := range names {
-			checkMention(t, name)
-		}
-	}
-	compareEntries(t, listed)
-}
-
-var (
-	nameInUsage    = regexp.MustCompile(`--[a-z-]+|-[A-Za-z?]`)
-	mentionInUsage = regexp.MustCompile(`(?m)(?:^|[\s(])(--[a-z][a-z-]*|-[A-Za-z?])(?:$|[^A-Za-z-])`)
-)
-
-// manFlags returns the options that a line of mdoc(7) shows with Fl macros.
-func manFlags(line string) []string {
-	if !strings.HasPrefix(line, ".") {
-		return nil
-	}
-	var names []string
-	words := strings.Fields(line[1:])
-	for i, word := range words {
-		if word == "Fl" && i+1 < len(words) {
-			names = append(names, "-"+strings.NewReplacer(`\&`, "", `\-`, "-").Replace(words[i+1]))
-		}
-	}
-	return names
-}
-
-// entry is one option in a list of options, as documented.
-type entry struct {
-	names []string
-	text  string
-}
-
-// compareEntries checks that the list has the table's rows, each once and with
-// all of its names.
-func compareEntries(t *testing.T, listed []entry) {
-	t.Helper()
-	missing := map[string]bool{}
-	for _, o := range options {
-		missing[strings.Join(o.Names(), " ")] = true
-	}
-	for _, e := range listed {
-		// getopt has -? of its own.
-		names := slices.DeleteFunc(slices.Clone(e.names), func(s string) bool { return s == "-?" })
-		joined := strings.Join(names, " ")
-		if !missing[joined] {
-			t.Errorf("%s: no row of the table, or listed twice", e.text)
-		}
-		delete(missing, joined)
-	}
-	for names := range missing {
-		t.Errorf("%s: not documented", names)
-	}
-}
-
-func checkMention(t *testing.T, name string) {
-	t.Helper()
-	if _, ok := options.Lookup(name); !ok && name != "-?" {
-		t.Errorf("%s: mentioned, but no option", name)
-	}
 }
