@@ -76,6 +76,11 @@ var blcrOptions = map[string]getopt.Arg{
 	"-t --time": required,
 }
 
+// ourOptions are those that BLCR does not have.
+var ourOptions = map[string]getopt.Arg{
+	"--compress": optional,
+}
+
 // unlisted are options that BLCR's usage text keeps to itself, and so does ours.
 var unlisted = []string{"--early-stop", "--early-abrt"}
 
@@ -84,18 +89,21 @@ func TestTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	missing := map[string]bool{}
-	for names := range blcrOptions {
-		missing[names] = true
+	for _, list := range []map[string]getopt.Arg{blcrOptions, ourOptions} {
+		for names := range list {
+			missing[names] = true
+		}
 	}
 	for _, o := range options {
+		list := blcrOptions
 		if o.Exact {
-			continue // ours, not BLCR's
+			list = ourOptions
 		}
 		names := strings.Join(o.Names(), " ")
 		delete(missing, names)
-		switch arg, ok := blcrOptions[names]; {
+		switch arg, ok := list[names]; {
 		case !ok:
-			t.Errorf("%s: not an option of BLCR, or not with these synonyms", names)
+			t.Errorf("%s: not an option of BLCR, or ours, or not with these synonyms", names)
 		case arg != o.Arg:
 			t.Errorf("%s: Arg is %d, want %d", names, o.Arg, arg)
 		}
