@@ -43,6 +43,8 @@ const (
 
 	limitMemory = 32e6 // bytes
 	limitGrowth = 1e6  // "the same": what pages a run touches is chance
+
+	limitPackedGrowth = 2e6 // a small process has no use for all the buffers
 )
 
 // sizes is a flag of sizes in MiB.
@@ -157,12 +159,12 @@ func (b *bench) run(memory sizes) error {
 			return fmt.Errorf("%d MiB: %w", size>>20, err)
 		}
 	}
-	if err := b.memoryAt(b.command(), memory); err != nil {
+	if err := b.memoryAt(b.command(), memory, limitGrowth); err != nil {
 		return err
 	}
 	if b.compress != "" {
 		fmt.Printf("\nwith --compress=%s:", b.compress)
-		return b.memoryAt(b.compressing(), memory)
+		return b.memoryAt(b.compressing(), memory, limitPackedGrowth)
 	}
 	return nil
 }
@@ -234,7 +236,7 @@ func (b *bench) verdict(w *tabwriter.Writer, value, limit float64, applies bool,
 }
 
 // memoryAt measures and prints the resident memory.
-func (b *bench) memoryAt(c *command, of sizes) error {
+func (b *bench) memoryAt(c *command, of sizes, growth float64) error {
 	var peaks []peak
 	for _, size := range of {
 		if err := b.room(size); err != nil {
@@ -277,7 +279,7 @@ func (b *bench) memoryAt(c *command, of sizes) error {
 		}
 		cells(float64(most), limitMemory)
 		fmt.Fprintf(w, "%.1f MB\t", float64(most-least)/1e6)
-		cells(float64(most-least), limitGrowth)
+		cells(float64(most-least), growth)
 		fmt.Fprint(w, "\n")
 	}
 	row("cr_checkpoint", func(p peak) int64 { return p.checkpoint })
