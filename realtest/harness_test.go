@@ -38,7 +38,8 @@ type job struct {
 	dir  string // the program's directory
 	tmp  string // TMPDIR of the commands
 	args []string
-	pid  int // of its root, the same all its life
+	with []string // options of cr_checkpoint, of every one
+	pid  int      // of its root, the same all its life
 
 	proc    *process // the root if it was not restarted, else its cr_restart
 	comm    string
@@ -258,7 +259,7 @@ func (j *job) advances() {
 // checkpoint runs cr_checkpoint, which has to succeed without a word.
 func (j *job) checkpoint(ctx string, args ...string) {
 	j.t.Helper()
-	p := j.command("cr_checkpoint", append(args, "-f", ctx)...)
+	p := j.command("cr_checkpoint", slices.Concat(j.with, args, []string{"-f", ctx})...)
 	j.silent(p, j.wait(p))
 	st, err := os.Lstat(ctx)
 	if err != nil {

@@ -1,10 +1,14 @@
 package main
 
 import (
+	"fmt"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
 	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/context"
 	"blcr-cli/internal/ckpt/target"
 	"blcr-cli/internal/console"
 	"blcr-cli/internal/engines"
@@ -42,6 +46,7 @@ const (
 	optKmsgError
 	optKmsgWarning
 	optTime
+	optCompress
 	optVerbose
 	optQuiet
 	optHelp
@@ -83,6 +88,7 @@ var options = append(getopt.Table{
 	{ID: optKmsgError, Long: []string{"kmsg-error"}},
 	{ID: optKmsgWarning, Long: []string{"kmsg-warning"}},
 	{ID: optTime, Short: 't', Long: []string{"time"}, Arg: getopt.RequiredArgument},
+	{ID: optCompress, Long: []string{"compress"}, Arg: getopt.OptionalArgument, Exact: true},
 }, sigopt.Options(optSignal, nil)...)
 
 // destination is where the context goes, as far as options say.
@@ -144,6 +150,9 @@ func parse(args []string, con *console.Console) (*settings, *stop) {
 	id, ok := strtol.Int(operands[0])
 	if !ok {
 		return nil, usageError
+	}
+	if stop := s.compressible(); stop != nil {
+		return nil, stop
 	}
 	s.request.ID = id
 	if s.dest == destDefault || s.dest == destCwd {
@@ -227,6 +236,8 @@ func (s *settings) option(m getopt.Match, con *console.Console) *stop {
 
 	case optTime:
 		return s.limit(m.Arg)
+	case optCompress:
+		return s.compress(m)
 	case optVerbose:
 		con.Level++
 	case optQuiet:
@@ -280,5 +291,43 @@ func (s *settings) limit(arg string) *stop {
 		return invalid("Time limit must be non-negative.")
 	}
 	s.request.Limit = time.Duration(sec) * time.Second
+	return nil
+}
+
+// compress takes --compress: zstd, zstd:LEVEL or none.
+func (s *settings) compress(m getopt.Match) *stop {
+	level := context.DefaultLevel
+	if m.HasArg {
+		method, number, withLevel := strings.Cut(m.Arg, ":")
+		switch {
+		case method == "none" && !withLevel:
+			level = 0
+		case method != context.Zstd:
+			return invalid("Compression must be zstd, zstd:LEVEL or none.")
+		case withLevel:
+			n, err := strconv.ParseUint(number, 10, 8)
+			level = int(n)
+			if err != nil || level < context.MinLevel || level > context.MaxLevel {
+				return invalid(fmt.Sprintf("Compression level must be from %d to %d.", context.MinLevel, context.MaxLevel))
+			}
+		}
+	}
+	s.request.Compress = level
+	return nil
+}
+
+// compressible refuses compression where there is none. That is known when all
+// options have been read: the last --compress counts.
+func (s *settings) compressible() *stop {
+	switch {
+	case s.request.Compress == 0:
+		return nil
+	case !engines.Compresses():
+		return invalid("--compress flag not yet implemented\n" +
+			"- BLCR's module writes the context itself; the engine criu alone can compress it")
+	case s.dest == destDir:
+		return invalid("--compress and --dir exclude each other\n" +
+			"- a directory has CRIU's own images, which other tools are to read")
+	}
 	return nil
 }

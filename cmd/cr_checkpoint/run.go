@@ -134,6 +134,9 @@ func (w *work) save(dest openTarget, guard *cleanup.Guard) (err error) {
 		name = engines.Criu // as engines.TakeDirs has it
 		w.request.Dir = w.target.Path
 	}
+	if w.request.Compress != 0 {
+		name = engines.Criu // as engines.Compresses has it
+	}
 	engine, name, err := ckpt.Choose(name, engines.All)
 	if err != nil {
 		return connectFailure(err)

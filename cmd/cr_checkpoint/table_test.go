@@ -65,6 +65,10 @@ var command = getopttest.Command{
 			{Names: "--kmsg-warning", Help: "always show messages of the kernel"},
 
 			{Names: "-t --time", Value: completion.Text("seconds"), Help: "give up after some seconds"},
+
+			{Names: "--compress", Ours: true, Help: "compress the context", Value: completion.Words("method",
+				completion.Word{Text: "zstd", Help: "Zstandard"},
+				completion.Word{Text: "none", Help: "not at all (default)"}).OrNone()},
 		},
 	},
 	Table: options,

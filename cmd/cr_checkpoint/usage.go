@@ -24,6 +24,11 @@ Where to, at most one of:
   -f, --file <file>         this file
   -F, --fd <fd>             this open descriptor, from its offset on
 
+      --compress[=<how>]    compress the context, by 'zstd' (default) or by
+                            'zstd:<level>', from 1, the fastest, to 22, or by
+                            'none'; the last one counts; engine criu only, and
+                            not with -d
+
 What becomes of an existing file, or directory of images; the last one counts,
 none matters with -F:
       --atomic              it is replaced once the new one is whole (default)

@@ -38,6 +38,10 @@ type CheckpointRequest struct {
 	// The kernel engine has no such thing and never gets it.
 	Dir string
 
+	// Compress, if it is not 0, has the context compressed, at a level from 1 to
+	// 22 of zstd(1)'s. Not with Dir; and the kernel engine never gets it.
+	Compress int
+
 	// Waiting is the pid of a process among those to be saved that does nothing
 	// but wait for the caller, who is not; 0 is none. What it waits at must end in
 	// its restored copy. The kernel engine never gets it.

@@ -35,6 +35,10 @@ func Expected() string {
 	return Criu
 }
 
+// Compresses tells whether that engine can compress contexts. BLCR's module
+// writes them itself.
+func Compresses() bool { return Expected() == Criu }
+
 // TakeDirs tells whether that engine writes and reads directories, which BLCR's
 // module cannot.
 func TakeDirs() bool { return Expected() == Criu }

@@ -24,6 +24,8 @@ type bench struct {
 	of   sizes
 	also []string
 
+	compress string // the argument of --compress; "" for not at all
+
 	checkpoint, restart string // the commands
 
 	self string // our own program, which is the targets'
@@ -98,7 +100,11 @@ func (b *bench) start(size int64) (*victim, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(b.self, targetArg, strconv.FormatInt(size, 10), file.Name())
+	kind := fillNoise
+	if b.compress != "" {
+		kind = fillHalf
+	}
+	cmd := exec.Command(b.self, targetArg, strconv.FormatInt(size, 10), file.Name(), kind)
 	// Few threads, and no memory of the runtime's that comes and goes.
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=1", "GOGC=off")
 	if err := cmd.Start(); err != nil {
@@ -166,6 +172,13 @@ func (b *bench) measure(ways []way, size int64) error {
 				continue // finds the caches cold
 			}
 			t := w.times()
+			if c, is := w.(*command); is {
+				fi, err := os.Stat(c.context)
+				if err != nil {
+					return err
+				}
+				t.size = fi.Size()
+			}
 			t.total = append(t.total, time.Duration(total))
 			if _, is := w.(*copying); !is {
 				t.frozen = append(t.frozen, time.Duration(v.gap.Load()))

@@ -8,6 +8,9 @@
 // them end with fsync. What is left to be written by one is written before the
 // next begins, outside of the time.
 //
+// With -compress half of the target's memory is empty, and what --compress makes of
+// it is measured beside the others: sizes, and ratios to ours without it.
+//
 // It needs root, a criu that works, and for a size as much disk as three times
 // that and as much memory as four times. Exit status 1 for an exceeded limit
 // only with -strict.
@@ -40,6 +43,8 @@ const (
 
 	limitMemory = 32e6 // bytes
 	limitGrowth = 1e6  // "the same": what pages a run touches is chance
+
+	limitPackedGrowth = 2e6 // a small process has no use for all the buffers
 )
 
 // sizes is a flag of sizes in MiB.
@@ -66,7 +71,7 @@ func (s *sizes) Set(text string) error {
 }
 
 func main() {
-	if len(os.Args) == 4 && os.Args[1] == targetArg {
+	if len(os.Args) == 5 && os.Args[1] == targetArg {
 		fmt.Fprintln(os.Stderr, "bench: target:", target(os.Args[2:]))
 		os.Exit(1)
 	}
@@ -78,6 +83,7 @@ func main() {
 	flag.Var(&b.of, "sizes", "of the process, in `MiB`")
 	flag.Var(&memory, "memory", "sizes of the process for the resident memory, in `MiB`")
 	flag.StringVar(&parent, "dir", os.Getenv("TMPDIR"), "where the contexts are, made in `DIR`; /var/tmp without TMPDIR")
+	flag.StringVar(&b.compress, "compress", "", "measure --compress=`HOW` as well, on memory of which half is empty")
 	flag.BoolVar(&strict, "strict", false, "exit status 1 if a limit is exceeded")
 	flag.Func("also", "measure the two commands in `DIR` as well, under its name", func(dir string) error {
 		b.also = append(b.also, dir)
@@ -153,7 +159,14 @@ func (b *bench) run(memory sizes) error {
 			return fmt.Errorf("%d MiB: %w", size>>20, err)
 		}
 	}
-	return b.memoryAt(memory)
+	if err := b.memoryAt(b.command(), memory, limitGrowth); err != nil {
+		return err
+	}
+	if b.compress != "" {
+		fmt.Printf("\nwith --compress=%s:", b.compress)
+		return b.memoryAt(b.compressing(), memory, limitPackedGrowth)
+	}
+	return nil
 }
 
 // timesOf measures times with a target of one size, and prints them.
@@ -191,7 +204,22 @@ func (b *bench) timesOf(size int64) error {
 		return err
 	}
 	fmt.Printf("checkpoint ours/copy: %.3f\n", median(ours.times().total).Seconds()/median(copied.times().total).Seconds())
+	if b.compress != "" {
+		b.compared(ours.times(), ways[len(ways)-3].times())
+	}
 	return nil
+}
+
+// compared prints what compression is worth. There is no limit.
+func (b *bench) compared(ours, compressed *times) {
+	ratio := func(of func(*times) []time.Duration) float64 {
+		return median(of(compressed)).Seconds() / median(of(ours)).Seconds()
+	}
+	fmt.Printf("%s/ours: size %.3f (%d MiB of %d), checkpoint %.3f, frozen %.3f, restart %.3f\n", b.compress,
+		float64(compressed.size)/float64(ours.size), compressed.size>>20, ours.size>>20,
+		ratio(func(t *times) []time.Duration { return t.total }),
+		ratio(func(t *times) []time.Duration { return t.frozen }),
+		ratio(func(t *times) []time.Duration { return t.restart }))
 }
 
 // verdict ends a row with the limit, if it applies, and whether it is kept.
@@ -208,7 +236,7 @@ func (b *bench) verdict(w *tabwriter.Writer, value, limit float64, applies bool,
 }
 
 // memoryAt measures and prints the resident memory.
-func (b *bench) memoryAt(of sizes) error {
+func (b *bench) memoryAt(c *command, of sizes, growth float64) error {
 	var peaks []peak
 	for _, size := range of {
 		if err := b.room(size); err != nil {
@@ -219,7 +247,7 @@ func (b *bench) memoryAt(of sizes) error {
 			fmt.Printf("\n%v: resident memory at %d MiB instead\n", err, limitSize>>20)
 			size = limitSize
 		}
-		p, err := b.peakAt(size)
+		p, err := b.peakAt(c, size)
 		if err != nil {
 			return fmt.Errorf("%d MiB: %w", size>>20, err)
 		}
@@ -251,7 +279,7 @@ func (b *bench) memoryAt(of sizes) error {
 		}
 		cells(float64(most), limitMemory)
 		fmt.Fprintf(w, "%.1f MB\t", float64(most-least)/1e6)
-		cells(float64(most-least), limitGrowth)
+		cells(float64(most-least), growth)
 		fmt.Fprint(w, "\n")
 	}
 	row("cr_checkpoint", func(p peak) int64 { return p.checkpoint })

@@ -17,14 +17,13 @@ type peak struct {
 
 // peakAt measures it, apart from the times, because looking takes time. (What
 // wait tells of a command covers criu as well, and the restored process.)
-func (b *bench) peakAt(size int64) (peak, error) {
+func (b *bench) peakAt(c *command, size int64) (peak, error) {
 	p := peak{size: size}
 	v, err := b.start(size)
 	if err != nil {
 		return p, err
 	}
 	defer v.file.Close()
-	c := b.command()
 	var checkpoints, restarts []int64
 	for range b.runs {
 		if err := c.clear(); err != nil {

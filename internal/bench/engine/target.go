@@ -20,7 +20,7 @@ import (
 // CLOCK_REALTIME, the only one that is the same in a restored process: criu has it
 // go on with the CLOCK_MONOTONIC that it had when it was saved.
 
-// targetArg makes this program a target: targetArg SIZE FILE.
+// targetArg makes this program a target: targetArg SIZE FILE FILL.
 const targetArg = "target"
 
 // nap is how long the target sleeps between two looks, for not to take a
@@ -76,6 +76,11 @@ func target(args []string) error {
 		return os.NewSyscallError("mmap", err)
 	}
 	fill(memory)
+	if args[2] == fillHalf {
+		if err := empty(memory); err != nil {
+			return err
+		}
+	}
 	runtime.LockOSThread()
 	last := now()
 	for {
@@ -102,4 +107,36 @@ func fill(memory []byte) {
 		copy(page, block[n%len(block):])
 		binary.NativeEndian.PutUint64(page, uint64(n))
 	}
+}
+
+// What the target's memory is filled with.
+const (
+	fillNoise = "noise" // nothing compresses
+	fillHalf  = "half"  // half of it is empty, a quarter is noise
+)
+
+// empty empties half of the memory, in stretches of different lengths, and puts
+// what programs consist of into half of the rest: this one, over and over, but
+// not so that a copy would be found near another.
+func empty(memory []byte) error {
+	program, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		return err
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	at := 0
+	for n := 0; len(memory) > 0; n++ {
+		part := memory[:min(len(memory), (1+random.IntN(256))*os.Getpagesize())]
+		memory = memory[len(part):]
+		switch n % 4 {
+		case 0, 2:
+			clear(part)
+		case 1:
+			for len(part) > 0 {
+				m := copy(part, program[at:])
+				part, at = part[m:], (at+m)%len(program)
+			}
+		}
+	}
+	return nil
 }

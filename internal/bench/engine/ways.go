@@ -28,6 +28,7 @@ type times struct {
 	total   []time.Duration // from the start of the program to its end
 	frozen  []time.Duration // as the target has seen it
 	restart []time.Duration // from the start of the program until the target runs
+	size    int64           // of the context
 }
 
 // ways are ours, criu's and the plain copy, in this order, others between them.
@@ -42,6 +43,9 @@ func (b *bench) ways() []way {
 			context:    b.path("context-" + strconv.Itoa(i)),
 		})
 	}
+	if b.compress != "" {
+		ways = append(ways, b.compressing())
+	}
 	return append(ways, &plainCriu{path: b.criu.Path, dir: b.path("images")}, &copying{file: b.path("copy"), like: ours.context})
 }
 
@@ -49,6 +53,7 @@ func (b *bench) ways() []way {
 type command struct {
 	name, checkpoint, restart string
 	context                   string
+	options                   []string // of cr_checkpoint
 	measured                  times
 }
 
@@ -57,13 +62,21 @@ func (b *bench) command() *command {
 	return &command{name: "ours", checkpoint: b.checkpoint, restart: b.restart, context: b.path("context")}
 }
 
+// compressing is ours with --compress.
+func (b *bench) compressing() *command {
+	return &command{
+		name: b.compress, checkpoint: b.checkpoint, restart: b.restart, context: b.path("context-compressed"),
+		options: []string{"--compress=" + b.compress},
+	}
+}
+
 func (c *command) String() string { return c.name }
 func (c *command) times() *times  { return &c.measured }
 
 func (c *command) clear() error { return os.RemoveAll(c.context) }
 
 func (c *command) save(v *victim) error {
-	return run(c.checkpoint, "-f", c.context, strconv.Itoa(v.pid))
+	return run(c.checkpoint, append(c.options, "-f", c.context, strconv.Itoa(v.pid))...)
 }
 
 func (c *command) warm() error { return read(c.context) }

@@ -151,3 +151,50 @@ func BenchmarkServe(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkCompress has an image compressed and served whose pages are empty,
+// noise, and text.
+func BenchmarkCompress(b *testing.B) {
+	data := mixed(64 << 20)
+	for _, level := range []int{1, 3, 6} {
+		fd := memfd(b, nil)
+		defer unix.Close(fd)
+		b.Run(fmt.Sprintf("write/level=%d", level), func(b *testing.B) {
+			b.SetBytes(int64(len(data)))
+			for range b.N {
+				unix.Ftruncate(fd, 0)
+				seek(b, fd, 0)
+				if err := (images{"pages-1.img": data}).saveCompressed(b, fd, level); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(fmt.Sprintf("serve/level=%d", level), func(b *testing.B) {
+			seek(b, fd, 0)
+			r, err := Open(fd)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer r.Close()
+			b.SetBytes(int64(len(data)))
+			buf := make([]byte, 1<<20)
+			for range b.N {
+				pr, pw := pipe2(b)
+				served := make(chan error, 1)
+				go func() {
+					served <- r.Serve("pages-1.img", pw)
+					unix.Close(pw)
+				}()
+				for {
+					if n, err := unix.Read(pr, buf); n == 0 || err != nil {
+						break
+					}
+				}
+				unix.Close(pr)
+				if err := <-served; err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -10,6 +10,8 @@ type drain struct {
 	entry *entry
 	buf   *[bufferSize]byte // nil or not yet stored
 	n     int               // of buf
+
+	packed *packed // nil without compression
 }
 
 // room returns the free part of the buffer, which is not empty.
@@ -25,6 +27,9 @@ func (d *drain) store(p []byte) error {
 	e := d.entry
 	if len(p) == 0 {
 		return nil
+	}
+	if d.packed != nil {
+		return d.packed.write(p)
 	}
 	x, err := d.w.out.store(p, inPages(e.name), e.end())
 	if err != nil {
@@ -53,7 +58,30 @@ func (d *drain) flushFull() error {
 	return d.flush()
 }
 
+// finish stores the rest.
+func (d *drain) finish() error {
+	if err := d.flush(); err != nil || d.packed == nil {
+		return err
+	}
+	p := d.packed
+	plain, err := p.finish()
+	if err == nil && plain != nil {
+		d.packed = nil
+		err = d.store(plain)
+		d.packed = p
+	}
+	return err
+}
+
 func (d *drain) done() {
+	if d.packed != nil {
+		d.packed.done()
+	}
+	d.release()
+}
+
+// release gives the buffer back, which must be empty.
+func (d *drain) release() {
 	if d.buf != nil {
 		putBuffer(d.buf)
 		d.buf = nil
@@ -62,6 +90,9 @@ func (d *drain) done() {
 
 // copy reads as much as there is. It is a step of pipe.read.
 func (d *drain) copy(fd int) (bool, error) {
+	if d.packed != nil {
+		d.packed.resume()
+	}
 	for {
 		if d.w.gate.isAborted() {
 			return false, unix.ECANCELED
@@ -86,12 +117,16 @@ func (d *drain) copy(fd int) (bool, error) {
 
 // pause is called before a wait, which may be long.
 func (d *drain) pause() error {
-	if d.n > 0 && !scarce() {
-		return nil
+	if d.n == 0 || scarce() {
+		if err := d.flush(); err != nil {
+			return err
+		}
+		d.release()
 	}
-	err := d.flush()
-	d.done()
-	return err
+	if d.packed != nil {
+		return d.packed.pause()
+	}
+	return nil
 }
 
 // splice has the kernel move as much as there is. It is a step of pipe.read.

@@ -17,6 +17,7 @@ type gate struct {
 	closed  bool
 	calls   sync.WaitGroup
 	waiting map[*os.File]bool // pipe ends that calls may be waiting for
+	over    chan struct{}     // closed by abort; nil if nobody has asked for it
 }
 
 // enter begins a call: ECANCELED after abort, EBADF after close.
@@ -39,11 +40,27 @@ func (g *gate) leave() { g.calls.Done() }
 func (g *gate) abort() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if !g.aborted && g.over != nil {
+		close(g.over)
+	}
 	g.aborted = true
 	for f := range g.waiting {
 		// Fails only for what cannot be waited for.
 		_ = f.SetDeadline(time.Unix(1, 0))
 	}
+}
+
+// aborting is closed by abort.
+func (g *gate) aborting() <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.over == nil {
+		g.over = make(chan struct{})
+		if g.aborted {
+			close(g.over)
+		}
+	}
+	return g.over
 }
 
 func (g *gate) isAborted() bool {

@@ -15,6 +15,10 @@ const (
 
 	magicWords = "blcr-cli context "
 	version    = "1"
+	version2   = "2" // with compression
+
+	// Zstd is the one compression that there is.
+	Zstd = "zstd"
 
 	// Where the header's text ends and the numbers are.
 	tailOffset = pageSize - 64
@@ -37,8 +41,13 @@ type Header struct {
 	Host    string    // nodename
 	Kernel  string    // release
 	Machine string    // architecture, as uname -m has it
-	Command []string  // arguments of the root process
-	PIDs    []int     // processes saved, the root first
+
+	// Compression is how images are compressed: Zstd, or "" for not at all. It
+	// is up to the kind of the Writer, and what is here before is ignored.
+	Compression string
+
+	Command []string // arguments of the root process
+	PIDs    []int    // processes saved, the root first
 
 	// Cut says that Command or PIDs was too long for the header and has lost
 	// its end. Open sets it; NewWriter finds out for itself.
@@ -64,7 +73,11 @@ func headerSum(p []byte) uint32 {
 
 func (h Header) text() string {
 	var b strings.Builder
-	b.WriteString(magicWords + version + "\n")
+	v := version
+	if h.Compression != "" {
+		v = version2
+	}
+	b.WriteString(magicWords + v + "\n")
 	line := func(key, value string) {
 		if value != "" {
 			fmt.Fprintf(&b, "%s: %s\n", key, value)
@@ -77,6 +90,7 @@ func (h Header) text() string {
 	line("host", plain(h.Host))
 	line("kernel", plain(h.Kernel))
 	line("machine", plain(h.Machine))
+	line("compression", plain(h.Compression))
 	line("command", list(h.Command, true))
 	pids := make([]string, len(h.PIDs))
 	for i, pid := range h.PIDs {
@@ -171,7 +185,7 @@ func parseHeader(p []byte) (h Header, id [idLen]byte, trailer uint64, err error)
 		return h, id, 0, refuse(Foreign)
 	}
 	first, text, _ := strings.Cut(text, "\n")
-	if first != version {
+	if first != version && first != version2 {
 		if len(first) > 16 || strings.ContainsFunc(first, func(c rune) bool { return c < '0' || c > '9' }) {
 			return h, id, 0, refuse(Foreign)
 		}
@@ -185,6 +199,11 @@ func parseHeader(p []byte) (h Header, id [idLen]byte, trailer uint64, err error)
 		if key, value, ok := strings.Cut(line, ": "); ok {
 			h.set(key, value)
 		}
+	}
+	if first == version {
+		h.Compression = ""
+	} else if h.Compression != Zstd {
+		return h, id, 0, invalid("", "compression by %q is not known to this program", h.Compression)
 	}
 	copy(id[:], p[idOffset:])
 	return h, id, binary.LittleEndian.Uint64(p[tailOffset:]), nil
@@ -206,6 +225,8 @@ func (h *Header) set(key, value string) {
 		h.Kernel = unplain(value)
 	case "machine":
 		h.Machine = unplain(value)
+	case "compression":
+		h.Compression = unplain(value)
 	case "command":
 		h.Command = h.words(value)
 	case "pids":

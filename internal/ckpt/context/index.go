@@ -17,7 +17,10 @@ const (
 	entryLen  = 20 // without name and extents
 	extentLen = 16
 
-	flagSum = 1 // the entry has a checksum
+	frameLen = 20
+
+	flagSum    = 1 // the entry has a checksum
+	flagFrames = 2 // it has frames
 
 	trailerLen   = 64
 	trailerMagic = "\x00END\r\n\x1a\n"
@@ -40,7 +43,21 @@ type entry struct {
 	sum     uint32
 	hasSum  bool
 	extents []extent
+
+	compressed bool
+	frames     []frame // if compressed, instead of extents
 }
+
+// frame is a piece of an image that is compressed.
+type frame struct {
+	offset int64  // in the file
+	stored uint32 // what it takes there; 0 for zeros, length for not compressed
+	length uint32 // what it has of the image
+	sum    uint32 // of that
+}
+
+// where is what the frame takes of the file.
+func (f frame) where() extent { return extent{f.offset, int64(f.stored)} }
 
 // add appends an extent to the image.
 func (e *entry) add(x extent) {
@@ -77,18 +94,27 @@ func inPages(name string) bool { return strings.HasPrefix(name, "pages-") }
 func (e *entry) appendTo(b []byte) []byte {
 	le := binary.LittleEndian
 	b = le.AppendUint16(b, uint16(len(e.name)))
-	if e.hasSum {
+	if e.compressed {
+		b = le.AppendUint16(b, flagFrames)
+		b = le.AppendUint32(b, 0)
+	} else if e.hasSum {
 		b = le.AppendUint16(b, flagSum)
 		b = le.AppendUint32(b, e.sum)
 	} else {
 		b = append(b, 0, 0, 0, 0, 0, 0)
 	}
 	b = le.AppendUint64(b, uint64(e.size))
-	b = le.AppendUint32(b, uint32(len(e.extents)))
+	b = le.AppendUint32(b, uint32(len(e.extents)+len(e.frames)))
 	b = append(b, e.name...)
 	for _, x := range e.extents {
 		b = le.AppendUint64(b, uint64(x.offset))
 		b = le.AppendUint64(b, uint64(x.length))
+	}
+	for _, f := range e.frames {
+		b = le.AppendUint64(b, uint64(f.offset))
+		b = le.AppendUint32(b, f.stored)
+		b = le.AppendUint32(b, f.length)
+		b = le.AppendUint32(b, f.sum)
 	}
 	return b
 }
@@ -137,8 +163,9 @@ func parseTrailer(b []byte) (t trailer, ok bool) {
 }
 
 // parseIndex reads an index whose checksum has been found right. All of what it
-// says is checked: a checksum is no proof against malice.
-func parseIndex(b []byte, t trailer) ([]*entry, error) {
+// says is checked: a checksum is no proof against malice. compressed says that
+// there may be frames.
+func parseIndex(b []byte, t trailer, compressed bool) ([]*entry, error) {
 	bad := func() ([]*entry, error) { return nil, invalid("", "the index is damaged") }
 	le := binary.LittleEndian
 	entries := make([]*entry, 0, t.count)
@@ -154,7 +181,13 @@ func parseIndex(b []byte, t trailer) ([]*entry, error) {
 		count := uint64(le.Uint32(b[16:]))
 		e := &entry{sum: le.Uint32(b[4:]), hasSum: flags&flagSum != 0}
 		b = b[entryLen:]
-		if flags&^flagSum != 0 || uint64(nameLen)+count*extentLen > uint64(len(b)) {
+		each := uint64(extentLen)
+		if compressed && flags == flagFrames && e.sum == 0 {
+			e.compressed, each = true, frameLen
+		} else if flags&^flagSum != 0 {
+			return bad()
+		}
+		if uint64(nameLen)+count*each > uint64(len(b)) {
 			return bad()
 		}
 		e.name = string(b[:nameLen])
@@ -166,6 +199,18 @@ func parseIndex(b []byte, t trailer) ([]*entry, error) {
 			return nil, invalid("", "there are two images %s", e.name)
 		}
 		names[e.name] = true
+		if e.compressed {
+			if err := e.parseFrames(b[:count*frameLen], t); err != nil {
+				return nil, err
+			}
+			b = b[count*frameLen:]
+			count = 0
+			for _, f := range e.frames {
+				if f.stored > 0 {
+					all = append(all, f.where())
+				}
+			}
+		}
 		e.extents = make([]extent, 0, count)
 		for range count {
 			x := extent{int64(le.Uint64(b)), int64(le.Uint64(b[8:]))}
@@ -192,4 +237,26 @@ func parseIndex(b []byte, t trailer) ([]*entry, error) {
 		}
 	}
 	return entries, nil
+}
+
+// parseFrames reads the frames of an image, which are all of b.
+func (e *entry) parseFrames(b []byte, t trailer) error {
+	le := binary.LittleEndian
+	e.frames = make([]frame, 0, len(b)/frameLen)
+	for ; len(b) > 0; b = b[frameLen:] {
+		f := frame{int64(le.Uint64(b)), le.Uint32(b[8:]), le.Uint32(b[12:]), le.Uint32(b[16:])}
+		if f.length == 0 || f.length > frameSize || f.stored > f.length {
+			return invalid(e.name, "a frame has an impossible length")
+		}
+		if f.stored == 0 {
+			if f.offset != 0 || f.sum != 0 {
+				return invalid(e.name, "a frame of zeros lies in the file")
+			}
+		} else if f.offset < pageSize || f.offset > t.index.offset || int64(f.stored) > t.index.offset-f.offset {
+			return invalid(e.name, "a frame lies outside the file's data")
+		}
+		e.size += int64(f.length) // cannot overflow: the index has at most 64 MiB
+		e.frames = append(e.frames, f)
+	}
+	return nil
 }

@@ -19,6 +19,7 @@ type Reader struct {
 	header  Header
 	entries []*entry
 	byName  map[string]*entry
+	unpack  *unpacking // nil without compression
 }
 
 // Open opens the context that begins at the offset of fd. The descriptor
@@ -107,10 +108,13 @@ func (r *Reader) load() (int64, error) {
 	if checksum(0, index) != t.sum {
 		return 0, invalid("", "index checksum does not match")
 	}
-	if r.entries, err = parseIndex(index, t); err != nil {
+	if r.entries, err = parseIndex(index, t, h.Compression != ""); err != nil {
 		return 0, err
 	}
-	r.header, r.length = h, t.length
+	r.length = t.length
+	if r.header = h; h.Compression != "" {
+		r.unpack = newUnpacking(r)
+	}
 	r.byName = make(map[string]*entry, len(r.entries))
 	for _, e := range r.entries {
 		r.byName[e.name] = e
@@ -224,6 +228,23 @@ func (r *Reader) Size(name string) int64 {
 		return e.size
 	}
 	return -1
+}
+
+// Stored returns how much an image takes of the file, -1 if there is none of
+// that name. That is its size, but for a compressed one.
+func (r *Reader) Stored(name string) int64 {
+	e := r.byName[name]
+	if e == nil {
+		return -1
+	}
+	if !e.compressed {
+		return e.size
+	}
+	stored := int64(0)
+	for _, f := range e.frames {
+		stored += int64(f.stored)
+	}
+	return stored
 }
 
 // Abort makes every Serve and Extract under way return soon, and every later

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -31,12 +32,19 @@ func must(err error) {
 	}
 }
 
+// fodder is what images are fed with: half of it does not compress.
+var fodder = sync.OnceValue(func() []byte {
+	b := mixed(1 << 20)
+	copy(b, random(len(b)/2))
+	return b
+})
+
 // feedImage has Image store n bytes that a goroutine writes into a pipe.
 func feedImage(w *Writer, name string, n int) error {
 	var p [2]int
 	must(unix.Pipe2(p[:], unix.O_CLOEXEC))
 	go func() {
-		b := make([]byte, 1<<20)
+		b := fodder()
 		for n > 0 {
 			m, err := unix.Write(p[1], b[:min(n, len(b))])
 			if err != nil && err != unix.EINTR {
@@ -53,10 +61,15 @@ func feedImage(w *Writer, name string, n int) error {
 
 // refused checks that a file too small for it refuses a context with an error.
 func refused(path string, want syscall.Errno) {
-	for _, name := range []string{"pages-1.img", "core-1.img"} {
+	for i, name := range []string{"pages-1.img", "core-1.img", "pages-1.img", "core-1.img"} {
 		fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_TRUNC, 0o600)
 		must(err)
-		w, err := NewWriter(fd, Header{})
+		var w *Writer
+		if i < 2 {
+			w, err = NewWriter(fd, Header{})
+		} else {
+			w, err = NewCompressing(fd, Header{}, 1)
+		}
 		must(err)
 		must(w.Bytes("fits", make([]byte, 1000)))
 		err = feedImage(w, name, 4<<20)
@@ -149,6 +162,9 @@ func stdout() {
 	if err := w.Close(); !errors.Is(err, unix.EPIPE) {
 		must(fmt.Errorf("Close: error %v", err))
 	}
+	if _, err := NewCompressing(1, Header{}, 1); !errors.Is(err, unix.EPIPE) {
+		must(fmt.Errorf("error %v", err))
+	}
 	fmt.Fprintln(os.Stderr, "ok")
 	os.Exit(0)
 }
@@ -167,10 +183,13 @@ func TestMemory(t *testing.T) {
 	}
 	defer os.RemoveAll(dir)
 	const limit = 32 << 10 // KiB
-	for _, how := range []string{"file", "append"} {
+	for _, how := range []string{"file", "append", "1 file", "1 append", "1 save", "3 save", "9 save"} {
 		for _, mib := range []int{16, 256} {
 			cmd := asRole("memory")
 			cmd.Dir = dir
+			if strings.HasSuffix(how, "save") {
+				cmd.Env = append(cmd.Env, "GOMAXPROCS=4") // with as many workers as there will be
+			}
 			cmd.Env = append(cmd.Env, "CONTEXT_TEST_MIB="+strconv.Itoa(mib), "CONTEXT_TEST_HOW="+how)
 			out, err := cmd.CombinedOutput()
 			rss, _ := strconv.Atoi(strings.TrimSpace(string(out)))
@@ -186,12 +205,18 @@ func TestMemory(t *testing.T) {
 func memory() {
 	mib, _ := strconv.Atoi(os.Getenv("CONTEXT_TEST_MIB"))
 	flags := unix.O_RDWR | unix.O_CREAT | unix.O_TRUNC
-	if os.Getenv("CONTEXT_TEST_HOW") == "append" {
+	how := os.Getenv("CONTEXT_TEST_HOW")
+	if strings.HasSuffix(how, "append") {
 		flags |= unix.O_APPEND
 	}
 	fd, err := unix.Open("c", flags, 0o600)
 	must(err)
-	w, err := NewWriter(fd, Header{})
+	var w *Writer
+	if level := int(how[0]) - '0'; level < 10 {
+		w, err = NewCompressing(fd, Header{}, level)
+	} else {
+		w, err = NewWriter(fd, Header{})
+	}
 	must(err)
 	const count = 20
 	errs := make(chan error, count)
@@ -203,6 +228,9 @@ func memory() {
 		must(<-errs)
 	}
 	must(w.Close())
+	if strings.HasSuffix(how, "save") {
+		peak()
+	}
 	_, err = unix.Seek(fd, 0, unix.SEEK_SET)
 	must(err)
 	r, err := Open(fd)
@@ -228,6 +256,11 @@ func memory() {
 		must(<-errs)
 	}
 	must(r.Close())
+	peak()
+}
+
+// peak prints the most that was ever resident, and ends the program.
+func peak() {
 	status, err := os.ReadFile("/proc/self/status") // getrusage counts the parent's, too
 	must(err)
 	_, peak, _ := strings.Cut(string(status), "VmHWM:")

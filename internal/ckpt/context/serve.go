@@ -14,6 +14,12 @@ func (r *Reader) Bytes(name string) ([]byte, error) {
 		if e.size > maxBytes {
 			return unix.EFBIG
 		}
+		if e.compressed {
+			return r.unpack.scan(e, func(data []byte) error {
+				b = append(b, data...)
+				return nil
+			})
+		}
 		b = make([]byte, 0, e.size) // extents do not overlap: the file has that much
 		for _, x := range e.extents {
 			n := len(b)
@@ -30,9 +36,54 @@ func (r *Reader) Bytes(name string) ([]byte, error) {
 	return b, nil
 }
 
+// ReadAt reads the part of an image that begins at an offset: all of b, or what
+// there is up to the image's end. Of a compressed image it decompresses the
+// frames that b touches, and checks them. Of others it checks nothing. Errors
+// are those of Serve.
+func (r *Reader) ReadAt(name string, b []byte, offset int64) (n int, err error) {
+	if offset < 0 {
+		return 0, fail("read", name, unix.EINVAL)
+	}
+	err = r.image(name, func(e *entry) error {
+		if e.compressed {
+			buf := r.unpack.frames.get(&r.gate)
+			if buf == nil {
+				return unix.ECANCELED
+			}
+			defer r.unpack.frames.put(buf)
+			for _, f := range e.frames {
+				if n == len(b) {
+					break
+				}
+				if offset < int64(f.length) {
+					data, err := r.unpack.unpack(e, f, buf)
+					if err != nil {
+						return err
+					}
+					n += copy(b[n:], data[offset:])
+				}
+				offset = max(0, offset-int64(f.length))
+			}
+			return nil
+		}
+		for _, x := range e.extents {
+			if m := min(int64(len(b)-n), x.length-offset); m > 0 {
+				if err := r.read(name, b[n:n+int(m)], x.offset+offset); err != nil {
+					return err
+				}
+				n += int(m)
+			}
+			offset = max(0, offset-x.length)
+		}
+		return nil
+	})
+	return n, err
+}
+
 // Serve writes an image into a pipe, all of it or as much as its reader wants:
 // that it went away is no error. The image is checked before, if there is a
-// checksum, so that its reader sees good data or none.
+// checksum, so that its reader sees good data or none; if it is compressed, each
+// frame before its reader sees that.
 //
 // The descriptor remains the caller's, who closes it to let the reader see the
 // end. While Serve runs it is non-blocking, and a pipe for memory ("pages-")
@@ -57,10 +108,16 @@ func (r *Reader) Serve(name string, pipe int) error {
 		if inPages(name) {
 			enlarge(pipe)
 		}
-		s := serving{r: r, entry: e, left: e.extents}
-		err = p.write(s.splice)
-		if err == unix.EINVAL && !s.begun { // not a pipe, or an odd file system
-			err = s.copy(p)
+		if e.compressed {
+			s := unpacked{unpacking: r.unpack, entry: e}
+			err = p.write(s.step)
+			s.giveUp()
+		} else {
+			s := serving{r: r, entry: e, left: e.extents}
+			err = p.write(s.splice)
+			if err == unix.EINVAL && !s.begun { // not a pipe, or an odd file system
+				err = s.copy(p)
+			}
 		}
 		if errors.Is(err, unix.EPIPE) {
 			return nil
@@ -108,6 +165,9 @@ func (r *Reader) image(name string, do func(*entry) error) error {
 // scan reads an image, hands it to each piece by piece if that is not nil, and
 // compares the checksum.
 func (r *Reader) scan(e *entry, each func([]byte) error) error {
+	if e.compressed {
+		return r.unpack.scan(e, each)
+	}
 	buf := getBuffer()
 	defer putBuffer(buf)
 	sum := uint32(0)

@@ -19,6 +19,7 @@ type Writer struct {
 	id     [idLen]byte
 	stored atomic.Int64
 	plain  atomic.Bool // splice does not work on this file
+	pack   *packing    // nil without compression
 
 	mu     sync.Mutex
 	images []*entry
@@ -36,6 +37,23 @@ type Writer struct {
 // die of SIGXFSZ, which the Go runtime does unless the signal is ignored;
 // SIGPIPE does no harm.
 func NewWriter(fd int, h Header) (*Writer, error) {
+	h.Compression = ""
+	return newWriter(fd, h)
+}
+
+// NewCompressing is NewWriter for a context whose images are compressed, at a
+// level from MinLevel to MaxLevel. All of them pass through memory then, of
+// which the Writer has a fixed amount until it is forgotten.
+func NewCompressing(fd int, h Header, level int) (*Writer, error) {
+	h.Compression = Zstd
+	w, err := newWriter(fd, h)
+	if err == nil {
+		w.pack = newPacking(w, level)
+	}
+	return w, err
+}
+
+func newWriter(fd int, h Header) (*Writer, error) {
 	w := &Writer{names: map[string]bool{}}
 	_, err := unix.Getrandom(w.id[:], 0)
 	if err != nil {
@@ -72,6 +90,12 @@ func (w *Writer) Image(name string, pipe int) error {
 		defer p.close()
 		if inPages(name) {
 			enlarge(pipe)
+			if d.packed != nil {
+				if err := p.read(d.packed.copy); err != nil {
+					return fail("read", name, err)
+				}
+				return d.finish()
+			}
 			// Only where splice copies. A pipe or socket would be given
 			// references to pages that their owner goes on changing.
 			if isPipe(pipe) && w.out.random && !w.plain.Load() {
@@ -84,7 +108,7 @@ func (w *Writer) Image(name string, pipe int) error {
 		if err := p.read(d.copy); err != nil {
 			return fail("read", name, err)
 		}
-		return d.flush()
+		return d.finish()
 	})
 }
 
@@ -100,7 +124,7 @@ func (w *Writer) File(name string, r io.Reader) error {
 			case w.gate.isAborted():
 				return unix.ECANCELED
 			case err == io.EOF:
-				return d.flush()
+				return d.finish()
 			case err != nil:
 				return fail("read", name, err)
 			}
@@ -113,7 +137,15 @@ func (w *Writer) File(name string, r io.Reader) error {
 
 // Bytes stores data as the image name. Errors are those of Image.
 func (w *Writer) Bytes(name string, data []byte) error {
-	return w.image(name, func(d *drain) error { return d.store(data) })
+	return w.image(name, func(d *drain) error {
+		if len(data) < minPacked {
+			d.packed = nil
+		}
+		if err := d.store(data); err != nil {
+			return err
+		}
+		return d.finish()
+	})
 }
 
 // Stored returns how many bytes of images have been stored so far.
@@ -185,6 +217,9 @@ func (w *Writer) image(name string, store func(*drain) error) error {
 		return fail("write", name, unix.EINVAL)
 	}
 	d := &drain{w: w, entry: &entry{name: name, hasSum: true}}
+	if w.pack != nil {
+		d.packed = &packed{packing: w.pack, entry: d.entry}
+	}
 	w.mu.Lock()
 	if w.names[name] {
 		w.mu.Unlock()

@@ -57,7 +57,12 @@ func (c *checkpoint) prepare(e *engine) (err error) {
 		c.session, err = newSession("")
 		return err
 	}
-	w, err := context.NewWriter(int(c.request.FD), c.header(e))
+	var w *context.Writer
+	if level := c.request.Compress; level != 0 {
+		w, err = context.NewCompressing(int(c.request.FD), c.header(e), level)
+	} else {
+		w, err = context.NewWriter(int(c.request.FD), c.header(e))
+	}
 	if err != nil {
 		return contextError(err)
 	}
