@@ -29,10 +29,13 @@ type jsonContext struct {
 	FormatVersion int    `json:"format_version,omitempty"`
 	Scope         string `json:"scope,omitempty"`
 
-	Created    string   `json:"created,omitempty"`
-	Host       string   `json:"host,omitempty"`
-	Kernel     string   `json:"kernel,omitempty"`
-	Machine    string   `json:"machine,omitempty"`
+	Created string `json:"created,omitempty"`
+	Host    string `json:"host,omitempty"`
+	Kernel  string `json:"kernel,omitempty"`
+	Machine string `json:"machine,omitempty"`
+
+	Compression string `json:"compression,omitempty"`
+
 	Command    []string `json:"command,omitempty"`
 	CommandCut bool     `json:"command_cut,omitempty"`
 
@@ -152,6 +155,7 @@ func (c *jsonContext) criu(info *criu.Info) {
 		c.Created = h.Created.UTC().Format(time.RFC3339)
 	}
 	c.Host, c.Kernel, c.Machine = h.Host, h.Kernel, h.Machine
+	c.Compression = h.Compression
 	c.Command, c.CommandCut = h.Command, h.Cut
 	for i := range info.Processes {
 		c.Processes = append(c.Processes, processJSON(&info.Processes[i]))

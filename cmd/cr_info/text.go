@@ -89,6 +89,9 @@ func contextText(b *strings.Builder, info *criu.Info) {
 		where = append(where, shown(h.Machine))
 	}
 	line(b, "Host", strings.Join(where, ", "))
+	if h.Compression != "" {
+		line(b, "Compressed", "by "+shown(h.Compression))
+	}
 	var words []string
 	for _, w := range h.Command {
 		words = append(words, word(w))

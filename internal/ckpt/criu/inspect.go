@@ -138,6 +138,7 @@ type catalog interface {
 	Bytes(name string) ([]byte, error)
 	Names() []string
 	Size(name string) int64
+	Stored(name string) int64 // what it takes, which compression makes less
 	Close() error
 }
 
@@ -240,6 +241,8 @@ func (c *dirCatalog) list() error {
 
 func (c *dirCatalog) Names() []string { return c.names }
 
+func (c *dirCatalog) Stored(name string) int64 { return c.Size(name) }
+
 func (c *dirCatalog) Size(name string) int64 {
 	if size, ok := c.sizes[name]; ok {
 		return size
@@ -335,7 +338,7 @@ func (in *inspection) addSizes() error {
 		case memberName().MatchString(name):
 			part = &s.Saved
 		}
-		*part += in.from.Size(name)
+		*part += in.from.Stored(name)
 	}
 	return nil
 }
