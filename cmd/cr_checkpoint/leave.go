@@ -13,10 +13,10 @@ import (
 
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu"
-	"blcr-cli/internal/ckpt/criu/proc"
 	"blcr-cli/internal/cleanup"
 	"blcr-cli/internal/console"
 	"blcr-cli/internal/engines"
+	"blcr-cli/internal/proc"
 )
 
 // BLCR's module leaves a worker out of the tree that it saves. Criu leaves out

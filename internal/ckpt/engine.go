@@ -27,6 +27,14 @@ type Engine interface {
 	Close() error
 }
 
+// Meter is what an Engine also is if it can tell how far its request has come.
+type Meter interface {
+	// Progress returns how many bytes of the context have been written or read,
+	// of how many; 0 for what is not known. It may be called at any time, from
+	// another goroutine.
+	Progress() (done, all int64)
+}
+
 // Checkpoint is a checkpoint under way.
 type Checkpoint interface {
 	// Wait returns when the request is complete, nil for well or ill. After the

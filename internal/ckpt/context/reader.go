@@ -2,6 +2,7 @@ package context
 
 import (
 	"slices"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -12,6 +13,7 @@ const maxBytes = 64 << 20
 // Reader reads a context. Its methods may be called from many goroutines at the
 // same time.
 type Reader struct {
+	served  atomic.Int64
 	gate    gate
 	fd      int
 	base    int64
@@ -245,6 +247,15 @@ func (r *Reader) Stored(name string) int64 {
 		stored += int64(f.stored)
 	}
 	return stored
+}
+
+// Served returns how many bytes of images have been served so far, of how many
+// that there are.
+func (r *Reader) Served() (done, all int64) {
+	for _, e := range r.entries {
+		all += e.size
+	}
+	return r.served.Load(), all
 }
 
 // Abort makes every Serve and Extract under way return soon, and every later

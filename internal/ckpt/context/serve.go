@@ -220,6 +220,7 @@ func (s *serving) piece() extent {
 
 // advance notes that the next n bytes are in the pipe.
 func (s *serving) advance(n int64) {
+	s.r.served.Add(n)
 	s.begun = true
 	if s.done += n; s.done == s.left[0].length {
 		s.left, s.done = s.left[1:], 0

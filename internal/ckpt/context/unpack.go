@@ -157,6 +157,7 @@ func (s *unpacked) step(fd int) (bool, error) {
 				return false, fail("write", s.entry.name, err)
 			default:
 				s.done += n
+				s.r.served.Add(int64(n))
 			}
 		}
 		s.frames.put(first.buf)

@@ -39,6 +39,26 @@ type engine struct {
 	// It is called by who takes care of signals, at any time.
 	mu      sync.Mutex
 	abandon func()
+
+	meter func() (done, all int64) // nil for nothing to be told
+}
+
+// measured notes how far the request that has begun is.
+func (e *engine) measured(meter func() (done, all int64)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.meter = meter
+}
+
+// Progress implements ckpt.Meter.
+func (e *engine) Progress() (done, all int64) {
+	e.mu.Lock()
+	meter := e.meter
+	e.mu.Unlock()
+	if meter == nil {
+		return 0, 0
+	}
+	return meter()
 }
 
 // begun notes how the request that has begun is abandoned.

@@ -13,7 +13,7 @@ import (
 
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/context"
-	"blcr-cli/internal/ckpt/criu/proc"
+	"blcr-cli/internal/proc"
 )
 
 // checkpoint is a dump under way.

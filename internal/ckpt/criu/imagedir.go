@@ -67,6 +67,7 @@ func (c *checkpoint) prepare(e *engine) (err error) {
 		return contextError(err)
 	}
 	c.writer = w
+	e.measured(func() (done, all int64) { return w.Stored(), 0 })
 	if c.session, err = newSession(captureSocket); err != nil {
 		return err
 	}

@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"blcr-cli/internal/ckpt/criu/proc"
+	"blcr-cli/internal/proc"
 )
 
 // A job that was restarted with new pids lives in a pid namespace of its own,

@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"blcr-cli/internal/ckpt/criu/proc"
+	"blcr-cli/internal/proc"
 )
 
 // A pipe of which only one end is in the tree is either one to somebody outside,

@@ -12,7 +12,7 @@ import (
 
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/image"
-	"blcr-cli/internal/ckpt/criu/proc"
+	"blcr-cli/internal/proc"
 )
 
 // plan is what a restore does otherwise than the images say: criu brings

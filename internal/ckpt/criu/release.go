@@ -5,7 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"blcr-cli/internal/ckpt/criu/proc"
+	"blcr-cli/internal/proc"
 )
 
 // AwaitRelease returns when no criu of ours holds any thread of this process. It

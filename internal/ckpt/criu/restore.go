@@ -1,6 +1,7 @@
 package criu
 
 import (
+	"blcr-cli/internal/ckpt/context"
 	"fmt"
 	"os"
 	"slices"
@@ -12,7 +13,7 @@ import (
 
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/image"
-	"blcr-cli/internal/ckpt/criu/proc"
+	"blcr-cli/internal/proc"
 )
 
 // restart is a restore under way.
@@ -96,6 +97,9 @@ func (r *restart) begin(e *engine) (started bool, err error) {
 	}
 	if err := r.unlessAbandoned(func() { r.source = source }); err != nil {
 		return false, err
+	}
+	if reader, ok := source.(*context.Reader); ok {
+		e.measured(reader.Served)
 	}
 	if r.plan, err = newPlan(r.source, r.request); err != nil {
 		return false, contextError(err)

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt"
-	"blcr-cli/internal/ckpt/criu/proc"
+	"blcr-cli/internal/proc"
 )
 
 // Criu saves trees: a process and all its descendants. A scope that is none

@@ -32,6 +32,7 @@ type Engine struct {
 	close  sync.Once
 	brood  brood       // the processes of a restart
 	issued atomic.Bool // a request has been, or is about to be
+	meter  meter
 }
 
 // Open connects to the module. An error is a *ckpt.Error: with ENOSYS when the
@@ -98,6 +99,7 @@ func (e *Engine) Close() error {
 // end is Close without an answer to others.
 func (e *Engine) end() {
 	e.close.Do(func() { e.ctrl.close() })
+	e.meter.end()
 	e.brood.abandon()
 }
 
@@ -115,6 +117,7 @@ func (e *Engine) Checkpoint(r *ckpt.CheckpointRequest) (ckpt.Checkpoint, error) 
 		return nil, err
 	}
 	e.hold(r.FD, reply.CheckpointPolicy)
+	e.meter.begin(r.FD, false)
 	args := abi.ChkptArgs{
 		Target: r.ID,
 		Scope:  scopes[r.Scope],
@@ -215,6 +218,7 @@ func (e *Engine) issueRestart(r *ckpt.RestartRequest) error {
 		return err
 	}
 	e.hold(r.FD, policies[r.Omit])
+	e.meter.begin(r.FD, true)
 	args := abi.RstrtArgs{
 		Fd:       r.FD,
 		Signal:   r.Signal,

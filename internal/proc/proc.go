@@ -105,26 +105,44 @@ type Table map[int]*Process
 
 // All reads the table.
 func All() (Table, error) {
-	dir, err := os.Open("/proc")
+	pids, err := numbers("/proc")
 	if err != nil {
 		return nil, err
 	}
-	defer dir.Close()
-	names, err := dir.Readdirnames(-1)
-	if err != nil {
-		return nil, err
-	}
-	table := make(Table, len(names))
-	for _, name := range names {
-		pid, err := strconv.Atoi(name)
-		if err != nil {
-			continue
-		}
+	table := make(Table, len(pids))
+	for _, pid := range pids {
 		if p, err := Read(pid); err == nil {
 			table[pid] = p
 		}
 	}
 	return table, nil
+}
+
+// numbers returns the names in a directory that are numbers. Other than with
+// package os, no poller comes into being, which BLCR's module could not save.
+func numbers(dir string) ([]int, error) {
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	var all []int
+	buf := make([]byte, 8<<10)
+	for {
+		n, err := unix.ReadDirent(fd, buf)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n <= 0 {
+			return all, err
+		}
+		_, _, names := unix.ParseDirent(buf[:n], -1, nil)
+		for _, name := range names {
+			if number, err := strconv.Atoi(name); err == nil {
+				all = append(all, number)
+			}
+		}
+	}
 }
 
 // Children returns the pids of the children of each process.
@@ -266,31 +284,32 @@ func read(path string) ([]byte, error) {
 	return bytes.Clone(buf[:n]), nil
 }
 
-// Threads returns the numbers of a process's threads. Other than with package
-// os, no poller comes into being.
+// Threads returns the numbers of a process's threads.
 func Threads(pid int) []int {
-	fd, err := unix.Open(fmt.Sprintf("/proc/%d/task", pid), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	tids, err := numbers(fmt.Sprintf("/proc/%d/task", pid))
 	if err != nil {
 		return nil
 	}
-	defer unix.Close(fd)
-	var tids []int
-	buf := make([]byte, 4<<10)
-	for {
-		n, err := unix.ReadDirent(fd, buf)
-		if err == unix.EINTR {
-			continue
+	return tids
+}
+
+// Memory returns how many bytes of its own a process has in memory: not those of
+// files. On kernels before 4.5 these are included.
+func Memory(pid int) int64 {
+	kib := func(name string) (int64, bool) {
+		words, err := field(pid, name)
+		if err != nil {
+			return 0, false
 		}
-		if err != nil || n <= 0 {
-			return tids
-		}
-		_, _, names := unix.ParseDirent(buf[:n], -1, nil)
-		for _, name := range names {
-			if tid, err := strconv.Atoi(name); err == nil {
-				tids = append(tids, tid)
-			}
-		}
+		n, err := strconv.ParseInt(words[0], 10, 64)
+		return n << 10, err == nil
 	}
+	if anonymous, ok := kib("RssAnon"); ok {
+		shared, _ := kib("RssShmem")
+		return anonymous + shared
+	}
+	all, _ := kib("VmRSS")
+	return all
 }
 
 // CommandLine returns a process's arguments; none for a thread of the kernel.
