@@ -207,8 +207,8 @@ const (
 )
 
 // condition is for [root]: running as root; [agentport]: nobody has the port
-// where an agent is looked for by default; and [cc]: there is a C compiler, or has
-// to be one.
+// where an agent is looked for by default; and [cc], [bash], [perl], [python3]: there
+// is a C compiler and so on, or has to be one.
 func condition(name string) (bool, error) {
 	switch name {
 	case "root":
@@ -219,8 +219,8 @@ func condition(name string) (bool, error) {
 			agent.Close()
 		}
 		return err == nil, nil
-	case "cc":
-		_, err := exec.LookPath("cc")
+	case "cc", "bash", "perl", "python3":
+		_, err := exec.LookPath(name)
 		return err == nil || os.Getenv("CI") == "true", nil
 	}
 	return false, fmt.Errorf("no such condition")

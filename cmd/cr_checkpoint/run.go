@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -178,13 +179,17 @@ func (w *work) save(dest openTarget, guard *cleanup.Guard) (err error) {
 		// That engine, and the runtime under it, may have opened it meanwhile.
 		w.request.FD = atstart.NeverOpen
 	}
+	var over atomic.Bool // the request is
+	if name == engines.Kernel {
+		guard.Late(func(sig syscall.Signal) bool { return w.own(sig, &over) })
+	}
 	event = blcrevents.Begin(blcrevents.Checkpoint, int(w.request.FD), os.LookupEnv, func(line string) { w.con.Notef("%s\n", line) })
 	request, err := engine.Checkpoint(&w.request)
 	if err != nil {
 		return requestFailure(err)
 	}
 	w.con.Notef("checkpoint request issued\n")
-	if err := w.complete(request); err != nil {
+	if err := w.complete(request, &over); err != nil {
 		if commitErr == nil && errnoOf(err) == syscall.EINTR {
 			event.Forget()
 		}
@@ -220,6 +225,23 @@ func (w *work) save(dest openTarget, guard *cleanup.Guard) (err error) {
 	return nil
 }
 
+// own tells whether a signal may be the one that we have asked for ourselves: the
+// module sends it to those who were saved, shortly before it says that it is done,
+// and one of them may have passed it on to our process group.
+func (w *work) own(sig syscall.Signal, over *atomic.Bool) bool {
+	if int32(sig) != max(w.request.Signal, -w.request.Signal) {
+		return false
+	}
+	const milliseconds = 1000
+	for range milliseconds {
+		if over.Load() {
+			return true
+		}
+		_, _ = unix.Poll(nil, 1)
+	}
+	return false
+}
+
 // naming adds to an error about writing what was written to, which the engine
 // knows by its descriptor only.
 func (w *work) naming(err error) error {
@@ -240,9 +262,11 @@ func (w *work) naming(err error) error {
 }
 
 // complete waits for the request and takes its outcome.
-func (w *work) complete(request ckpt.Checkpoint) error {
+func (w *work) complete(request ckpt.Checkpoint, over *atomic.Bool) error {
 	w.con.Notef("waiting for checkpoint request to complete\n")
-	if err := request.Wait(); err != nil {
+	err := request.Wait()
+	over.Store(true)
+	if err != nil {
 		return waitFailure(err)
 	}
 	if w.kmsg != console.KmsgNone {

@@ -40,6 +40,8 @@ func (s *settings) delegate(con *console.Console) (status int, done bool) {
 	if s.mustLeave() {
 		return s.delegateOutside(con, forward), true
 	}
+	// Before the worker can ask for anything.
+	reply.Save()
 	pid, err := startWorker()
 	switch errnoOf(err) {
 	case 0:
@@ -48,9 +50,9 @@ func (s *settings) delegate(con *console.Console) (status int, done bool) {
 		return 1, true
 	default:
 		// The signals stay caught, for the guard of the work.
+		reply.Omit()
 		return 0, false
 	}
-	reply.Save()
 	forward.To(pid)
 	end, err := waitWorker(pid)
 	switch {

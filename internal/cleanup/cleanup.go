@@ -66,6 +66,7 @@ type Guard struct {
 	cleanup  func()
 	finished bool
 	ending   atomic.Bool // a signal is ending the program
+	late     func(syscall.Signal) bool
 }
 
 // NewGuard begins to watch.
@@ -94,6 +95,11 @@ func (g *Guard) look() (finished bool) {
 	}
 	for _, sig := range rawsig.Pending() {
 		if fatal(sig) {
+			if g.late != nil && g.late(sig) {
+				rawsig.Take(sig)
+				g.finished = true
+				return true
+			}
 			g.ending.Store(true)
 			g.cleanup()
 			rawsig.DieOf(sig)
@@ -110,6 +116,14 @@ func (g *Guard) Create(make func() (cleanup func())) {
 	if cleanup := make(); cleanup != nil {
 		g.cleanup = cleanup
 	}
+}
+
+// Late sets a function that is asked whether a signal comes too late to end the
+// program. It may take its time.
+func (g *Guard) Late(late func(syscall.Signal) bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.late = late
 }
 
 // Finish lets no signal end the program from here on. They are left to be taken

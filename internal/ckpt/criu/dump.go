@@ -203,7 +203,7 @@ func (c *checkpoint) asked(h *hook) bool {
 	if c.failure() != nil || c.isStopped() {
 		return false
 	}
-	if err := c.newcomers(); err != nil {
+	if err := c.lookAgain(); err != nil {
 		c.fail(err)
 		return false
 	}
@@ -226,13 +226,15 @@ func (c *checkpoint) asked(h *hook) bool {
 	return true
 }
 
-// newcomers is an error if another request of ours has begun in the tree before
-// it was frozen: its processes would come back to nobody who knows them.
-func (c *checkpoint) newcomers() error {
+// lookAgain looks for the tree as it has been frozen. It is an error if another
+// request of ours has begun in it meanwhile: its processes would come back to
+// nobody who knows them.
+func (c *checkpoint) lookAgain() error {
 	tree, err := proc.Descend(c.scope.root)
 	if err != nil {
 		return sysError("read", "/proc", err)
 	}
+	c.scope.tree = tree
 	return atWork(tree)
 }
 

@@ -103,9 +103,17 @@ func look(r *ckpt.CheckpointRequest) (*scope, error) {
 	s := &scope{table: table}
 	switch r.Scope {
 	case ckpt.ScopeGroup:
-		err = s.members(fmt.Sprintf("process group %d", r.ID), func(p *proc.Process) bool { return p.Pgid == int(r.ID) })
+		id := int(r.ID)
+		if caller := s.caller(r); id == 0 && caller != nil {
+			id = caller.Pgid
+		}
+		err = s.members(fmt.Sprintf("process group %d", id), func(p *proc.Process) bool { return p.Pgid == id })
 	case ckpt.ScopeSession:
-		err = s.members(fmt.Sprintf("session %d", r.ID), func(p *proc.Process) bool { return p.Sid == int(r.ID) })
+		id := int(r.ID)
+		if caller := s.caller(r); id == 0 && caller != nil {
+			id = caller.Sid
+		}
+		err = s.members(fmt.Sprintf("session %d", id), func(p *proc.Process) bool { return p.Sid == id })
 	default:
 		err = s.process(r)
 	}
@@ -123,16 +131,25 @@ func look(r *ckpt.CheckpointRequest) (*scope, error) {
 	return s, s.check(r)
 }
 
+// caller is who has been asked for the checkpoint, whose own group and session 0
+// means; it may have left them.
+func (s *scope) caller(r *ckpt.CheckpointRequest) *proc.Process {
+	if r.Waiting != 0 {
+		return s.table[int(r.Waiting)]
+	}
+	return s.table[os.Getpid()]
+}
+
 // Includes tells whether the request means the calling process, too. It leaves no
 // descriptor open, and asks for nothing that does.
 func Includes(r *ckpt.CheckpointRequest) bool {
 	id := int(r.ID)
 	switch r.Scope {
 	case ckpt.ScopeGroup:
-		return unix.Getpgrp() == id
+		return id == 0 || unix.Getpgrp() == id
 	case ckpt.ScopeSession:
 		sid, err := unix.Getsid(0)
-		return err == nil && sid == id
+		return err == nil && (id == 0 || sid == id)
 	}
 	root, err := proc.Leader(id)
 	if err != nil {
@@ -181,37 +198,34 @@ func (s *scope) process(r *ckpt.CheckpointRequest) error {
 // job returns the process that is meant by pid: the restarted job where that is
 // a cr_restart, pid itself else.
 func (s *scope) job(pid int) (int, error) {
+	named := pid
 	for isRestart(s.table[pid]) {
 		var jobs []int
 		for _, child := range s.table.Children()[pid] {
+			if s.table[child].Dead() {
+				continue
+			}
 			if isHelper(child) {
-				return 0, atWorkRefusal("the job of %s %d is still being restarted", restartProgram, pid)
+				return 0, atWorkRefusal("the job of %s %d is still being restarted", restartProgram, named)
 			}
 			jobs = append(jobs, child)
 		}
 		switch len(jobs) {
 		case 0:
-			return 0, s.jobless(pid)
+			// One that has not come so far yet, or one whose job has ended, which
+			// then ends as well.
+			if ended(named) {
+				return 0, nobody()
+			}
+			return 0, atWorkRefusal("the job of %s %d is still being restarted, or has ended", restartProgram, named)
 		case 1:
 			pid = jobs[0]
 		default:
-			return 0, refusal(syscall.EOPNOTSUPP, "%s %d has more children (%s) than its job", restartProgram, pid, list(jobs))
+			// What makes the job is among them until it is there.
+			return 0, atWorkRefusal("%s %d has more children (%s) than its job", restartProgram, named, list(jobs))
 		}
 	}
 	return pid, nil
-}
-
-// jobless is the error for a cr_restart without a job: one that has not come so
-// far yet, or one whose job has ended, which then ends as well.
-func (s *scope) jobless(pid int) error {
-	deadline := time.Now().Add(time.Second / 2)
-	for !ended(pid) {
-		if time.Now().After(deadline) {
-			return atWorkRefusal("the job of %s %d is still being restarted", restartProgram, pid)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	return nobody()
 }
 
 // isRestart tells whether a process is a cr_restart that a job may be below.
@@ -222,6 +236,11 @@ func isRestart(p *proc.Process) bool {
 // isHelper tells whether a process is a criu at work for one of our commands,
 // or becomes one.
 func isHelper(pid int) bool { return has(pid, hookVar) }
+
+// isRestore tells whether that is one that restores.
+func isRestore(pid int) bool {
+	return isHelper(pid) && slices.Contains(proc.CommandLine(pid), "restore")
+}
 
 // has tells whether one of these is in a process's environment.
 func has(pid int, names ...string) bool {
@@ -312,6 +331,8 @@ func (s *scope) check(r *ckpt.CheckpointRequest) error {
 		switch {
 		case in[pid] && r.PtracedSkip:
 			s.skipped = true
+		case in[pid] && isRestore(tracer):
+			return atWorkRefusal("process %d is still being restarted", pid)
 		case in[pid] && isHelper(tracer):
 			return refusal(syscall.EBUSY, "process %d is being saved by another request", pid)
 		case in[pid]:

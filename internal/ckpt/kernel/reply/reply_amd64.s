@@ -17,6 +17,7 @@
 // struct cr_chkpt_info and struct cr_fwd_args
 #define INFO_REQUESTER 0
 #define INFO_TARGET 4
+#define INFO_SIGNAL 12
 #define INFO_DEST 16
 #define INFO_SIZE 24
 #define FWD_TARGET 0
@@ -27,6 +28,7 @@
 #define SYS_rt_sigaction 13
 #define SYS_rt_sigprocmask 14
 #define SYS_rt_sigreturn 15
+#define SYS_rt_sigpending 127
 #define SYS_ioctl 16
 #define SYS_getpid 39
 #define SYS_clone 56
@@ -66,6 +68,10 @@
 GLOBL info<>(SB), NOPTR, $INFO_SIZE
 GLOBL dest<>(SB), NOPTR, $PATH_MAX
 GLOBL fwd<>(SB), NOPTR, $FWD_SIZE
+
+// SIG_DFL, and the dispositions of signals that had another, by number.
+GLOBL default<>(SB), NOPTR, $32
+GLOBL noted<>(SB), NOPTR, $2048
 
 // func install() uintptr
 TEXT ·install(SB),NOSPLIT,$32-8
@@ -111,13 +117,32 @@ omit:
 
 	// What is saved has the dispositions of a plain program: the signal that is
 	// sent to all that were saved does to us what it does to them, now and after
-	// a restart. What is ignored stays so.
+	// a restart. What is ignored stays so. (Several threads do this at the same
+	// time, and each disposition is noted by one of them. R14 is the signal, as a
+	// bit.)
 bare:
-	SUBQ	$64, SP                 // two struct sigaction, asked and given
-	MOVQ	$0, 32(SP)              // SIG_DFL
-	MOVQ	$0, 40(SP)
-	MOVQ	$0, 48(SP)
-	MOVQ	$0, 56(SP)
+	XORL	R14, R14
+	LEAQ	info<>(SB), BX
+	LEAQ	dest<>(SB), AX
+	MOVQ	AX, INFO_DEST(BX)
+	MOVL	R12, DI
+	MOVL	$CR_OP_HAND_CHKPT_INFO, SI
+	MOVQ	BX, DX
+	MOVL	$SYS_ioctl, AX
+	SYSCALL
+	TESTQ	AX, AX
+	JNE	quiet
+	MOVL	INFO_SIGNAL(BX), CX
+	TESTL	CX, CX
+	JEQ	quiet
+	JGT	late
+	NEGL	CX                      // an early one
+late:
+	DECL	CX
+	MOVL	$1, R14
+	SHLQ	CX, R14
+quiet:
+	SUBQ	$32, SP                 // struct sigaction
 	MOVL	$1, R13
 disposition:
 	MOVL	R13, DI
@@ -130,8 +155,20 @@ disposition:
 	JNE	next
 	CMPQ	0(SP), $1               // SIG_DFL, SIG_IGN
 	JLS	next
+	MOVL	R13, CX
+	SHLQ	$5, CX
+	LEAQ	noted<>(SB), BX
+	ADDQ	CX, BX
+	MOVQ	8(SP), AX
+	MOVQ	AX, 8(BX)
+	MOVQ	16(SP), AX
+	MOVQ	AX, 16(BX)
+	MOVQ	24(SP), AX
+	MOVQ	AX, 24(BX)
+	MOVQ	0(SP), AX
+	MOVQ	AX, 0(BX)
 	MOVL	R13, DI
-	LEAQ	32(SP), SI
+	LEAQ	default<>(SB), SI
 	XORL	DX, DX
 	MOVL	$8, R10
 	MOVL	$SYS_rt_sigaction, AX
@@ -140,7 +177,43 @@ next:
 	INCL	R13
 	CMPL	R13, $CR_SIGNUM
 	JNE	disposition
-	ADDQ	$64, SP
+	MOVL	R12, DI
+	MOVL	$CR_OP_HAND_CHKPT, SI
+	MOVL	$CR_CHECKPOINT_STUB, DX
+	MOVL	$SYS_ioctl, AX
+	SYSCALL
+
+	// The original goes on with what it had, unless it has been sent the signal,
+	// which waits for the end of this handler.
+	TESTQ	AX, AX
+	JNE	plain
+	MOVQ	SP, DI
+	MOVL	$8, SI
+	MOVL	$SYS_rt_sigpending, AX
+	SYSCALL
+	TESTQ	R14, 0(SP)
+	JNE	plain
+	MOVL	$1, R13
+again:
+	MOVL	R13, CX
+	SHLQ	$5, CX
+	LEAQ	noted<>(SB), SI
+	ADDQ	CX, SI
+	CMPQ	0(SI), $0
+	JEQ	skip
+	MOVL	R13, DI
+	XORL	DX, DX
+	MOVL	$8, R10
+	MOVL	$SYS_rt_sigaction, AX
+	SYSCALL
+skip:
+	INCL	R13
+	CMPL	R13, $CR_SIGNUM
+	JNE	again
+plain:
+	ADDQ	$32, SP
+	JMP	done
+
 save:
 	MOVL	$CR_OP_HAND_CHKPT, SI
 	MOVL	$CR_CHECKPOINT_STUB, DX
@@ -262,8 +335,8 @@ failed:
 	MOVQ	AX, ret+0(FP)
 	RET
 
-	// The guard. A request that comes before the module knows it, is answered as
-	// by any thread, and EAGAIN says that it is under way.
+	// The guard. A request may come before the module knows it, which it answers
+	// as any other; EAGAIN says that it is under way.
 thread:
 	MOVL	·fd(SB), R12
 register:
