@@ -25,8 +25,12 @@ type frameBuffer [frameSize]byte
 // memory.
 var zeros frameBuffer
 
-// workers is how many work at the same time.
-func workers() int { return min(maxWorkers, runtime.GOMAXPROCS(0)) }
+// processors is runtime.NumCPU, but for tests.
+var processors = runtime.NumCPU
+
+// Workers is how many processors compressing and decompressing can use. Whether
+// they may is for the program to say, by runtime.GOMAXPROCS.
+func Workers() int { return min(maxWorkers, processors()) }
 
 // frames are the buffers of a Writer or Reader, as many as there will ever be.
 // A call that has to wait for a pipe gives back what it holds, unless few are

@@ -30,8 +30,8 @@ type packer struct {
 }
 
 func newPacking(w *Writer, level int) *packing {
-	p := &packing{w: w, frames: newFrames(2, 2*workers())}
-	n := workers()
+	p := &packing{w: w, frames: newFrames(2, 2*Workers())}
+	n := Workers()
 	switch {
 	case level < 3:
 		p.speed = zstd.SpeedFastest

@@ -91,6 +91,14 @@ func TestCompressed(t *testing.T) {
 				t.Errorf("%s: %d bytes of zeros became %d", name, size, n)
 			}
 		}
+		out := tempFile(t) // which is no pipe
+		if err := r.Serve("pages-90.img", int(out.Fd())); err != nil {
+			t.Error(err)
+		}
+		if b, _ := os.ReadFile(out.Name()); !bytes.Equal(b, im["pages-90.img"]) {
+			t.Error("served into a file: different")
+		}
+		out.Close()
 		if r.Stored("none") != -1 {
 			t.Error("an image that does not exist")
 		}

@@ -212,6 +212,9 @@ func memory() {
 	fd, err := unix.Open("c", flags, 0o600)
 	must(err)
 	var w *Writer
+	if strings.HasSuffix(how, "save") {
+		processors = func() int { return maxWorkers }
+	}
 	if level := int(how[0]) - '0'; level < 10 {
 		w, err = NewCompressing(fd, Header{}, level)
 	} else {

@@ -21,7 +21,7 @@ type unpacker struct {
 }
 
 func newUnpacking(r *Reader) *unpacking {
-	u := &unpacking{r: r, frames: newFrames(2*(workers()+1), workers()), idle: make(chan *unpacker, workers())}
+	u := &unpacking{r: r, frames: newFrames(2*(Workers()+1), Workers()), idle: make(chan *unpacker, Workers())}
 	for range cap(u.idle) {
 		u.idle <- nil
 	}
@@ -168,7 +168,7 @@ func (s *unpacked) step(fd int) (bool, error) {
 // look begins to unpack as many frames as may be. False if there was an abort
 // before the first.
 func (s *unpacked) look() bool {
-	for s.next < len(s.entry.frames) && len(s.ahead) <= workers() {
+	for s.next < len(s.entry.frames) && len(s.ahead) <= Workers() {
 		b := s.frames.tryGet()
 		if b == nil && len(s.ahead) > 0 {
 			break

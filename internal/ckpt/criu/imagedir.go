@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"os"
+	"runtime"
 	"strings"
 	"sync/atomic"
 
@@ -59,6 +60,7 @@ func (c *checkpoint) prepare(e *engine) (err error) {
 	}
 	var w *context.Writer
 	if level := c.request.Compress; level != 0 {
+		runtime.GOMAXPROCS(context.Workers())
 		w, err = context.NewCompressing(int(c.request.FD), c.header(e), level)
 	} else {
 		w, err = context.NewWriter(int(c.request.FD), c.header(e))

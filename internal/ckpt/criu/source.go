@@ -1,6 +1,8 @@
 package criu
 
 import (
+	"runtime"
+
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/context"
 )
@@ -29,6 +31,9 @@ func openSource(r *ckpt.RestartRequest) (source, error) {
 	c, err := context.Open(int(r.FD))
 	if err != nil {
 		return nil, err
+	}
+	if c.Header().Compression != "" {
+		runtime.GOMAXPROCS(context.Workers())
 	}
 	return c, nil
 }
