@@ -19,6 +19,7 @@ import (
 	"blcr-cli/internal/console"
 	"blcr-cli/internal/engines"
 	"blcr-cli/internal/program"
+	"blcr-cli/internal/progress"
 	"blcr-cli/internal/version"
 )
 
@@ -142,8 +143,10 @@ func (w *work) save(dest openTarget, guard *cleanup.Guard) (err error) {
 	if err != nil {
 		return connectFailure(err)
 	}
+	line := w.progress(engine)
 	var event *blcrevents.Request
 	defer func() {
+		line.Stop()
 		// What is still under way is given up first.
 		engine.Close()
 		// A signal that has made the request fail ends the program here: how it
@@ -153,6 +156,7 @@ func (w *work) save(dest openTarget, guard *cleanup.Guard) (err error) {
 	}()
 	guard.Create(func() func() {
 		return func() {
+			line.Stop()
 			engine.Close()
 			dest.Abort()
 		}
@@ -189,7 +193,8 @@ func (w *work) save(dest openTarget, guard *cleanup.Guard) (err error) {
 		return requestFailure(err)
 	}
 	w.con.Notef("checkpoint request issued\n")
-	if err := w.complete(request, &over); err != nil {
+	err = w.complete(request, &over, line)
+	if err != nil {
 		if commitErr == nil && errnoOf(err) == syscall.EINTR {
 			event.Forget()
 		}
@@ -215,7 +220,10 @@ func (w *work) save(dest openTarget, guard *cleanup.Guard) (err error) {
 	// stands under its name.
 	guard.Finish()
 	if !committed {
-		if err := dest.Commit(); err != nil {
+		syncing := w.con.Progress("writing to disk", nil)
+		err := dest.Commit()
+		syncing.Stop()
+		if err != nil {
 			return w.targetFailure(err)
 		}
 	}
@@ -262,10 +270,11 @@ func (w *work) naming(err error) error {
 }
 
 // complete waits for the request and takes its outcome.
-func (w *work) complete(request ckpt.Checkpoint, over *atomic.Bool) error {
+func (w *work) complete(request ckpt.Checkpoint, over *atomic.Bool, line *progress.Line) error {
 	w.con.Notef("waiting for checkpoint request to complete\n")
 	err := request.Wait()
 	over.Store(true)
+	line.Stop()
 	if err != nil {
 		return waitFailure(err)
 	}

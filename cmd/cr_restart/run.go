@@ -19,6 +19,7 @@ import (
 	"blcr-cli/internal/engines"
 	"blcr-cli/internal/job"
 	"blcr-cli/internal/program"
+	"blcr-cli/internal/progress"
 	"blcr-cli/internal/version"
 )
 
@@ -215,7 +216,16 @@ func fitting(kind context.Kind, given ckpt.Engine, name string) (ckpt.Engine, st
 // bringBack issues the request and returns the restored root's pid.
 func (w *work) bringBack(engine ckpt.Engine) (pid int, err error) {
 	guard := cleanup.NewGuard()
-	guard.Create(func() func() { return func() { engine.Close() } })
+	line := w.progress(engine)
+	defer line.Stop()
+	// What the job writes to the terminal then is not ours to erase.
+	w.request.Resume = line.Stop
+	guard.Create(func() func() {
+		return func() {
+			line.Stop()
+			engine.Close()
+		}
+	})
 	job.HoldStops()
 	event := blcrevents.Begin(blcrevents.Restart, int(w.request.FD), os.LookupEnv, func(string) {})
 	defer func() { event.End(errnoOf(err)) }()
@@ -232,7 +242,9 @@ func (w *work) bringBack(engine ckpt.Engine) (pid int, err error) {
 	// The job must not depend on the context, nor a later checkpoint of ours.
 	unix.Close(int(w.request.FD))
 
-	if err := request.Wait(); err != nil {
+	err = request.Wait()
+	line.Stop()
+	if err != nil {
 		return 0, waitRequestFailure(err)
 	}
 	if w.kmsg != console.KmsgNone {
@@ -252,6 +264,15 @@ func (w *work) bringBack(engine ckpt.Engine) (pid int, err error) {
 		return 0, restartFailure(err)
 	}
 	return pid, nil
+}
+
+// progress shows how far the engine has come with the request.
+func (w *work) progress(engine ckpt.Engine) *progress.Line {
+	meter, ok := engine.(ckpt.Meter)
+	if !ok {
+		return nil
+	}
+	return w.con.Progress("restoring", meter.Progress)
 }
 
 // open opens the context. It is not to be inherited by the job, so that a job

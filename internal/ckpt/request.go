@@ -93,6 +93,11 @@ type RestartRequest struct {
 	// is its name for messages. The kernel engine never gets it.
 	Dir string
 
+	// Resume, if not nil, is called when the processes are there, and before they
+	// execute anything. The kernel engine never calls it, since the module asks
+	// nobody.
+	Resume func()
+
 	// Signal goes to every process after the restart, see CheckpointRequest.
 	Signal int32
 

@@ -9,6 +9,8 @@ package console
 import (
 	"fmt"
 	"io"
+
+	"blcr-cli/internal/progress"
 )
 
 // Kmsg says when the lines that an engine logged of a request are shown.
@@ -51,4 +53,14 @@ func (c *Console) Details(lines []string) {
 	for _, line := range lines {
 		c.Errorf("- %s\n", line)
 	}
+}
+
+// Progress shows how far something has come that takes long, if stderr is a
+// terminal and unless quiet. The caller stops it before anything else is said.
+func (c *Console) Progress(what string, meter progress.Meter) *progress.Line {
+	fd, ok := c.Stderr.(FD)
+	if !ok || c.Level < 0 {
+		return nil
+	}
+	return progress.Start(int(fd), what, meter)
 }

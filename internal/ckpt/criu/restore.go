@@ -189,6 +189,9 @@ func (r *restart) answered(h *hook) bool {
 			return false
 		}
 		r.resumed = true
+		if r.request.Resume != nil {
+			r.request.Resume()
+		}
 		switch {
 		case syscall.Signal(r.request.Signal) == unix.SIGCONT:
 		case r.endsEarly():
