@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -231,7 +232,8 @@ func (w *work) naming(err error) error {
 		default:
 			to = w.target.Names().Write
 		}
-		f.details = append(f.details, fmt.Sprintf("writing '%s': %s", to, ckpt.Strerror(errnoOf(err))))
+		// What the engine knows of the place comes after its name.
+		f.details = slices.Insert(slices.Clone(f.details), 0, fmt.Sprintf("writing '%s': %s", to, ckpt.Strerror(errnoOf(err))))
 	}
 	return f
 }
