@@ -45,6 +45,7 @@ func holds(what string) func(*scene, []string) string {
 	return func(at *scene, _ []string) string { return at.who() + " has " + what + cannot }
 }
 
+// What several of them say.
 const (
 	cannot   = ", which criu cannot save"
 	close1   = "the program has to close it before it is saved"
@@ -63,7 +64,7 @@ var rules = []rule{
 		}
 		return at.who() + " has an io_uring open as descriptor " + itoa(fd) + cannot
 	}),
-	newRule("Can't retrieve FDs", `^Can't retrieve FDs from socket`, "raise the limit, as by 'ulimit -Hn'", func(at *scene, _ []string) string {
+	newRule("Can't retrieve FDs", `^Can't retrieve FDs from socket`, "have root raise that limit", func(at *scene, _ []string) string {
 		var l unix.Rlimit
 		if at.limit(&l); l.Max >= 1024 {
 			return ""
@@ -135,9 +136,9 @@ var rules = []rule{
 		return at.who() + " has " + advice.Shown(m[1]) + " open" + at.openAs(m[1], m[1]+" (deleted)") + ", which was removed under that name and has another one"
 	}),
 	newRule("packetized mode", `^The packetized mode for pipes`, close1, holds("a pipe in packet mode (O_DIRECT)")),
-	newRule("No NS ID with kid", `^No NS ID with kid`, close1, func(at *scene, _ []string) string {
+	newRule("No NS ID with kid", `^No NS ID with kid (\d+)`, close1, func(at *scene, m []string) string {
 		where := ""
-		if fd := at.find(func(to string) bool { return namespaceLink().MatchString(to) }); fd >= 0 {
+		if fd := at.find(func(to string) bool { return strings.HasSuffix(to, ":["+m[1]+"]") }); fd >= 0 {
 			where = " as descriptor " + itoa(fd)
 		}
 		return at.who() + " has a namespace open" + where + " that none of the processes is in" + cannot
@@ -154,8 +155,11 @@ var rules = []rule{
 		}
 		return at.named(m[2]) + " is in " + article + m[1] + " namespace of its own, which criu cannot save together with the others"
 	}),
-	newRule("Unable to convert uid or gid", `^Unable to convert uid or gid`, "save it from within, or as the user who has made it", func(at *scene, _ []string) string {
+	newRule("Unable to convert uid or gid", `^Unable to convert uid or gid`, "", func(at *scene, _ []string) string {
 		return "the processes are in a user namespace of their own, as in a container without root, where their users are others"
+	}),
+	newRule("A session leader of ", `^A session leader of (\d+)\(\d+\) is outside of its pid namespace`, "start it with setsid(1), as 'unshare --pid --fork setsid PROGRAM'", func(at *scene, m []string) string {
+		return at.named(m[1]) + " is in a session of another pid namespace, which criu cannot save"
 	}),
 	newRule(" running in 32-bit mode", `Can't dump task (\d+) running in 32-bit mode`, "", func(at *scene, m []string) string {
 		return at.named(m[1]) + " is a 32-bit program, which this criu cannot save"
@@ -201,9 +205,6 @@ var rules = []rule{
 	}),
 	newRule("Cannot allocate memory", `: Cannot allocate memory$`, "", func(at *scene, _ []string) string { return strings.Join(advice.Memory(), "; ") }),
 }
-
-// namespaceLink is what a descriptor of a namespace leads to.
-var namespaceLink = pattern(`^(/.*/)?[a-z_]+:\[[0-9]+\]$`)
 
 // followUp is lines that say no more than the sentence that was made of another.
 var followUp = pattern(`\(pid: \d+\) failed with -?\d+$|^Can't retrieve FDs from socket|^Message reply from daemon is trimmed|^Can't open \d+'s mapfile link|^Can't make \w+ns id` +
@@ -564,6 +565,10 @@ func tracedBy(pid int) string {
 	tracer, err := proc.Tracer(pid)
 	if err != nil || tracer == 0 {
 		return ""
+	}
+	// It is one of that one's threads.
+	if leader, err := proc.Leader(tracer); err == nil {
+		tracer = leader
 	}
 	return advice.Process(tracer)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -61,7 +62,7 @@ func criuError(op string, status unix.WaitStatus, texts []string, otherwise sysc
 	}
 	e.Detail = sentences[:min(len(sentences), mostDetail)]
 	for _, text := range said[:min(len(said), mostDetail)] {
-		e.Detail = append(e.Detail, "criu: "+text)
+		e.Detail = append(e.Detail, "criu: "+printable(text))
 	}
 	e.Detail = append(e.Detail, ways...)
 	if status.Signaled() {
@@ -70,6 +71,16 @@ func criuError(op string, status unix.WaitStatus, texts []string, otherwise sysc
 		e.Detail = append(e.Detail, fmt.Sprintf("criu failed with exit status %d and does not say why", status.ExitStatus()))
 	}
 	return e
+}
+
+// printable is a line of criu's, which may have names in it, for a terminal.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if strconv.IsPrint(r) {
+			return r
+		}
+		return '?'
+	}, text)
 }
 
 // pattern is a regular expression that is compiled when it is needed: every start

@@ -324,8 +324,8 @@ func (s *scope) check(r *ckpt.CheckpointRequest) error {
 			return refusal(syscall.EBUSY, "process %d is being saved by another request (criu is process %d)", pid, tracer)
 		case in[pid]:
 			// Also where it is allowed: criu has to trace it itself.
-			return advised(refusal(ckpt.EPtraced, "%s is traced by %s", advice.Process(pid), advice.Process(tracer)),
-				"detach it there, or end "+advice.Process(tracer))
+			return advised(refusal(ckpt.EPtraced, "%s is traced by %s", advice.Process(pid), tracedBy(pid)),
+				"detach it there, or end that")
 		}
 		switch {
 		case in[tracer] && isHelper(tracer):
@@ -333,7 +333,7 @@ func (s *scope) check(r *ckpt.CheckpointRequest) error {
 		case in[tracer] && r.PtracerSkip:
 			s.skipped = true
 		case in[tracer]:
-			return advised(refusal(ckpt.EPtracer, "%s traces %s", advice.Process(tracer), advice.Process(pid)),
+			return advised(refusal(ckpt.EPtracer, "%s traces %s", tracedBy(pid), advice.Process(pid)),
 				"have it let go of that, or save others")
 		}
 	}
