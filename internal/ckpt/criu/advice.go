@@ -208,7 +208,7 @@ var rules = []rule{
 
 // followUp is lines that say no more than the sentence that was made of another.
 var followUp = pattern(`\(pid: \d+\) failed with -?\d+$|^Can't retrieve FDs from socket|^Message reply from daemon is trimmed|^Can't open \d+'s mapfile link|^Can't make \w+ns id` +
-	`|^One or more namespaces doesn't belong|^sockets: Can't get 1:34 opt|^BUG at |is in unexpected state: b7f|^Task stopped with 11: `)
+	`|^One or more namespaces doesn't belong|^sockets: Can't get 1:34 opt|^BUG at |^Can't stop all tasks on rt_sigreturn|is in unexpected state: b7f|^Task stopped with 11: `)
 
 // aboutPid is in lines that tell who criu was at work on.
 var aboutPid = pattern(`\(pid: (\d+)\) failed with -?\d+$|^Can't open (\d+)'s mapfile link`)

@@ -13,6 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/advice"
+	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/context"
 )
 
 // theatre makes a directory like /proc, with one process with such descriptors.
@@ -379,4 +381,35 @@ func TestWhoHas(t *testing.T) {
 	waitFor(child, func(s string) bool { return strings.Contains(s, "(sleep)") })
 	check(shell.Process.Pid, fmt.Sprintf("it is the number of the session of %s", advice.Process(child)))
 	_ = unix.Kill(child, unix.SIGKILL)
+}
+
+// made is a context that was made somewhere.
+type made struct {
+	source
+	header context.Header
+}
+
+func (m made) Header() context.Header { return m.header }
+
+// TestElsewhere: where a context was made is said if it may be the cause.
+func TestElsewhere(t *testing.T) {
+	var host unix.Utsname
+	_ = unix.Uname(&host)
+	machine := unix.ByteSliceToString(host.Machine[:])
+	for _, c := range []struct {
+		header context.Header
+		errno  syscall.Errno
+		want   string
+	}{
+		{context.Header{Host: "far", Kernel: "2.6", Machine: "vax"}, syscall.EINVAL, "the context was made on vax, and this machine is " + machine + ": there it has to be restarted"},
+		{context.Header{Host: "far", Kernel: "2.6", Machine: machine}, syscall.EIO, "the context was made on far with Linux 2.6; this is Linux " + advice.Kernel()},
+		{context.Header{Host: "far", Kernel: "2.6", Machine: machine}, syscall.ENOENT, ""},
+		{context.Header{Host: "far", Kernel: advice.Kernel(), Machine: machine}, syscall.EIO, ""},
+		{context.Header{}, syscall.EIO, ""},
+	} {
+		err := (&restart{source: made{nil, c.header}}).elsewhere(&ckpt.Error{Errno: c.errno})
+		if got := strings.Join(err.(*ckpt.Error).Detail, "\n"); got != c.want {
+			t.Errorf("%+v: %q, want %q", c.header, got, c.want)
+		}
+	}
 }
