@@ -110,9 +110,9 @@ func (w *work) targetFailure(err error) error {
 	switch e.Op {
 	case target.OpOpen:
 		f := fail(err, errno, fmt.Sprintf("Unable to open file '%s': %s", e.Path, text)+opening)
-		if engines.Expected() == engines.Criu {
+		if lines := advice.Open(e.Path, errno); len(lines) > 0 && engines.Expected() == engines.Criu {
 			// With the module it is BLCR's lines, and nothing else.
-			f.details = advice.Open(e.Path, errno)
+			f.details = lines
 		}
 		return f
 	case target.OpFstat:
