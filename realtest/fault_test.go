@@ -133,7 +133,7 @@ func TestFaultFull(t *testing.T) {
 	}
 	const full = "Checkpoint failed: No space left on device\n- writing '"
 	for _, args := range [][]string{nil, {"--kill"}, {"--term"}, {"--backup"}, {"-S", "10"}} {
-		v.fails(v.command("cr_checkpoint", append(args, "-f", ctx, strconv.Itoa(v.pid))...), 28, full+ctx[:len(ctx)-3]+".ctx.tmp': No space left on device\n")
+		v.fails(v.command("cr_checkpoint", append(args, "-f", ctx, strconv.Itoa(v.pid))...), 28, full+ctx[:len(ctx)-3]+".ctx.tmp': No space left on device\n- the file system "+small+" (tmpfs) has 20 MiB free, of 20 MiB, and the context takes some 6...")
 		if text, _ := os.ReadFile(ctx); string(text) != "old" {
 			t.Errorf("the old file is %q", text)
 		}

@@ -340,8 +340,9 @@ func TestPidTaken(t *testing.T) {
 	if first := fmt.Sprintf("- found pid %d in use", j.pid); string(lines[0]) != first {
 		t.Errorf("first line of stderr is %q, want %q", lines[0], first)
 	}
-	if !bytes.Contains(stderr, []byte("\nRestart failed: Device or resource busy\n")) {
-		t.Errorf("stderr: %s", stderr)
+	rest := fmt.Sprintf("\nRestart failed: Device or resource busy\n- it is that of process %d (counter)\n- cr_restart --no-restore-pid restarts the job with new pids beside it\n", j.pid)
+	if !bytes.HasSuffix(stderr, []byte(rest)) {
+		t.Errorf("stderr is %q, want %q at its end", stderr, rest)
 	}
 	j.advances()
 	j.finish()

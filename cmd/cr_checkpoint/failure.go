@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"syscall"
 
+	"blcr-cli/internal/advice"
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/target"
+	"blcr-cli/internal/engines"
 )
 
 // This file is the only one that turns errors into messages and exit statuses.
@@ -107,7 +109,12 @@ func (w *work) targetFailure(err error) error {
 	text := ckpt.Strerror(errno)
 	switch e.Op {
 	case target.OpOpen:
-		return fail(err, errno, fmt.Sprintf("Unable to open file '%s': %s", e.Path, text)+opening)
+		f := fail(err, errno, fmt.Sprintf("Unable to open file '%s': %s", e.Path, text)+opening)
+		if lines := advice.Open(e.Path, errno); len(lines) > 0 && engines.Expected() == engines.Criu {
+			// With the module it is BLCR's lines, and nothing else.
+			f.details = lines
+		}
+		return f
 	case target.OpFstat:
 		return fail(err, errno, fmt.Sprintf("Unable to fstat opened file: %s", text)+opening)
 	case target.OpType:

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync/atomic"
 	"syscall"
 
@@ -264,7 +265,8 @@ func (w *work) naming(err error) error {
 		default:
 			to = w.target.Names().Write
 		}
-		f.details = append(f.details, fmt.Sprintf("writing '%s': %s", to, ckpt.Strerror(errnoOf(err))))
+		// What the engine knows of the place comes after its name.
+		f.details = slices.Insert(slices.Clone(f.details), 0, fmt.Sprintf("writing '%s': %s", to, ckpt.Strerror(errnoOf(err))))
 	}
 	return f
 }

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"blcr-cli/internal/advice"
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/context"
 	"blcr-cli/internal/proc"
@@ -289,7 +290,7 @@ func (c *checkpoint) outcome() error {
 	endOrphans(func(int) bool { return false })
 	c.disown()
 	if err := c.failure(); err != nil {
-		return err
+		return c.roomFor(err)
 	}
 	if c.saved {
 		// Criu has only let them run on, or not found them any more. Those that
@@ -331,13 +332,18 @@ func (c *checkpoint) explain() error {
 		return nobody()
 	}
 	texts := c.log.Errors()
-	err := criuError("dump", c.status, texts, syscall.EIO)
+	err := criuError("dump", c.status, texts, syscall.EIO, newScene(c.scope))
 	unseizable := func(text string) bool { return strings.HasPrefix(text, "Unseizable non-zombie") }
 	if err.Errno == syscall.ESRCH || slices.ContainsFunc(texts, unseizable) {
 		// It is there, but another one has come first.
+		for _, pid := range c.scope.tree {
+			if by := tracedBy(pid); by != "" {
+				return refusal(syscall.EBUSY, "%s is being saved or traced by %s", advice.Process(pid), by)
+			}
+		}
 		return refusal(syscall.EBUSY, "process %d, or one below it, is being saved or traced by somebody else", c.scope.root)
 	}
-	return err
+	return c.roomFor(err)
 }
 
 // Wait waits until criu has ended.

@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
+	"blcr-cli/internal/advice"
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/context"
 )
@@ -22,39 +24,63 @@ import (
 const mostDetail = 4
 
 // criuError is the error for a criu that has failed. Texts are the lines of its
-// log, otherwise is the number if they tell none.
-func criuError(op string, status unix.WaitStatus, texts []string, otherwise syscall.Errno) *ckpt.Error {
+// log, otherwise is the number if they tell none, and at is where it happened.
+//
+// First come sentences for users, then criu's own lines, and last the way out.
+func criuError(op string, status unix.WaitStatus, texts []string, otherwise syscall.Errno, at *scene) *ckpt.Error {
 	e := &ckpt.Error{Op: op, Object: "criu", Errno: otherwise}
-	hint := ""
+	at.begin(texts)
+	var sentences, said, ways []string
+	add := func(to *[]string, line string) {
+		if line != "" && !slices.Contains(*to, line) {
+			*to = append(*to, line)
+		}
+	}
 	for _, text := range texts {
 		if consequence().MatchString(text) {
 			continue
 		}
-		errno, line := meaning(text), "criu: "+text
-		if trouble, about := troubleWith(text); about != "" {
-			errno, line, hint = trouble, about, fileHint
+		errno := meaning(text)
+		if trouble, about, way := troubleWith(text); about != "" {
+			errno = trouble
+			add(&sentences, about)
+			add(&ways, way)
+		} else {
+			sentence, way := at.advise(text)
+			add(&sentences, sentence)
+			add(&ways, way)
+			add(&said, text)
 		}
 		if errno != 0 && e.Errno == otherwise {
 			e.Errno = errno
 		}
-		if len(e.Detail) < mostDetail && !slices.Contains(e.Detail, line) {
-			e.Detail = append(e.Detail, line)
-		}
 	}
-	for _, h := range hints {
-		if slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(text, h.text) }) {
-			hint = h.hint
-		}
+	if len(sentences) > 0 {
+		said = slices.DeleteFunc(said, func(text string) bool { return followUp().MatchString(text) })
+	} else if len(said) == 0 && !status.Signaled() {
+		sentences = advice.Processes()
 	}
-	if hint != "" {
-		e.Detail = append(e.Detail, hint)
+	e.Detail = sentences[:min(len(sentences), mostDetail)]
+	for _, text := range said[:min(len(said), mostDetail)] {
+		e.Detail = append(e.Detail, "criu: "+printable(text))
 	}
+	e.Detail = append(e.Detail, ways...)
 	if status.Signaled() {
 		e.Detail = append(e.Detail, fmt.Sprintf("criu was killed by signal %d", int(status.Signal())))
-	} else if len(e.Detail) == 0 {
+	} else if len(said) == 0 && len(ways) == 0 {
 		e.Detail = append(e.Detail, fmt.Sprintf("criu failed with exit status %d and does not say why", status.ExitStatus()))
 	}
 	return e
+}
+
+// printable is a line of criu's, which may have names in it, for a terminal.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if strconv.IsPrint(r) {
+			return r
+		}
+		return '?'
+	}, text)
 }
 
 // pattern is a regular expression that is compiled when it is needed: every start
@@ -67,14 +93,11 @@ func pattern(expr string) func() *regexp.Regexp {
 var consequence = pattern(`FAILED\.$|^Unable to open stats-(dump|restore)|^One of more action scripts failed|^Script .* exited with|^Aborting restore due to|^Dump files \(fd|^Killing processes because` +
 	"|^Can't fixup VMA's fd|^`- Can't open vma" + `|^[0-9]+ exited, status=1$|^[0-9]+ killed by signal 9`)
 
-// fileHint is what to do about a file that is not there any more.
-const fileHint = "cr_restart --relocate finds files elsewhere; cr_checkpoint --save-all takes mapped files along"
-
-// hints are what to do about troubles that a machine or a criu has in general.
-var hints = []struct{ text, hint string }{
-	{"Can't get 1:16 opt", "TCP sockets need CRIU 4.2 or later on this kernel"},
-	{"Can't get rlimit", "to save other users' processes criu needs the capability CAP_SYS_RESOURCE"},
-}
+// What to do about a file that is not there any more, or is another.
+const (
+	missingWay = "cr_restart --relocate finds files elsewhere; cr_checkpoint --save-all takes mapped files along"
+	changedWay = "bring the one that was saved back, or have it found elsewhere by cr_restart --relocate; cr_checkpoint --save-all takes mapped files along"
+)
 
 // A restart needs many files. What criu says of those that it cannot have, the
 // names without the first slash, and with some of it said twice.
@@ -84,19 +107,21 @@ var (
 )
 
 // troubleWith finds out what is wrong with a file, "" if text is of something
-// else. ESTALE stands for another file than was saved.
-func troubleWith(text string) (errno syscall.Errno, about string) {
+// else, and what to do. ESTALE stands for another file than was saved.
+func troubleWith(text string) (errno syscall.Errno, about, way string) {
 	if m := cannotOpen().FindStringSubmatch(text); m != nil {
-		return meaning(text), fmt.Sprintf("cannot open %s: %s", rooted(m[1]), m[2])
+		return meaning(text), fmt.Sprintf("cannot open %s: %s", rooted(m[1]), m[2]), missingWay
 	}
 	m := isOther().FindStringSubmatch(text)
 	switch {
 	case m == nil:
-		return 0, ""
+		return 0, "", ""
 	case m[2] == "build-ID":
-		return unix.ESTALE, fmt.Sprintf("%s is not the file that was saved: it has another build ID", rooted(m[1]))
+		return unix.ESTALE, fmt.Sprintf("%s is not the file that was saved: it has another build ID, as after an update", rooted(m[1])), changedWay
+	case m[2] == "mode":
+		return unix.ESTALE, fmt.Sprintf("%s is not the file that was saved: its mode is %s, not %s", rooted(m[1]), m[3], m[4]), "give it its mode back by chmod"
 	default:
-		return unix.ESTALE, fmt.Sprintf("%s is not the file that was saved: its %s is %s, not %s", rooted(m[1]), m[2], m[3], m[4])
+		return unix.ESTALE, fmt.Sprintf("%s is not the file that was saved: its %s is %s, not %s", rooted(m[1]), m[2], m[3], m[4]), changedWay
 	}
 }
 

@@ -143,7 +143,7 @@ func (h *hook) close() { unix.Close(h.fd) }
 // fault that is.
 func sysError(op, object string, err error) error {
 	e := &ckpt.Error{Op: op, Object: object, Errno: errnoOf(err)}
-	e.Detail = []string{e.Error()}
+	e.Detail = append([]string{e.Error()}, limitsOf(e.Errno)...)
 	return e
 }
 

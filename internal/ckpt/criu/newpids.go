@@ -181,7 +181,7 @@ func newCell() (*cell, error) {
 	}
 	c.end()
 	return nil, &ckpt.Error{Op: "make", Object: "pid namespace", Errno: errnoOf(err),
-		Detail: []string{"new pids need a pid namespace, and that could not be made: " + ckpt.Strerror(errnoOf(err))}}
+		Detail: append([]string{"new pids need a pid namespace, and that could not be made: " + ckpt.Strerror(errnoOf(err))}, namespaceWay(errnoOf(err))...)}
 }
 
 // hear reads what launcher and init have to say: the pid and "ready", in either

@@ -280,7 +280,7 @@ func (r *restart) outcome() error {
 	if pid, busy := busyPid(texts); busy {
 		return busyError(pid)
 	}
-	return criuError("restore", r.status, texts, syscall.EIO)
+	return r.elsewhere(criuError("restore", r.status, texts, syscall.EIO, new(scene)))
 }
 
 // close gives back what the restore needed.
@@ -297,16 +297,19 @@ func (r *restart) close() {
 }
 
 // busyError is BLCR's for a pid that somebody else has.
-func busyError(pid int) error { return &busy{pid} }
+func busyError(pid int) error { return &busy{pid, whoHas(pid)} }
 
 // busy is an error of which the log tells more, as the module does it.
-type busy struct{ pid int }
+type busy struct {
+	pid    int
+	detail []string
+}
 
 func (b *busy) Error() string { return b.Unwrap().Error() }
 
 // Unwrap gives the error in the terms of package ckpt.
 func (b *busy) Unwrap() error {
-	return &ckpt.Error{Op: "restart", Object: "process " + itoa(b.pid), Errno: syscall.EBUSY}
+	return &ckpt.Error{Op: "restart", Object: "process " + itoa(b.pid), Errno: syscall.EBUSY, Detail: b.detail}
 }
 
 // Wait waits until criu has ended.

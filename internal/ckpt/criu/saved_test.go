@@ -412,29 +412,3 @@ func TestSaveFails(t *testing.T) {
 		t.Errorf("a file that is cut: %v", err)
 	}
 }
-
-func TestTroubleWith(t *testing.T) {
-	for text, want := range map[string]string{
-		"Can't open file tmp/a/prog on restore: No such file or directory":              "2 cannot open /tmp/a/prog: No such file or directory",
-		"Can't open file tmp/a: b: Permission denied":                                   "13 cannot open /tmp/a: b: Permission denied",
-		"File tmp/a/prog has bad build-ID":                                              "116 /tmp/a/prog is not the file that was saved: it has another build ID",
-		"File tmp/a/prog has bad build-ID length 8 (expect 20)":                         "116 /tmp/a/prog is not the file that was saved: it has another build ID",
-		"File tmp/a has bad size 4096 (expect 1048576)":                                 "116 /tmp/a is not the file that was saved: its size is 4096, not 1048576",
-		"File tmp/a has bad mode 0100700 (expect 0100755)":                              "116 /tmp/a is not the file that was saved: its mode is 0100700, not 0100755",
-		"Can't fork for 12: File exists":                                                "0 ",
-		"File has bad luck":                                                             "0 ",
-		"Can't dump ghost file /tmp/savedlab/j/gone/prog of 16384 size, increase limit": "0 ",
-	} {
-		errno, about := troubleWith(text)
-		if got := fmt.Sprintf("%d %s", errno, about); got != want {
-			t.Errorf("%q: %q", text, got)
-		}
-	}
-	e := criuError("restore", 1<<8, []string{
-		"Can't open file tmp/x on restore: No such file or directory", "Can't open file tmp/x: No such file or directory",
-		"Can't fixup VMA's fd", "12 exited, status=1",
-	}, syscall.EIO)
-	if e.Errno != syscall.ENOENT || !slices.Equal(e.Detail, []string{"cannot open /tmp/x: No such file or directory", fileHint}) {
-		t.Errorf("%v, %q", e, e.Detail)
-	}
-}

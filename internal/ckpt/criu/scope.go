@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"blcr-cli/internal/advice"
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/proc"
 )
@@ -35,6 +36,13 @@ type scope struct {
 // refusal is an error that says why these processes cannot be saved.
 func refusal(errno syscall.Errno, format string, args ...any) error {
 	return &ckpt.Error{Op: "checkpoint", Object: "processes", Errno: errno, Detail: []string{fmt.Sprintf(format, args...)}}
+}
+
+// advised adds to a refusal what to do about it.
+func advised(err error, way string) error {
+	e := err.(*ckpt.Error)
+	e.Detail = append(e.Detail, way)
+	return e
 }
 
 // nobody is the error for a scope without processes.
@@ -88,7 +96,7 @@ func atWorkRefusal(format string, args ...any) error {
 func atWork(tree []int) error {
 	for _, pid := range tree {
 		if has(pid, WorkerVar, LeaveVar, hookVar) {
-			return atWorkRefusal("process %d makes another checkpoint or restart", pid)
+			return atWorkRefusal("%s makes another checkpoint or restart", advice.Process(pid))
 		}
 	}
 	return nil
@@ -315,7 +323,7 @@ func (s *scope) check(r *ckpt.CheckpointRequest) error {
 			return refusal(syscall.EPERM, "%d (%s) is a thread of the kernel", pid, s.table[pid].Comm)
 		}
 		if err := unix.Kill(pid, 0); err == unix.EPERM {
-			return refusal(syscall.EPERM, "Bad permissions to checkpoint task %d", pid)
+			return &ckpt.Error{Op: "checkpoint", Object: "processes", Errno: syscall.EPERM, Detail: forbidden(pid)}
 		}
 		if s.table[pid].Sid == 0 {
 			// As of a program that a container's runtime has put there without a
@@ -334,10 +342,11 @@ func (s *scope) check(r *ckpt.CheckpointRequest) error {
 		case in[pid] && isRestore(tracer):
 			return atWorkRefusal("process %d is still being restarted", pid)
 		case in[pid] && isHelper(tracer):
-			return refusal(syscall.EBUSY, "process %d is being saved by another request", pid)
+			return refusal(syscall.EBUSY, "process %d is being saved by another request (criu is process %d)", pid, tracer)
 		case in[pid]:
 			// Also where it is allowed: criu has to trace it itself.
-			return refusal(ckpt.EPtraced, "process %d is traced by %d", pid, tracer)
+			return advised(refusal(ckpt.EPtraced, "%s is traced by %s", advice.Process(pid), tracedBy(pid)),
+				"detach it there, or end that")
 		}
 		switch {
 		case in[tracer] && isHelper(tracer):
@@ -345,7 +354,8 @@ func (s *scope) check(r *ckpt.CheckpointRequest) error {
 		case in[tracer] && r.PtracerSkip:
 			s.skipped = true
 		case in[tracer]:
-			return refusal(ckpt.EPtracer, "process %d traces %d", tracer, pid)
+			return advised(refusal(ckpt.EPtracer, "%s traces %s", tracedBy(pid), advice.Process(pid)),
+				"have it let go of that, or save others")
 		}
 	}
 	if s.skipped {

@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"blcr-cli/internal/advice"
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/kernel/abi"
 	"blcr-cli/internal/ckpt/kernel/reply"
@@ -48,6 +49,9 @@ func Open() (ckpt.Engine, error) {
 		if errno != unix.ENOENT {
 			// The file is there: the cause is not that the module is missing.
 			missing.Detail = []string{fmt.Sprintf("open('%s'): %s", abi.ControlFile, ckpt.Strerror(errno))}
+			if owner := advice.Owner(abi.ControlFile); owner != "" && (errno == unix.EACCES || errno == unix.EPERM) {
+				missing.Detail = append(missing.Detail, fmt.Sprintf("BLCR's module is there, but %s may not use it: its control file %s", advice.User(unix.Geteuid()), owner))
+			}
 		}
 		return nil, missing
 	}

@@ -8,6 +8,7 @@ package binary
 
 import (
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"blcr-cli/internal/advice"
 	"blcr-cli/internal/ckpt"
 )
 
@@ -85,7 +87,7 @@ func (s *search) find() (*Binary, error) {
 	if s.named != "" {
 		var err error
 		if names, err = s.byName(); err != nil {
-			failure.Detail = []string{"CR_CRIU=" + printable(s.named) + ": " + describe(err)}
+			failure.Detail = []string{"CR_CRIU=" + printable(s.named) + ": " + describe(err), unset}
 			return nil, failure
 		}
 	}
@@ -103,8 +105,14 @@ func (s *search) find() (*Binary, error) {
 		switch {
 		case err != nil:
 			failure.Detail = append(failure.Detail, s.blame(name)+": "+describe(err))
+			if s.named != "" && absent(err) {
+				failure.Detail = append(failure.Detail, unset)
+			}
 		case !a.usable:
 			failure.Detail = append(failure.Detail, s.blame(name)+": check failed: "+a.why)
+			if way := remedy(a.why, id.path); way != "" && !slices.Contains(failure.Detail, way) {
+				failure.Detail = append(failure.Detail, way)
+			}
 		default:
 			return &Binary{Path: name, Version: a.version}, nil
 		}
@@ -112,11 +120,42 @@ func (s *search) find() (*Binary, error) {
 	if len(failure.Detail) == 0 {
 		failure.Detail = []string{
 			"no criu was found",
-			"to get one, install the criu package or run 'make criu' in the source of this program;",
+			advice.GetCriu(),
 			"if there is one in another place, set CR_CRIU to its path",
 		}
 	}
 	return nil, failure
+}
+
+// unset is what to do about a CR_CRIU that names none.
+const unset = "CR_CRIU in the environment is the only criu that is tried; without it others are looked for"
+
+// remedy is what to do about a criu whose check failed for that reason, "" where that
+// is not known.
+func remedy(why, path string) string {
+	switch {
+	case strings.Contains(why, "CAP_CHECKPOINT_RESTORE"):
+		if isProgram(path) {
+			return "run this as root, or have root allow it to all users: setcap cap_checkpoint_restore+eip " + printable(path)
+		}
+		return "run this as root"
+	case strings.Contains(why, tooOld):
+		return "this criu is too old for Linux " + advice.Kernel() + "; " + advice.GetCriu()
+	}
+	return ""
+}
+
+// isProgram tells whether a file is a program by itself, to which the system gives
+// capabilities, and no script.
+func isProgram(path string) bool {
+	file, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	magic := make([]byte, 4)
+	_, err = io.ReadFull(file, magic)
+	return err == nil && string(magic) == "\x7fELF"
 }
 
 // inDirs is where a program called name may be.

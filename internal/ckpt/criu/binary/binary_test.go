@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"blcr-cli/internal/advice"
 	"blcr-cli/internal/ckpt"
 )
 
@@ -116,11 +117,11 @@ func TestOrder(t *testing.T) {
 	s.named = "other"
 	checkFound(t, s, at("b/other"))
 	s.named = "nonesuch"
-	checkNone(t, s, "CR_CRIU=nonesuch: not in PATH")
+	checkNone(t, s, "CR_CRIU=nonesuch: not in PATH", unset)
 	s.named = at("nonesuch")
-	checkNone(t, s, "CR_CRIU="+at("nonesuch")+": No such file or directory")
+	checkNone(t, s, "CR_CRIU="+at("nonesuch")+": No such file or directory", unset)
 	s.named = dir
-	checkNone(t, s, "CR_CRIU="+dir+": not an executable file")
+	checkNone(t, s, "CR_CRIU="+dir+": not an executable file", unset)
 	t.Chdir(at("b"))
 	s.named = "./other"
 	checkFound(t, s, at("b/other"))
@@ -134,7 +135,7 @@ func TestNone(t *testing.T) {
 	}
 	checkNone(t, &search{dirs: []string{dir, filepath.Join(dir, "none"), filepath.Join(dir, "criu")}},
 		"no criu was found",
-		"to get one, install the criu package or run 'make criu' in the source of this program;",
+		advice.GetCriu(),
 		"if there is one in another place, set CR_CRIU to its path")
 
 	t.Setenv("CR_CRIU", filepath.Join(dir, "none"))
@@ -181,7 +182,7 @@ func TestNoAnswer(t *testing.T) {
 	}
 	checkNone(t, s, path+": No such file or directory")
 	s.named = path
-	checkNone(t, s, "CR_CRIU="+path+": No such file or directory")
+	checkNone(t, s, "CR_CRIU="+path+": No such file or directory", unset)
 }
 
 // A child that holds the pipe does not hold us up.

@@ -26,7 +26,13 @@ type answer struct {
 // says that it gave no answer: it could not be started, or did not end by
 // itself.
 func check(name string) (answer, error) {
-	out, err := run(name, "check")
+	args := []string{"check"}
+	if unix.Geteuid() != 0 {
+		// Without that word criu refuses to work for anybody else, whatever
+		// capabilities it has.
+		args = append(args, "--unprivileged")
+	}
+	out, err := run(name, args...)
 	var exit *exec.ExitError
 	switch {
 	case err == nil:
@@ -43,11 +49,11 @@ func check(name string) (answer, error) {
 }
 
 // run runs the command for at most limit and returns the end of what it wrote.
-func run(name string, arg string) (string, error) {
+func run(name string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	var out tail
-	cmd := exec.CommandContext(ctx, name, arg)
+	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Stdout, cmd.Stderr = &out, &out
 	// A group of its own, so that what it has started ends with it.
 	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
@@ -58,7 +64,7 @@ func run(name string, arg string) (string, error) {
 	switch {
 	case err == nil:
 	case ctx.Err() != nil:
-		err = fmt.Errorf("%s: no answer after %v", arg, limit)
+		err = fmt.Errorf("%s: no answer after %v", args[0], limit)
 	case errors.Is(err, exec.ErrWaitDelay):
 		err = nil // it ended well
 	}
@@ -75,6 +81,10 @@ func version(out string) string {
 	return ""
 }
 
+// tooOld is in the complaint of a criu that does not know how the kernel lays out a
+// program's memory. Others follow from it.
+const tooOld = "rt vDSO area"
+
 // telling is the line of a failed check's output that says most: the last
 // error, or else the last line.
 func telling(out string) string {
@@ -86,6 +96,8 @@ func telling(out string) string {
 		}
 		last = line
 		switch {
+		case strings.Contains(line, tooOld):
+			return printable(line)
 		case strings.Contains(line, "needs to have the CAP_"):
 			// The line after it tells how to give it that.
 			lastError = strings.TrimSuffix(line, ":")
