@@ -306,8 +306,8 @@ func (in *inspection) optional(name string) ([]byte, error) {
 // damaged is an error of a context that is not as it should be.
 func damaged(format string, args ...any) error { return imageError(fmt.Errorf(format, args...)) }
 
-// of names an image in the error of what was read from it.
-func of(name string, err error) error {
+// about names an image in the error of what was read from it.
+func about(name string, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -352,7 +352,7 @@ func (in *inspection) readInventory() error {
 		return damaged("there is no %s in it", Inventory)
 	}
 	in.inventory, err = image.ReadInventory(b)
-	return of(Inventory, err)
+	return about(Inventory, err)
 }
 
 // readFiles reads the files that processes refer to.
@@ -366,14 +366,14 @@ func (in *inspection) readFiles() error {
 	}
 	files, err := image.Files(b)
 	if err != nil {
-		return of(name, err)
+		return about(name, err)
 	}
 	for _, f := range files {
 		in.files[f.ID] = f
 	}
 	if b, err = in.optional(memfds); b != nil && err == nil {
 		in.memfds, err = image.MemFDNames(b)
-		err = of(memfds, err)
+		err = about(memfds, err)
 	}
 	if err != nil {
 		return err
@@ -383,7 +383,7 @@ func (in *inspection) readFiles() error {
 	}
 	remaps, err := image.Remaps(b)
 	if err != nil {
-		return of(remap, err)
+		return about(remap, err)
 	}
 	for _, r := range remaps {
 		in.removed[r.File] = true
@@ -455,7 +455,7 @@ func (in *inspection) findOutside() error {
 	}
 	ttys, err := image.TTYs(b)
 	if err != nil {
-		return of(name, err)
+		return about(name, err)
 	}
 	for _, t := range image.OutsideTTYs(files, ttys, nil) {
 		note(t.Files...)
@@ -480,7 +480,7 @@ func (in *inspection) readProcesses() error {
 	}
 	tasks, err := image.Tasks(b)
 	if err != nil {
-		return of(name, err)
+		return about(name, err)
 	}
 	in.tables = make(map[uint32]int32)
 	for _, task := range tasks {
@@ -501,7 +501,7 @@ func (in *inspection) process(task image.Task) (*ProcessInfo, error) {
 	b, err := in.bytes(name)
 	if err == nil && b != nil {
 		core, err = image.ReadCore(b)
-		err = of(name, err)
+		err = about(name, err)
 	}
 	if err != nil {
 		return nil, err
@@ -529,7 +529,7 @@ func (in *inspection) process(task image.Task) (*ProcessInfo, error) {
 	if ids.Files == 0 {
 		if b, err = in.bytes(name); err == nil && b != nil {
 			ids, err = image.TaskIDs(b)
-			err = of(name, err)
+			err = about(name, err)
 		}
 		if err != nil {
 			return nil, err
@@ -560,7 +560,7 @@ func (in *inspection) threads(p *ProcessInfo) error {
 		if b != nil {
 			core, err := image.ReadCore(b)
 			if err != nil {
-				return of(name, err)
+				return about(name, err)
 			}
 			t.Name = core.Comm
 		}
@@ -579,7 +579,7 @@ func (in *inspection) memory(p *ProcessInfo) error {
 	if b != nil {
 		memory, err := image.TaskMemory(b)
 		if err != nil {
-			return of(name, err)
+			return about(name, err)
 		}
 		p.Mapped, p.Exe = memory.Size, in.name(memory.Exe)
 	}
@@ -598,7 +598,7 @@ func (in *inspection) pages(name string) (uint64, error) {
 	}
 	m, err := image.ReadPagemap(b)
 	if err != nil {
-		return 0, of(name, err)
+		return 0, about(name, err)
 	}
 	pages := fmt.Sprintf("pages-%d.img", m.PagesID)
 	size := in.from.Size(pages)
@@ -636,7 +636,7 @@ func (in *inspection) directories(p *ProcessInfo) error {
 	}
 	dirs, err := image.TaskDirs(b)
 	if err != nil {
-		return of(name, err)
+		return about(name, err)
 	}
 	p.Cwd, p.Root = in.name(dirs.Cwd), in.name(dirs.Root)
 	return nil
@@ -656,7 +656,7 @@ func (in *inspection) table(p *ProcessInfo, n uint32) error {
 	}
 	fds, err := image.FDs(b)
 	if err != nil {
-		return of(name, err)
+		return about(name, err)
 	}
 	slices.SortStableFunc(fds, func(a, b image.FD) int { return cmp.Compare(a.FD, b.FD) })
 	for _, fd := range fds {
