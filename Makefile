@@ -82,7 +82,7 @@ lint: ## formatting, go vet on two architectures, staticcheck, manual pages, she
 	$(GO) run $(STATICCHECK) -tags real ./...
 	@command -v mandoc >/dev/null || { echo "make lint: mandoc is missing" >&2; exit 1; }
 	mandoc -T lint -W warning $(PAGES)
-	@! command -v shellcheck >/dev/null || shellcheck --shell=bash completions/bash/*
+	@! command -v shellcheck >/dev/null || shellcheck --shell=bash --severity=warning completions/bash/*
 
 completions: ## anew, after a change of the options: from the lists in cmd/*/table_test.go
 	$(GO) test -count=1 -run '^TestDocuments$$/^completions$$' $(COMMANDS:%=./cmd/%) -update
