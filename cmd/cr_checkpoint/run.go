@@ -145,6 +145,7 @@ func (w *work) save(dest openTarget, guard *cleanup.Guard) (err error) {
 		return connectFailure(err)
 	}
 	line := w.progress(engine)
+	w.request.Measure = line != nil
 	var event *blcrevents.Request
 	defer func() {
 		line.Stop()

@@ -218,6 +218,7 @@ func (w *work) bringBack(engine ckpt.Engine) (pid int, err error) {
 	guard := cleanup.NewGuard()
 	line := w.progress(engine)
 	defer line.Stop()
+	w.request.Measure = line != nil
 	// What the job writes to the terminal then is not ours to erase.
 	w.request.Resume = line.Stop
 	guard.Create(func() func() {

@@ -47,6 +47,9 @@ type CheckpointRequest struct {
 	// its restored copy. The kernel engine never gets it.
 	Waiting int32
 
+	// Measure says that Meter's Progress is going to be called.
+	Measure bool
+
 	// Limit is how long the targets may take; 0 is no limit.
 	Limit time.Duration
 
@@ -92,6 +95,9 @@ type RestartRequest struct {
 	// Dir, if it is not empty, says that FD is a directory of plain files, and
 	// is its name for messages. The kernel engine never gets it.
 	Dir string
+
+	// Measure says that Meter's Progress is going to be called.
+	Measure bool
 
 	// Resume, if not nil, is called when the processes are there, and before they
 	// execute anything. The kernel engine never calls it, since the module asks

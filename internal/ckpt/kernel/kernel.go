@@ -121,7 +121,9 @@ func (e *Engine) Checkpoint(r *ckpt.CheckpointRequest) (ckpt.Checkpoint, error) 
 		return nil, err
 	}
 	e.hold(r.FD, reply.CheckpointPolicy)
-	e.meter.begin(r.FD, false)
+	if r.Measure {
+		e.meter.begin(r.FD, false)
+	}
 	args := abi.ChkptArgs{
 		Target: r.ID,
 		Scope:  scopes[r.Scope],
@@ -222,7 +224,9 @@ func (e *Engine) issueRestart(r *ckpt.RestartRequest) error {
 		return err
 	}
 	e.hold(r.FD, policies[r.Omit])
-	e.meter.begin(r.FD, true)
+	if r.Measure {
+		e.meter.begin(r.FD, true)
+	}
 	args := abi.RstrtArgs{
 		Fd:       r.FD,
 		Signal:   r.Signal,
