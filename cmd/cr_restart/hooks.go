@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/atstart"
+	"blcr-cli/internal/rawsig"
 )
 
 // class is a class of failures that has a hook of its own.
@@ -67,13 +68,11 @@ func runHook(command string) int {
 // that interrupt the command do not interrupt us. Only for a time when signals
 // have not been given to package job.
 func runHookShielded(command string) int {
-	caught := make(chan os.Signal, 1)
-	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGQUIT} {
-		if !signal.Ignored(sig) { // which the command is to inherit
-			signal.Notify(caught, sig)
+	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGQUIT} {
+		if !signal.Ignored(sig) && rawsig.Catch(sig) == nil { // ignored, the command inherits it
+			defer rawsig.Default(sig)
 		}
 	}
-	defer signal.Stop(caught)
 	return runHook(command)
 }
 

@@ -26,17 +26,6 @@ var (
 	nofile    uint64 // the soft limit of open files; 0 if unknown
 )
 
-// The runtime answers these with a trace of all goroutines and status 2. Before
-// anybody has said what they are to do, they are to do what they do to any program.
-func init() {
-	for _, sig := range []syscall.Signal{syscall.SIGQUIT, syscall.SIGTRAP, syscall.SIGABRT, syscall.SIGSTKFLT, syscall.SIGSYS} {
-		if !Ignored(sig) {
-			var plain [4]uint64 // struct sigaction, SIG_DFL, in any layout
-			_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&plain)), 0, 8, 0, 0)
-		}
-	}
-}
-
 // Ignored reports whether sig was ignored.
 func Ignored(sig syscall.Signal) bool { return ignored>>(sig-1)&1 != 0 }
 
