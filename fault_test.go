@@ -83,6 +83,12 @@ func likelyErrnos(call string) []syscall.Errno {
 // everything says whether time is no object.
 func everything() bool { return os.Getenv("BLCR_FAULTS") == "all" }
 
+// spared says that "make test" leaves the ith call of a variant out, which has a
+// minute for everything; CI and "make check" do not.
+func spared(variant string, i int) bool {
+	return os.Getenv("CI") != "true" && variant != "atomic/sync" && i%3 != 0
+}
+
 func errnosFor(call string, more bool) []syscall.Errno {
 	switch errnos := likelyErrnos(call); {
 	case everything():
@@ -797,7 +803,7 @@ func TestKillCheckpoint(t *testing.T) {
 			kills := 0
 			calls := v.list(g, target)
 			for i, call := range calls {
-				if !everything() && sameAsBefore(calls[:i], call) {
+				if !everything() && (sameAsBefore(calls[:i], call) || spared(v.name, i)) {
 					continue
 				}
 				v.prepare(g)

@@ -399,7 +399,11 @@ func TestCompressedFlips(t *testing.T) {
 	fd := memfd(t, b)
 	defer unix.Close(fd)
 	for i := range b {
-		if text, index := i < tailOffset, i > len(b)-1000; text && i%31 != 0 || !text && !index && i%3 != 0 {
+		every := 3
+		if os.Getenv("CI") != "true" {
+			every = 29 // "make test" has a minute for everything
+		}
+		if text, index := i < tailOffset, i > len(b)-1000; text && i%31 != 0 || !text && !index && i%every != 0 {
 			continue
 		}
 		unix.Pwrite(fd, []byte{b[i] ^ (byte(i*37) | 1)}, int64(i))
