@@ -29,7 +29,7 @@ CRIUDIR     = .criu
 # More for go test, such as -v, -json or -race. The scripts wait more than they
 # compute, so more of them run at a time than there are processors. (-count=1
 # below: go test does not see what the scripts' commands are built from.)
-TESTFLAGS   = -parallel 10
+TESTFLAGS   = -parallel 6
 
 COMMANDS = cr_checkpoint cr_info cr_restart cr_run ftb-publish
 BINARIES = $(COMMANDS:%=$(OUT)%)
