@@ -220,6 +220,7 @@ func (c *Connection) message(raw []byte) bool {
 // notify takes an event.
 func (c *Connection) notify(m *wire.Message, raw []byte) bool {
 	a := c.agent
+	c.yield()
 	c.checkSequence(m)
 	e := &Event{Message: *m, Raw: slices.Clone(raw), Number: len(a.events) + 1, Connection: c.Number}
 	if m.Event.Type == wire.Response {
@@ -247,6 +248,23 @@ func (c *Connection) notify(m *wire.Message, raw []byte) bool {
 		return false
 	}
 	return true
+}
+
+// yield lets those go first who have come before and said nothing yet: what one
+// client sends after another has ended is to be noted after it. The caller has the
+// lock.
+func (c *Connection) yield() {
+	a := c.agent
+	for range 100 {
+		if a.closed || !slices.ContainsFunc(a.connections, func(o *Connection) bool {
+			return o.Number < c.Number && o.open && o.events == 0 && len(o.subscriptions) == 0
+		}) {
+			return
+		}
+		a.mu.Unlock()
+		time.Sleep(time.Millisecond)
+		a.mu.Lock()
+	}
 }
 
 // checkSequence sees to it that a client numbers its events from 1 on.
