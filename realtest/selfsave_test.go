@@ -687,7 +687,7 @@ exit 7`, len(signals), c.save))
 				cancelled, late := fmt.Sprintf("%s%d\n", want, 128+sig), want+"0 complete\n"
 				j.until(fmt.Sprintf("signal %d to be seen", sig), func() bool {
 					got := j.read(filepath.Base(p.stdout))
-					if strings.Count(got, "\n") <= n {
+					if strings.Count(got, "\n") <= strings.Count(want, "\n") {
 						return false
 					}
 					if want = got; got != cancelled && !(got == late && c.late) {
