@@ -171,10 +171,7 @@ func TestFaultCompressed(t *testing.T) {
 		_ = syscall.Kill(p.pid, sig)
 		end := v.wait(p)
 		stderr, _ := os.ReadFile(p.stderr)
-		for range 2 { // one that is just being executed shows no environment
-			v.until("the worker to end", func() bool { return len(v.helpers()) == 0 })
-			time.Sleep(20 * time.Millisecond)
-		}
+		v.workersGone()
 		if end == 0 || sig == unix.SIGKILL {
 			v.note() // it is the old one or the new one, and complete
 			if at := len(v.old) - 64; at < 4096 || !bytes.HasPrefix(v.old[at:], []byte("\x00END\r\n\x1a\n")) {
@@ -189,10 +186,7 @@ func TestFaultCompressed(t *testing.T) {
 		} else {
 			v.intact()
 		}
-		names, _ := filepath.Glob(v.tmp + "/blcr-cli-*")
-		for _, name := range names { // the next run after a minute
-			os.RemoveAll(name)
-		}
+		v.forgetScratch()
 	}
 	v.checkpoint(v.ctx, strconv.Itoa(v.pid))
 	v.note()

@@ -125,10 +125,7 @@ func TestFaultRestartKilled(t *testing.T) {
 				j.until("the job to be the only process", func() bool { return len(j.helpers()) == 0 })
 				_ = syscall.Kill(j.pid, unix.SIGKILL)
 			}
-			names, _ := filepath.Glob(j.tmp + "/blcr-cli-*")
-			for _, name := range names { // the next run after a minute
-				os.RemoveAll(name)
-			}
+			j.forgetScratch()
 		}
 		j.nothing()
 	}

@@ -95,6 +95,24 @@ func (j *job) helpers() []int {
 	return found
 }
 
+// workersGone waits until nobody is left of a command that was killed.
+func (j *job) workersGone() {
+	j.t.Helper()
+	for range 2 { // one that is just being executed shows no environment
+		j.until("the worker to end", func() bool { return len(j.helpers()) == 0 })
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// forgetScratch removes what a command that was killed has left for a later run to
+// remove, which does so only after a minute.
+func (j *job) forgetScratch() {
+	names, _ := filepath.Glob(j.tmp + "/blcr-cli-*")
+	for _, name := range names {
+		os.RemoveAll(name)
+	}
+}
+
 // fails checks how a command has failed; its stderr has to be want, or to begin
 // so where want ends in "...".
 func (j *job) fails(p *process, status int, want string) {
@@ -301,20 +319,14 @@ func TestFaultKilled(t *testing.T) {
 		if n%2 == 0 && end != 0 {
 			v.fails(p, 1, "child killed by signal 9 (Killed)\n...")
 		}
-		for range 2 { // one that is just being executed shows no environment
-			v.until("the worker to end", func() bool { return len(v.helpers()) == 0 })
-			time.Sleep(50 * time.Millisecond)
-		}
+		v.workersGone()
 		// It is the old one or the new one, and complete.
 		v.note()
 		if at := len(v.old) - 64; at < 64<<20 || !bytes.HasPrefix(v.old[at:], []byte("\x00END\r\n\x1a\n")) {
 			t.Fatalf("round %d: what is left of the context, %d bytes, is not complete", n, len(v.old))
 		}
 		v.intact(".ctx.tmp", ".ctx.old") // of which the next run takes care
-		names, _ := filepath.Glob(v.tmp + "/blcr-cli-*")
-		for _, name := range names { // the next run after a minute
-			os.RemoveAll(name)
-		}
+		v.forgetScratch()
 	}
 	v.checkpoint(v.ctx, strconv.Itoa(v.pid))
 	v.note()

@@ -747,11 +747,7 @@ exit 7`, rounds))
 		want += "1\n"
 		j.has(p.stdout, want)
 		j.until("all of the worker's to be gone", func() bool { return len(j.outside()) == 0 && j.tracer() == 0 })
-		// The next run takes care of what it has left.
-		names, _ := filepath.Glob(j.tmp + "/blcr-cli-*")
-		for _, name := range names {
-			os.RemoveAll(name)
-		}
+		j.forgetScratch()
 	}
 	j.ends(p, 7, want+"0\n", strings.Repeat("child killed by signal 9 (Killed)\n", rounds))
 	j.saved("ctx")

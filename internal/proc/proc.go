@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -238,12 +239,15 @@ func Tracer(pid int) (int, error) {
 // Caught returns which signals are pending for a process that it has a handler for
 // and does not block, bit N-1 for signal N: what it will do next.
 func Caught(pid int) uint64 {
+	status, err := fields(pid, "SigPnd", "ShdPnd", "SigCgt", "SigBlk")
+	if err != nil {
+		return 0
+	}
 	mask := func(name string) uint64 {
-		words, err := field(pid, name)
-		if err != nil {
+		if len(status[name]) == 0 {
 			return 0
 		}
-		n, _ := strconv.ParseUint(words[0], 16, 64)
+		n, _ := strconv.ParseUint(status[name][0], 16, 64)
 		return n
 	}
 	return (mask("SigPnd") | mask("ShdPnd")) & mask("SigCgt") &^ mask("SigBlk")
@@ -251,17 +255,30 @@ func Caught(pid int) uint64 {
 
 // field returns the words of a line of /proc/PID/status.
 func field(pid int, name string) ([]string, error) {
+	status, err := fields(pid, name)
+	if len(status[name]) == 0 {
+		return nil, syscall.ESRCH
+	}
+	return status[name], err
+}
+
+// fields returns the words of some lines of /proc/PID/status, as they were at one
+// moment.
+func fields(pid int, names ...string) (map[string][]string, error) {
 	text, err := read("/proc/" + strconv.Itoa(pid) + "/status")
 	if err != nil {
 		return nil, syscall.ESRCH
 	}
+	status := make(map[string][]string, len(names))
 	for line := range strings.Lines(string(text)) {
-		key, value, _ := strings.Cut(line, ":")
-		if words := strings.Fields(value); key == name && len(words) > 0 {
-			return words, nil
+		if key, value, _ := strings.Cut(line, ":"); slices.Contains(names, key) {
+			status[key] = strings.Fields(value)
+		}
+		if len(status) == len(names) {
+			break
 		}
 	}
-	return nil, syscall.ESRCH
+	return status, nil
 }
 
 // read reads a file of /proc, which comes in one piece where that is short.
@@ -296,12 +313,15 @@ func Threads(pid int) []int {
 // Memory returns how many bytes of its own a process has in memory: not those of
 // files. On kernels before 4.5 these are included.
 func Memory(pid int) int64 {
+	status, err := fields(pid, "RssAnon", "RssShmem", "VmRSS")
+	if err != nil {
+		return 0
+	}
 	kib := func(name string) (int64, bool) {
-		words, err := field(pid, name)
-		if err != nil {
+		if len(status[name]) == 0 {
 			return 0, false
 		}
-		n, err := strconv.ParseInt(words[0], 10, 64)
+		n, err := strconv.ParseInt(status[name][0], 10, 64)
 		return n << 10, err == nil
 	}
 	if anonymous, ok := kib("RssAnon"); ok {

@@ -27,7 +27,7 @@ func (p *plan) clocks(source source) error {
 	if err != nil {
 		return imageError(err)
 	}
-	var tasks []string // those that were in another one than criu
+	elsewhere := make(map[string][]byte) // images of those that were in another one than criu
 	saved := "timens-0.img"
 	for _, task := range p.tasks {
 		name := fmt.Sprintf("ids-%d.img", task.PID)
@@ -42,7 +42,7 @@ func (p *plan) clocks(source source) error {
 			return imageError(err)
 		}
 		if ids.Time != inventory.Root.Time {
-			tasks = append(tasks, name)
+			elsewhere[name] = text
 			saved = fmt.Sprintf("timens-%d.img", ids.Time)
 		}
 	}
@@ -60,10 +60,7 @@ func (p *plan) clocks(source source) error {
 		return nil
 	}
 	p.hidden = append(p.hidden, "timens-0.img")
-	for _, name := range tasks {
-		if text, err = source.Bytes(name); err != nil {
-			return err
-		}
+	for name, text := range elsewhere {
 		if p.images[name], err = image.PutTime(text, inventory.Root.Time); err != nil {
 			return imageError(err)
 		}

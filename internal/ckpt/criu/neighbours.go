@@ -23,14 +23,11 @@ const neighboursImage = "outside-pipes"
 // pipeEnds is which ends of a pipe are open.
 type pipeEnds struct{ read, write bool }
 
-// noteNeighbours writes the note. To be called while the tree is frozen.
+// noteNeighbours writes the note. To be called while the tree is frozen, after
+// lookAgain.
 func (c *checkpoint) noteNeighbours() error {
-	tree, err := proc.Descend(c.scope.root)
-	if err != nil {
-		return sysError("read", "/proc", err)
-	}
 	ends := make(map[uint64]pipeEnds)
-	for _, pid := range tree {
+	for _, pid := range c.scope.tree {
 		if err := addPipes(pid, ends); err != nil {
 			// Criu has just read them all, so this is about us; a restart then
 			// has to believe the worst.

@@ -15,21 +15,16 @@ import (
 	"blcr-cli/internal/proc"
 )
 
-// saveFiles puts the files that the request wants into the context. The
-// processes are frozen.
+// saveFiles puts the files that the request wants into the context. To be called
+// while the tree is frozen, after lookAgain.
 func (c *checkpoint) saveFiles() error {
 	r := c.request
 	if !r.SaveExe && !r.SavePrivate && !r.SaveShared {
 		return nil
 	}
-	// They were not frozen when they were looked for.
-	table, err := proc.All()
-	if err != nil {
-		return &ckpt.Error{Op: "read", Object: "/proc", Errno: errnoOf(err)}
-	}
 	s := &saver{request: r, writer: c.writer, known: make(map[fileID]*savedFile), stored: make(map[fileID]*savedFile)}
-	for _, pid := range table.Tree(c.scope.root) {
-		if table[pid].Dead() {
+	for _, pid := range c.scope.tree {
+		if ended(pid) {
 			continue
 		}
 		if err := s.process(pid); err != nil {

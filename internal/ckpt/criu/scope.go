@@ -69,8 +69,8 @@ func resolve(r *ckpt.CheckpointRequest) (*scope, error) {
 		if err == nil {
 			err = atWork(s.tree)
 		}
-		var atWork *atWorkError
-		if !errors.As(err, &atWork) || time.Now().After(deadline) {
+		var busy *atWorkError
+		if !errors.As(err, &busy) || time.Now().After(deadline) {
 			return s, err
 		}
 		time.Sleep(10 * time.Millisecond)
@@ -111,17 +111,9 @@ func look(r *ckpt.CheckpointRequest) (*scope, error) {
 	s := &scope{table: table}
 	switch r.Scope {
 	case ckpt.ScopeGroup:
-		id := int(r.ID)
-		if caller := s.caller(r); id == 0 && caller != nil {
-			id = caller.Pgid
-		}
-		err = s.members(fmt.Sprintf("process group %d", id), func(p *proc.Process) bool { return p.Pgid == id })
+		err = s.members(r, "process group", func(p *proc.Process) int { return p.Pgid })
 	case ckpt.ScopeSession:
-		id := int(r.ID)
-		if caller := s.caller(r); id == 0 && caller != nil {
-			id = caller.Sid
-		}
-		err = s.members(fmt.Sprintf("session %d", id), func(p *proc.Process) bool { return p.Sid == id })
+		err = s.members(r, "session", func(p *proc.Process) int { return p.Sid })
 	default:
 		err = s.process(r)
 	}
@@ -262,9 +254,15 @@ func has(pid int, names ...string) bool {
 	})
 }
 
-// members is the scope of all processes with some property, which must be one
-// tree without gaps. The requester's own two processes are left out.
-func (s *scope) members(what string, belongs func(*proc.Process) bool) error {
+// members is the scope of all processes of which that is the number, which must be
+// one tree without gaps. The requester's own two processes are left out.
+func (s *scope) members(r *ckpt.CheckpointRequest, kind string, number func(*proc.Process) int) error {
+	id := int(r.ID)
+	if caller := s.caller(r); id == 0 && caller != nil {
+		id = number(caller)
+	}
+	what := fmt.Sprintf("%s %d", kind, id)
+	belongs := func(p *proc.Process) bool { return number(p) == id }
 	in := make(map[int]bool)
 	for pid, p := range s.table {
 		if belongs(p) && !p.Kernel && !p.Dead() && pid != os.Getpid() && pid != os.Getppid() {
@@ -350,7 +348,7 @@ func (s *scope) check(r *ckpt.CheckpointRequest) error {
 		}
 		switch {
 		case in[tracer] && isHelper(tracer):
-			// As busy says, or will say.
+			// As atWork says, or will say.
 		case in[tracer] && r.PtracerSkip:
 			s.skipped = true
 		case in[tracer]:

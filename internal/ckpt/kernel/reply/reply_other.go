@@ -8,25 +8,6 @@ package reply
 // Errno is ENOSYS: there is no handler.
 var Errno uintptr = 38
 
-// Policy is what a guard answers.
-type Policy uint32
-
-// The policies.
-const (
-	CheckpointPolicy Policy = iota
-	OmitMaybe
-	OmitAlways
-	OmitNever
-)
-
-// What has become of the guard.
-const (
-	None = iota
-	Starting
-	Guarding
-	Gone
-)
-
 var state uint32 = None
 
 // Save does nothing.
