@@ -21,7 +21,7 @@ NFPM        = github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
 TAGS        = urfave_cli_no_docs
 # The entry point that looks before the Go runtime does, package atstart, which
 # is there for amd64 only.
-LDFLAGS    := $(if $(filter amd64,$(shell $(GO) env GOARCH)),-E blcr-cli/internal/atstart.entry)
+LDFLAGS    := $(if $(filter amd64,$(shell $(GO) env GOARCH)),-E blcr-cli/internal/entry.entry)
 # Where build puts the commands.
 OUT         = bin/
 # Where criu is put; bin/ looks for it there.
@@ -58,7 +58,7 @@ MAINTAINER ?= $(shell sed -n 's/^Copyright (c) [0-9-]* //p' LICENSE) <$(shell gi
 
 build: ## the commands into bin/, static
 	$(if $(VERSION),,$(error CHANGELOG.md has no version heading))CGO_ENABLED=0 $(GO) build -tags $(TAGS) -trimpath -buildvcs=false \
-		-ldflags "-s -w $(LDFLAGS) -X blcr-cli/internal/version.Version=$(VERSION)" -o $(OUT) ./cmd/...
+		-ldflags "-s -w $(LDFLAGS) -X blcr-cli/internal/cli.Version=$(VERSION)" -o $(OUT) ./cmd/...
 
 test: ## the whole suite, without root
 	$(GO) test -count=1 -timeout 5m $(TESTFLAGS) ./...
@@ -67,7 +67,7 @@ check: ## the same as root, then real processes; nothing may be skipped for want
 	@test "$$(id -u)" = 0 || { echo "make check: it takes root; 'make test' is the part that does not" >&2; exit 1; }
 	@$(MAKE) --no-print-directory criu
 	CI=true $(GO) test -count=1 -timeout 5m $(TESTFLAGS) ./...
-	CI=true $(GO) test -count=1 -timeout 20m $(TESTFLAGS) -parallel 2 -tags real ./realtest
+	CI=true $(GO) test -count=1 -timeout 20m $(TESTFLAGS) -parallel 2 -tags real ./test/real
 
 demo: ## as root: a program is saved while it counts, and counts on when it is back
 	@test "$$(id -u)" = 0 || { echo 'make demo: only root can save and restore processes: sudo env "PATH=$$PATH" make demo' >&2; exit 1; }
@@ -92,14 +92,14 @@ ledger: ## the differences from BLCR in blcr-cli(7), after a change of DIFFERENC
 
 getopt-million: ## a million command lines of each command with getopt's, compared with glibc
 	CI=true GETOPT_LINES=1000000 $(GO) test -count=1 -timeout 30m -v $(TESTFLAGS) \
-		-run 'AgainstGlibc|ExactUnseen' ./internal/getopt $(GETOPT:%=./cmd/%)
+		-run 'AgainstGlibc|ExactUnseen' ./internal/cli/getopt $(GETOPT:%=./cmd/%)
 
 bench: build ## start-up time, memory and size, against their limits
-	$(GO) run ./internal/bench $(BENCHED)
+	$(GO) run ./test/bench $(BENCHED)
 
 bench-criu: build ## what the criu engine costs more than criu, as root; BENCHFLAGS=-h for flags
 	CR_CRIU="$${CR_CRIU:-$$(test ! -x $(CRIUDIR)/criu || realpath $(CRIUDIR)/criu)}" \
-		$(GO) run ./internal/bench/engine $(BENCHFLAGS) $(BENCHED)
+		$(GO) run ./test/bench/engine $(BENCHFLAGS) $(BENCHED)
 
 criu: ## a criu that works: the machine's, or else its distribution's in .criu
 	packaging/criu/get-criu $(CRIUDIR)

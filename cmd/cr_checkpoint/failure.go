@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"syscall"
 
-	"blcr-cli/internal/advice"
 	"blcr-cli/internal/ckpt"
-	"blcr-cli/internal/ckpt/target"
-	"blcr-cli/internal/engines"
+	"blcr-cli/internal/ckpt/engines"
+	"blcr-cli/internal/hints"
+	"blcr-cli/internal/target"
 )
 
 // This file is the only one that turns errors into messages and exit statuses.
@@ -110,7 +110,7 @@ func (w *work) targetFailure(err error) error {
 	switch e.Op {
 	case target.OpOpen:
 		f := fail(err, errno, fmt.Sprintf("Unable to open file '%s': %s", e.Path, text)+opening)
-		if lines := advice.Open(e.Path, errno); len(lines) > 0 && engines.Expected() == engines.Criu {
+		if lines := hints.Open(e.Path, errno); len(lines) > 0 && engines.Expected() == engines.Criu {
 			// With the module it is BLCR's lines, and nothing else.
 			f.details = lines
 		}

@@ -13,9 +13,9 @@ import (
 
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu"
+	"blcr-cli/internal/ckpt/engines"
 	"blcr-cli/internal/cleanup"
-	"blcr-cli/internal/console"
-	"blcr-cli/internal/engines"
+	"blcr-cli/internal/cli"
 	"blcr-cli/internal/proc"
 )
 
@@ -111,7 +111,7 @@ func (s *settings) mustLeave() bool {
 
 // delegateOutside is delegate for a worker that has to leave. It returns the
 // worker's exit status.
-func (s *settings) delegateOutside(con *console.Console, forward *cleanup.Forwarder) int {
+func (s *settings) delegateOutside(con *cli.Console, forward *cleanup.Forwarder) int {
 	born := startTime()
 	restored := func() bool { return startTime() != born }
 	var status, signals [2]int

@@ -11,9 +11,9 @@ package main
 import (
 	"os"
 
-	"blcr-cli/internal/console"
+	"blcr-cli/internal/cli"
 )
 
 func main() {
-	os.Exit(run(os.Args, console.FD(1), console.FD(2)))
+	os.Exit(run(os.Args, cli.FD(1), cli.FD(2)))
 }

@@ -8,13 +8,11 @@ import (
 	"time"
 
 	"blcr-cli/internal/ckpt"
-	"blcr-cli/internal/ckpt/context"
-	"blcr-cli/internal/ckpt/target"
-	"blcr-cli/internal/console"
-	"blcr-cli/internal/engines"
-	"blcr-cli/internal/getopt"
-	"blcr-cli/internal/sigopt"
-	"blcr-cli/internal/strtol"
+	"blcr-cli/internal/ckpt/engines"
+	"blcr-cli/internal/cli"
+	"blcr-cli/internal/cli/getopt"
+	"blcr-cli/internal/ctxfile"
+	"blcr-cli/internal/target"
 )
 
 const (
@@ -89,7 +87,7 @@ var options = append(getopt.Table{
 	{ID: optKmsgWarning, Long: []string{"kmsg-warning"}},
 	{ID: optTime, Short: 't', Long: []string{"time"}, Arg: getopt.RequiredArgument},
 	{ID: optCompress, Long: []string{"compress"}, Arg: getopt.OptionalArgument, Exact: true},
-}, sigopt.Options(optSignal, nil)...)
+}, cli.SignalOptions(optSignal, nil)...)
 
 // destination is where the context goes, as far as options say.
 type destination int
@@ -107,7 +105,7 @@ type settings struct {
 	request ckpt.CheckpointRequest // but for the descriptor, unless dest is destFd
 	dest    destination
 	target  target.Spec // unless dest is destFd
-	kmsg    console.Kmsg
+	kmsg    cli.Kmsg
 }
 
 // stop is a command line that ends the program before there is anything to do.
@@ -129,7 +127,7 @@ func invalid(message string) *stop {
 // parse reads the command line. Options act in the order given: a later one is
 // not even looked at when an earlier one ends the program, and -q and -v, which
 // set con's level, hold from where they stand.
-func parse(args []string, con *console.Console) (*settings, *stop) {
+func parse(args []string, con *cli.Console) (*settings, *stop) {
 	s := &settings{request: ckpt.CheckpointRequest{Scope: ckpt.ScopeTree}, target: target.Spec{Sync: true}}
 	p := getopt.New(options, args, getopt.PosixlyCorrect())
 	for m, err := range p.Options() {
@@ -147,7 +145,7 @@ func parse(args []string, con *console.Console) (*settings, *stop) {
 	if len(operands) != 1 {
 		return nil, usageError
 	}
-	id, ok := strtol.Int(operands[0])
+	id, ok := cli.ParseInt(operands[0])
 	if !ok {
 		return nil, usageError
 	}
@@ -161,14 +159,14 @@ func parse(args []string, con *console.Console) (*settings, *stop) {
 	return s, nil
 }
 
-func (s *settings) option(m getopt.Match, con *console.Console) *stop {
+func (s *settings) option(m getopt.Match, con *cli.Console) *stop {
 	r := &s.request
-	if signal, mine, err := sigopt.Parse(optSignal, m); mine {
+	if signal, mine, err := cli.ParseSignal(optSignal, m); mine {
 		r.Signal = signal
 		switch err {
 		case nil:
 			return nil
-		case sigopt.ErrRange:
+		case cli.ErrSignalRange:
 			return invalid(err.Error())
 		default:
 			return usageError
@@ -228,11 +226,11 @@ func (s *settings) option(m getopt.Match, con *console.Console) *stop {
 		r.PtracerSkip = true
 
 	case optKmsgNone:
-		s.kmsg = console.KmsgNone
+		s.kmsg = cli.KmsgNone
 	case optKmsgError:
-		s.kmsg = console.KmsgError
+		s.kmsg = cli.KmsgError
 	case optKmsgWarning:
-		s.kmsg = console.KmsgWarning
+		s.kmsg = cli.KmsgWarning
 
 	case optTime:
 		return s.limit(m.Arg)
@@ -273,7 +271,7 @@ func (s *settings) destination(m getopt.Match) *stop {
 		s.target.Path = m.Arg
 	case optFd:
 		s.dest = destFd
-		fd, ok := strtol.Int(m.Arg)
+		fd, ok := cli.ParseInt(m.Arg)
 		if !ok {
 			return usageError
 		}
@@ -283,7 +281,7 @@ func (s *settings) destination(m getopt.Match) *stop {
 }
 
 func (s *settings) limit(arg string) *stop {
-	sec, ok := strtol.Int(arg)
+	sec, ok := cli.ParseInt(arg)
 	if !ok {
 		return usageError
 	}
@@ -296,19 +294,19 @@ func (s *settings) limit(arg string) *stop {
 
 // compress takes --compress: zstd, zstd:LEVEL or none.
 func (s *settings) compress(m getopt.Match) *stop {
-	level := context.DefaultLevel
+	level := ctxfile.DefaultLevel
 	if m.HasArg {
 		method, number, withLevel := strings.Cut(m.Arg, ":")
 		switch {
 		case method == "none" && !withLevel:
 			level = 0
-		case method != context.Zstd:
+		case method != ctxfile.Zstd:
 			return invalid("Compression must be zstd, zstd:LEVEL or none.")
 		case withLevel:
 			n, err := strconv.ParseUint(number, 10, 8)
 			level = int(n)
-			if err != nil || level < context.MinLevel || level > context.MaxLevel {
-				return invalid(fmt.Sprintf("Compression level must be from %d to %d.", context.MinLevel, context.MaxLevel))
+			if err != nil || level < ctxfile.MinLevel || level > ctxfile.MaxLevel {
+				return invalid(fmt.Sprintf("Compression level must be from %d to %d.", ctxfile.MinLevel, ctxfile.MaxLevel))
 			}
 		}
 	}

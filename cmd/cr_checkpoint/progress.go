@@ -5,12 +5,12 @@ import (
 	"sync"
 
 	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/cli"
 	"blcr-cli/internal/proc"
-	"blcr-cli/internal/progress"
 )
 
 // progress shows how far the engine has come with the request.
-func (w *work) progress(engine ckpt.Engine) *progress.Line {
+func (w *work) progress(engine ckpt.Engine) *cli.ProgressLine {
 	meter, ok := engine.(ckpt.Meter)
 	if !ok {
 		return nil

@@ -11,22 +11,19 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"blcr-cli/internal/atstart"
 	"blcr-cli/internal/blcrevents"
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu"
-	"blcr-cli/internal/ckpt/target"
+	"blcr-cli/internal/ckpt/engines"
 	"blcr-cli/internal/cleanup"
-	"blcr-cli/internal/console"
-	"blcr-cli/internal/engines"
-	"blcr-cli/internal/program"
-	"blcr-cli/internal/progress"
-	"blcr-cli/internal/version"
+	"blcr-cli/internal/cli"
+	"blcr-cli/internal/entry"
+	"blcr-cli/internal/target"
 )
 
 const name = "cr_checkpoint"
 
-func versionLine() string { return fmt.Sprintf("%s version %s\n", name, version.Version) }
+func versionLine() string { return fmt.Sprintf("%s version %s\n", name, cli.Version) }
 
 func defaultName(id int32) string { return fmt.Sprintf("context.%d", id) }
 
@@ -43,11 +40,11 @@ func run(args []string, stdout, stderr io.Writer) int {
 			return l.leaveOrKeep()
 		}
 	}
-	return program.Run(name, "save running processes into a context file", args, stdout, stderr, checkpoint)
+	return cli.Run(name, "save running processes into a context file", args, stdout, stderr, checkpoint)
 }
 
 // checkpoint does what the arguments ask for and returns the exit status.
-func checkpoint(args []string, con *console.Console) int {
+func checkpoint(args []string, con *cli.Console) int {
 	s, stop := parse(args, con)
 	if stop != nil {
 		io.WriteString(con.Stdout, stop.stdout)
@@ -76,7 +73,7 @@ func checkpoint(args []string, con *console.Console) int {
 // work is one checkpoint in progress.
 type work struct {
 	*settings
-	con *console.Console
+	con *cli.Console
 
 	// log is what the engine has to say about the request. It is shown before
 	// the message if anything fails from then on.
@@ -181,9 +178,9 @@ func (w *work) save(dest openTarget, guard *cleanup.Guard) (err error) {
 		return w.targetFailure(err)
 	}
 	w.request.FD = int32(dest.FD())
-	if name == engines.Criu && w.dest == destFd && !atstart.Inherited(dest.FD()) {
+	if name == engines.Criu && w.dest == destFd && !entry.Inherited(dest.FD()) {
 		// That engine, and the runtime under it, may have opened it meanwhile.
-		w.request.FD = atstart.NeverOpen
+		w.request.FD = entry.NeverOpen
 	}
 	var over atomic.Bool // the request is
 	if name == engines.Kernel {
@@ -229,7 +226,7 @@ func (w *work) save(dest openTarget, guard *cleanup.Guard) (err error) {
 			return w.targetFailure(err)
 		}
 	}
-	if w.kmsg == console.KmsgWarning {
+	if w.kmsg == cli.KmsgWarning {
 		w.con.Details(w.log)
 	}
 	return nil
@@ -273,7 +270,7 @@ func (w *work) naming(err error) error {
 }
 
 // complete waits for the request and takes its outcome.
-func (w *work) complete(request ckpt.Checkpoint, over *atomic.Bool, line *progress.Line) error {
+func (w *work) complete(request ckpt.Checkpoint, over *atomic.Bool, line *cli.ProgressLine) error {
 	w.con.Notef("waiting for checkpoint request to complete\n")
 	err := request.Wait()
 	over.Store(true)
@@ -281,7 +278,7 @@ func (w *work) complete(request ckpt.Checkpoint, over *atomic.Bool, line *progre
 	if err != nil {
 		return waitFailure(err)
 	}
-	if w.kmsg != console.KmsgNone {
+	if w.kmsg != cli.KmsgNone {
 		w.con.Notef("collecting any kernel log messages\n")
 		// A log that cannot be had changes nothing about the checkpoint.
 		w.log, _ = request.Log()
@@ -334,7 +331,7 @@ func (w *work) open() (openTarget, error) {
 			// BLCR takes a negative descriptor for a directory.
 			return nil, &failure{status: ckpt.ExitStatus(syscall.EINVAL), message: "directories not yet supported"}
 		}
-		if atstart.Closed(int(w.request.FD)) {
+		if entry.Closed(int(w.request.FD)) {
 			// The engine is to find it closed, and says so.
 			unix.Close(int(w.request.FD))
 		}

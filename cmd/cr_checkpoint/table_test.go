@@ -4,7 +4,7 @@ import (
 	"testing"
 
 	"blcr-cli/internal/completion"
-	"blcr-cli/internal/getopt/getopttest"
+	"blcr-cli/test/getopttest"
 )
 
 // command is what BLCR's cr_checkpoint accepts and what is Ours, written out once

@@ -8,12 +8,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"blcr-cli/internal/atstart"
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu"
-	"blcr-cli/internal/ckpt/kernel/reply"
+	"blcr-cli/internal/ckpt/kernel/selfckpt"
 	"blcr-cli/internal/cleanup"
-	"blcr-cli/internal/console"
+	"blcr-cli/internal/cli"
+	"blcr-cli/internal/entry"
 	"blcr-cli/internal/rawsig"
 )
 
@@ -35,13 +35,13 @@ func isWorker() bool {
 // exit status; done is false if no worker can be had, for want of /proc for one,
 // and this process has to do it alone. It opens nothing and keeps to raw waiting:
 // the module can save no process that holds a poller or the like.
-func (s *settings) delegate(con *console.Console) (status int, done bool) {
+func (s *settings) delegate(con *cli.Console) (status int, done bool) {
 	forward := cleanup.NewForwarder()
 	if s.mustLeave() {
 		return s.delegateOutside(con, forward), true
 	}
 	// Before the worker can ask for anything.
-	reply.Save()
+	selfckpt.Save()
 	pid, err := startWorker()
 	switch errnoOf(err) {
 	case 0:
@@ -50,7 +50,7 @@ func (s *settings) delegate(con *console.Console) (status int, done bool) {
 		return 1, true
 	default:
 		// The signals stay caught, for the guard of the work.
-		reply.Omit()
+		selfckpt.Omit()
 		return 0, false
 	}
 	forward.To(pid)
@@ -68,7 +68,7 @@ func (s *settings) delegate(con *console.Console) (status int, done bool) {
 }
 
 // ended returns the exit status that the worker's end makes ours.
-func ended(con *console.Console, forward *cleanup.Forwarder, end unix.WaitStatus) int {
+func ended(con *cli.Console, forward *cleanup.Forwarder, end unix.WaitStatus) int {
 	if !end.Signaled() {
 		return end.ExitStatus()
 	}
@@ -103,7 +103,7 @@ func startSelf(env []string, attr *syscall.SysProcAttr) (pid int, err error) {
 			env = append(env, v)
 		}
 	}
-	return syscall.ForkExec(path, os.Args, &syscall.ProcAttr{Env: env, Files: atstart.Standard(), Sys: attr})
+	return syscall.ForkExec(path, os.Args, &syscall.ProcAttr{Env: env, Files: entry.Standard(), Sys: attr})
 }
 
 func waitWorker(pid int) (unix.WaitStatus, error) {

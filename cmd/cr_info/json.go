@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt/criu"
-	"blcr-cli/internal/ckpt/criu/image"
+	"blcr-cli/internal/ckpt/criu/images"
 )
 
 // The objects of --json. The names are documented. What is not known, and what
@@ -259,15 +259,15 @@ func machineName(b *blcrContext) string {
 	return fmt.Sprintf("architecture %d", b.Architecture)
 }
 
-func stateName(s image.State) string {
+func stateName(s images.State) string {
 	switch s {
 	case 0:
 		return ""
-	case image.StateAlive:
+	case images.StateAlive:
 		return "running"
-	case image.StateStopped:
+	case images.StateStopped:
 		return "stopped"
-	case image.StateDead, image.StateZombie:
+	case images.StateDead, images.StateZombie:
 		return "zombie"
 	}
 	return fmt.Sprintf("state_%d", s)
@@ -275,7 +275,7 @@ func stateName(s image.State) string {
 
 // ended tells whether it is a process that had ended.
 func ended(p *criu.ProcessInfo) bool {
-	return p.State == image.StateDead || p.State == image.StateZombie
+	return p.State == images.StateDead || p.State == images.StateZombie
 }
 
 // signalName is the name of a signal.

@@ -1,8 +1,8 @@
 package main
 
 import (
-	"blcr-cli/internal/console"
-	"blcr-cli/internal/getopt"
+	"blcr-cli/internal/cli"
+	"blcr-cli/internal/cli/getopt"
 )
 
 const (
@@ -32,7 +32,7 @@ type wanted string
 // parse reads the command line. Options act in the order given: a later one is
 // not even looked at when an earlier one ends the program, and -q holds from
 // where it stands.
-func parse(args []string, con *console.Console) (*settings, wanted, error) {
+func parse(args []string, con *cli.Console) (*settings, wanted, error) {
 	s := &settings{}
 	p := getopt.New(options, args, getopt.PosixlyCorrect())
 	for m, err := range p.Options() {

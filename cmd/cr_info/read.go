@@ -6,10 +6,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"blcr-cli/internal/atstart"
-	"blcr-cli/internal/ckpt/context"
 	"blcr-cli/internal/ckpt/criu"
 	"blcr-cli/internal/ckpt/kernel/header"
+	"blcr-cli/internal/ctxfile"
+	"blcr-cli/internal/entry"
 )
 
 // report is what has become of one FILE.
@@ -49,7 +49,7 @@ func examine(file string) *report {
 	r := &report{file: file}
 	fd := 0
 	if file == "-" {
-		if atstart.Closed(0) {
+		if entry.Closed(0) {
 			// What is there now is not what we were given.
 			r.err = syscall.EBADF
 			return r
@@ -84,7 +84,7 @@ func (r *report) read(fd int) {
 	directory := st.Mode&unix.S_IFMT == unix.S_IFDIR
 	if !directory {
 		// What cannot be looked at without being read is left to Inspect.
-		if kind, err := context.Sniff(fd); err == nil && kind == context.BLCR {
+		if kind, err := ctxfile.Sniff(fd); err == nil && kind == ctxfile.BLCR {
 			r.readBLCR(fd, &st)
 			return
 		}

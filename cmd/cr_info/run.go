@@ -5,21 +5,19 @@ import (
 	"io"
 	"syscall"
 
-	"blcr-cli/internal/atstart"
-	"blcr-cli/internal/console"
-	"blcr-cli/internal/program"
-	"blcr-cli/internal/version"
+	"blcr-cli/internal/cli"
+	"blcr-cli/internal/entry"
 )
 
 const name = "cr_info"
 
-func versionLine() string { return fmt.Sprintf("%s version %s\n", name, version.Version) }
+func versionLine() string { return fmt.Sprintf("%s version %s\n", name, cli.Version) }
 
 // run is the command: args is its whole argument vector. It returns the exit
 // status.
 func run(args []string, stdout, stderr io.Writer) int {
-	return program.Run(name, "tell what is in a context", args, stdout, stderr,
-		func(args []string, con *console.Console) int {
+	return cli.Run(name, "tell what is in a context", args, stdout, stderr,
+		func(args []string, con *cli.Console) int {
 			good, err := do(args, con)
 			if err == nil {
 				if good {
@@ -37,7 +35,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 
 // do does what the arguments ask for. An error is about no FILE; good says that
 // all of these were.
-func do(args []string, con *console.Console) (good bool, err error) {
+func do(args []string, con *cli.Console) (good bool, err error) {
 	s, wanted, err := parse(args, con)
 	if err != nil {
 		return false, err
@@ -73,8 +71,8 @@ func do(args []string, con *console.Console) (good bool, err error) {
 }
 
 // emit prints on stdout.
-func emit(con *console.Console, text string) error {
-	if atstart.Closed(1) {
+func emit(con *cli.Console, text string) error {
+	if entry.Closed(1) {
 		// What is there now is not what we were given.
 		return &outputError{syscall.EBADF}
 	}

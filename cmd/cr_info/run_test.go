@@ -17,10 +17,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt"
-	"blcr-cli/internal/ckpt/context"
 	"blcr-cli/internal/ckpt/criu"
-	"blcr-cli/internal/ckpt/criu/image"
+	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/ckpt/kernel/header"
+	"blcr-cli/internal/ctxfile"
 )
 
 // What a user sees is in testdata/script/cr_info, and what is read in the tests of
@@ -35,15 +35,15 @@ func filled(s string, n int64) *report {
 	}
 	pipe := criu.FileInfo{Kind: "pipe", Inode: uint32(n), Offset: -1}
 	p := criu.ProcessInfo{
-		Task: image.Task{PID: int32(n), PGID: int32(n), SID: int32(n)},
-		Name: s, State: image.StateAlive, UID: uint32(n), GID: uint32(n), Mapped: uint64(n), Saved: uint64(n),
+		Task: images.Task{PID: int32(n), PGID: int32(n), SID: int32(n)},
+		Name: s, State: images.StateAlive, UID: uint32(n), GID: uint32(n), Mapped: uint64(n), Saved: uint64(n),
 		Threads: []criu.ThreadInfo{{TID: int32(n), Name: s}, {TID: 1, Name: s + "!"}}, Exe: s, Cwd: s, Root: s,
 		Files: []criu.FileInfo{f, pipe, {}}, FilesOf: int32(n),
 	}
-	dead := criu.ProcessInfo{Task: image.Task{PID: 2, PPID: int32(n)}, Name: s, State: image.StateDead, End: unix.WaitStatus(n)}
-	other := criu.ProcessInfo{Task: image.Task{PID: 2, PPID: int32(n)}, Name: s, State: image.State(n)}
+	dead := criu.ProcessInfo{Task: images.Task{PID: 2, PPID: int32(n)}, Name: s, State: images.StateDead, End: unix.WaitStatus(n)}
+	other := criu.ProcessInfo{Task: images.Task{PID: 2, PPID: int32(n)}, Name: s, State: images.State(n)}
 	return &report{file: s, err: notContext(s), criu: &criu.Info{
-		Header: context.Header{
+		Header: ctxfile.Header{
 			Engine: s, Created: time.Unix(n, 0), Host: s, Kernel: s, Machine: s, Command: []string{s, s + "x"}, Cut: true,
 		},
 		Missing: s, Processes: []criu.ProcessInfo{p, dead, other},

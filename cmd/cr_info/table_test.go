@@ -4,7 +4,7 @@ import (
 	"testing"
 
 	"blcr-cli/internal/completion"
-	"blcr-cli/internal/getopt/getopttest"
+	"blcr-cli/test/getopttest"
 )
 
 // command is what cr_info accepts, written out once more and not derived from the

@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"blcr-cli/internal/atstart"
+	"blcr-cli/internal/entry"
 	"blcr-cli/internal/rawsig"
 )
 
@@ -79,7 +79,7 @@ func runHookShielded(command string) int {
 // standardFiles is the three standard descriptors for a child; one that is
 // closed here is closed there.
 func standardFiles() []uintptr {
-	files := atstart.Standard()
+	files := entry.Standard()
 	for i, fd := range files {
 		if _, err := unix.FcntlInt(fd, unix.F_GETFD, 0); err != nil {
 			files[i] = ^uintptr(0)

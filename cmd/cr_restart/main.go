@@ -12,7 +12,7 @@ import (
 	"os"
 	"runtime"
 
-	"blcr-cli/internal/console"
+	"blcr-cli/internal/cli"
 )
 
 // The restored job becomes a child of the thread that asks for it; only the
@@ -20,5 +20,5 @@ import (
 func init() { runtime.LockOSThread() }
 
 func main() {
-	os.Exit(run(os.Args, console.FD(1), console.FD(2)))
+	os.Exit(run(os.Args, cli.FD(1), cli.FD(2)))
 }

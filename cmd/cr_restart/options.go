@@ -5,11 +5,9 @@ import (
 	"syscall"
 
 	"blcr-cli/internal/ckpt"
-	"blcr-cli/internal/console"
-	"blcr-cli/internal/engines"
-	"blcr-cli/internal/getopt"
-	"blcr-cli/internal/sigopt"
-	"blcr-cli/internal/strtol"
+	"blcr-cli/internal/ckpt/engines"
+	"blcr-cli/internal/cli"
+	"blcr-cli/internal/cli/getopt"
 )
 
 const (
@@ -68,7 +66,7 @@ var options = append(getopt.Table{
 	{ID: optKmsgNone, Long: []string{"kmsg-none"}},
 	{ID: optKmsgError, Long: []string{"kmsg-error"}},
 	{ID: optKmsgWarning, Long: []string{"kmsg-warning"}},
-}, sigopt.Options(optSignal, map[string]string{"stop": "freeze"})...)
+}, cli.SignalOptions(optSignal, map[string]string{"stop": "freeze"})...)
 
 // source is where the context comes from.
 type source int
@@ -85,7 +83,7 @@ type settings struct {
 	request ckpt.RestartRequest // but for the descriptor, unless source is sourceFd
 	source  source
 	file    string // unless source is sourceFd
-	kmsg    console.Kmsg
+	kmsg    cli.Kmsg
 	hooks   hooks
 }
 
@@ -98,7 +96,7 @@ func (*ending) Error() string { return "nothing to do" }
 // one is not even looked at when an earlier one ends the program, and -q, which
 // sets con's level, and the hooks hold from where they stand. An error is an
 // *ending or a *failure.
-func (s *settings) parse(args []string, con *console.Console) error {
+func (s *settings) parse(args []string, con *cli.Console) error {
 	s.request.RestorePid = true
 	p := getopt.New(options, args, getopt.PosixlyCorrect())
 	for m, err := range p.Options() {
@@ -124,14 +122,14 @@ func (s *settings) parse(args []string, con *console.Console) error {
 	return nil
 }
 
-func (s *settings) option(m getopt.Match, con *console.Console) error {
+func (s *settings) option(m getopt.Match, con *cli.Console) error {
 	r := &s.request
-	if signal, mine, err := sigopt.Parse(optSignal, m); mine {
+	if signal, mine, err := cli.ParseSignal(optSignal, m); mine {
 		r.Signal = signal
 		switch err {
 		case nil:
 			return nil
-		case sigopt.ErrRange:
+		case cli.ErrSignalRange:
 			return badArgument(err.Error())
 		default:
 			return usageFailure()
@@ -182,11 +180,11 @@ func (s *settings) option(m getopt.Match, con *console.Console) error {
 		r.RestoreSid = false
 
 	case optKmsgNone:
-		s.kmsg = console.KmsgNone
+		s.kmsg = cli.KmsgNone
 	case optKmsgError:
-		s.kmsg = console.KmsgError
+		s.kmsg = cli.KmsgError
 	case optKmsgWarning:
-		s.kmsg = console.KmsgWarning
+		s.kmsg = cli.KmsgWarning
 
 	case optQuiet:
 		con.Level = -1
@@ -209,7 +207,7 @@ func (s *settings) from(m getopt.Match) error {
 		s.file = m.Arg
 	case optFd:
 		s.source = sourceFd
-		fd, ok := strtol.Int(m.Arg)
+		fd, ok := cli.ParseInt(m.Arg)
 		if !ok {
 			return usageFailure()
 		}

@@ -9,23 +9,20 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"blcr-cli/internal/atstart"
 	"blcr-cli/internal/blcrevents"
 	"blcr-cli/internal/ckpt"
-	"blcr-cli/internal/ckpt/context"
 	"blcr-cli/internal/ckpt/criu"
+	"blcr-cli/internal/ckpt/engines"
 	"blcr-cli/internal/cleanup"
-	"blcr-cli/internal/console"
-	"blcr-cli/internal/engines"
+	"blcr-cli/internal/cli"
+	"blcr-cli/internal/ctxfile"
+	"blcr-cli/internal/entry"
 	"blcr-cli/internal/job"
-	"blcr-cli/internal/program"
-	"blcr-cli/internal/progress"
-	"blcr-cli/internal/version"
 )
 
 const name = "cr_restart"
 
-func versionLine() string { return fmt.Sprintf("%s version %s\n", name, version.Version) }
+func versionLine() string { return fmt.Sprintf("%s version %s\n", name, cli.Version) }
 
 // run is the command: args is its whole argument vector. It returns the exit
 // status, unless the job died of a signal, of which this process then dies too.
@@ -36,13 +33,13 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return criu.Helper()
 	}
 	// The job inherits what this process has.
-	atstart.HideClosed()
-	atstart.RestoreLimit()
-	return program.Run(name, "bring saved processes back to life", args, stdout, stderr, restart)
+	entry.HideClosed()
+	entry.RestoreLimit()
+	return cli.Run(name, "bring saved processes back to life", args, stdout, stderr, restart)
 }
 
 // restart does what the arguments ask for and returns the exit status.
-func restart(args []string, con *console.Console) int {
+func restart(args []string, con *cli.Console) int {
 	w := &work{con: con, closeEngine: func() {}}
 	// At the very end, after a hook for a failure, too.
 	defer func() { w.closeEngine() }()
@@ -64,7 +61,7 @@ func restart(args []string, con *console.Console) int {
 // work is one restart in progress.
 type work struct {
 	settings
-	con *console.Console
+	con *cli.Console
 
 	// log is what the engine has to say about the request. It is shown before
 	// the message if anything fails from then on.
@@ -103,11 +100,11 @@ func (w *work) do() (status int, err error) {
 	if w.source == sourceDir {
 		forced = engines.Criu // as engines.TakeDirs has it
 	}
-	kind := context.Foreign
+	kind := ctxfile.Foreign
 	// Before the engine opens anything that could have this number.
 	inherited := true
 	if forced != engines.Kernel && w.source == sourceFd {
-		inherited = atstart.Inherited(int(w.request.FD))
+		inherited = entry.Inherited(int(w.request.FD))
 	}
 	if forced == "" && w.source == sourceFd && inherited {
 		kind = kindOf(int(w.request.FD))
@@ -124,7 +121,7 @@ func (w *work) do() (status int, err error) {
 		return 0, err
 	}
 	if name == engines.Criu && !inherited {
-		w.request.FD = atstart.NeverOpen
+		w.request.FD = entry.NeverOpen
 	}
 	if forced == "" {
 		if w.source != sourceFd {
@@ -144,7 +141,7 @@ func (w *work) do() (status int, err error) {
 	}
 	// From here on a checkpoint of this process takes the job along.
 	engine.Close()
-	if w.kmsg == console.KmsgWarning {
+	if w.kmsg == cli.KmsgWarning {
 		w.con.Details(w.log)
 	}
 	w.log = nil
@@ -164,18 +161,18 @@ func (w *work) do() (status int, err error) {
 
 // kindOf tells whose context there is on a descriptor. What cannot be told is
 // for the engine to find out, and to find words for.
-func kindOf(fd int) context.Kind {
-	kind, _ := context.Sniff(fd)
+func kindOf(fd int) ctxfile.Kind {
+	kind, _ := ctxfile.Sniff(fd)
 	return kind
 }
 
 // writerOf is the engine that writes contexts of that kind, and what to say where
 // it is missing; nothing for what is no context.
-func writerOf(kind context.Kind) (engine, missing string) {
+func writerOf(kind ctxfile.Kind) (engine, missing string) {
 	switch kind {
-	case context.Ours:
+	case ctxfile.Ours:
 		return engines.Criu, "this context was written by the criu engine, which cannot be used here"
-	case context.BLCR:
+	case ctxfile.BLCR:
 		return engines.Kernel, "this context was written by BLCR's kernel module, which is not there"
 	}
 	return "", ""
@@ -183,7 +180,7 @@ func writerOf(kind context.Kind) (engine, missing string) {
 
 // noEngine is the error for a machine with no engine at all: it names the one
 // that the context needs, if that can be told.
-func (w *work) noEngine(kind context.Kind, err error) error {
+func (w *work) noEngine(kind ctxfile.Kind, err error) error {
 	if w.source != sourceFd && w.source != sourceDir && w.open() == nil {
 		kind = kindOf(int(w.request.FD))
 		unix.Close(int(w.request.FD))
@@ -200,7 +197,7 @@ func (w *work) noEngine(kind context.Kind, err error) error {
 // fitting returns the engine that has written a context of that kind, which is
 // the only one that can read it, with its name; the given one where that is not
 // known. It closes the given one if it is another.
-func fitting(kind context.Kind, given ckpt.Engine, name string) (ckpt.Engine, string, error) {
+func fitting(kind ctxfile.Kind, given ckpt.Engine, name string) (ckpt.Engine, string, error) {
 	writer, missing := writerOf(kind)
 	if writer == "" || writer == name {
 		return given, name, nil
@@ -248,7 +245,7 @@ func (w *work) bringBack(engine ckpt.Engine) (pid int, err error) {
 	if err != nil {
 		return 0, waitRequestFailure(err)
 	}
-	if w.kmsg != console.KmsgNone {
+	if w.kmsg != cli.KmsgNone {
 		// A log that cannot be had changes nothing about the restart.
 		w.log, _ = request.Log()
 	}
@@ -268,7 +265,7 @@ func (w *work) bringBack(engine ckpt.Engine) (pid int, err error) {
 }
 
 // progress shows how far the engine has come with the request.
-func (w *work) progress(engine ckpt.Engine) *progress.Line {
+func (w *work) progress(engine ckpt.Engine) *cli.ProgressLine {
 	meter, ok := engine.(ckpt.Meter)
 	if !ok {
 		return nil
@@ -281,7 +278,7 @@ func (w *work) progress(engine ckpt.Engine) *progress.Line {
 func (w *work) open() error {
 	if w.source == sourceFd {
 		// A bad descriptor is the engine's to report.
-		if atstart.Closed(int(w.request.FD)) {
+		if entry.Closed(int(w.request.FD)) {
 			unix.Close(int(w.request.FD))
 		}
 		_, _ = unix.FcntlInt(uintptr(w.request.FD), unix.F_SETFD, unix.FD_CLOEXEC)

@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"blcr-cli/internal/atstart"
+	"blcr-cli/internal/entry"
 )
 
 // defaultPath is where the shell looks for programs if there is no PATH.
@@ -21,7 +21,7 @@ func launch(argv, env []string) *launchError {
 	if !ok {
 		path = defaultPath
 	}
-	atstart.RestoreSignals()
+	entry.RestoreSignals()
 	failure := &launchError{program: argv[0], errno: unix.ENOENT}
 	for _, file := range candidates(argv[0], path) {
 		errno := execute(file, argv, env)

@@ -4,31 +4,29 @@ import (
 	"fmt"
 	"io"
 
-	"blcr-cli/internal/atstart"
-	"blcr-cli/internal/console"
-	"blcr-cli/internal/program"
-	"blcr-cli/internal/version"
+	"blcr-cli/internal/cli"
+	"blcr-cli/internal/entry"
 
 	// A request by BLCR's module that comes before the exec is answered.
-	_ "blcr-cli/internal/ckpt/kernel/reply"
+	_ "blcr-cli/internal/ckpt/kernel/selfckpt"
 )
 
 const name = "cr_run"
 
-func versionLine() string { return fmt.Sprintf("%s: version %s\n", name, version.Version) }
+func versionLine() string { return fmt.Sprintf("%s: version %s\n", name, cli.Version) }
 
 // run is the command: args is its whole argument vector. It returns the exit
 // status, if it returns: otherwise this process is the program by then.
 func run(args []string, stdout, stderr io.Writer) int {
 	// The program inherits what this process has.
-	atstart.HideClosed()
-	atstart.RestoreLimit()
+	entry.HideClosed()
+	entry.RestoreLimit()
 	called := name
 	if len(args) > 0 {
 		called = args[0]
 	}
-	return program.Run(name, "start a program so that BLCR can save it", args, stdout, stderr,
-		func(args []string, con *console.Console) int {
+	return cli.Run(name, "start a program so that BLCR can save it", args, stdout, stderr,
+		func(args []string, con *cli.Console) int {
 			s := parse(args)
 			switch {
 			case s.wanted == optHelp:

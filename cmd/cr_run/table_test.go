@@ -6,9 +6,9 @@ import (
 	"strings"
 	"testing"
 
+	"blcr-cli/internal/cli/getopt"
 	"blcr-cli/internal/completion"
-	"blcr-cli/internal/getopt"
-	"blcr-cli/internal/getopt/getopttest"
+	"blcr-cli/test/getopttest"
 )
 
 // command is what cr_run accepts, written out once more and not derived from the

@@ -7,10 +7,10 @@ import (
 	"strings"
 	"time"
 
-	"blcr-cli/internal/console"
+	"blcr-cli/internal/cli"
+	"blcr-cli/internal/cli/getopt"
 	"blcr-cli/internal/ftbclient"
 	"blcr-cli/internal/ftbclient/wire"
-	"blcr-cli/internal/getopt"
 )
 
 const (
@@ -82,7 +82,7 @@ type wanted string
 // parse reads the command line. Options act in the order given: a later one is
 // not even looked at when an earlier one ends the program, and -q and -v, which
 // set con's level, hold from where they stand.
-func parse(args []string, con *console.Console) (*settings, wanted, error) {
+func parse(args []string, con *cli.Console) (*settings, wanted, error) {
 	s := &settings{
 		identity: ftbclient.Identity{Space: blcrSpace},
 		event:    ftbclient.Event{Type: wire.Normal},

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"syscall"
 
-	"blcr-cli/internal/atstart"
+	"blcr-cli/internal/entry"
 	"blcr-cli/internal/ftbclient/wire"
 )
 
@@ -57,7 +57,7 @@ func (p *payload) read(stdin io.Reader, limit int) ([]byte, error) {
 	name := p.file
 	if name == "-" {
 		name = "standard input"
-		if atstart.Closed(0) {
+		if entry.Closed(0) {
 			return nil, fileError(name, syscall.EBADF)
 		}
 	} else {

@@ -9,23 +9,21 @@ import (
 	"syscall"
 	"time"
 
-	"blcr-cli/internal/atstart"
-	"blcr-cli/internal/console"
+	"blcr-cli/internal/cli"
+	"blcr-cli/internal/entry"
 	"blcr-cli/internal/ftbclient"
 	"blcr-cli/internal/ftbclient/wire"
-	"blcr-cli/internal/program"
-	"blcr-cli/internal/version"
 )
 
 const name = "ftb-publish"
 
-func versionLine() string { return fmt.Sprintf("%s version %s\n", name, version.Version) }
+func versionLine() string { return fmt.Sprintf("%s version %s\n", name, cli.Version) }
 
 // run is the command: args is its whole argument vector. It returns the exit
 // status.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	return program.Run(name, "publish an event on a Fault Tolerance Backplane", args, stdout, stderr,
-		func(args []string, con *console.Console) int {
+	return cli.Run(name, "publish an event on a Fault Tolerance Backplane", args, stdout, stderr,
+		func(args []string, con *cli.Console) int {
 			err := do(args, stdin, con)
 			if err == nil {
 				return 0
@@ -36,7 +34,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 }
 
 // do does what the arguments ask for.
-func do(args []string, stdin io.Reader, con *console.Console) error {
+func do(args []string, stdin io.Reader, con *cli.Console) error {
 	s, wanted, err := parse(args, con)
 	if err != nil {
 		return err
@@ -67,7 +65,7 @@ type outcome struct {
 }
 
 // publish gives the event to an agent.
-func (s *settings) publish(con *console.Console) (done outcome) {
+func (s *settings) publish(con *cli.Console) (done outcome) {
 	conn, err := ftbclient.Dial(ftbclient.LoadConfig(os.LookupEnv), s.identity, time.Now().Add(s.timeout))
 	if err != nil {
 		return outcome{err: err}
@@ -97,7 +95,7 @@ func encodeHandle(h wire.Handle) (string, error) {
 }
 
 // report prints what the user wants to know on stdout.
-func (s *settings) report(con *console.Console, done outcome) error {
+func (s *settings) report(con *cli.Console, done outcome) error {
 	switch {
 	case s.output == outputJSON:
 		return emit(con, s.json(done))
@@ -140,8 +138,8 @@ func (s *settings) json(done outcome) string {
 }
 
 // emit prints on stdout.
-func emit(con *console.Console, text string) error {
-	if atstart.Closed(1) {
+func emit(con *cli.Console, text string) error {
+	if entry.Closed(1) {
 		// What is there now is not what we were given.
 		return &outputError{syscall.EBADF}
 	}

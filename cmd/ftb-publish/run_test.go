@@ -19,7 +19,7 @@ import (
 
 	"blcr-cli/internal/ftbclient"
 	"blcr-cli/internal/ftbclient/wire"
-	"blcr-cli/internal/ftbsim"
+	"blcr-cli/test/ftbsim"
 )
 
 // What a user sees is in testdata/script/ftb-publish. Here is what a script

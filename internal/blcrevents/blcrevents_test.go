@@ -17,7 +17,7 @@ import (
 
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ftbclient/wire"
-	"blcr-cli/internal/ftbsim"
+	"blcr-cli/test/ftbsim"
 )
 
 // vars is an environment.

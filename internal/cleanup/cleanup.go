@@ -11,7 +11,7 @@ import (
 	"syscall"
 	"time"
 
-	"blcr-cli/internal/atstart"
+	"blcr-cli/internal/entry"
 	"blcr-cli/internal/rawsig"
 )
 
@@ -34,7 +34,7 @@ func fatal(sig syscall.Signal) bool {
 // to package reply.
 func KeepIgnored() {
 	for sig := syscall.Signal(1); sig < rawsig.Max; sig++ {
-		if atstart.Ignored(sig) && sig != syscall.SIGCHLD {
+		if entry.Ignored(sig) && sig != syscall.SIGCHLD {
 			signal.Ignore(sig)
 		}
 	}

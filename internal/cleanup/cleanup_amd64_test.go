@@ -415,7 +415,7 @@ func TestKeepIgnored(t *testing.T) {
 		t.Skip("builds a test binary")
 	}
 	program := filepath.Join(t.TempDir(), "cleanup.test")
-	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-o", program, "-ldflags", "-E blcr-cli/internal/atstart.entry", ".")
+	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-o", program, "-ldflags", "-E blcr-cli/internal/entry.entry", ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		if os.Getenv("CI") == "true" && os.Geteuid() == 0 {

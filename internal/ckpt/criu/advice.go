@@ -12,9 +12,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"blcr-cli/internal/advice"
 	"blcr-cli/internal/ckpt"
-	"blcr-cli/internal/ckpt/context"
+	"blcr-cli/internal/ctxfile"
+	"blcr-cli/internal/hints"
 	"blcr-cli/internal/proc"
 )
 
@@ -79,12 +79,12 @@ var rules = []rule{
 		case strings.HasPrefix(what, "/secretmem"):
 			what = "secret memory (memfd_secret)"
 		}
-		return at.who() + " has mapped " + advice.Shown(what) + cannot
+		return at.who() + " has mapped " + hints.Shown(what) + cannot
 	}),
 	newRule("Unsupported mapping found ", `^Unsupported mapping found ([0-9a-f]+)-`, "", func(at *scene, m []string) string {
 		start, _ := strconv.ParseUint(m[1], 16, 64)
 		if name, _ := at.mapping(start); name != "" {
-			return at.who() + " has mapped " + advice.Shown(name) + cannot
+			return at.who() + " has mapped " + hints.Shown(name) + cannot
 		}
 		return at.who() + " has mapped memory at 0x" + m[1] + " of a kind that criu cannot save"
 	}),
@@ -130,10 +130,10 @@ var rules = []rule{
 	// Files.
 	newRule("Can't lookup mount=", `^Can't lookup mount=\d+ for fd=(-?\d+) path=(.*)$`, "", (*scene).lostMount),
 	newRule("overmounted", `^Open files on overmounted mounts are not supported yet; mount=\d+ fd=(-?\d+) path=(.*)$`, "unmount it, or have the program open the file again", func(at *scene, m []string) string {
-		return at.who() + " has " + advice.Shown(m[2]) + " open" + asDescriptor(m[1]) + ", and something else was mounted over it since"
+		return at.who() + " has " + hints.Shown(m[2]) + " open" + asDescriptor(m[1]) + ", and something else was mounted over it since"
 	}),
 	newRule("Can't create link remap", `^Can't create link remap for (.*)\. Use link-remap option`, "give the file its old name back, or have the program close it", func(at *scene, m []string) string {
-		return at.who() + " has " + advice.Shown(m[1]) + " open" + at.openAs(m[1], m[1]+" (deleted)") + ", which was removed under that name and has another one"
+		return at.who() + " has " + hints.Shown(m[1]) + " open" + at.openAs(m[1], m[1]+" (deleted)") + ", which was removed under that name and has another one"
 	}),
 	newRule("packetized mode", `^The packetized mode for pipes`, close1, holds("a pipe in packet mode (O_DIRECT)")),
 	newRule("No NS ID with kid", `^No NS ID with kid (\d+)`, close1, func(at *scene, m []string) string {
@@ -177,12 +177,12 @@ var rules = []rule{
 			return ""
 		}
 		if uid := at.owner(at.pid); uid >= 0 && uid != os.Geteuid() {
-			return fmt.Sprintf("%s belongs to %s; to look at its limits takes CAP_SYS_RESOURCE, which %s does not have here", at.who(), advice.User(uid), advice.User(os.Geteuid()))
+			return fmt.Sprintf("%s belongs to %s; to look at its limits takes CAP_SYS_RESOURCE, which %s does not have here", at.who(), hints.User(uid), hints.User(os.Geteuid()))
 		}
 		return ""
 	}),
 	newRule("rt vDSO area", `^vdso: Unexpected rt vDSO area`, "use a newer criu: CR_CRIU names it", func(at *scene, _ []string) string {
-		return "this criu is too old for Linux " + advice.Kernel()
+		return "this criu is too old for Linux " + hints.Kernel()
 	}),
 
 	// The restart.
@@ -190,7 +190,7 @@ var rules = []rule{
 	newRule("xfeatures", `^(cpu: )?CPU xfeatures has unsupported bits`, "restart it on a machine with such a processor", (*scene).otherProcessor),
 	newRule("march mismatch", `^Core march mismatch`, "", says("the context is of another architecture than this machine")),
 	newRule("Unable to set real, effective", `^Unable to set real, effective and saved (user|group) ID`, "restart the job as that user, or as root", func(at *scene, _ []string) string {
-		return "the processes belonged to another user, and " + advice.User(os.Geteuid()) + " may not make any of somebody else"
+		return "the processes belonged to another user, and " + hints.User(os.Geteuid()) + " may not make any of somebody else"
 	}),
 	newRule("can't write lsm profile", `^can't write lsm profile`, "load the profile here, or restart with a criu that may use it", says("the processes were confined by a security module's profile (AppArmor, SELinux) that cannot be had here")),
 	newRule("Address already in use", `^(inet|unix): .*: Address already in use$`, "end that program first", func(at *scene, m []string) string {
@@ -201,9 +201,9 @@ var rules = []rule{
 	}),
 	newRule("Cannot assign requested address", `: Cannot assign requested address$`, "", says("this machine does not have a network address that the job uses")),
 	newRule("Resource temporarily unavailable", `^(Can't fork for \d+|fork\(\) failed): Resource temporarily unavailable`, "raise the limit, or end something", func(at *scene, _ []string) string {
-		return strings.Join(advice.Processes(), "; ")
+		return strings.Join(hints.Processes(), "; ")
 	}),
-	newRule("Cannot allocate memory", `: Cannot allocate memory$`, "", func(at *scene, _ []string) string { return strings.Join(advice.Memory(), "; ") }),
+	newRule("Cannot allocate memory", `: Cannot allocate memory$`, "", func(at *scene, _ []string) string { return strings.Join(hints.Memory(), "; ") }),
 }
 
 // followUp is lines that say no more than the sentence that was made of another.
@@ -308,7 +308,7 @@ func (at *scene) process(pid int) string {
 	if err != nil {
 		return "process " + itoa(pid)
 	}
-	return fmt.Sprintf("process %d (%s)", pid, advice.Shown(strings.TrimSuffix(string(comm), "\n")))
+	return fmt.Sprintf("process %d (%s)", pid, hints.Shown(strings.TrimSuffix(string(comm), "\n")))
 }
 
 // owner is the user of a process, -1 if that is not to be seen.
@@ -437,7 +437,7 @@ func (at *scene) unsupportedFile(m []string) string {
 	case kind == "anon":
 		name := strings.TrimPrefix(info, "anon_inode:")
 		if what = anonymous[name]; what == "" {
-			what = "an object of the kernel's, " + advice.Shown(name) + ","
+			what = "an object of the kernel's, " + hints.Shown(name) + ","
 		}
 		if name == "[io_uring]" {
 			at.more = ioUring
@@ -445,17 +445,17 @@ func (at *scene) unsupportedFile(m []string) string {
 	case mode&unix.S_IFMT == unix.S_IFCHR:
 		what = "the device " + info
 		if strings.HasPrefix(to, "/") {
-			what = "the device " + advice.Shown(to)
+			what = "the device " + hints.Shown(to)
 		}
 		if strings.HasPrefix(info, "226:") || strings.HasPrefix(to, "/dev/nvidia") || strings.HasPrefix(to, "/dev/kfd") {
 			at.more = "what uses a graphics card can be saved only by a criu with a plugin for that card"
 		}
 	case mode&unix.S_IFMT == unix.S_IFBLK:
-		what = "the block device " + advice.Shown(info)
+		what = "the block device " + hints.Shown(info)
 	case mode&unix.S_IFMT == unix.S_IFSOCK:
 		what = "a socket of a kind"
 	default:
-		what = advice.Shown(info)
+		what = hints.Shown(info)
 	}
 	return at.who() + " has " + what + " open" + asDescriptor(fd) + cannot
 }
@@ -475,7 +475,7 @@ const mqueueMagic = 0x19800202
 
 // lostMount is for a file on a file system that is not where criu looks for it.
 func (at *scene) lostMount(m []string) string {
-	fd, name := m[1], advice.Shown(m[2])
+	fd, name := m[1], hints.Shown(m[2])
 	if strings.HasPrefix(fd, "-") {
 		at.more = "start the whole job in one mount namespace"
 		return at.who() + " uses " + name + " (its program, a library or its directory) from outside of its mount namespace" + cannot
@@ -511,7 +511,7 @@ func holder(id int) string {
 		return numberOf(id)
 	}
 	if leader != id {
-		return fmt.Sprintf("%d is a thread of %s%s", id, advice.Process(leader), of(leader))
+		return fmt.Sprintf("%d is a thread of %s%s", id, hints.Process(leader), of(leader))
 	}
 	p, err := proc.Read(id)
 	if err != nil {
@@ -520,11 +520,11 @@ func holder(id int) string {
 	if p.Dead() {
 		parent := "its parent"
 		if p.PPid != 0 {
-			parent += ", " + advice.Process(p.PPid) + ","
+			parent += ", " + hints.Process(p.PPid) + ","
 		}
-		return fmt.Sprintf("%s%s has ended, and keeps its pid until %s has taken notice", advice.Process(id), of(id), parent)
+		return fmt.Sprintf("%s%s has ended, and keeps its pid until %s has taken notice", hints.Process(id), of(id), parent)
 	}
-	return fmt.Sprintf("it is that of %s%s", advice.Process(id), of(id))
+	return fmt.Sprintf("it is that of %s%s", hints.Process(id), of(id))
 }
 
 // numberOf is for one that no process has by itself.
@@ -545,7 +545,7 @@ func numberOf(id int) string {
 		}
 		if len(members) > 0 {
 			slices.Sort(members)
-			return fmt.Sprintf("it is the number of the %s of %s", kind.what, advice.Process(members[0]))
+			return fmt.Sprintf("it is the number of the %s of %s", kind.what, hints.Process(members[0]))
 		}
 	}
 	return ""
@@ -557,7 +557,7 @@ func of(pid int) string {
 	if unix.Stat("/proc/"+itoa(pid), &st) != nil || int(st.Uid) == os.Geteuid() {
 		return ""
 	}
-	return " of " + advice.User(int(st.Uid))
+	return " of " + hints.User(int(st.Uid))
 }
 
 // tracedBy says who traces a process, "" for nobody.
@@ -570,7 +570,7 @@ func tracedBy(pid int) string {
 	if leader, err := proc.Leader(tracer); err == nil {
 		tracer = leader
 	}
-	return advice.Process(tracer)
+	return hints.Process(tracer)
 }
 
 // forbidden is why a process may not be saved, and what to do.
@@ -580,15 +580,15 @@ func forbidden(pid int) []string {
 	if unix.Stat("/proc/"+itoa(pid), &st) != nil {
 		return said
 	}
-	owner := advice.User(int(st.Uid))
+	owner := hints.User(int(st.Uid))
 	if int(st.Uid) == os.Geteuid() {
-		return append(said, fmt.Sprintf("%s has more rights than %s has, as a set-user-ID program has: only root may save it", advice.Process(pid), owner))
+		return append(said, fmt.Sprintf("%s has more rights than %s has, as a set-user-ID program has: only root may save it", hints.Process(pid), owner))
 	}
 	who := owner + " or as root"
 	if st.Uid == 0 {
 		who = "root"
 	}
-	return append(said, fmt.Sprintf("%s belongs to %s: run cr_checkpoint as %s", advice.Process(pid), owner, who))
+	return append(said, fmt.Sprintf("%s belongs to %s: run cr_checkpoint as %s", hints.Process(pid), owner, who))
 }
 
 // roomFor adds to an error of writing the context how much room there is, and would
@@ -601,7 +601,7 @@ func (c *checkpoint) roomFor(err error) error {
 	switch e.Errno {
 	case unix.ENOSPC, unix.EDQUOT, unix.EFBIG:
 		copied := *e
-		copied.Detail = append(slices.Clone(e.Detail), advice.Space(int(c.request.FD), e.Errno, memoryOf(c.scope.tree))...)
+		copied.Detail = append(slices.Clone(e.Detail), hints.Space(int(c.request.FD), e.Errno, memoryOf(c.scope.tree))...)
 		return &copied
 	}
 	return err
@@ -627,7 +627,7 @@ func memoryOf(pids []int) uint64 {
 }
 
 // limitsOf are the lines for an error of a system call that hits a limit.
-func limitsOf(errno syscall.Errno) []string { return advice.Limits(errno) }
+func limitsOf(errno syscall.Errno) []string { return hints.Limits(errno) }
 
 // namespaceWay is what to do where no pid namespace can be made.
 func namespaceWay(errno syscall.Errno) []string {
@@ -643,7 +643,7 @@ func namespaceWay(errno syscall.Errno) []string {
 // elsewhere adds to an error of the restart what is other than where the context was
 // made, as far as that may be the cause.
 func (r *restart) elsewhere(e *ckpt.Error) error {
-	c, ok := r.source.(interface{ Header() context.Header })
+	c, ok := r.source.(interface{ Header() ctxfile.Header })
 	if !ok {
 		return e
 	}
@@ -653,9 +653,9 @@ func (r *restart) elsewhere(e *ckpt.Error) error {
 	machine := unix.ByteSliceToString(host.Machine[:])
 	switch {
 	case h.Machine != "" && h.Machine != machine:
-		e.Detail = append(e.Detail, fmt.Sprintf("the context was made on %s, and this machine is %s: there it has to be restarted", advice.Shown(h.Machine), machine))
-	case e.Errno == syscall.EIO && h.Kernel != "" && h.Kernel != advice.Kernel():
-		e.Detail = append(e.Detail, fmt.Sprintf("the context was made on %s with Linux %s; this is Linux %s", advice.Shown(h.Host), advice.Shown(h.Kernel), advice.Kernel()))
+		e.Detail = append(e.Detail, fmt.Sprintf("the context was made on %s, and this machine is %s: there it has to be restarted", hints.Shown(h.Machine), machine))
+	case e.Errno == syscall.EIO && h.Kernel != "" && h.Kernel != hints.Kernel():
+		e.Detail = append(e.Detail, fmt.Sprintf("the context was made on %s with Linux %s; this is Linux %s", hints.Shown(h.Host), hints.Shown(h.Kernel), hints.Kernel()))
 	}
 	return e
 }

@@ -12,9 +12,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"blcr-cli/internal/advice"
 	"blcr-cli/internal/ckpt"
-	"blcr-cli/internal/ckpt/context"
+	"blcr-cli/internal/ctxfile"
+	"blcr-cli/internal/hints"
 )
 
 // theatre makes a directory like /proc, with one process with such descriptors.
@@ -240,12 +240,12 @@ func TestAdvice(t *testing.T) {
 		}, {
 			name: "old criu, CRIU 3.17",
 			log:  []string{"vdso: Unexpected rt vDSO area bounds"},
-			want: []string{"this criu is too old for Linux " + advice.Kernel(), "criu: vdso: Unexpected rt vDSO area bounds", "use a newer criu: CR_CRIU names it"},
+			want: []string{"this criu is too old for Linux " + hints.Kernel(), "criu: vdso: Unexpected rt vDSO area bounds", "use a newer criu: CR_CRIU names it"},
 		}, {
 			name: "another user's job",
 			log:  []string{"Unable to set real, effective and saved user ID: -1", "BUG at criu/pie/restorer.c:2213", "Task 4185 is in unexpected state: b7f", "Task stopped with 11: Segmentation fault"},
 			want: []string{
-				"the processes belonged to another user, and " + advice.User(os.Geteuid()) + " may not make any of somebody else",
+				"the processes belonged to another user, and " + hints.User(os.Geteuid()) + " may not make any of somebody else",
 				"criu: Unable to set real, effective and saved user ID: -1",
 				"restart the job as that user, or as root",
 			},
@@ -347,7 +347,7 @@ func TestWhoHas(t *testing.T) {
 	check(pid, fmt.Sprintf("it is that of process %d (sleep)", pid))
 	_ = sleep.Process.Kill()
 	waitFor(pid, func(s string) bool { return strings.Contains(s, ") Z ") })
-	check(pid, fmt.Sprintf("process %d (sleep) has ended, and keeps its pid until its parent, %s, has taken notice", pid, advice.Process(os.Getpid())))
+	check(pid, fmt.Sprintf("process %d (sleep) has ended, and keeps its pid until its parent, %s, has taken notice", pid, hints.Process(os.Getpid())))
 	_ = sleep.Wait()
 	if got := whoHas(pid); got != nil {
 		t.Errorf("nobody: %q", got)
@@ -357,7 +357,7 @@ func TestWhoHas(t *testing.T) {
 	for _, e := range entries {
 		var tid int
 		if fmt.Sscan(e.Name(), &tid); tid != self {
-			check(tid, fmt.Sprintf("%d is a thread of %s", tid, advice.Process(self)))
+			check(tid, fmt.Sprintf("%d is a thread of %s", tid, hints.Process(self)))
 			threads++
 		}
 	}
@@ -379,17 +379,17 @@ func TestWhoHas(t *testing.T) {
 		t.Fatal("the shell's child is lost")
 	}
 	waitFor(child, func(s string) bool { return strings.Contains(s, "(sleep)") })
-	check(shell.Process.Pid, fmt.Sprintf("it is the number of the session of %s", advice.Process(child)))
+	check(shell.Process.Pid, fmt.Sprintf("it is the number of the session of %s", hints.Process(child)))
 	_ = unix.Kill(child, unix.SIGKILL)
 }
 
 // made is a context that was made somewhere.
 type made struct {
 	source
-	header context.Header
+	header ctxfile.Header
 }
 
-func (m made) Header() context.Header { return m.header }
+func (m made) Header() ctxfile.Header { return m.header }
 
 // TestElsewhere: where a context was made is said if it may be the cause.
 func TestElsewhere(t *testing.T) {
@@ -397,15 +397,15 @@ func TestElsewhere(t *testing.T) {
 	_ = unix.Uname(&host)
 	machine := unix.ByteSliceToString(host.Machine[:])
 	for _, c := range []struct {
-		header context.Header
+		header ctxfile.Header
 		errno  syscall.Errno
 		want   string
 	}{
-		{context.Header{Host: "far", Kernel: "2.6", Machine: "vax"}, syscall.EINVAL, "the context was made on vax, and this machine is " + machine + ": there it has to be restarted"},
-		{context.Header{Host: "far", Kernel: "2.6", Machine: machine}, syscall.EIO, "the context was made on far with Linux 2.6; this is Linux " + advice.Kernel()},
-		{context.Header{Host: "far", Kernel: "2.6", Machine: machine}, syscall.ENOENT, ""},
-		{context.Header{Host: "far", Kernel: advice.Kernel(), Machine: machine}, syscall.EIO, ""},
-		{context.Header{}, syscall.EIO, ""},
+		{ctxfile.Header{Host: "far", Kernel: "2.6", Machine: "vax"}, syscall.EINVAL, "the context was made on vax, and this machine is " + machine + ": there it has to be restarted"},
+		{ctxfile.Header{Host: "far", Kernel: "2.6", Machine: machine}, syscall.EIO, "the context was made on far with Linux 2.6; this is Linux " + hints.Kernel()},
+		{ctxfile.Header{Host: "far", Kernel: "2.6", Machine: machine}, syscall.ENOENT, ""},
+		{ctxfile.Header{Host: "far", Kernel: hints.Kernel(), Machine: machine}, syscall.EIO, ""},
+		{ctxfile.Header{}, syscall.EIO, ""},
 	} {
 		err := (&restart{source: made{nil, c.header}}).elsewhere(&ckpt.Error{Errno: c.errno})
 		if got := strings.Join(err.(*ckpt.Error).Detail, "\n"); got != c.want {

@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"blcr-cli/internal/ckpt/criu/image"
+	"blcr-cli/internal/ckpt/criu/images"
 )
 
 // Criu restores processes into a time namespace of their own, in which the
@@ -23,7 +23,7 @@ func (p *plan) clocks(source source) error {
 	if err != nil {
 		return err
 	}
-	inventory, err := image.ReadInventory(text)
+	inventory, err := images.ReadInventory(text)
 	if err != nil {
 		return imageError(err)
 	}
@@ -37,7 +37,7 @@ func (p *plan) clocks(source source) error {
 		if text, err = source.Bytes(name); err != nil {
 			return err
 		}
-		ids, err := image.TaskIDs(text)
+		ids, err := images.TaskIDs(text)
 		if err != nil {
 			return imageError(err)
 		}
@@ -52,7 +52,7 @@ func (p *plan) clocks(source source) error {
 	if text, err = source.Bytes(saved); err != nil {
 		return err
 	}
-	seen, err := image.ReadClocks(text)
+	seen, err := images.ReadClocks(text)
 	if err != nil {
 		return imageError(err)
 	}
@@ -61,7 +61,7 @@ func (p *plan) clocks(source source) error {
 	}
 	p.hidden = append(p.hidden, "timens-0.img")
 	for name, text := range elsewhere {
-		if p.images[name], err = image.PutTime(text, inventory.Root.Time); err != nil {
+		if p.images[name], err = images.PutTime(text, inventory.Root.Time); err != nil {
 			return imageError(err)
 		}
 	}

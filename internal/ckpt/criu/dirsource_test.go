@@ -14,8 +14,8 @@ import (
 	"blcr-cli/internal/ckpt"
 )
 
-// images makes a directory and opens it.
-func images(t *testing.T, files map[string]string) (fd int, dir string) {
+// imageDir makes a directory and opens it.
+func imageDir(t *testing.T, files map[string]string) (fd int, dir string) {
 	t.Helper()
 	dir = t.TempDir()
 	for name, content := range files {
@@ -55,7 +55,7 @@ func served(t *testing.T, s source, name string) ([]byte, error) {
 
 func TestDirSource(t *testing.T) {
 	large := bytes.Repeat([]byte("0123456789abcdef"), 1<<18)
-	fd, dir := images(t, map[string]string{Inventory: "inventory", "empty.img": "", "pages-1.img": string(large)})
+	fd, dir := imageDir(t, map[string]string{Inventory: "inventory", "empty.img": "", "pages-1.img": string(large)})
 	if err := os.Symlink("/etc/passwd", dir+"/link.img"); err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +136,7 @@ func TestDirSource(t *testing.T) {
 // Where splice does not work, data is copied.
 func TestDirSourceCopy(t *testing.T) {
 	large := bytes.Repeat([]byte("0123456789abcdef"), 1<<17)
-	fd, dir := images(t, map[string]string{Inventory: "", "x": string(large)})
+	fd, dir := imageDir(t, map[string]string{Inventory: "", "x": string(large)})
 	s, err := openDirSource(fd, dir)
 	if err != nil {
 		t.Fatal(err)
@@ -173,9 +173,9 @@ func TestDirSourceRefused(t *testing.T) {
 			t.Errorf("%v, %#v", s, err)
 		}
 	}
-	fd, _ := images(t, map[string]string{"pstree.img": ""})
+	fd, _ := imageDir(t, map[string]string{"pstree.img": ""})
 	check(fd, unix.EINVAL, "D: there is no inventory.img in it, so it is no directory of images")
-	fd, dir := images(t, map[string]string{Inventory: ""})
+	fd, dir := imageDir(t, map[string]string{Inventory: ""})
 	if err := os.Symlink("../1", dir+"/parent"); err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +183,7 @@ func TestDirSourceRefused(t *testing.T) {
 }
 
 func TestDirStore(t *testing.T) {
-	fd, dir := images(t, nil)
+	fd, dir := imageDir(t, nil)
 	var s store = &dirStore{fd: fd}
 	if err := s.Bytes(savedList, []byte("a list")); err != nil {
 		t.Error(err)

@@ -11,9 +11,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"blcr-cli/internal/advice"
 	"blcr-cli/internal/ckpt"
-	"blcr-cli/internal/ckpt/context"
+	"blcr-cli/internal/ctxfile"
+	"blcr-cli/internal/hints"
 	"blcr-cli/internal/proc"
 )
 
@@ -135,10 +135,10 @@ func (c *checkpoint) begin(e *engine) (started bool, err error) {
 }
 
 // header is what the context says of itself.
-func (c *checkpoint) header(e *engine) context.Header {
+func (c *checkpoint) header(e *engine) ctxfile.Header {
 	var host unix.Utsname
 	_ = unix.Uname(&host)
-	return context.Header{
+	return ctxfile.Header{
 		Engine:  "criu " + e.criu.Version,
 		Created: time.Now(),
 		Host:    unix.ByteSliceToString(host.Nodename[:]),
@@ -182,7 +182,7 @@ func commonOptions() []string {
 }
 
 // drain has an image written, while criu goes on.
-func (c *checkpoint) drain(w *context.Writer, name string, pipe int) {
+func (c *checkpoint) drain(w *ctxfile.Writer, name string, pipe int) {
 	c.drains.Add(1)
 	go func() {
 		defer c.drains.Done()
@@ -338,7 +338,7 @@ func (c *checkpoint) explain() error {
 		// It is there, but another one has come first.
 		for _, pid := range c.scope.tree {
 			if by := tracedBy(pid); by != "" {
-				return refusal(syscall.EBUSY, "%s is being saved or traced by %s", advice.Process(pid), by)
+				return refusal(syscall.EBUSY, "%s is being saved or traced by %s", hints.Process(pid), by)
 			}
 		}
 		return refusal(syscall.EBUSY, "process %d, or one below it, is being saved or traced by somebody else", c.scope.root)

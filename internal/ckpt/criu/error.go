@@ -12,9 +12,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"blcr-cli/internal/advice"
 	"blcr-cli/internal/ckpt"
-	"blcr-cli/internal/ckpt/context"
+	"blcr-cli/internal/ctxfile"
+	"blcr-cli/internal/hints"
 )
 
 // What criu says when it fails is text for its developers. The user gets the
@@ -58,7 +58,7 @@ func criuError(op string, status unix.WaitStatus, texts []string, otherwise sysc
 	if len(sentences) > 0 {
 		said = slices.DeleteFunc(said, func(text string) bool { return followUp().MatchString(text) })
 	} else if len(said) == 0 && !status.Signaled() {
-		sentences = advice.Processes()
+		sentences = hints.Processes()
 	}
 	e.Detail = sentences[:min(len(sentences), mostDetail)]
 	for _, text := range said[:min(len(said), mostDetail)] {
@@ -152,13 +152,13 @@ func meaning(text string) syscall.Errno {
 
 // contextError is an error of package context in this engine's terms.
 func contextError(err error) error {
-	var e *context.Error
+	var e *ctxfile.Error
 	if err == nil || !errors.As(err, &e) {
 		return err
 	}
 	out := &ckpt.Error{Op: e.Op, Object: "context", Errno: e.Errno}
 	switch {
-	case errors.Is(err, context.ErrBLCR):
+	case errors.Is(err, ctxfile.ErrBLCR):
 		out.Detail = []string{"this context was written by BLCR's kernel module, which this machine does not have"}
 	case e.Reason != "" && e.Object != "":
 		out.Detail = []string{fmt.Sprintf("context: %s: %s", e.Object, e.Reason)}

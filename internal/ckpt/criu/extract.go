@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt"
-	"blcr-cli/internal/ckpt/criu/image"
+	"blcr-cli/internal/ckpt/criu/images"
 )
 
 // Files that came with the context are used where those of their names are
@@ -41,7 +41,7 @@ func (p *plan) extractSaved(source source, relocations []ckpt.Relocation) ([]ckp
 		if !source.Has(f.member) {
 			return nil, imageError(fmt.Errorf("%w: there is no %s", errSaved, f.member))
 		}
-		there, err := f.isAt(image.Relocated(f.name, relocations), source)
+		there, err := f.isAt(images.Relocated(f.name, relocations), source)
 		if err != nil {
 			return nil, err
 		}

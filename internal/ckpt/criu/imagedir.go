@@ -10,8 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"blcr-cli/internal/ckpt/context"
-	"blcr-cli/internal/ckpt/target"
+	"blcr-cli/internal/ctxfile"
+	"blcr-cli/internal/target"
 )
 
 // A request may be for a directory of images instead of a context: criu then
@@ -39,7 +39,7 @@ func IsImage(name string) bool {
 	return strings.HasSuffix(name, ".img") && name != ".img" || besides().MatchString(name) || isMember(name)
 }
 
-// store is what a context is written with: a *context.Writer or a *dirStore.
+// store is what a context is written with: a *ctxfile.Writer or a *dirStore.
 type store interface {
 	// Bytes and File store a member that criu does not know of. They may be
 	// called from many goroutines.
@@ -58,12 +58,12 @@ func (c *checkpoint) prepare(e *engine) (err error) {
 		c.session, err = newSession("")
 		return err
 	}
-	var w *context.Writer
+	var w *ctxfile.Writer
 	if level := c.request.Compress; level != 0 {
-		runtime.GOMAXPROCS(context.Workers())
-		w, err = context.NewCompressing(int(c.request.FD), c.header(e), level)
+		runtime.GOMAXPROCS(ctxfile.Workers())
+		w, err = ctxfile.NewCompressing(int(c.request.FD), c.header(e), level)
 	} else {
-		w, err = context.NewWriter(int(c.request.FD), c.header(e))
+		w, err = ctxfile.NewWriter(int(c.request.FD), c.header(e))
 	}
 	if err != nil {
 		return contextError(err)

@@ -13,8 +13,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"blcr-cli/internal/ckpt/context"
-	"blcr-cli/internal/ckpt/criu/image"
+	"blcr-cli/internal/ckpt/criu/images"
+	"blcr-cli/internal/ctxfile"
 )
 
 // Inspect tells what is in a context, for people. It needs no criu, restores
@@ -26,7 +26,7 @@ import (
 type Info struct {
 	// Header is the context's. Of a directory there are only Created, which is
 	// when its inventory was written, Machine and PIDs.
-	Header    context.Header
+	Header    ctxfile.Header
 	Directory bool
 
 	// Missing says why the context cannot be restored although it is sound as
@@ -42,10 +42,10 @@ type Info struct {
 
 // ProcessInfo is a process that was saved.
 type ProcessInfo struct {
-	image.Task // PPID is 0 for the root
+	images.Task // PPID is 0 for the root
 
 	Name     string
-	State    image.State
+	State    images.State
 	End      unix.WaitStatus // of one that had ended
 	UID, GID uint32
 	Threads  []ThreadInfo // the leader first
@@ -153,7 +153,7 @@ func Inspect(fd int, directory bool) (*Info, error) {
 	if directory {
 		return inspectDir(fd)
 	}
-	c, err := context.Open(fd)
+	c, err := ctxfile.Open(fd)
 	if err != nil {
 		return nil, contextError(err)
 	}
@@ -260,9 +260,9 @@ type inspection struct {
 	info *Info
 	left int64 // of mostRead
 
-	inventory image.Inventory
-	files     map[uint32]image.File // by id
-	removed   map[uint32]bool       // ids of those without a name
+	inventory images.Inventory
+	files     map[uint32]images.File // by id
+	removed   map[uint32]bool        // ids of those without a name
 	memfds    map[uint32]string
 	outside   map[uint32]bool // ids
 	tables    map[uint32]int32
@@ -351,20 +351,20 @@ func (in *inspection) readInventory() error {
 	if b == nil {
 		return damaged("there is no %s in it", Inventory)
 	}
-	in.inventory, err = image.ReadInventory(b)
+	in.inventory, err = images.ReadInventory(b)
 	return about(Inventory, err)
 }
 
 // readFiles reads the files that processes refer to.
 func (in *inspection) readFiles() error {
-	in.files = make(map[uint32]image.File)
+	in.files = make(map[uint32]images.File)
 	in.removed = make(map[uint32]bool)
 	const name, memfds, remap = "files.img", "memfd.img", "remap-fpath.img"
 	b, err := in.bytes(name)
 	if b == nil || err != nil {
 		return err
 	}
-	files, err := image.Files(b)
+	files, err := images.Files(b)
 	if err != nil {
 		return about(name, err)
 	}
@@ -372,7 +372,7 @@ func (in *inspection) readFiles() error {
 		in.files[f.ID] = f
 	}
 	if b, err = in.optional(memfds); b != nil && err == nil {
-		in.memfds, err = image.MemFDNames(b)
+		in.memfds, err = images.MemFDNames(b)
 		err = about(memfds, err)
 	}
 	if err != nil {
@@ -381,7 +381,7 @@ func (in *inspection) readFiles() error {
 	if b, err = in.optional(remap); b == nil || err != nil {
 		return err
 	}
-	remaps, err := image.Remaps(b)
+	remaps, err := images.Remaps(b)
 	if err != nil {
 		return about(remap, err)
 	}
@@ -389,9 +389,9 @@ func (in *inspection) readFiles() error {
 		in.removed[r.File] = true
 		f := RemovedFile{Path: in.name(r.File)}
 		switch r.Type {
-		case image.RemapLinked:
+		case images.RemapLinked:
 			f.To = in.name(r.To)
-		case image.RemapGhost:
+		case images.RemapGhost:
 			ghost := fmt.Sprintf("ghost-file-%x.img", r.To)
 			if f.Stored = in.from.Size(ghost); f.Stored < 0 {
 				f.Stored, in.info.Missing = 0, ghost+" is missing"
@@ -414,19 +414,19 @@ func (in *inspection) findOutside() error {
 			in.outside[id] = true
 		}
 	}
-	files := make([]image.File, 0, len(in.files))
+	files := make([]images.File, 0, len(in.files))
 	connected := make(map[[2]string]bool)
 	for _, f := range in.files {
 		files = append(files, f)
-		if f.Type == image.TypeInet {
+		if f.Type == images.TypeInet {
 			connected[[2]string{f.Inet.Local.String(), f.Inet.Peer.String()}] = true
 		}
 	}
 	for _, f := range files {
 		switch {
-		case f.Type == image.TypeExt:
+		case f.Type == images.TypeExt:
 			note(f.ID)
-		case f.Type == image.TypeInet && f.State == tcpEstablished &&
+		case f.Type == images.TypeInet && f.State == tcpEstablished &&
 			!connected[[2]string{f.Inet.Peer.String(), f.Inet.Local.String()}]:
 			note(f.ID)
 		}
@@ -440,12 +440,12 @@ func (in *inspection) findOutside() error {
 		noted[uint32(inode)] = true
 	}
 	// The descriptors are found by the files, so there are no tables here.
-	for _, p := range image.OutsidePipes(files, nil) {
+	for _, p := range images.OutsidePipes(files, nil) {
 		if noted[p.ID] || !in.from.Has(neighboursImage) {
 			note(p.Files...)
 		}
 	}
-	for _, s := range image.OutsideSockets(files, nil) {
+	for _, s := range images.OutsideSockets(files, nil) {
 		note(s.Files...)
 	}
 	const name = "tty-info.img"
@@ -453,11 +453,11 @@ func (in *inspection) findOutside() error {
 	if b == nil || err != nil {
 		return err
 	}
-	ttys, err := image.TTYs(b)
+	ttys, err := images.TTYs(b)
 	if err != nil {
 		return about(name, err)
 	}
-	for _, t := range image.OutsideTTYs(files, ttys, nil) {
+	for _, t := range images.OutsideTTYs(files, ttys, nil) {
 		note(t.Files...)
 	}
 	return nil
@@ -478,7 +478,7 @@ func (in *inspection) readProcesses() error {
 	if b == nil {
 		return damaged("there is no %s in it", name)
 	}
-	tasks, err := image.Tasks(b)
+	tasks, err := images.Tasks(b)
 	if err != nil {
 		return about(name, err)
 	}
@@ -494,13 +494,13 @@ func (in *inspection) readProcesses() error {
 }
 
 // process reads what there is of one process.
-func (in *inspection) process(task image.Task) (*ProcessInfo, error) {
+func (in *inspection) process(task images.Task) (*ProcessInfo, error) {
 	p := &ProcessInfo{Task: task}
 	name := fmt.Sprintf("core-%d.img", task.PID)
-	var core image.Core
+	var core images.Core
 	b, err := in.bytes(name)
 	if err == nil && b != nil {
-		core, err = image.ReadCore(b)
+		core, err = images.ReadCore(b)
 		err = about(name, err)
 	}
 	if err != nil {
@@ -511,7 +511,7 @@ func (in *inspection) process(task image.Task) (*ProcessInfo, error) {
 		in.info.Header.Machine = core.Machine
 	}
 	p.Threads = []ThreadInfo{{task.PID, core.Comm}}
-	if p.State == image.StateDead || p.State == image.StateZombie {
+	if p.State == images.StateDead || p.State == images.StateZombie {
 		p.End = unix.WaitStatus(core.ExitCode)
 		return p, nil
 	}
@@ -528,7 +528,7 @@ func (in *inspection) process(task image.Task) (*ProcessInfo, error) {
 	ids := core.IDs
 	if ids.Files == 0 {
 		if b, err = in.bytes(name); err == nil && b != nil {
-			ids, err = image.TaskIDs(b)
+			ids, err = images.TaskIDs(b)
 			err = about(name, err)
 		}
 		if err != nil {
@@ -558,7 +558,7 @@ func (in *inspection) threads(p *ProcessInfo) error {
 		}
 		t := ThreadInfo{TID: tid}
 		if b != nil {
-			core, err := image.ReadCore(b)
+			core, err := images.ReadCore(b)
 			if err != nil {
 				return about(name, err)
 			}
@@ -577,7 +577,7 @@ func (in *inspection) memory(p *ProcessInfo) error {
 		return err
 	}
 	if b != nil {
-		memory, err := image.TaskMemory(b)
+		memory, err := images.TaskMemory(b)
 		if err != nil {
 			return about(name, err)
 		}
@@ -596,7 +596,7 @@ func (in *inspection) pages(name string) (uint64, error) {
 	if b == nil || err != nil {
 		return 0, err
 	}
-	m, err := image.ReadPagemap(b)
+	m, err := images.ReadPagemap(b)
 	if err != nil {
 		return 0, about(name, err)
 	}
@@ -634,7 +634,7 @@ func (in *inspection) directories(p *ProcessInfo) error {
 	if b == nil || err != nil {
 		return err
 	}
-	dirs, err := image.TaskDirs(b)
+	dirs, err := images.TaskDirs(b)
 	if err != nil {
 		return about(name, err)
 	}
@@ -654,11 +654,11 @@ func (in *inspection) table(p *ProcessInfo, n uint32) error {
 	if b == nil || err != nil {
 		return err
 	}
-	fds, err := image.FDs(b)
+	fds, err := images.FDs(b)
 	if err != nil {
 		return about(name, err)
 	}
-	slices.SortStableFunc(fds, func(a, b image.FD) int { return cmp.Compare(a.FD, b.FD) })
+	slices.SortStableFunc(fds, func(a, b images.FD) int { return cmp.Compare(a.FD, b.FD) })
 	for _, fd := range fds {
 		f := in.file(fd)
 		p.Files = append(p.Files, f)
@@ -670,7 +670,7 @@ func (in *inspection) table(p *ProcessInfo, n uint32) error {
 }
 
 // addOutside notes a descriptor that leads outside, with the others to the same.
-func (in *inspection) addOutside(pid int32, fd image.FD, f FileInfo) {
+func (in *inspection) addOutside(pid int32, fd images.FD, f FileInfo) {
 	key := outsideKey{kind: f.Kind, path: f.Path, inode: f.Inode}
 	if f.Inode == 0 && f.Path == "" {
 		key.fileID = fd.FileID

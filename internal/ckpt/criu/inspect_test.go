@@ -31,8 +31,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"blcr-cli/internal/ckpt"
-	"blcr-cli/internal/ckpt/context"
-	"blcr-cli/internal/ckpt/criu/image"
+	"blcr-cli/internal/ckpt/criu/images"
+	"blcr-cli/internal/ctxfile"
 )
 
 // encode makes an image of CRIU's own types.
@@ -147,7 +147,7 @@ func contextOf(t testing.TB, images map[string]string) int {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Close(fd) })
-	w, err := context.NewWriter(fd, context.Header{
+	w, err := ctxfile.NewWriter(fd, ctxfile.Header{
 		Engine: "criu 4.2", Created: time.Unix(1e9, 0), Host: "h", Kernel: "6.1", Machine: "m", Command: []string{"a", "b c"}, PIDs: []int{10, 11, 13},
 	})
 	if err != nil {
@@ -190,7 +190,7 @@ func TestInspect(t *testing.T) {
 		t.Fatalf("%+v", info.Processes)
 	}
 	p := info.Processes[0]
-	if p.PID != 10 || p.PPID != 0 || p.PGID != 10 || p.SID != 5 || p.Name != "root\x1b[2J" || p.State != image.StateAlive ||
+	if p.PID != 10 || p.PPID != 0 || p.PGID != 10 || p.SID != 5 || p.Name != "root\x1b[2J" || p.State != images.StateAlive ||
 		p.Mapped != 0x4000 || p.Saved != 8192 || p.Exe != "/bin/prog" || p.Cwd != "/home" || p.Root != "/" {
 		t.Errorf("%+v", p)
 	}
@@ -216,10 +216,10 @@ func TestInspect(t *testing.T) {
 	if !reflect.DeepEqual(p.Files, want) {
 		t.Errorf("files:\n%+v, want\n%+v", p.Files, want)
 	}
-	if p := info.Processes[1]; p.FilesOf != 10 || p.Files != nil || p.State != image.StateStopped || p.PPID != 10 {
+	if p := info.Processes[1]; p.FilesOf != 10 || p.Files != nil || p.State != images.StateStopped || p.PPID != 10 {
 		t.Errorf("%+v", p)
 	}
-	if p := info.Processes[2]; p.State != image.StateDead || p.End.ExitStatus() != 7 || p.Files != nil || p.Mapped != 0 {
+	if p := info.Processes[2]; p.State != images.StateDead || p.End.ExitStatus() != 7 || p.Files != nil || p.Mapped != 0 {
 		t.Errorf("%+v", p)
 	}
 	if len(info.Outside) != 2 || !reflect.DeepEqual(info.Outside[0].FDs, []Descriptor{{10, 0}, {10, 6}}) || !reflect.DeepEqual(info.Outside[1].FDs, []Descriptor{{10, 7}}) {
@@ -227,7 +227,7 @@ func TestInspect(t *testing.T) {
 	}
 
 	// A directory of the same.
-	dirFD, dir := images(t, sample())
+	dirFD, dir := imageDir(t, sample())
 	written := time.Unix(1.5e9, 0)
 	if err := os.Chtimes(filepath.Join(dir, Inventory), written, written); err != nil {
 		t.Fatal(err)
@@ -287,7 +287,7 @@ func TestInspectMissing(t *testing.T) {
 	}
 	short := sample()
 	short["pages-1.img"] = short["pages-1.img"][:8191]
-	fd, dir := images(t, short)
+	fd, dir := imageDir(t, short)
 	if info, err := Inspect(fd, true); err != nil || info.Missing != "pages-1.img is truncated" {
 		t.Errorf("%v: %+v", err, info)
 	}
@@ -339,7 +339,7 @@ func TestInspectTooLarge(t *testing.T) {
 		tree = append(tree, pstree(pid, ppid, 10, 5))
 	}
 	files["pstree.img"] = encode(0x50273030, tree...)
-	fd, dir := images(t, files)
+	fd, dir := imageDir(t, files)
 	for pid := 20; pid < 60; pid++ { // of zeros, so they have an end
 		for _, name := range []string{"core", "mm"} {
 			path := filepath.Join(dir, fmt.Sprintf("%s-%d.img", name, pid))
@@ -393,7 +393,7 @@ func TestInspectMany(t *testing.T) {
 }
 
 func TestInspectErrors(t *testing.T) {
-	fd, _ := images(t, map[string]string{"core-1.img": "x"})
+	fd, _ := imageDir(t, map[string]string{"core-1.img": "x"})
 	if _, err := Inspect(fd, true); !strings.Contains(detail(err), "there is no inventory.img in it") {
 		t.Error(err)
 	}

@@ -7,23 +7,23 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"blcr-cli/internal/ckpt/criu/image"
+	"blcr-cli/internal/ckpt/criu/images"
 )
 
 // kinds are the names of the kinds of files. Some have others, see file.
-var kinds = map[image.FileType]string{
-	image.TypeReg: "file", image.TypePipe: "pipe", image.TypeFIFO: "fifo", image.TypeTTY: "terminal",
-	image.TypeInet: "inet_socket", image.TypeUnix: "unix_socket", image.TypePacket: "packet_socket", image.TypeNetlink: "netlink_socket",
-	image.TypeEventFD: "eventfd", image.TypeEventPoll: "epoll", image.TypeInotify: "inotify", image.TypeFanotify: "fanotify",
-	image.TypeSignalFD: "signalfd", image.TypeTimerFD: "timerfd", image.TypeMemFD: "memfd", image.TypePIDFD: "pidfd",
-	image.TypeNS: "namespace", image.TypeTun: "tun", image.TypeBPFMap: "bpf_map", image.TypeExt: "external",
+var kinds = map[images.FileType]string{
+	images.TypeReg: "file", images.TypePipe: "pipe", images.TypeFIFO: "fifo", images.TypeTTY: "terminal",
+	images.TypeInet: "inet_socket", images.TypeUnix: "unix_socket", images.TypePacket: "packet_socket", images.TypeNetlink: "netlink_socket",
+	images.TypeEventFD: "eventfd", images.TypeEventPoll: "epoll", images.TypeInotify: "inotify", images.TypeFanotify: "fanotify",
+	images.TypeSignalFD: "signalfd", images.TypeTimerFD: "timerfd", images.TypeMemFD: "memfd", images.TypePIDFD: "pidfd",
+	images.TypeNS: "namespace", images.TypeTun: "tun", images.TypeBPFMap: "bpf_map", images.TypeExt: "external",
 }
 
 // Protocols of IP that have kinds of their own.
 var protocols = map[uint32]string{unix.IPPROTO_TCP: "tcp_socket", unix.IPPROTO_UDP: "udp_socket"}
 
 // file describes a descriptor.
-func (in *inspection) file(fd image.FD) FileInfo {
+func (in *inspection) file(fd images.FD) FileInfo {
 	f := in.files[fd.FileID]
 	d := FileInfo{
 		FD: fd.FD, Kind: kinds[fd.Type], Offset: -1,
@@ -37,7 +37,7 @@ func (in *inspection) file(fd image.FD) FileInfo {
 		return d
 	}
 	switch f.Type {
-	case image.TypeReg:
+	case images.TypeReg:
 		d.Path, d.Access, d.Offset = f.Name, access(f.Flags), int64(f.Pos)
 		switch f.Mode & unix.S_IFMT {
 		case unix.S_IFDIR:
@@ -45,20 +45,20 @@ func (in *inspection) file(fd image.FD) FileInfo {
 		case unix.S_IFCHR, unix.S_IFBLK:
 			d.Kind = "device"
 		}
-	case image.TypePipe:
+	case images.TypePipe:
 		d.Inode, d.Access = f.PipeID, access(f.Flags)
-	case image.TypeFIFO:
+	case images.TypeFIFO:
 		d.Path, d.Access = in.name(f.RegID), access(in.files[f.RegID].Flags)
 		d.Removed = in.removed[f.RegID]
-	case image.TypeTTY:
+	case images.TypeTTY:
 		d.Path, d.Access = in.name(f.RegID), access(f.Flags)
-	case image.TypeUnix:
+	case images.TypeUnix:
 		d.Inode, d.Path = f.Inode, socketPath(f)
 		d.Listening = f.State == tcpListen
 		if f.Peer != 0 {
 			d.PeerInode, d.Peer = f.Peer, in.peers()[f.Peer]
 		}
-	case image.TypeInet:
+	case images.TypeInet:
 		if kind := protocols[f.Inet.Protocol]; kind != "" {
 			d.Kind = kind
 		}
@@ -68,7 +68,7 @@ func (in *inspection) file(fd image.FD) FileInfo {
 		if d.Listening || f.Inet.Peer.Port() == 0 {
 			d.Peer = ""
 		}
-	case image.TypeMemFD:
+	case images.TypeMemFD:
 		d.Path, d.Access, d.Offset = in.memfds[f.MemFD], access(f.Flags), int64(f.Pos)
 	}
 	return d
@@ -79,7 +79,7 @@ func (in *inspection) peers() map[uint32]string {
 	if in.socketNames == nil {
 		in.socketNames = make(map[uint32]string)
 		for _, f := range in.files {
-			if f.Type == image.TypeUnix && f.SocketName != "" {
+			if f.Type == images.TypeUnix && f.SocketName != "" {
 				in.socketNames[f.Inode] = socketPath(f)
 			}
 		}
@@ -89,7 +89,7 @@ func (in *inspection) peers() map[uint32]string {
 
 // socketPath is the name of a UNIX socket as it is written: "@" for the first
 // byte of one that is not in the file system.
-func socketPath(f image.File) string {
+func socketPath(f images.File) string {
 	if abstract, ok := strings.CutPrefix(f.SocketName, "\x00"); ok {
 		return "@" + abstract
 	}

@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"blcr-cli/internal/ckpt/criu/image"
+	"blcr-cli/internal/ckpt/criu/images"
 )
 
 // What a job had open of its surroundings, a terminal, or one end of a pipe or a
@@ -21,7 +21,7 @@ func (p *plan) outside(source source) error {
 	if err != nil {
 		return err
 	}
-	files, err := image.Files(p.images["files.img"])
+	files, err := images.Files(p.images["files.img"])
 	if err != nil {
 		return imageError(err)
 	}
@@ -29,8 +29,8 @@ func (p *plan) outside(source source) error {
 	if err != nil {
 		return err
 	}
-	keys := make(map[uint32]image.Keys)
-	for _, pipe := range image.OutsidePipes(files, tables) {
+	keys := make(map[uint32]images.Keys)
+	for _, pipe := range images.OutsidePipes(files, tables) {
 		if !ledOutside(pipe.ID) {
 			continue
 		}
@@ -42,7 +42,7 @@ func (p *plan) outside(source source) error {
 			keys[id] = k
 		}
 	}
-	for _, socket := range image.OutsideSockets(files, tables) {
+	for _, socket := range images.OutsideSockets(files, tables) {
 		if socket.Type == unix.SOCK_DGRAM && socket.Named {
 			continue // criu connects it again, to a system logger for one
 		}
@@ -60,7 +60,7 @@ func (p *plan) outside(source source) error {
 	if len(keys) == 0 {
 		return nil
 	}
-	patched, redirection, err := image.Redirect(p.images["files.img"], keys)
+	patched, redirection, err := images.Redirect(p.images["files.img"], keys)
 	if err != nil {
 		return imageError(err)
 	}
@@ -83,8 +83,8 @@ func (p *plan) outside(source source) error {
 }
 
 // tables reads the tables of descriptors of all processes.
-func (p *plan) tables(source source) (map[uint32][]image.FD, error) {
-	tables := make(map[uint32][]image.FD)
+func (p *plan) tables(source source) (map[uint32][]images.FD, error) {
+	tables := make(map[uint32][]images.FD)
 	for _, task := range p.tasks {
 		name := fmt.Sprintf("ids-%d.img", task.PID)
 		if !source.Has(name) { // one that has ended
@@ -94,7 +94,7 @@ func (p *plan) tables(source source) (map[uint32][]image.FD, error) {
 		if err != nil {
 			return nil, err
 		}
-		ids, err := image.TaskIDs(text)
+		ids, err := images.TaskIDs(text)
 		if err != nil {
 			return nil, imageError(err)
 		}
@@ -104,7 +104,7 @@ func (p *plan) tables(source source) (map[uint32][]image.FD, error) {
 		if text, err = source.Bytes(tableName(ids.Files)); err != nil {
 			return nil, err
 		}
-		if tables[ids.Files], err = image.FDs(text); err != nil {
+		if tables[ids.Files], err = images.FDs(text); err != nil {
 			return nil, imageError(err)
 		}
 	}
@@ -115,7 +115,7 @@ func tableName(n uint32) string { return fmt.Sprintf("fdinfo-%d.img", n) }
 
 // terminals adds the keys for the terminals that were saved without their other
 // end.
-func (p *plan) terminals(source source, files []image.File, tables map[uint32][]image.FD, keys map[uint32]image.Keys) error {
+func (p *plan) terminals(source source, files []images.File, tables map[uint32][]images.FD, keys map[uint32]images.Keys) error {
 	if !source.Has("tty-info.img") {
 		return nil
 	}
@@ -123,7 +123,7 @@ func (p *plan) terminals(source source, files []image.File, tables map[uint32][]
 	if err != nil {
 		return err
 	}
-	released, changed, err := image.ReleaseTTYs(text, p.tasks)
+	released, changed, err := images.ReleaseTTYs(text, p.tasks)
 	if err != nil {
 		return imageError(err)
 	}
@@ -131,17 +131,17 @@ func (p *plan) terminals(source source, files []image.File, tables map[uint32][]
 		text = released
 		p.images["tty-info.img"] = released
 	}
-	ttys, err := image.TTYs(text)
+	ttys, err := images.TTYs(text)
 	if err != nil {
 		return imageError(err)
 	}
-	for _, terminal := range image.OutsideTTYs(files, ttys, tables) {
+	for _, terminal := range images.OutsideTTYs(files, ttys, tables) {
 		k := p.keys(terminal.FDs)
 		if k.Default == "" {
 			k.Default = p.terminal()
 		}
-		if terminal.Type == image.TTYCurrent {
-			k = image.Keys{Default: p.terminal()}
+		if terminal.Type == images.TTYCurrent {
+			k = images.Keys{Default: p.terminal()}
 		}
 		for _, id := range terminal.Files {
 			keys[id] = k
@@ -152,13 +152,13 @@ func (p *plan) terminals(source source, files []image.File, tables map[uint32][]
 
 // prune removes what belonged to terminals that are none any more.
 func (p *plan) prune(source source) error {
-	files, err := image.Files(p.images["files.img"])
+	files, err := images.Files(p.images["files.img"])
 	if err != nil {
 		return imageError(err)
 	}
-	for name, prune := range map[string]func([]byte, []image.File) ([]byte, bool, error){
-		"tty-info.img": image.PruneTTYInfo,
-		"tty-data.img": image.PruneTTYData,
+	for name, prune := range map[string]func([]byte, []images.File) ([]byte, bool, error){
+		"tty-info.img": images.PruneTTYInfo,
+		"tty-data.img": images.PruneTTYData,
 	} {
 		text := p.images[name]
 		if text == nil {
@@ -183,8 +183,8 @@ func (p *plan) prune(source source) error {
 // keys are where the descriptors that refer to one open file come from: each
 // from the descriptor of ours with the same number. What we do not have follows
 // the first that we have; without any there is no default.
-func (p *plan) keys(refs []image.Ref) image.Keys {
-	k := image.Keys{FD: make(map[uint32]string)}
+func (p *plan) keys(refs []images.Ref) images.Keys {
+	k := images.Keys{FD: make(map[uint32]string)}
 	for _, ref := range refs {
 		if fd := int(ref.FD); isOpen(fd) {
 			k.FD[ref.FD] = p.inherit(fmt.Sprintf("descriptor-%d", fd), fd)

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt"
-	"blcr-cli/internal/ckpt/criu/image"
+	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/proc"
 )
 
@@ -33,7 +33,7 @@ type plan struct {
 	copies  string
 	scratch scratch // the same
 
-	tasks   []image.Task
+	tasks   []images.Task
 	stopped map[int32]bool // those that were stopped when they were saved
 }
 
@@ -64,7 +64,7 @@ func (p *plan) adopt(source source, r *ckpt.RestartRequest) error {
 	if err != nil {
 		return err
 	}
-	a := image.Adoption{KeepSID: r.RestoreSid, KeepPGID: r.RestorePgid}
+	a := images.Adoption{KeepSID: r.RestoreSid, KeepPGID: r.RestorePgid}
 	if r.RestorePid {
 		sid, err := unix.Getsid(0)
 		if err != nil {
@@ -77,8 +77,8 @@ func (p *plan) adopt(source source, r *ckpt.RestartRequest) error {
 	// session cannot be saved again, so it gets its own, unless it would lose its
 	// terminal by that.
 	a.Lead = a.SID == 0 && !(source.Has("tty-info.img") && hasTerminal())
-	patched, adopted, err := image.AdoptTasks(pstree, a)
-	if errors.Is(err, image.ErrInUse) {
+	patched, adopted, err := images.AdoptTasks(pstree, a)
+	if errors.Is(err, images.ErrInUse) {
 		var pid int
 		fmt.Sscan(err.Error()[strings.LastIndex(err.Error(), ":")+1:], &pid)
 		return busyError(pid)
@@ -98,11 +98,11 @@ func (p *plan) states(source source) error {
 		if err != nil {
 			return err
 		}
-		core, err := image.ReadCore(text)
+		core, err := images.ReadCore(text)
 		if err != nil {
 			return imageError(err)
 		}
-		p.stopped[task.PID] = core.State == image.StateStopped
+		p.stopped[task.PID] = core.State == images.StateStopped
 	}
 	return nil
 }
@@ -113,7 +113,7 @@ func (p *plan) relocate(source source, relocations []ckpt.Relocation) error {
 	if err != nil {
 		return err
 	}
-	if files, _, err = image.Relocate(files, relocations); err != nil {
+	if files, _, err = images.Relocate(files, relocations); err != nil {
 		return imageError(err)
 	}
 	// As with BLCR a file may have grown, or be another; but not one that there
@@ -122,7 +122,7 @@ func (p *plan) relocate(source source, relocations []ckpt.Relocation) error {
 	if err != nil {
 		return err
 	}
-	files, _, err = image.DropValidation(files, func(f image.File) bool { return !mapped[f.ID] })
+	files, _, err = images.DropValidation(files, func(f images.File) bool { return !mapped[f.ID] })
 	if err != nil {
 		return imageError(err)
 	}
@@ -142,7 +142,7 @@ func (p *plan) mapped(source source) (map[uint32]bool, error) {
 		if err != nil {
 			return nil, err
 		}
-		memory, err := image.TaskMemory(text)
+		memory, err := images.TaskMemory(text)
 		if err != nil {
 			return nil, imageError(err)
 		}

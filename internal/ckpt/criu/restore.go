@@ -1,7 +1,7 @@
 package criu
 
 import (
-	"blcr-cli/internal/ckpt/context"
+	"blcr-cli/internal/ctxfile"
 	"fmt"
 	"os"
 	"slices"
@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt"
-	"blcr-cli/internal/ckpt/criu/image"
+	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/proc"
 )
 
@@ -98,7 +98,7 @@ func (r *restart) begin(e *engine) (started bool, err error) {
 	if err := r.unlessAbandoned(func() { r.source = source }); err != nil {
 		return false, err
 	}
-	if reader, ok := source.(*context.Reader); ok {
+	if reader, ok := source.(*ctxfile.Reader); ok {
 		e.measured(reader.Served)
 	}
 	if r.plan, err = newPlan(r.source, r.request); err != nil {
@@ -210,7 +210,7 @@ func (r *restart) answered(h *hook) bool {
 // all their threads.
 func (r *restart) endsEarly() bool {
 	signal := syscall.Signal(r.request.Signal)
-	return ckpt.Ends(r.request.Signal) && signal != unix.SIGKILL && slices.ContainsFunc(r.plan.tasks, func(t image.Task) bool {
+	return ckpt.Ends(r.request.Signal) && signal != unix.SIGKILL && slices.ContainsFunc(r.plan.tasks, func(t images.Task) bool {
 		return len(t.Threads) > 1
 	})
 }

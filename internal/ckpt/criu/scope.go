@@ -11,8 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"blcr-cli/internal/advice"
 	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/hints"
 	"blcr-cli/internal/proc"
 )
 
@@ -96,7 +96,7 @@ func atWorkRefusal(format string, args ...any) error {
 func atWork(tree []int) error {
 	for _, pid := range tree {
 		if has(pid, WorkerVar, LeaveVar, hookVar) {
-			return atWorkRefusal("%s makes another checkpoint or restart", advice.Process(pid))
+			return atWorkRefusal("%s makes another checkpoint or restart", hints.Process(pid))
 		}
 	}
 	return nil
@@ -343,7 +343,7 @@ func (s *scope) check(r *ckpt.CheckpointRequest) error {
 			return refusal(syscall.EBUSY, "process %d is being saved by another request (criu is process %d)", pid, tracer)
 		case in[pid]:
 			// Also where it is allowed: criu has to trace it itself.
-			return advised(refusal(ckpt.EPtraced, "%s is traced by %s", advice.Process(pid), tracedBy(pid)),
+			return advised(refusal(ckpt.EPtraced, "%s is traced by %s", hints.Process(pid), tracedBy(pid)),
 				"detach it there, or end that")
 		}
 		switch {
@@ -352,7 +352,7 @@ func (s *scope) check(r *ckpt.CheckpointRequest) error {
 		case in[tracer] && r.PtracerSkip:
 			s.skipped = true
 		case in[tracer]:
-			return advised(refusal(ckpt.EPtracer, "%s traces %s", tracedBy(pid), advice.Process(pid)),
+			return advised(refusal(ckpt.EPtracer, "%s traces %s", tracedBy(pid), hints.Process(pid)),
 				"have it let go of that, or save others")
 		}
 	}

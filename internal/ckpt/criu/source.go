@@ -4,7 +4,7 @@ import (
 	"runtime"
 
 	"blcr-cli/internal/ckpt"
-	"blcr-cli/internal/ckpt/context"
+	"blcr-cli/internal/ctxfile"
 )
 
 // source is where a restore has its images from. Its methods may be called from
@@ -28,12 +28,12 @@ func openSource(r *ckpt.RestartRequest) (source, error) {
 	if r.Dir != "" {
 		return openDirSource(int(r.FD), r.Dir)
 	}
-	c, err := context.Open(int(r.FD))
+	c, err := ctxfile.Open(int(r.FD))
 	if err != nil {
 		return nil, err
 	}
 	if c.Header().Compression != "" {
-		runtime.GOMAXPROCS(context.Workers())
+		runtime.GOMAXPROCS(ctxfile.Workers())
 	}
 	return c, nil
 }

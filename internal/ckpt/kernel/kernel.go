@@ -20,10 +20,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"blcr-cli/internal/advice"
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/kernel/abi"
-	"blcr-cli/internal/ckpt/kernel/reply"
+	"blcr-cli/internal/ckpt/kernel/selfckpt"
+	"blcr-cli/internal/hints"
 	"blcr-cli/internal/rawsig"
 )
 
@@ -49,17 +49,17 @@ func Open() (ckpt.Engine, error) {
 		if errno != unix.ENOENT {
 			// The file is there: the cause is not that the module is missing.
 			missing.Detail = []string{fmt.Sprintf("open('%s'): %s", abi.ControlFile, ckpt.Strerror(errno))}
-			if owner := advice.Owner(abi.ControlFile); owner != "" && (errno == unix.EACCES || errno == unix.EPERM) {
-				missing.Detail = append(missing.Detail, fmt.Sprintf("BLCR's module is there, but %s may not use it: its control file %s", advice.User(unix.Geteuid()), owner))
+			if owner := hints.Owner(abi.ControlFile); owner != "" && (errno == unix.EACCES || errno == unix.EPERM) {
+				missing.Detail = append(missing.Detail, fmt.Sprintf("BLCR's module is there, but %s may not use it: its control file %s", hints.User(unix.Geteuid()), owner))
 			}
 		}
 		return nil, missing
 	}
-	if reply.Errno != 0 {
+	if selfckpt.Errno != 0 {
 		// Without the handler our own presence in the scope would hang the
 		// request for ever.
 		ctrl.close()
-		return nil, &ckpt.Error{Op: "sigaction", Object: fmt.Sprintf("signal %d", abi.Sig), Errno: syscall.Errno(reply.Errno)}
+		return nil, &ckpt.Error{Op: "sigaction", Object: fmt.Sprintf("signal %d", abi.Sig), Errno: syscall.Errno(selfckpt.Errno)}
 	}
 	if err := ctrl.version(); err != nil {
 		ctrl.close()
@@ -67,7 +67,7 @@ func Open() (ckpt.Engine, error) {
 	}
 	// As long as nothing has been asked for there is nothing that could be half
 	// done in a copy of this process.
-	reply.SaveAsIs()
+	selfckpt.SaveAsIs()
 	return &Engine{ctrl: ctrl}, nil
 }
 
@@ -91,11 +91,11 @@ func Present() bool {
 func (e *Engine) Close() error {
 	e.end()
 	if e.issued.Load() {
-		reply.Release()
+		selfckpt.Release()
 	} else {
 		// Another engine is to take over, of which this process may hold what
 		// the module cannot save.
-		reply.Omit()
+		selfckpt.Omit()
 	}
 	return nil
 }
@@ -120,7 +120,7 @@ func (e *Engine) Checkpoint(r *ckpt.CheckpointRequest) (ckpt.Checkpoint, error) 
 	if err := e.ctrl.moveFrom(r.FD); err != nil {
 		return nil, err
 	}
-	e.hold(r.FD, reply.CheckpointPolicy)
+	e.hold(r.FD, selfckpt.CheckpointPolicy)
 	if r.Measure {
 		e.meter.begin(r.FD, false)
 	}
@@ -313,7 +313,7 @@ func (r *restart) Reap() (pid int, err error) {
 	pid, err = r.engine.ctrl.rstrtReap()
 	if err == nil {
 		r.engine.brood.release()
-		reply.Adopt(pid)
+		selfckpt.Adopt(pid)
 	}
 	r.engine.end()
 	if err != nil {

@@ -18,8 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt"
-	"blcr-cli/internal/ctrlsim"
 	"blcr-cli/internal/job"
+	"blcr-cli/test/ctrlsim"
 )
 
 // roleEnv makes this binary be one of the programs that the tests run under the

@@ -17,8 +17,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"blcr-cli/internal/advice"
 	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/hints"
 )
 
 // Binary is a criu whose "criu check" succeeded on this machine. It is a value
@@ -120,7 +120,7 @@ func (s *search) find() (*Binary, error) {
 	if len(failure.Detail) == 0 {
 		failure.Detail = []string{
 			"no criu was found",
-			advice.GetCriu(),
+			hints.GetCriu(),
 			"if there is one in another place, set CR_CRIU to its path",
 		}
 	}
@@ -140,7 +140,7 @@ func remedy(why, path string) string {
 		}
 		return "run this as root"
 	case strings.Contains(why, tooOld):
-		return "this criu is too old for Linux " + advice.Kernel() + "; " + advice.GetCriu()
+		return "this criu is too old for Linux " + hints.Kernel() + "; " + hints.GetCriu()
 	}
 	return ""
 }

@@ -14,8 +14,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"blcr-cli/internal/advice"
 	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/hints"
 )
 
 // What the body of a fake criu does when asked to check.
@@ -135,7 +135,7 @@ func TestNone(t *testing.T) {
 	}
 	checkNone(t, &search{dirs: []string{dir, filepath.Join(dir, "none"), filepath.Join(dir, "criu")}},
 		"no criu was found",
-		advice.GetCriu(),
+		hints.GetCriu(),
 		"if there is one in another place, set CR_CRIU to its path")
 
 	t.Setenv("CR_CRIU", filepath.Join(dir, "none"))

@@ -1,0 +1,4 @@
+package cli
+
+// Version is set by the Makefile, from the CHANGELOG's first heading.
+var Version = "devel"

@@ -1,0 +1,200 @@
+package ctxfile
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// benchSize is the size of the image, in bytes; CONTEXT_BENCH_MIB changes it.
+func benchSize() int {
+	if mib, err := strconv.Atoi(os.Getenv("CONTEXT_BENCH_MIB")); err == nil {
+		return mib << 20
+	}
+	return 1 << 30
+}
+
+// feeder starts a process that gives away n bytes of its memory as criu does,
+// and returns the pipe's end to read and a func that waits for the process.
+func feeder(b *testing.B, n int) (r int, wait func()) {
+	pr, pw, err := os.Pipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	cmd := asRole("feed")
+	cmd.Env = append(cmd.Env, "CONTEXT_TEST_BYTES="+strconv.Itoa(n))
+	cmd.Stdout = pw
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	pw.Close()
+	return int(pr.Fd()), func() {
+		if err := cmd.Wait(); err != nil {
+			b.Error(err)
+		}
+		pr.Close()
+	}
+}
+
+// BenchmarkWrite has one big image of memory stored in TMPDIR: by splice or
+// not, with fsync or not.
+func BenchmarkWrite(b *testing.B) {
+	for _, sync := range []bool{false, true} {
+		for _, splice := range []bool{true, false} {
+			b.Run(fmt.Sprintf("splice=%v/fsync=%v", splice, sync), func(b *testing.B) {
+				b.SetBytes(int64(benchSize()))
+				for range b.N {
+					b.StopTimer()
+					f, err := os.CreateTemp("", "context")
+					if err != nil {
+						b.Fatal(err)
+					}
+					os.Remove(f.Name())
+					w, err := NewWriter(int(f.Fd()), someHeader)
+					if err != nil {
+						b.Fatal(err)
+					}
+					w.plain.Store(!splice)
+					b.StartTimer()
+					r, wait := feeder(b, benchSize())
+					if err := w.Image("pages-1.img", r); err != nil {
+						b.Fatal(err)
+					}
+					if err := w.Close(); err != nil {
+						b.Fatal(err)
+					}
+					if sync {
+						f.Sync()
+					}
+					b.StopTimer()
+					wait()
+					f.Close()
+					b.StartTimer()
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkServe has it read from a pipe: with a checksum to be verified first
+// or not, and without splice.
+func BenchmarkServe(b *testing.B) {
+	f, err := os.CreateTemp("", "context")
+	if err != nil {
+		b.Fatal(err)
+	}
+	os.Remove(f.Name())
+	defer f.Close()
+	w, err := NewWriter(int(f.Fd()), someHeader)
+	if err != nil {
+		b.Fatal(err)
+	}
+	r, wait := feeder(b, benchSize())
+	if err := w.Image("pages-1.img", r); err != nil {
+		b.Fatal(err)
+	}
+	wait()
+	if err := w.Close(); err != nil {
+		b.Fatal(err)
+	}
+	for _, how := range []string{"splice", "verify and splice", "copy"} {
+		b.Run(how, func(b *testing.B) {
+			unix.Seek(int(f.Fd()), 0, unix.SEEK_SET)
+			r, err := Open(int(f.Fd()))
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer r.Close()
+			e := r.byName["pages-1.img"]
+			if how == "verify and splice" {
+				for _, x := range e.extents {
+					buf := make([]byte, bufferSize)
+					for ; x.length > 0; x.offset, x.length = x.offset+bufferSize, x.length-bufferSize {
+						n, _ := readAt(r.fd, buf[:min(bufferSize, x.length)], x.offset)
+						e.sum = checksum(e.sum, buf[:n])
+					}
+				}
+				e.hasSum = true
+			}
+			b.SetBytes(int64(benchSize()))
+			b.ResetTimer()
+			for range b.N {
+				pr, pw := pipe2(b)
+				done := make(chan error, 1)
+				go func() {
+					var err error
+					if how == "copy" {
+						enlarge(pw)
+						p, _ := r.gate.open(pw)
+						err = (&serving{r: r, entry: e, left: e.extents}).copy(p)
+						p.close()
+					} else {
+						err = r.Serve("pages-1.img", pw)
+					}
+					unix.Close(pw)
+					done <- err
+				}()
+				buf := make([]byte, 1<<20)
+				for {
+					if n, err := unix.Read(pr, buf); n == 0 || err != nil {
+						break
+					}
+				}
+				unix.Close(pr)
+				if err := <-done; err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkCompress has an image compressed and served whose pages are empty,
+// noise, and text.
+func BenchmarkCompress(b *testing.B) {
+	data := mixed(64 << 20)
+	for _, level := range []int{1, 3, 6} {
+		fd := memfd(b, nil)
+		defer unix.Close(fd)
+		b.Run(fmt.Sprintf("write/level=%d", level), func(b *testing.B) {
+			b.SetBytes(int64(len(data)))
+			for range b.N {
+				unix.Ftruncate(fd, 0)
+				seek(b, fd, 0)
+				if err := (images{"pages-1.img": data}).saveCompressed(b, fd, level); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(fmt.Sprintf("serve/level=%d", level), func(b *testing.B) {
+			seek(b, fd, 0)
+			r, err := Open(fd)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer r.Close()
+			b.SetBytes(int64(len(data)))
+			buf := make([]byte, 1<<20)
+			for range b.N {
+				pr, pw := pipe2(b)
+				served := make(chan error, 1)
+				go func() {
+					served <- r.Serve("pages-1.img", pw)
+					unix.Close(pw)
+				}()
+				for {
+					if n, err := unix.Read(pr, buf); n == 0 || err != nil {
+						break
+					}
+				}
+				unix.Close(pr)
+				if err := <-served; err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

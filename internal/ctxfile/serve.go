@@ -1,0 +1,283 @@
+package ctxfile
+
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+)
+
+// Bytes returns the content of an image. Errors are those of Serve, and EFBIG
+// for an image of more than 64 MiB.
+func (r *Reader) Bytes(name string) ([]byte, error) {
+	var b []byte
+	err := r.image(name, func(e *entry) error {
+		if e.size > maxBytes {
+			return unix.EFBIG
+		}
+		if e.compressed {
+			return r.unpack.scan(e, func(data []byte) error {
+				b = append(b, data...)
+				return nil
+			})
+		}
+		b = make([]byte, 0, e.size) // extents do not overlap: the file has that much
+		for _, x := range e.extents {
+			n := len(b)
+			b = b[:n+int(x.length)]
+			if err := r.read(name, b[n:], x.offset); err != nil {
+				return err
+			}
+		}
+		return e.verify(checksum(0, b))
+	})
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// ReadAt reads the part of an image that begins at an offset: all of b, or what
+// there is up to the image's end. Of a compressed image it decompresses the
+// frames that b touches, and checks them. Of others it checks nothing. Errors
+// are those of Serve.
+func (r *Reader) ReadAt(name string, b []byte, offset int64) (n int, err error) {
+	if offset < 0 {
+		return 0, fail("read", name, unix.EINVAL)
+	}
+	err = r.image(name, func(e *entry) error {
+		if e.compressed {
+			buf := r.unpack.frames.get(&r.gate)
+			if buf == nil {
+				return unix.ECANCELED
+			}
+			defer r.unpack.frames.put(buf)
+			for _, f := range e.frames {
+				if n == len(b) {
+					break
+				}
+				if offset < int64(f.length) {
+					data, err := r.unpack.unpack(e, f, buf)
+					if err != nil {
+						return err
+					}
+					n += copy(b[n:], data[offset:])
+				}
+				offset = max(0, offset-int64(f.length))
+			}
+			return nil
+		}
+		for _, x := range e.extents {
+			if m := min(int64(len(b)-n), x.length-offset); m > 0 {
+				if err := r.read(name, b[n:n+int(m)], x.offset+offset); err != nil {
+					return err
+				}
+				n += int(m)
+			}
+			offset = max(0, offset-x.length)
+		}
+		return nil
+	})
+	return n, err
+}
+
+// Serve writes an image into a pipe, all of it or as much as its reader wants:
+// that it went away is no error. The image is checked before, if there is a
+// checksum, so that its reader sees good data or none; if it is compressed, each
+// frame before its reader sees that.
+//
+// The descriptor remains the caller's, who closes it to let the reader see the
+// end. While Serve runs it is non-blocking, and a pipe for memory ("pages-")
+// becomes larger.
+//
+// Errors, all *Error with name as the Object: ENOENT if there is no such image;
+// EINVAL with a Reason if it is damaged; "read" if the context's file fails,
+// "write" if the pipe does, "splice" if it may be either; ECANCELED after
+// Abort, EBADF after Close.
+func (r *Reader) Serve(name string, pipe int) error {
+	return r.image(name, func(e *entry) error {
+		if e.hasSum {
+			if err := r.scan(e, nil); err != nil {
+				return err
+			}
+		}
+		p, err := r.gate.open(pipe)
+		if err != nil {
+			return fail("write", name, err)
+		}
+		defer p.close()
+		if inPages(name) {
+			enlarge(pipe)
+		}
+		if e.compressed {
+			s := unpacked{unpacking: r.unpack, entry: e}
+			err = p.write(s.step)
+			s.giveUp()
+		} else {
+			s := serving{r: r, entry: e, left: e.extents}
+			err = p.write(s.splice)
+			if err == unix.EINVAL && !s.begun { // not a pipe, or an odd file system
+				err = s.copy(p)
+			}
+		}
+		if errors.Is(err, unix.EPIPE) {
+			return nil
+		}
+		return fail("splice", name, err)
+	})
+}
+
+// Extract writes an image into the file fd, at its offset. Errors are those of
+// Serve; one in the image's data comes when the data has been written.
+func (r *Reader) Extract(name string, fd int) error {
+	return r.image(name, func(e *entry) error {
+		return r.scan(e, func(b []byte) error {
+			for len(b) > 0 {
+				n, err := unix.Write(fd, b)
+				switch {
+				case err == unix.EINTR:
+					continue
+				case err == nil && n == 0:
+					err = unix.EIO
+				}
+				if err != nil {
+					return fail("write", e.name, err)
+				}
+				b = b[n:]
+			}
+			return nil
+		})
+	})
+}
+
+// image has do work on an image.
+func (r *Reader) image(name string, do func(*entry) error) error {
+	if err := r.gate.enter(); err != nil {
+		return fail("read", name, err)
+	}
+	defer r.gate.leave()
+	e := r.byName[name]
+	if e == nil {
+		return fail("read", name, unix.ENOENT)
+	}
+	return fail("read", name, do(e))
+}
+
+// scan reads an image, hands it to each piece by piece if that is not nil, and
+// compares the checksum.
+func (r *Reader) scan(e *entry, each func([]byte) error) error {
+	if e.compressed {
+		return r.unpack.scan(e, each)
+	}
+	buf := getBuffer()
+	defer putBuffer(buf)
+	sum := uint32(0)
+	for _, x := range e.extents {
+		for x.length > 0 {
+			if r.gate.isAborted() {
+				return unix.ECANCELED
+			}
+			b := buf[:min(x.length, bufferSize)]
+			if err := r.read(e.name, b, x.offset); err != nil {
+				return err
+			}
+			sum = checksum(sum, b)
+			if each != nil {
+				if err := each(b); err != nil {
+					return err
+				}
+			}
+			x.offset += int64(len(b))
+			x.length -= int64(len(b))
+		}
+	}
+	return e.verify(sum)
+}
+
+// verify compares the checksum, if there is one.
+func (e *entry) verify(sum uint32) error {
+	if e.hasSum && e.sum != sum {
+		return invalid(e.name, "checksum does not match")
+	}
+	return nil
+}
+
+// serving is an image on its way into a pipe.
+type serving struct {
+	r     *Reader
+	entry *entry
+	left  []extent // those not finished
+	done  int64    // of the first of them
+	begun bool     // something is in the pipe
+}
+
+// piece returns the next piece that is in one place, or an empty one.
+func (s *serving) piece() extent {
+	if len(s.left) == 0 {
+		return extent{}
+	}
+	return extent{s.left[0].offset + s.done, s.left[0].length - s.done}
+}
+
+// advance notes that the next n bytes are in the pipe.
+func (s *serving) advance(n int64) {
+	s.r.served.Add(n)
+	s.begun = true
+	if s.done += n; s.done == s.left[0].length {
+		s.left, s.done = s.left[1:], 0
+	}
+}
+
+// splice has the kernel fill the pipe. It is a step of pipe.write.
+func (s *serving) splice(fd int) (bool, error) {
+	for {
+		if s.r.gate.isAborted() {
+			return false, unix.ECANCELED
+		}
+		x := s.piece()
+		if x.length == 0 {
+			return true, nil
+		}
+		offset := s.r.base + x.offset
+		n, err := splice(s.r.fd, &offset, fd, nil, int(min(x.length, pipeSize)))
+		switch {
+		case err == unix.EAGAIN:
+			return false, nil
+		case err != nil:
+			return false, err
+		case n == 0:
+			return false, invalid(s.entry.name, "truncated: the file has become shorter")
+		}
+		s.advance(n)
+	}
+}
+
+// copy does the same by hand.
+func (s *serving) copy(p *pipe) error {
+	buf := getBuffer()
+	defer putBuffer(buf)
+	return p.write(func(fd int) (bool, error) {
+		for {
+			if s.r.gate.isAborted() {
+				return false, unix.ECANCELED
+			}
+			x := s.piece()
+			if x.length == 0 {
+				return true, nil
+			}
+			b := buf[:min(x.length, bufferSize)]
+			if err := s.r.read(s.entry.name, b, x.offset); err != nil {
+				return false, err
+			}
+			n, err := unix.Write(fd, b)
+			switch {
+			case err == unix.EINTR:
+			case err == unix.EAGAIN:
+				return false, nil
+			case err != nil:
+				return false, fail("write", s.entry.name, err)
+			default:
+				s.advance(int64(n))
+			}
+		}
+	})
+}

@@ -1,0 +1,149 @@
+package hints
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Space says how it stands with the file system of an open file, or directory, that
+// could not be written to for an error of that number. Need is roughly what was to be
+// written, 0 if that is not known; what the file has of it already counts as free.
+func Space(fd int, errno syscall.Errno, need uint64) []string {
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG && st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return nil
+	}
+	on := "the file system"
+	if point, kind := mountOf(uint64(st.Dev)); point != "" {
+		on = fmt.Sprintf("the file system %s (%s)", Shown(point), kind)
+	}
+	needs := ""
+	if need > 0 {
+		needs = ", and the context takes some " + size(need)
+	}
+	switch errno {
+	case unix.ENOSPC:
+		var fs unix.Statfs_t
+		if unix.Fstatfs(fd, &fs) != nil {
+			return nil
+		}
+		if fs.Files > 0 && fs.Ffree == 0 {
+			return []string{on + " has no room for more files (df -i)"}
+		}
+		free := fs.Bavail
+		if os.Geteuid() == 0 {
+			free = fs.Bfree
+		}
+		bytes := free * uint64(fs.Bsize)
+		if st.Mode&unix.S_IFMT == unix.S_IFREG {
+			bytes += uint64(st.Blocks) * 512
+		}
+		return []string{fmt.Sprintf("%s has %s free, of %s%s", on, size(bytes), size(fs.Blocks*uint64(fs.Bsize)), needs)}
+	case unix.EDQUOT:
+		return []string{fmt.Sprintf("%s may not use more of %s: the quota is used up%s", User(os.Geteuid()), on, needs)}
+	case unix.EFBIG:
+		var l unix.Rlimit
+		if unix.Getrlimit(unix.RLIMIT_FSIZE, &l) == nil && l.Cur < 1<<62 {
+			return []string{fmt.Sprintf("files may have %s here (ulimit -f)%s", size(l.Cur), needs)}
+		}
+		return []string{on + " can have no files as large as that" + needs}
+	}
+	return nil
+}
+
+// Open says why a file could not be created or opened for writing, as far as that is
+// seen from its directory.
+func Open(path string, errno syscall.Errno) []string {
+	dir := filepath.Dir(path)
+	shown := Shown(dir)
+	switch errno {
+	case unix.ENOENT:
+		for up := dir; ; up = filepath.Dir(up) {
+			if _, err := os.Stat(up); err == nil {
+				break
+			}
+			if parent := filepath.Dir(up); parent == up || exists(parent) {
+				return []string{fmt.Sprintf("there is no directory %s", Shown(up))}
+			}
+		}
+	case unix.ENOTDIR:
+		for up := dir; up != filepath.Dir(up); up = filepath.Dir(up) {
+			if st, err := os.Stat(up); err == nil && !st.IsDir() {
+				return []string{fmt.Sprintf("%s is no directory", Shown(up))}
+			}
+		}
+	case unix.EROFS:
+		var st unix.Stat_t
+		if unix.Stat(dir, &st) == nil {
+			if point, kind := mountOf(uint64(st.Dev)); point != "" {
+				return []string{fmt.Sprintf("the file system %s (%s) is read-only", Shown(point), kind)}
+			}
+		}
+	case unix.EACCES:
+		if owner := Owner(dir); owner != "" && unix.Access(dir, unix.W_OK|unix.X_OK) != nil {
+			return []string{fmt.Sprintf("%s may not create files in %s, which %s", User(os.Geteuid()), shown, owner)}
+		}
+	case unix.ENOSPC, unix.EDQUOT:
+		if fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err == nil {
+			defer unix.Close(fd)
+			return Space(fd, errno, 0)
+		}
+	case unix.EMFILE, unix.ENFILE:
+		return Limits(errno)
+	}
+	return nil
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// Owner says whose a file is, and who may do what with it: "belongs to root, mode
+// 0755"; "" if it cannot be seen.
+func Owner(path string) string {
+	var st unix.Stat_t
+	if unix.Stat(path, &st) != nil {
+		return ""
+	}
+	return fmt.Sprintf("belongs to %s, mode %04o", User(int(st.Uid)), st.Mode&0o7777)
+}
+
+// mountOf finds the file system with that device number; the last of several places
+// is the one that is seen.
+func mountOf(dev uint64) (point, kind string) {
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return "", ""
+	}
+	want := fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev))
+	for line := range strings.Lines(string(text)) {
+		f := strings.Fields(line)
+		if len(f) < 10 || f[2] != want || point != "" && f[3] != "/" {
+			continue
+		}
+		for i := 6; i+1 < len(f); i++ {
+			if f[i] == "-" {
+				point, kind = unescape(f[4]), f[i+1]
+				break
+			}
+		}
+	}
+	return point, kind
+}
+
+// unescape undoes what the kernel does to blanks in mountinfo.
+func unescape(s string) string {
+	for i := 0; i+4 <= len(s); i++ {
+		if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); s[i] == '\\' && err == nil {
+			s = s[:i] + string(rune(n)) + s[i+4:]
+		}
+	}
+	return s
+}

@@ -1,0 +1,103 @@
+package hints
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestGetCriu(t *testing.T) {
+	const make = "run 'make criu' in the source of this program"
+	for _, c := range []struct{ release, kernel, want string }{
+		{"ID=debian\nVERSION_ID=\"12\"\n", "6.13.0-x", "to get one, " + make + ": the package of Debian 12 is too old for Linux 6.13.0-x"},
+		{"ID=debian\nVERSION_ID=\"12\"\n", "6.1.0-44-amd64", "to get one, 'apt install criu', or " + make},
+		{"ID=debian\nVERSION_ID=\"13\"\n", "6.18.4", "to get one, 'apt install criu', or " + make},
+		{"ID=debian\n", "7.0", "to get one, 'apt install criu', or " + make},
+		{"NAME=x\nID=linuxmint\nID_LIKE=\"ubuntu debian\"\nVERSION_ID=\"22\"\n", "6.8.0", "to get one, 'apt install criu', or " + make},
+		{"ID=fedora\nVERSION_ID=42\n", "6.14", "to get one, 'dnf install criu'"},
+		{"ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\nVERSION_ID=\"9.4\"\n", "5.14", "to get one, 'dnf install criu'"},
+		{"ID=\"centos\"\nID_LIKE=\"rhel fedora\"\nVERSION_ID=\"7\"\n", "3.10.0", "to get one, 'yum install criu'"},
+		{"ID=\"opensuse-leap\"\nID_LIKE=\"suse opensuse\"\n", "6.4", "to get one, 'zypper install criu'"},
+		{"", "", "to get one, install the criu package or " + make},
+	} {
+		if got := (machine{c.release, c.kernel}).getCriu(); got != c.want {
+			t.Errorf("%q on %s: %q, want %q", c.release, c.kernel, got, c.want)
+		}
+	}
+}
+
+func TestUser(t *testing.T) {
+	for uid, want := range map[int]string{0: "root", 1999999999: "user 1999999999"} {
+		if got := User(uid); got != want {
+			t.Errorf("%d is %q", uid, got)
+		}
+	}
+}
+
+func TestOpen(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "file"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		path  string
+		errno syscall.Errno
+		want  []string
+	}{
+		{dir + "/none/ctx", unix.ENOENT, []string{"there is no directory " + dir + "/none"}},
+		{dir + "/none/such/ctx", unix.ENOENT, []string{"there is no directory " + dir + "/none"}},
+		{dir + "/ctx", unix.ENOENT, nil},
+		{dir + "/file/ctx", unix.ENOTDIR, []string{dir + "/file is no directory"}},
+		{dir + "/ctx", unix.EEXIST, nil},
+	} {
+		if got := Open(c.path, c.errno); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %q, want %q", c.path, got, c.want)
+		}
+	}
+}
+
+// TestSpace: a file that there is room for says what there is.
+func TestSpace(t *testing.T) {
+	file, err := os.Create(filepath.Join(t.TempDir(), "ctx"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	got := Space(int(file.Fd()), unix.ENOSPC, 66<<20)
+	if len(got) != 1 || !strings.HasPrefix(got[0], "the file system") || !strings.HasSuffix(got[0], ", and the context takes some 66 MiB") || !strings.Contains(got[0], " free, of ") {
+		t.Errorf("%q", got)
+	}
+	null, err := os.Open("/dev/null")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	if got := Space(int(null.Fd()), unix.ENOSPC, 0); got != nil {
+		t.Errorf("a device: %q", got)
+	}
+}
+
+func TestLimits(t *testing.T) {
+	if got := Limits(unix.EMFILE); len(got) != 1 || !strings.Contains(got[0], "(ulimit -n)") {
+		t.Errorf("%q", got)
+	}
+	if got := Limits(unix.ENFILE); len(got) != 1 || !strings.Contains(got[0], "sysctl fs.file-max") {
+		t.Errorf("%q", got)
+	}
+	if got := Limits(unix.EIO); got != nil {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestSize(t *testing.T) {
+	for n, want := range map[uint64]string{0: "0 bytes", 1023: "1023 bytes", 1024: "1.0 KiB", 20 << 20: "20 MiB", 1<<20 - 1: "1.0 MiB", 10<<30 + 1<<29: "10 GiB", 1 << 63: "8.0 EiB"} {
+		if got := size(n); got != want {
+			t.Errorf("%d is %q, want %q", n, got, want)
+		}
+	}
+}

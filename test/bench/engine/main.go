@@ -1,0 +1,293 @@
+// Engine measures what the criu engine of the two commands, as "make" has built
+// them, costs more than criu itself: time and freeze time of a checkpoint, time
+// of a restart, and how much memory the commands have resident.
+//
+// In every round each way has its turn, so that what else the machine does hits
+// all alike; the figures are medians, the limits on their ratios. Beside criu
+// into a directory there is a plain copy of as many bytes into a file. All of
+// them end with fsync. What is left to be written by one is written before the
+// next begins, outside of the time.
+//
+// With -compress half of the target's memory is empty, and what --compress makes of
+// it is measured beside the others: sizes, and ratios to ours without it.
+//
+// It needs root, a criu that works, and for a size as much disk as three times
+// that and as much memory as four times. Exit status 1 for an exceeded limit
+// only with -strict.
+//
+//	go run ./test/bench/engine [flags] bin/cr_checkpoint bin/cr_restart
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/ckpt/criu/binary"
+)
+
+const (
+	limitTotal   = 1.05 // at limitSize and above, as the next two
+	limitFreeze  = 1.05
+	limitRestart = 1.10
+	limitSize    = 1 << 30
+
+	limitMemory = 32e6 // bytes
+	limitGrowth = 1e6  // "the same": what pages a run touches is chance
+
+	limitPackedGrowth = 2e6 // a small process has no use for all the buffers
+)
+
+// sizes is a flag of sizes in MiB.
+type sizes []int64
+
+func (s *sizes) String() string {
+	var words []string
+	for _, size := range *s {
+		words = append(words, strconv.FormatInt(size>>20, 10))
+	}
+	return strings.Join(words, ",")
+}
+
+func (s *sizes) Set(text string) error {
+	*s = nil
+	for word := range strings.SplitSeq(text, ",") {
+		n, err := strconv.ParseInt(word, 10, 32)
+		if err != nil || n < 1 {
+			return errors.New("not a list of sizes in MiB")
+		}
+		*s = append(*s, n<<20)
+	}
+	return nil
+}
+
+func main() {
+	if len(os.Args) == 5 && os.Args[1] == targetArg {
+		fmt.Fprintln(os.Stderr, "bench: target:", target(os.Args[2:]))
+		os.Exit(1)
+	}
+	b := &bench{of: sizes{16 << 20, 256 << 20, 1 << 30}}
+	memory := sizes{16 << 20, 4 << 30}
+	var parent string
+	var strict bool
+	flag.IntVar(&b.runs, "n", 5, "measure `N` times")
+	flag.Var(&b.of, "sizes", "of the process, in `MiB`")
+	flag.Var(&memory, "memory", "sizes of the process for the resident memory, in `MiB`")
+	flag.StringVar(&parent, "dir", os.Getenv("TMPDIR"), "where the contexts are, made in `DIR`; /var/tmp without TMPDIR")
+	flag.StringVar(&b.compress, "compress", "", "measure --compress=`HOW` as well, on memory of which half is empty")
+	flag.BoolVar(&strict, "strict", false, "exit status 1 if a limit is exceeded")
+	flag.Func("also", "measure the two commands in `DIR` as well, under its name", func(dir string) error {
+		b.also = append(b.also, dir)
+		return nil
+	})
+	flag.Usage = func() {
+		fmt.Fprintln(os.Stderr, "Usage: bench [flags] <cr_checkpoint> <cr_restart>")
+		flag.PrintDefaults()
+	}
+	flag.Parse()
+	if flag.NArg() != 2 || b.runs < 1 {
+		flag.Usage()
+		os.Exit(2)
+	}
+	if parent == "" {
+		parent = "/var/tmp"
+	}
+	err := b.open(parent, flag.Arg(0), flag.Arg(1))
+	if err == nil {
+		interrupted := make(chan os.Signal, 1)
+		signal.Notify(interrupted, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+		go func() {
+			<-interrupted
+			b.close()
+			os.Exit(1)
+		}()
+		err = b.run(memory)
+		b.close()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+	if b.over && strict {
+		os.Exit(1)
+	}
+}
+
+// open makes what all measurements need.
+func (b *bench) open(parent, checkpoint, restart string) (err error) {
+	if os.Geteuid() != 0 {
+		return errors.New("this needs root, for criu")
+	}
+	criu, err := binary.Find()
+	if err != nil {
+		return err
+	}
+	b.criu = criu
+	if b.self, err = os.Executable(); err != nil {
+		return err
+	}
+	// What has lost its parent is ours, and can be waited for.
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return os.NewSyscallError("prctl", err)
+	}
+	b.checkpoint, b.restart = checkpoint, restart
+	if b.dir, err = os.MkdirTemp(parent, "bench-criu-"); err != nil {
+		return err
+	}
+	return nil
+}
+
+// run prints the tables.
+func (b *bench) run(memory sizes) error {
+	load, _ := os.ReadFile("/proc/loadavg")
+	fmt.Printf("criu %s, %s; contexts in %s\nmedians of %d runs (fastest); load averages and processes: %s",
+		b.criu.Version, b.criu.Path, b.dir, b.runs, load)
+	for _, size := range b.of {
+		if err := b.room(size); err != nil {
+			return err
+		}
+		if err := b.timesOf(size); err != nil {
+			return fmt.Errorf("%d MiB: %w", size>>20, err)
+		}
+	}
+	if err := b.memoryAt(b.command(), memory, limitGrowth); err != nil {
+		return err
+	}
+	if b.compress != "" {
+		fmt.Printf("\nwith --compress=%s:", b.compress)
+		return b.memoryAt(b.compressing(), memory, limitPackedGrowth)
+	}
+	return nil
+}
+
+// timesOf measures times with a target of one size, and prints them.
+func (b *bench) timesOf(size int64) error {
+	ways := b.ways()
+	ours, criu, copied := ways[0], ways[len(ways)-2], ways[len(ways)-1]
+	if err := b.measure(ways, size); err != nil {
+		return err
+	}
+	fmt.Println()
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 3, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(w, "%d MiB\t", size>>20)
+	for _, way := range ways {
+		fmt.Fprintf(w, "%s\t", way)
+	}
+	fmt.Fprint(w, "ours/criu\tlimit\t\t\n")
+	row := func(name string, limit float64, value func(*times) *[]time.Duration) {
+		fmt.Fprintf(w, "%s\t", name)
+		for _, way := range ways {
+			values := *value(way.times())
+			if len(values) == 0 {
+				fmt.Fprint(w, "\t")
+				continue
+			}
+			fmt.Fprintf(w, "%.3f s (%.3f)\t", median(values).Seconds(), slices.Min(values).Seconds())
+		}
+		ratio := median(*value(ours.times())).Seconds() / median(*value(criu.times())).Seconds()
+		fmt.Fprintf(w, "%.3f\t", ratio)
+		b.verdict(w, ratio, limit, size >= limitSize, "%.2f")
+	}
+	row("checkpoint", limitTotal, func(t *times) *[]time.Duration { return &t.total })
+	row("frozen", limitFreeze, func(t *times) *[]time.Duration { return &t.frozen })
+	row("restart, warm", limitRestart, func(t *times) *[]time.Duration { return &t.restart })
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	fmt.Printf("checkpoint ours/copy: %.3f\n", median(ours.times().total).Seconds()/median(copied.times().total).Seconds())
+	if b.compress != "" {
+		b.compared(ours.times(), ways[len(ways)-3].times())
+	}
+	return nil
+}
+
+// compared prints what compression is worth. There is no limit.
+func (b *bench) compared(ours, compressed *times) {
+	ratio := func(of func(*times) []time.Duration) float64 {
+		return median(of(compressed)).Seconds() / median(of(ours)).Seconds()
+	}
+	fmt.Printf("%s/ours: size %.3f (%d MiB of %d), checkpoint %.3f, frozen %.3f, restart %.3f\n", b.compress,
+		float64(compressed.size)/float64(ours.size), compressed.size>>20, ours.size>>20,
+		ratio(func(t *times) []time.Duration { return t.total }),
+		ratio(func(t *times) []time.Duration { return t.frozen }),
+		ratio(func(t *times) []time.Duration { return t.restart }))
+}
+
+// verdict ends a row with the limit, if it applies, and whether it is kept.
+func (b *bench) verdict(w *tabwriter.Writer, value, limit float64, applies bool, format string) {
+	switch {
+	case !applies:
+		fmt.Fprint(w, "\t\t\n")
+	case value > limit:
+		b.over = true
+		fmt.Fprintf(w, format+"\tOVER\t\n", limit)
+	default:
+		fmt.Fprintf(w, format+"\tok\t\n", limit)
+	}
+}
+
+// memoryAt measures and prints the resident memory.
+func (b *bench) memoryAt(c *command, of sizes, growth float64) error {
+	var peaks []peak
+	for _, size := range of {
+		if err := b.room(size); err != nil {
+			if size <= limitSize {
+				return err
+			}
+			// Rather a smaller one than none.
+			fmt.Printf("\n%v: resident memory at %d MiB instead\n", err, limitSize>>20)
+			size = limitSize
+		}
+		p, err := b.peakAt(c, size)
+		if err != nil {
+			return fmt.Errorf("%d MiB: %w", size>>20, err)
+		}
+		peaks = append(peaks, p)
+	}
+	if len(peaks) == 0 {
+		return nil
+	}
+	fmt.Println()
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 3, ' ', tabwriter.AlignRight)
+	fmt.Fprint(w, "peak resident memory\t")
+	for _, p := range peaks {
+		fmt.Fprintf(w, "%d MiB\t", p.size>>20)
+	}
+	fmt.Fprint(w, "limit\t\tmore\tlimit\t\t\n")
+	row := func(name string, value func(peak) int64) {
+		fmt.Fprintf(w, "%s\t", name)
+		least, most := value(peaks[0]), int64(0)
+		for _, p := range peaks {
+			fmt.Fprintf(w, "%.1f MB\t", float64(value(p))/1e6)
+			least, most = min(least, value(p)), max(most, value(p))
+		}
+		cells := func(v, limit float64) {
+			mark := "ok"
+			if v > limit {
+				mark, b.over = "OVER", true
+			}
+			fmt.Fprintf(w, "%.1f MB\t%s\t", limit/1e6, mark)
+		}
+		cells(float64(most), limitMemory)
+		fmt.Fprintf(w, "%.1f MB\t", float64(most-least)/1e6)
+		cells(float64(most-least), growth)
+		fmt.Fprint(w, "\n")
+	}
+	row("cr_checkpoint", func(p peak) int64 { return p.checkpoint })
+	row("cr_restart", func(p peak) int64 { return p.restart })
+	return w.Flush()
+}
+
+func median[T int64 | time.Duration](values []T) T {
+	values = slices.Sorted(slices.Values(values))
+	return values[len(values)/2]
+}

@@ -1,0 +1,243 @@
+// Bench measures the two commands, as "make bench" has built them, against the
+// limits that they are to keep: how long they take from exec to the control
+// file, how much memory they ever have resident, how large they are, and how much
+// longer they take for telling a Fault Tolerance Backplane of the request.
+//
+// The control file is played by package ctrlsim, which stops the program at
+// each open and at each operation to answer it, so the times are longer than
+// they are without it. The limit is on how much later than a C program the
+// commands are; the C program, for want of BLCR's own, is the shell, opening the
+// control file and nothing else. It exits with 1 if a limit is exceeded.
+//
+//	go run ./test/bench bin/cr_checkpoint bin/cr_restart
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"blcr-cli/test/ctrlsim"
+)
+
+const (
+	runs = 51
+
+	limitMore   = 5 * time.Millisecond
+	limitMemory = 15e6 // bytes, and so in the output
+	limitSize   = 6e6
+)
+
+func main() {
+	ctrlsim.Init()
+	if len(os.Args) != 3 {
+		fmt.Fprintln(os.Stderr, "Usage: bench <cr_checkpoint> <cr_restart>")
+		os.Exit(2)
+	}
+	ok, err := bench(os.Args[1], os.Args[2])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+	}
+	if !ok {
+		os.Exit(1)
+	}
+}
+
+// bench prints the table and reports whether every limit is kept.
+func bench(checkpoint, restart string) (bool, error) {
+	dir, err := os.MkdirTemp("", "bench")
+	if err != nil {
+		return false, err
+	}
+	defer os.RemoveAll(dir)
+	target := exec.Command("sleep", "1000")
+	if err := target.Start(); err != nil {
+		return false, err
+	}
+	defer target.Wait()
+	defer target.Process.Kill()
+
+	context := filepath.Join(dir, "context")
+	commands := []*command{
+		// In this order: the first makes the second's context.
+		{path: checkpoint, args: []string{"-f", context, strconv.Itoa(target.Process.Pid)}, wait: "chkpt-delay"},
+		{path: restart, args: []string{context}, wait: "rstrt-delay"},
+	}
+	for _, c := range commands {
+		if err := c.measure(); err != nil {
+			return false, fmt.Errorf("%s: %w", c.path, err)
+		}
+		if err := c.measureEvents(); err != nil {
+			return false, fmt.Errorf("%s: %w", c.path, err)
+		}
+	}
+	shell := &command{path: "/bin/sh", args: []string{"-c", ": >/proc/checkpoint/ctrl"}}
+	if err := shell.measureTimes(); err != nil {
+		return false, fmt.Errorf("%s: %w", shell.path, err)
+	}
+
+	load, _ := os.ReadFile("/proc/loadavg")
+	fmt.Printf("medians of %d runs; load averages and processes: %s", runs, load)
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 3, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(w, "\t%s\t%s\tlimit\t\n", filepath.Base(checkpoint), filepath.Base(restart))
+	ok := true
+	row := func(name string, limit float64, format string, value func(*command) float64) {
+		fmt.Fprintf(w, "%s\t", name)
+		for _, c := range commands {
+			v := value(c)
+			mark := ""
+			if limit > 0 && v > limit {
+				mark, ok = "OVER: ", false
+			}
+			fmt.Fprintf(w, "%s"+format+"\t", mark, v)
+		}
+		if limit > 0 {
+			fmt.Fprintf(w, format, limit)
+		}
+		fmt.Fprint(w, "\t\n")
+	}
+	row("start to opening the control file", 0, "%.2f ms", func(c *command) float64 { return ms(c.open) })
+	row("start to the first operation on it", 0, "%.2f ms", func(c *command) float64 { return ms(c.ioctl) })
+	row("the same, of the fastest run", 0, "%.2f ms", func(c *command) float64 { return ms(c.fastest) })
+	row(fmt.Sprintf("more than /bin/sh takes to open it (%.2f ms)", ms(shell.open)), ms(limitMore), "%.2f ms",
+		func(c *command) float64 { return ms(c.ioctl - shell.open) })
+	row("peak resident memory", limitMemory/1e6, "%.1f MB", func(c *command) float64 { return float64(c.memory) / 1e6 })
+	row("size of the binary", limitSize/1e6, "%.1f MB", func(c *command) float64 { return float64(c.size) / 1e6 })
+	row("FTB, nobody listens: more from start to end", ms(limitNobody), "%.2f ms", func(c *command) float64 { return ms(c.nobody) })
+	row("FTB, an agent: more from start to end", ms(limitAgent), "%.2f ms", func(c *command) float64 { return ms(c.agent) })
+	return ok, w.Flush()
+}
+
+func ms(d time.Duration) float64 { return d.Seconds() * 1e3 }
+
+// command is one of the two, and what was measured of it.
+type command struct {
+	path string
+	args []string
+	wait string // what keeps it waiting, in a scenario; for measure only
+
+	open, ioctl  time.Duration
+	fastest      time.Duration // of ioctl
+	memory, size int64
+
+	nobody, agent time.Duration // what events add
+}
+
+func (c *command) measure() error {
+	fi, err := os.Stat(c.path)
+	if err != nil {
+		return err
+	}
+	c.size = fi.Size()
+	if err := c.measureTimes(); err != nil {
+		return err
+	}
+	// Apart from the others, because looking takes time from it. It waits long
+	// enough to be looked at even on a busy machine.
+	slow, err := ctrlsim.ParseScenario(strings.NewReader(c.wait + " 20ms"))
+	if err != nil {
+		return err
+	}
+	var memory []int64
+	for range runs {
+		var peak int64
+		if _, err := c.run(slow, &peak); err != nil {
+			return err
+		}
+		memory = append(memory, peak)
+	}
+	c.memory = median(memory)
+	return nil
+}
+
+func (c *command) measureTimes() error {
+	var opens, ioctls []time.Duration
+	for range runs {
+		res, err := c.run(nil, nil)
+		if err != nil {
+			return err
+		}
+		opens, ioctls = append(opens, res.FirstOpen), append(ioctls, res.FirstIoctl)
+	}
+	c.open, c.ioctl, c.fastest = median(opens), median(ioctls), slices.Min(ioctls)
+	return nil
+}
+
+// run runs the command once, successfully. If peak is not nil it becomes the
+// most memory that was resident, in bytes.
+func (c *command) run(scenario *ctrlsim.Scenario, peak *int64) (*ctrlsim.Result, error) {
+	cmd := &ctrlsim.Command{Path: c.path, Args: c.args, Scenario: scenario, Stderr: os.Stderr}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	if peak != nil {
+		*peak = watchMemory(cmd.Pid())
+	}
+	res, err := cmd.Wait()
+	if err != nil {
+		return nil, err
+	}
+	if res.Status != 0 || res.FirstOpen == 0 {
+		return nil, fmt.Errorf("%v: status %#x\n%s", c.args, res.Status, res.TranscriptText())
+	}
+	return res, nil
+}
+
+// watchMemory returns the last that the kernel says of the peak before the
+// process ends, or of the peak of a child that runs the same program, if that is
+// larger. (What wait tells of a process includes its memory before the exec,
+// which was ours.)
+func watchMemory(pid int) (peak int64) {
+	for {
+		own := peakMemory(pid)
+		if own == 0 {
+			return peak
+		}
+		peak = max(peak, own)
+		for _, child := range children(pid) {
+			if program(child) == program(pid) {
+				peak = max(peak, peakMemory(child))
+			}
+		}
+		time.Sleep(200 * time.Microsecond)
+	}
+}
+
+// peakMemory is in bytes, and 0 for a process that has ended.
+func peakMemory(pid int) int64 {
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	_, rest, _ := strings.Cut(string(status), "\nVmHWM:")
+	var kB int64
+	_, _ = fmt.Sscanf(rest, "%d kB", &kB) // a zombie has no such line
+	return kB * 1024
+}
+
+func children(pid int) []int {
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	var pids []int
+	for _, file := range files {
+		list, _ := os.ReadFile(file)
+		for field := range strings.FieldsSeq(string(list)) {
+			if child, err := strconv.Atoi(field); err == nil {
+				pids = append(pids, child)
+			}
+		}
+	}
+	return pids
+}
+
+func program(pid int) string {
+	path, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+	return path
+}
+
+func median[T int64 | time.Duration](values []T) T {
+	slices.Sort(values)
+	return values[len(values)/2]
+}

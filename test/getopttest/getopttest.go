@@ -1,0 +1,431 @@
+// Package getopttest checks package getopt, over a given table of options,
+// against the getopt_long of the machine's own C library.
+//
+// What belongs here is what the tests of several packages need for that: making
+// up command lines, running the C side, comparing; and Documents, which compares
+// a command's table with what is said about it. It is imported by tests only, and
+// like getopt itself knows no particular option: commands pass their real tables.
+package getopttest
+
+import (
+	"bufio"
+	"bytes"
+	_ "embed"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"blcr-cli/internal/cli/getopt"
+)
+
+// glibcSource is the C side; the protocol is described at its head.
+//
+//go:embed testdata/glibc.c
+var glibcSource []byte
+
+// The flags of a command line, as in glibc.c.
+const (
+	flagFlush      = 1
+	flagMessages   = 2
+	flagPosixEmpty = 4
+	flagPosixOne   = 8
+)
+
+// exitNotGlibc is what the C side returns where it has nothing to compare with.
+const exitNotGlibc = 77
+
+// maxDifferences is how many are reported before the comparison ends.
+const maxDifferences = 10
+
+// DefaultLines is the number of command lines that [Lines] returns if the
+// environment does not say otherwise.
+const DefaultLines = 20000
+
+// Lines returns how many command lines a test should try: GETOPT_LINES from the
+// environment, or else [DefaultLines].
+func Lines(t testing.TB) int {
+	t.Helper()
+	s, ok := os.LookupEnv("GETOPT_LINES")
+	if !ok {
+		return DefaultLines
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 {
+		t.Fatalf("GETOPT_LINES=%q is not a positive number", s)
+	}
+	return n
+}
+
+// AgainstGlibc has n command lines parsed by package getopt and by glibc's
+// getopt_long, and fails the test where options, arguments, errors (with optopt
+// and, in half of the lines, the message) or operands differ. The lines are made
+// from the names in the table and from seed: a systematic part, with every
+// prefix of every name, which n does not shorten, then random ones. The same
+// table, n and seed make the same lines.
+//
+// Exact rows, which getopt_long cannot express, are left out; [ExactUnseen] is
+// about them. Without a C compiler or glibc the test is skipped, or, if CI=true
+// is in the environment, fails.
+func AgainstGlibc(t testing.TB, table getopt.Table, n int, seed int64) {
+	t.Helper()
+	if err := table.Check(); err != nil {
+		t.Fatal(err)
+	}
+	table = withoutExact(table)
+	differences := compare(t, table, table, n, seed)
+	for _, d := range differences {
+		t.Error(d)
+	}
+}
+
+// ExactUnseen checks over n command lines made as for [AgainstGlibc] that the
+// Exact rows of a table make no difference to any line in which none of their
+// names is typed in full. Needs no C compiler.
+func ExactUnseen(t testing.TB, table getopt.Table, n int, seed int64) {
+	t.Helper()
+	if err := table.Check(); err != nil {
+		t.Fatal(err)
+	}
+	var (
+		loose     = withoutExact(table)
+		code      = newCoder(table)
+		exact     = map[string]bool{}
+		exactChar = map[byte]bool{}
+		failures  = 0
+		with, wo  []byte
+	)
+	for _, o := range table {
+		if !o.Exact {
+			continue
+		}
+		for _, long := range o.Long {
+			exact["--"+long] = true
+		}
+		if o.Short != 0 {
+			exactChar[o.Short] = true
+		}
+	}
+	typed := func(args []string) bool {
+		for _, arg := range args {
+			name, _, _ := strings.Cut(arg, "=")
+			if exact[name] {
+				return true
+			}
+			for i := range len(arg) {
+				if arg[0] == '-' && exactChar[arg[i]] {
+					return true
+				}
+			}
+		}
+		return false
+	}
+	for l := range newGenerator(table, seed).lines(n) {
+		if typed(l.args) {
+			continue
+		}
+		with = code.encode(with[:0], getopt.New(table, l.args, l.posix()), l.messages())
+		wo = code.encode(wo[:0], getopt.New(loose, l.args, l.posix()), l.messages())
+		if bytes.Equal(with, wo) {
+			continue
+		}
+		t.Errorf("seed %d, line %d: %v\n  with Exact rows    %s\n  without Exact rows %s",
+			seed, l.number, l, describe(with), describe(wo))
+		if failures++; failures == maxDifferences {
+			return
+		}
+	}
+}
+
+func withoutExact(table getopt.Table) getopt.Table {
+	return slices.DeleteFunc(slices.Clone(table), func(o getopt.Option) bool { return o.Exact })
+}
+
+// compare returns a description of each line that getopt over goTable and
+// getopt_long over cTable take differently. Of a sound comparison both tables
+// are the same; that they need not be is for testing the comparison itself.
+func compare(t testing.TB, goTable, cTable getopt.Table, n int, seed int64) []string {
+	t.Helper()
+	program := buildGlibc(t)
+
+	cmd := exec.CommandContext(t.Context(), program)
+	// Messages are compared as they are in the C locale. POSIXLY_CORRECT is
+	// the C side's to set.
+	cmd.Env = append(os.Environ(), "LC_ALL=C", "LANGUAGE=")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+
+	code := newCoder(goTable, cTable)
+	stop := make(chan struct{})
+	batches := make(chan []line, 4)
+	writeErr := make(chan error, 1)
+	go func() {
+		err := feed(stdin, batches, stop, code.encodeTable(cTable), newGenerator(goTable, seed).lines(n))
+		close(batches)
+		writeErr <- errors.Join(err, stdin.Close())
+	}()
+
+	var (
+		differences []string
+		readErr     error
+		lines       int
+		in          = bufio.NewReaderSize(stdout, 1<<16)
+		theirs, our []byte
+	)
+read:
+	for batch := range batches {
+		for _, l := range batch {
+			if theirs, readErr = readRecord(in, theirs); readErr != nil {
+				readErr = fmt.Errorf("%v: %w", l, readErr)
+				break read
+			}
+			lines++
+			our = code.encode(our[:0], getopt.New(goTable, l.args, l.posix()), l.messages())
+			if bytes.Equal(our, theirs) {
+				continue
+			}
+			differences = append(differences, fmt.Sprintf("seed %d, line %d: %v\n  glibc  %s\n  getopt %s",
+				seed, l.number, l, describe(theirs), describe(our)))
+			if len(differences) == maxDifferences {
+				break read
+			}
+		}
+	}
+	// If the loop ended early: the writer may be at a full pipe, or at a full
+	// channel; the closed pipe ends the one, the channel the other.
+	close(stop)
+	stdout.Close()
+	for range batches {
+	}
+	wErr := <-writeErr
+	waitErr := cmd.Wait()
+
+	var exit *exec.ExitError
+	switch {
+	case len(differences) == maxDifferences:
+		// cut short: the C side's end tells nothing
+	case errors.As(waitErr, &exit) && exit.ExitCode() == exitNotGlibc:
+		cannot(t, "cannot compare with glibc: %s", bytes.TrimSpace(stderr.Bytes()))
+	case readErr != nil || waitErr != nil || wErr != nil:
+		t.Fatalf("C side: %v; %v; %v; its stderr: %q", readErr, waitErr, wErr, stderr.String())
+	default:
+		t.Logf("%s: %d command lines, seed %d, %d differences",
+			bytes.TrimSpace(stderr.Bytes()), lines, seed, len(differences))
+	}
+	return differences
+}
+
+// cannot ends a test that cannot run here: where it should have, it fails.
+func cannot(t testing.TB, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatalf(format, args...)
+	}
+	t.Skipf(format, args...)
+}
+
+// buildGlibc compiles the C side and returns the program's path.
+func buildGlibc(t testing.TB) string {
+	t.Helper()
+	compilers := []string{"cc", "gcc", "clang"}
+	cc := ""
+	for _, name := range compilers {
+		if path, err := exec.LookPath(name); err == nil {
+			cc = path
+			break
+		}
+	}
+	if cc == "" {
+		cannot(t, "cannot compare with glibc: no C compiler (%s) in PATH", strings.Join(compilers, ", "))
+	}
+	dir := t.TempDir()
+	source, program := filepath.Join(dir, "glibc.c"), filepath.Join(dir, "glibc")
+	if err := os.WriteFile(source, glibcSource, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.CommandContext(t.Context(), cc, "-O2", "-o", program, source).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", cc, err, out)
+	}
+	return program
+}
+
+// feed writes the table and the lines to the C side. A batch is passed on once
+// it is written and asks for its answer, so that neither side ever waits for
+// something in the other's buffer.
+func feed(w io.Writer, batches chan<- []line, stop <-chan struct{}, table []byte, lines func(func(line) bool)) error {
+	const batchSize = 512
+	var (
+		batch []line
+		buf   = table
+		err   error
+	)
+	// Returns whether to go on.
+	send := func() bool {
+		if _, err = w.Write(buf); err != nil {
+			// Whoever reads the answers finds out why; hand it the lines.
+			select {
+			case batches <- batch:
+			case <-stop:
+			}
+			return false
+		}
+		select {
+		case batches <- batch:
+		case <-stop:
+			return false
+		}
+		batch, buf = nil, buf[:0]
+		return true
+	}
+	for l := range lines {
+		flags := l.flags
+		if len(batch) == batchSize-1 {
+			flags |= flagFlush
+		}
+		buf = append(buf, flags, byte(len(l.args)))
+		for _, arg := range l.args {
+			buf = append(append(buf, arg...), 0)
+		}
+		batch = append(batch, l)
+		if len(batch) == batchSize && !send() {
+			return err
+		}
+	}
+	// The end of the input makes the C side answer the last ones.
+	send()
+	return err
+}
+
+// readRecord reads the answer to one line into buf, which it may replace.
+func readRecord(r io.Reader, buf []byte) ([]byte, error) {
+	var size [4]byte
+	if _, err := io.ReadFull(r, size[:]); err != nil {
+		return buf, err
+	}
+	n := int(binary.LittleEndian.Uint32(size[:]))
+	buf = slices.Grow(buf[:0], n)[:n]
+	_, err := io.ReadFull(r, buf)
+	return buf, err
+}
+
+// coder turns what getopt finds into the records that the C side writes.
+type coder struct {
+	// val is the C side's val for each ID: 256 and up, so that it is neither
+	// '?' nor a character, whatever the table's IDs are.
+	val map[int]int
+}
+
+func newCoder(tables ...getopt.Table) coder {
+	c := coder{val: map[int]int{}}
+	for _, table := range tables {
+		for _, o := range table {
+			if _, ok := c.val[o.ID]; !ok {
+				c.val[o.ID] = 256 + len(c.val)
+			}
+		}
+	}
+	return c
+}
+
+// encodeTable makes what the C side reads first.
+func (c coder) encodeTable(table getopt.Table) []byte {
+	var shorts, longs []byte
+	nShorts, nLongs := 0, 0
+	for _, o := range table {
+		if o.Short != 0 {
+			nShorts++
+			shorts = append(shorts, o.Short, 0)
+			shorts = appendNumber(shorts, int(o.Arg))
+			shorts = appendNumber(shorts, c.val[o.ID])
+		}
+		for _, long := range o.Long {
+			nLongs++
+			longs = appendString(longs, long)
+			longs = appendNumber(longs, int(o.Arg))
+			longs = appendNumber(longs, c.val[o.ID])
+		}
+	}
+	b := append(appendNumber(nil, nShorts), shorts...)
+	return append(appendNumber(b, nLongs), longs...)
+}
+
+// encode runs a parser to its end.
+func (c coder) encode(b []byte, p *getopt.Parser, messages bool) []byte {
+	for m, err := range p.Options() {
+		if err != nil {
+			b = appendString(b, "?")
+			b = appendNumber(b, c.optopt(err))
+			if messages {
+				b = append(b, "prog: "...)
+				b = append(b, err.Error()...)
+				b = appendString(b, "\n")
+			} else {
+				b = appendString(b, "")
+			}
+			continue
+		}
+		b = appendString(b, "o")
+		b = appendNumber(b, c.val[m.ID])
+		if long, ok := strings.CutPrefix(m.Name, "--"); ok {
+			b = appendString(b, long)
+		} else {
+			b = appendString(b, "")
+		}
+		if m.HasArg {
+			b = appendString(b, "1")
+		} else {
+			b = appendString(b, "0")
+		}
+		b = appendString(b, m.Arg)
+	}
+	b = appendString(b, ".")
+	operands := p.Operands()
+	b = appendNumber(b, len(operands))
+	for _, operand := range operands {
+		b = appendString(b, operand)
+	}
+	return b
+}
+
+// optopt is what getopt_long leaves there for an error.
+func (c coder) optopt(err *getopt.Error) int {
+	switch {
+	case err.Char != 0:
+		return int(err.Char)
+	case err.Kind == getopt.Missing || err.Kind == getopt.Excess:
+		return c.val[err.ID]
+	default:
+		return 0
+	}
+}
+
+func appendString(b []byte, s string) []byte { return append(append(b, s...), 0) }
+
+func appendNumber(b []byte, n int) []byte { return append(strconv.AppendInt(b, int64(n), 10), 0) }
+
+// describe makes a record readable.
+func describe(record []byte) string {
+	var s strings.Builder
+	for field := range bytes.SplitSeq(bytes.TrimSuffix(record, []byte{0}), []byte{0}) {
+		fmt.Fprintf(&s, " %q", field)
+	}
+	return s.String()
+}

@@ -1,0 +1,213 @@
+//go:build real
+
+package real
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// What is said about a failure below BLCR's line: who, what, and what to do.
+
+// holder is a program that has something that criu cannot save, named by its
+// argument; with a number it traces that process.
+const holder = `
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ipc.h>
+#include <sys/ptrace.h>
+#include <sys/shm.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+int main(int argc, char **argv)
+{
+	char params[256] = {0};
+	if (argc != 2)
+		return 2;
+	if (!strcmp(argv[1], "shm")) {
+		int id = shmget(IPC_PRIVATE, 4096, IPC_CREAT | 0600);
+		if (id < 0 || shmat(id, 0, 0) == (void *)-1)
+			return 3;
+		shmctl(id, IPC_RMID, 0);
+		printf("%d", id);
+	} else if (!strcmp(argv[1], "vsock")) {
+		printf("%d", socket(40, SOCK_STREAM, 0));
+	} else if (!strcmp(argv[1], "mptcp")) {
+		printf("%d", socket(AF_INET, SOCK_STREAM, 262));
+	} else if (!strcmp(argv[1], "userfaultfd")) {
+		printf("%ld", syscall(323, 0));
+	} else if (!strcmp(argv[1], "io_uring")) {
+		printf("%ld", syscall(425, 4, params));
+	} else if (!strcmp(argv[1], "pipe")) {
+		int fds[2];
+		printf("%d", syscall(SYS_pipe2, fds, 040000) ? -1 : fds[0]);
+	} else if (!strcmp(argv[1], "loop")) {
+		printf("%d", open("/dev/loop0", O_RDONLY));
+	} else {
+		printf("%ld", ptrace(PTRACE_SEIZE, atoi(argv[1]), 0, 0));
+	}
+	fflush(stdout);
+	if (rename("making", "ready"))
+		return 4;
+	for (;;)
+		pause();
+}
+`
+
+// hold starts the program that has such a thing; it returns what it says about it.
+func (j *job) hold(kind string) string {
+	j.t.Helper()
+	j.write("hold.c", holder)
+	cc := j.start("cc", []string{"/usr/bin/cc", "-o", "hold", "hold.c"}, nil)
+	j.silent(cc, j.wait(cc))
+	j.write("making", "")
+	j.proc = j.start("hold", []string{filepath.Join(j.dir, "hold"), kind}, nil)
+	j.pid = j.proc.pid
+	j.until("the program to be ready", func() bool {
+		select {
+		case <-j.proc.ended:
+			j.t.Skipf("no %s here: %s", kind, describe(j.proc.end))
+		default:
+		}
+		return j.exists("ready")
+	})
+	said, _ := os.ReadFile(j.proc.stdout)
+	if string(said) == "-1" {
+		_ = syscall.Kill(j.pid, syscall.SIGKILL)
+		j.wait(j.proc)
+		j.t.Skipf("no %s here", kind)
+	}
+	return string(said)
+}
+
+// TestAdviceUnsaveable: what criu cannot save is named, with process and descriptor.
+func TestAdviceUnsaveable(t *testing.T) {
+	engine(t)
+	const cannot = ", which criu cannot save"
+	for kind, says := range map[string]string{
+		"shm":         " has System V shared memory, segment SAID with the key 0x00000000, which criu cannot save outside of an IPC namespace\n- criu: Task ",
+		"vsock":       " has a VSOCK socket open as descriptor SAID" + cannot + "\n- criu: sockets: BUG! Unknown socket collected (family 40)\n- the program has to close it before it is saved\n",
+		"mptcp":       " has an MPTCP socket open as descriptor SAID" + cannot + "\n- criu: inet: Unsupported proto 262 for socket ",
+		"userfaultfd": " has a userfaultfd open as descriptor SAID" + cannot + "\n- criu: Can't dump file SAID of that type [600] (anon anon_inode:[userfaultfd])\n- the program has to close it before it is saved\n",
+		"io_uring":    " has an io_uring open as descriptor SAID" + cannot + "\n- criu: ",
+		"pipe":        " has a pipe in packet mode (O_DIRECT)" + cannot + "\n- criu: The packetized mode for pipes is not supported yet\n- the program has to close it before it is saved\n",
+		"loop":        " has the block device /dev/loop0 open as descriptor SAID" + cannot + "\n- criu: Can't dump file SAID of that type [60600] (unknown /dev/loop0)\n- the program has to close it before it is saved\n",
+	} {
+		t.Run(kind, func(t *testing.T) {
+			j := newJob(t, "counter")
+			said := j.hold(kind)
+			want := fmt.Sprintf("Checkpoint failed: Input/output error\n- process %d (hold)", j.pid) + strings.ReplaceAll(says, "SAID", said)
+			if !strings.HasSuffix(want, "\n") {
+				want += "..."
+			}
+			j.fails(j.command("cr_checkpoint", "-f", filepath.Join(j.dir, "ctx"), strconv.Itoa(j.pid)), 5, want)
+			p := j.command("cr_checkpoint", "-q", "-f", filepath.Join(j.dir, "ctx"), strconv.Itoa(j.pid))
+			j.fails(p, 5, "")
+			_ = syscall.Kill(j.pid, syscall.SIGKILL)
+			j.wait(j.proc)
+		})
+	}
+}
+
+// TestAdviceTraced: who traces is named.
+func TestAdviceTraced(t *testing.T) {
+	engine(t)
+	j := newJob(t, "counter")
+	j.launch()
+	tracer := newJob(t, "counter")
+	tracer.hold(strconv.Itoa(j.pid))
+	j.fails(j.command("cr_checkpoint", "-f", filepath.Join(j.dir, "ctx"), strconv.Itoa(j.pid)), 56,
+		fmt.Sprintf("Checkpoint failed: One or more target processes is being ptraced\n- process %d (counter) is traced by process %d (hold)\n- detach it there, or end that\n", j.pid, tracer.pid))
+	_ = syscall.Kill(tracer.pid, syscall.SIGKILL)
+	tracer.wait(tracer.proc)
+	j.checkpoint(filepath.Join(j.dir, "ctx"), strconv.Itoa(j.pid))
+	j.advances()
+	j.finish()
+}
+
+// TestAdviceUsers: whose a process is, and what an ordinary user lacks.
+func TestAdviceUsers(t *testing.T) {
+	engine(t)
+	j := newJob(t, "counter")
+	j.launch()
+	if err := os.Chmod(j.dir, 0o1777); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{filepath.Join(bin, "cr_checkpoint"), "-f", filepath.Join(j.dir, "ctx"), strconv.Itoa(j.pid)}
+	p := j.start("cr_checkpoint", args, &syscall.Credential{Uid: 65534, Gid: 65534})
+	end := j.wait(p)
+	stderr, _ := os.ReadFile(p.stderr)
+	switch end {
+	case 38 << 8: // no criu that such a user may use
+		if !bytes.Contains(stderr, []byte("\n- run this as root")) && !bytes.Contains(stderr, []byte("\n- to get one, ")) && !bytes.Contains(stderr, []byte("Permission denied\n")) {
+			t.Errorf("stderr: %s", stderr)
+		}
+	default:
+		j.fails(p, 1, fmt.Sprintf("Checkpoint failed: Operation not permitted\n- Bad permissions to checkpoint task %d\n- process %d (counter) belongs to root: run cr_checkpoint as root\n", j.pid, j.pid))
+	}
+	j.advances()
+	j.finish()
+}
+
+// TestAdviceTarget: why the context cannot be written there.
+func TestAdviceTarget(t *testing.T) {
+	engine(t)
+	j := newJob(t, "counter")
+	j.launch()
+	pid := strconv.Itoa(j.pid)
+	none := filepath.Join(j.dir, "none")
+	j.fails(j.command("cr_checkpoint", "-f", none+"/ctx", pid), 2,
+		"Unable to open file '"+none+"/.ctx.tmp': No such file or directory\nFailed to open checkpoint file '"+none+"/ctx'\n- there is no directory "+none+"\n")
+	j.fails(j.command("cr_checkpoint", "-q", "-f", none+"/ctx", pid), 2, "")
+	if err := os.Mkdir(none, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("none", none, "tmpfs", unix.MS_RDONLY, ""); err != nil {
+		t.Skip(err)
+	}
+	defer unix.Unmount(none, unix.MNT_DETACH)
+	j.fails(j.command("cr_checkpoint", "-f", none+"/ctx", pid), 30,
+		"Unable to open file '"+none+"/.ctx.tmp': Read-only file system\nFailed to open checkpoint file '"+none+"/ctx'\n- the file system "+none+" (tmpfs) is read-only\n")
+	j.advances()
+	j.finish()
+}
+
+// TestAdviceChanged: which file has changed, how, and what to do.
+func TestAdviceChanged(t *testing.T) {
+	engine(t)
+	j := newJob(t, "counter")
+	exe, ctx := filepath.Join(j.dir, "exe"), filepath.Join(j.dir, "ctx")
+	sh := j.start("sh", []string{"/bin/sh", "-c", `cp "$0" exe`, j.args[0]}, nil)
+	j.silent(sh, j.wait(sh))
+	j.args[0] = exe
+	j.launch()
+	j.checkpoint(ctx, "--kill", strconv.Itoa(j.pid))
+	j.killed([]int{j.pid})
+	st, err := os.Stat(exe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(exe, st.Size()+1); err != nil {
+		t.Fatal(err)
+	}
+	j.fails(j.command("cr_restart", ctx), 116, fmt.Sprintf("Restart failed: Stale file handle\n- %s is not the file that was saved: its size is %d, not %d\n"+
+		"- bring the one that was saved back, or have it found elsewhere by cr_restart --relocate; cr_checkpoint --save-all takes mapped files along\n", exe, st.Size()+1, st.Size()))
+	if err := os.Truncate(exe, st.Size()); err != nil {
+		t.Fatal(err)
+	}
+	j.nothing()
+	j.restart(ctx)
+	j.finish()
+}
