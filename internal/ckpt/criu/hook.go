@@ -139,25 +139,5 @@ func (h *hook) answer(yes bool) {
 
 func (h *hook) close() { unix.Close(h.fd) }
 
-// sysError is a system call that failed. The number alone would not tell whose
-// fault that is.
-func sysError(op, object string, err error) error {
-	e := &ckpt.Error{Op: op, Object: object, Errno: errnoOf(err)}
-	e.Detail = append([]string{e.Error()}, limitsOf(e.Errno)...)
-	return e
-}
-
-// errnoOf is the number in an error of the system's or of another package.
-func errnoOf(err error) syscall.Errno {
-	for e := err; e != nil; {
-		if errno, ok := e.(syscall.Errno); ok {
-			return errno
-		}
-		u, ok := e.(interface{ Unwrap() error })
-		if !ok {
-			break
-		}
-		e = u.Unwrap()
-	}
-	return syscall.EIO
-}
+func sysError(op, object string, err error) error { return ckpt.SystemError(op, object, err) }
+func errnoOf(err error) syscall.Errno             { return ckpt.ErrnoOf(err) }
