@@ -14,9 +14,9 @@ import (
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu"
 	"blcr-cli/internal/ckpt/engines"
-	"blcr-cli/internal/cleanup"
 	"blcr-cli/internal/cli"
 	"blcr-cli/internal/proc"
+	"blcr-cli/internal/signals"
 )
 
 // BLCR's module leaves a worker out of the tree that it saves. Criu leaves out
@@ -68,7 +68,7 @@ func (l *leave) start(env []string, attr *syscall.SysProcAttr) (pid int, err err
 
 // leaveOrKeep is what the leaver and the keeper do. It returns the exit status.
 func (l *leave) leaveOrKeep() int {
-	cleanup.KeepIgnored()
+	signals.KeepIgnored()
 	if l.leaver != 0 {
 		return l.keep()
 	}
@@ -111,7 +111,7 @@ func (s *settings) mustLeave() bool {
 
 // delegateOutside is delegate for a worker that has to leave. It returns the
 // worker's exit status.
-func (s *settings) delegateOutside(con *cli.Console, forward *cleanup.Forwarder) int {
+func (s *settings) delegateOutside(con *cli.Console, forward *signals.Forwarder) int {
 	born := startTime()
 	restored := func() bool { return startTime() != born }
 	var status, signals [2]int
@@ -177,7 +177,7 @@ func (l *leave) listen() io.Closer {
 	pipe := os.NewFile(uintptr(l.signals), "signals")
 	closed := make(chan struct{})
 	go func() {
-		cleanup.FromPipe(pipe)
+		signals.AddFromPipe(pipe)
 		close(closed)
 	}()
 	// While it is frozen it passes on nothing.
@@ -187,7 +187,7 @@ func (l *leave) listen() io.Closer {
 			case <-closed:
 				return
 			case <-time.After(50 * time.Millisecond):
-				cleanup.FromSet(proc.Caught(l.waiting))
+				signals.AddSet(proc.Caught(l.waiting))
 			}
 		}
 	}()

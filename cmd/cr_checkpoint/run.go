@@ -15,9 +15,9 @@ import (
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu"
 	"blcr-cli/internal/ckpt/engines"
-	"blcr-cli/internal/cleanup"
 	"blcr-cli/internal/cli"
 	"blcr-cli/internal/entry"
+	"blcr-cli/internal/signals"
 	"blcr-cli/internal/target"
 )
 
@@ -95,7 +95,7 @@ func (w *work) finished() {
 // do makes the checkpoint. Whatever it created is gone again if it fails.
 func (w *work) do() error {
 	w.announce()
-	guard := cleanup.NewGuard()
+	guard := signals.NewGuard()
 	var dest openTarget
 	var err error
 	guard.Create(func() func() {
@@ -128,7 +128,7 @@ func (w *work) abort(dest openTarget, err error) error {
 }
 
 // save has the context written to dest and put in place.
-func (w *work) save(dest openTarget, guard *cleanup.Guard) (err error) {
+func (w *work) save(dest openTarget, guard *signals.Guard) (err error) {
 	name := os.Getenv("CR_ENGINE")
 	if w.dest == destDir {
 		name = engines.Criu // as engines.TakeDirs has it

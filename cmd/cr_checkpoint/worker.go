@@ -11,10 +11,9 @@ import (
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu"
 	"blcr-cli/internal/ckpt/kernel/selfckpt"
-	"blcr-cli/internal/cleanup"
 	"blcr-cli/internal/cli"
 	"blcr-cli/internal/entry"
-	"blcr-cli/internal/rawsig"
+	"blcr-cli/internal/signals"
 )
 
 // Cr_checkpoint is two processes. The one that was started only waits; it is
@@ -36,7 +35,7 @@ func isWorker() bool {
 // and this process has to do it alone. It opens nothing and keeps to raw waiting:
 // the module can save no process that holds a poller or the like.
 func (s *settings) delegate(con *cli.Console) (status int, done bool) {
-	forward := cleanup.NewForwarder()
+	forward := signals.NewForwarder()
 	if s.mustLeave() {
 		return s.delegateOutside(con, forward), true
 	}
@@ -68,16 +67,16 @@ func (s *settings) delegate(con *cli.Console) (status int, done bool) {
 }
 
 // ended returns the exit status that the worker's end makes ours.
-func ended(con *cli.Console, forward *cleanup.Forwarder, end unix.WaitStatus) int {
+func ended(con *cli.Console, forward *signals.Forwarder, end unix.WaitStatus) int {
 	if !end.Signaled() {
 		return end.ExitStatus()
 	}
 	sig := end.Signal()
 	if forward.Await(sig) {
 		// It was meant for both of us.
-		rawsig.DieOf(sig)
+		signals.DieOf(sig)
 	}
-	con.Errorf("child killed by signal %d (%s)\n", int(sig), rawsig.Strsignal(sig))
+	con.Errorf("child killed by signal %d (%s)\n", int(sig), signals.Strsignal(sig))
 	return 1
 }
 

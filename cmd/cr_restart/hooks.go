@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/entry"
-	"blcr-cli/internal/rawsig"
+	"blcr-cli/internal/signals"
 )
 
 // class is a class of failures that has a hook of its own.
@@ -66,11 +66,11 @@ func runHook(command string) int {
 
 // runHookShielded is runHook with what system(3) does for its caller: the keys
 // that interrupt the command do not interrupt us. Only for a time when signals
-// have not been given to package job.
+// have not been held for the job.
 func runHookShielded(command string) int {
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGQUIT} {
-		if !signal.Ignored(sig) && rawsig.Catch(sig) == nil { // ignored, the command inherits it
-			defer rawsig.Default(sig)
+		if !signal.Ignored(sig) && signals.Catch(sig) == nil { // ignored, the command inherits it
+			defer signals.Default(sig)
 		}
 	}
 	return runHook(command)

@@ -13,11 +13,10 @@ import (
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu"
 	"blcr-cli/internal/ckpt/engines"
-	"blcr-cli/internal/cleanup"
 	"blcr-cli/internal/cli"
 	"blcr-cli/internal/ctxfile"
 	"blcr-cli/internal/entry"
-	"blcr-cli/internal/job"
+	"blcr-cli/internal/signals"
 )
 
 const name = "cr_restart"
@@ -29,7 +28,7 @@ func versionLine() string { return fmt.Sprintf("%s version %s\n", name, cli.Vers
 func run(args []string, stdout, stderr io.Writer) int {
 	if criu.IsHelper() {
 		// A signal to the whole process group is not for a helper.
-		cleanup.KeepIgnored()
+		signals.KeepIgnored()
 		return criu.Helper()
 	}
 	// The job inherits what this process has.
@@ -71,7 +70,7 @@ type work struct {
 	// may come into.
 	closeEngine func()
 
-	// held says that signals have been given to package job.
+	// held says that signals have been held for the job.
 	held bool
 
 	// shared says that the engine has the job made by processes in our group.
@@ -149,14 +148,14 @@ func (w *work) do() (status int, err error) {
 		// The job is init's child, and nobody's to wait for.
 		return 0, nil
 	}
-	job.Adopt(pid)
-	end, err := job.Wait(pid)
+	signals.ForwardToJob(pid)
+	end, err := signals.WaitJob(pid)
 	if err != nil {
 		return 0, waitJobFailure(pid, err)
 	}
 	// We may have been saved and restored meanwhile.
 	criu.AwaitRelease()
-	return job.EndAs(end), nil
+	return signals.EndAs(end), nil
 }
 
 // kindOf tells whose context there is on a descriptor. What cannot be told is
@@ -212,7 +211,7 @@ func fitting(kind ctxfile.Kind, given ckpt.Engine, name string) (ckpt.Engine, st
 
 // bringBack issues the request and returns the restored root's pid.
 func (w *work) bringBack(engine ckpt.Engine) (pid int, err error) {
-	guard := cleanup.NewGuard()
+	guard := signals.NewGuard()
 	line := w.progress(engine)
 	defer line.Stop()
 	w.request.Measure = line != nil
@@ -224,18 +223,18 @@ func (w *work) bringBack(engine ckpt.Engine) (pid int, err error) {
 			engine.Close()
 		}
 	})
-	job.HoldStops()
+	signals.HoldStops()
 	event := blcrevents.Begin(blcrevents.Restart, int(w.request.FD), os.LookupEnv, func(string) {})
 	defer func() { event.End(errnoOf(err)) }()
 	request, err := engine.Restart(&w.request)
 	if err != nil {
 		guard.Disarm()
-		job.FreeStops()
+		signals.FreeStops()
 		return 0, restartFailure(err)
 	}
 	// The processes are there; from here on signals are for the job.
 	guard.Finish()
-	job.Hold()
+	signals.HoldForJob()
 	w.held = true
 	// The job must not depend on the context, nor a later checkpoint of ours.
 	unix.Close(int(w.request.FD))
@@ -257,7 +256,7 @@ func (w *work) bringBack(engine ckpt.Engine) (pid int, err error) {
 		if w.shared {
 			// The signal that waited for the job has also hit what was to make
 			// it, and is the reason.
-			cleanup.DieOfCaught()
+			signals.DieOfCaught()
 		}
 		return 0, restartFailure(err)
 	}

@@ -7,7 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"blcr-cli/internal/cleanup"
+	"blcr-cli/internal/signals"
 )
 
 // Run is how each command starts: the process made into what a
@@ -22,7 +22,7 @@ func Run(name, purpose string, args []string, stdout, stderr io.Writer, action f
 	// The command lives for one request, and what it does not do it waits for.
 	// Without collections the runtime has no reason to interrupt a system call.
 	debug.SetGCPercent(-1)
-	cleanup.KeepIgnored()
+	signals.KeepIgnored()
 
 	status := 0
 	app := &cli.App{

@@ -7,7 +7,7 @@ import (
 
 // The runtime answers these with a trace of all goroutines and status 2. Before
 // anybody has said what they are to do, they are to do what they do to any program.
-// (After that os/signal cannot have them; package rawsig can.)
+// (After that os/signal cannot have them; package signals can.)
 func init() {
 	for _, sig := range []syscall.Signal{syscall.SIGQUIT, syscall.SIGTRAP, syscall.SIGABRT, syscall.SIGSTKFLT, syscall.SIGSYS} {
 		if !Ignored(sig) {

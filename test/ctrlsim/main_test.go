@@ -17,7 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"blcr-cli/internal/rawsig"
+	"blcr-cli/internal/signals"
 )
 
 // progVar makes the test binary be one of the programs of prog_test.go.
@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	}
 	// What make or nohup has us ignore is not to be inherited.
 	for _, sig := range []syscall.Signal{unix.SIGHUP, unix.SIGINT, 32, 33} {
-		_ = rawsig.Default(sig)
+		_ = signals.Default(sig)
 	}
 	warmUp()
 	goroutines, fds := runtime.NumGoroutine(), openFiles()

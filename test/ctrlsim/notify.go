@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"blcr-cli/internal/rawsig"
+	"blcr-cli/internal/signals"
 )
 
 // The structures of <linux/seccomp.h>.
@@ -81,11 +81,11 @@ func (l listener) install(n *notif, fd int, cloexec bool) error {
 	// between the reply and the descriptor: the caller's open returns 0 then.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	mask, err := rawsig.BlockAll()
+	mask, err := signals.BlockAll()
 	if err != nil {
 		return err
 	}
-	defer rawsig.Restore(mask)
+	defer signals.RestoreMask(mask)
 	_, err = l.ioctl(unix.SECCOMP_IOCTL_NOTIF_ADDFD, unsafe.Pointer(&a))
 	return err
 }

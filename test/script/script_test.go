@@ -63,7 +63,7 @@ import (
 
 	"blcr-cli/internal/ctxfile"
 	"blcr-cli/internal/ftbclient/wire"
-	"blcr-cli/internal/rawsig"
+	"blcr-cli/internal/signals"
 	"blcr-cli/test/ctrlsim"
 	"blcr-cli/test/ftbsim"
 )
@@ -81,7 +81,7 @@ func TestMain(m *testing.M) {
 		}
 		// What make or nohup has us ignore is not to be inherited.
 		for _, sig := range []syscall.Signal{unix.SIGHUP, unix.SIGINT, 32, 33} {
-			_ = rawsig.Default(sig)
+			_ = signals.Default(sig)
 		}
 		dir, err := os.MkdirTemp("", "blcr-cli-test")
 		if err != nil {

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"blcr-cli/internal/rawsig"
+	"blcr-cli/internal/signals"
 )
 
 // run is a criu at work.
@@ -74,11 +74,11 @@ func start(l command) (*run, error) {
 	fork := func() error {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		mask, err := rawsig.BlockAll(unix.SIGCHLD, unix.SIGALRM)
+		mask, err := signals.BlockAll(unix.SIGCHLD, unix.SIGALRM)
 		if err != nil {
 			return err
 		}
-		defer rawsig.Restore(mask)
+		defer signals.RestoreMask(mask)
 		if l.in != nil {
 			if err := l.in.enter(); err != nil {
 				return err

@@ -14,7 +14,7 @@ import (
 
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/kernel/abi"
-	"blcr-cli/internal/rawsig"
+	"blcr-cli/internal/signals"
 )
 
 // stackSize is the stack of each thread of a restart child. The thread makes
@@ -58,11 +58,11 @@ func (b *brood) spawn(ctrl control, table *abi.ProcsTbl) error {
 		// The child has its own copy from the moment of the fork on.
 		defer unix.MunmapPtr(p, size)
 	}
-	mask, err := rawsig.BlockAll()
+	mask, err := signals.BlockAll()
 	if err != nil {
 		return &ckpt.Error{Op: "sigprocmask", Errno: err.(syscall.Errno)}
 	}
-	defer rawsig.Restore(mask)
+	defer signals.RestoreMask(mask)
 	pid, errno := fork(&spawnArgs{
 		ctrl:       uintptr(ctrl),
 		op:         abi.OpRstrtChild,

@@ -24,7 +24,7 @@ import (
 	"blcr-cli/internal/ckpt/kernel/abi"
 	"blcr-cli/internal/ckpt/kernel/selfckpt"
 	"blcr-cli/internal/hints"
-	"blcr-cli/internal/rawsig"
+	"blcr-cli/internal/signals"
 )
 
 // Engine is a connection to the module. It implements ckpt.Engine.
@@ -191,14 +191,14 @@ const interrupt = syscall.Signal(33)
 // conversation about a restart: a process that ends while the module waits for
 // the next, or a preempted goroutine, would abort it.
 func interruptible() (restore func(), err error) {
-	if err := rawsig.Catch(interrupt); err != nil {
+	if err := signals.Catch(interrupt); err != nil {
 		return nil, &ckpt.Error{Op: "sigaction", Errno: err.(syscall.Errno)}
 	}
-	mask, err := rawsig.BlockAll(interrupt)
+	mask, err := signals.BlockAll(interrupt)
 	if err != nil {
 		return nil, &ckpt.Error{Op: "sigprocmask", Errno: err.(syscall.Errno)}
 	}
-	return func() { _ = rawsig.Restore(mask) }, nil
+	return func() { _ = signals.RestoreMask(mask) }, nil
 }
 
 // Restart issues the request, CR_OP_RSTRT_REQ, and forks the processes that the

@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt"
-	"blcr-cli/internal/job"
+	"blcr-cli/internal/signals"
 	"blcr-cli/test/ctrlsim"
 )
 
@@ -347,7 +347,7 @@ func tryRestart(old int) (restored bool) {
 		fmt.Println("init's child")
 		return true
 	}
-	if status, err := job.Wait(pid); say("job", err) {
+	if status, err := signals.WaitJob(pid); say("job", err) {
 		fmt.Printf("status %#x\n", uint32(status))
 	}
 	return true

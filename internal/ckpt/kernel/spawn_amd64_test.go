@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt/kernel/abi"
-	"blcr-cli/internal/rawsig"
+	"blcr-cli/internal/signals"
 )
 
 // TestSpawnArgs pins the offsets by which the assembly reads.
@@ -39,11 +39,11 @@ func blocked(t *testing.T, f func()) {
 	t.Helper()
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	mask, err := rawsig.BlockAll()
+	mask, err := signals.BlockAll()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer rawsig.Restore(mask)
+	defer signals.RestoreMask(mask)
 	f()
 }
 

@@ -1,4 +1,4 @@
-package rawsig
+package signals
 
 import (
 	"bufio"
@@ -19,31 +19,67 @@ import (
 // What signals do cannot be taken back, so everything happens in programs of
 // its own: this test binary, run again in a role. ROLE is a word with
 // arguments.
-const roleEnv = "RAWSIG_TEST_ROLE"
+const roleEnv = "SIGNALS_TEST_ROLE"
 
 func TestMain(m *testing.M) {
 	role, args, _ := strings.Cut(os.Getenv(roleEnv), " ")
-	switch role {
-	case "":
+	if role == "" {
+		// What make or nohup has us ignore is not to be inherited.
+		for _, sig := range []syscall.Signal{unix.SIGHUP, unix.SIGINT, 32, 33} {
+			_ = Default(sig)
+		}
 		os.Exit(m.Run())
-	case "report":
-		report()
-	case "counters":
-		counters()
-	case "preempt":
-		preempt()
-	case "faults":
-		faults()
-	case "die":
-		die(args)
-	case "shut":
-		shut(args)
-	case "raise":
-		raise(args)
-	case "mask":
-		mask()
 	}
+	f, ok := roles[role]
+	if !ok {
+		fmt.Fprintf(os.Stderr, "no role %q\n", role)
+		os.Exit(125)
+	}
+	f(args)
 	os.Exit(0)
+}
+
+// roles are the programs that this test binary can be, by name.
+var roles map[string]func(args string)
+
+func init() { // the roles refer to the map
+	bare := func(f func()) func(string) { return func(string) { f() } }
+	// Many die here, and not all of them by DieOf.
+	noCore := func(f func(string)) func(string) {
+		return func(args string) {
+			unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
+			f(args)
+		}
+	}
+	roles = map[string]func(args string){
+		"report":   bare(report),
+		"counters": bare(counters),
+		"preempt":  bare(preempt),
+		"faults":   bare(faults),
+		"die":      die,
+		"shut":     shut,
+		"raise":    raise,
+		"mask":     bare(mask),
+
+		"guard":        noCore(guardRole),
+		"create":       noCore(bare(createRole)),
+		"finish":       noCore(bare(finishRole)),
+		"try-finish":   noCore(bare(tryFinishRole)),
+		"disarm":       noCore(disarmRole),
+		"forward":      noCore(forwarderRole),
+		"await":        noCore(bare(awaitRole)),
+		"dispositions": noCore(dispositionsRole),
+
+		"parent":   parent,
+		"waiter":   waiter,
+		"reporter": bare(reporter),
+		"exit":     func(args string) { os.Exit(int(number(args))) },
+		"kill":     func(args string) { killSelf(number(args)); os.Exit(125) },
+		"stop": func(args string) {
+			must(raiseDefault(unix.SIGSTOP))
+			os.Exit(int(number(args)))
+		},
+	}
 }
 
 // program is this test binary in a role.
@@ -140,24 +176,27 @@ func (p *program) stopped(t *testing.T) syscall.Signal {
 	}
 }
 
+// describe is a wait status as text.
 func describe(s unix.WaitStatus) string {
 	switch {
+	case s.Stopped():
+		return fmt.Sprintf("stopped by %d", s.StopSignal())
+	case s.Continued():
+		return "continued"
 	case s.Signaled() && s.CoreDump():
 		return fmt.Sprintf("signal %d, core dumped", s.Signal())
 	case s.Signaled():
 		return fmt.Sprintf("signal %d", s.Signal())
-	case s.Exited():
-		return fmt.Sprintf("exit %d", s.ExitStatus())
 	}
-	return fmt.Sprintf("status %#x", uint32(s))
+	return fmt.Sprintf("exit %d", s.ExitStatus())
 }
 
 // must ends a role for which something does not work.
 func must(err error) {
 	if err != nil {
 		_, _, line, _ := runtime.Caller(1)
-		fmt.Printf("line %d: %v\n", line, err)
-		os.Exit(1)
+		fmt.Fprintf(os.Stderr, "line %d: %v\n", line, err)
+		os.Exit(124)
 	}
 }
 

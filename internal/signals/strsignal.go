@@ -1,4 +1,4 @@
-package rawsig
+package signals
 
 import (
 	"fmt"
@@ -13,7 +13,7 @@ func Strsignal(sig syscall.Signal) string {
 	if name, ok := signalName[sig]; ok {
 		return name
 	}
-	if sig >= firstRealTime && sig <= Max {
+	if sig >= firstRealTime && sig <= maxSignal {
 		return fmt.Sprintf("Real-time signal %d", int(sig)-firstRealTime)
 	}
 	return fmt.Sprintf("Unknown signal %d", int(sig))

@@ -1,4 +1,4 @@
-package job_test
+package signals
 
 import (
 	"fmt"
@@ -8,26 +8,10 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"blcr-cli/internal/job"
 )
 
-// forwarded says which signals are the job's.
-func forwarded(sig syscall.Signal) bool {
-	switch sig {
-	case unix.SIGKILL, unix.SIGSTOP, unix.SIGCHLD, 64:
-		return false
-	}
-	return true
-}
-
-// stops says which of them stop the parent, too.
-func stops(sig syscall.Signal) bool {
-	return sig == unix.SIGTSTP || sig == unix.SIGTTIN || sig == unix.SIGTTOU
-}
-
 // collect adds up what the job reports until it has got the signal last.
-func (p *program) collect(t *testing.T, last syscall.Signal) map[syscall.Signal]int {
+func (p *jobProgram) collect(t *testing.T, last syscall.Signal) map[syscall.Signal]int {
 	t.Helper()
 	got := make(map[syscall.Signal]int)
 	for {
@@ -39,7 +23,7 @@ func (p *program) collect(t *testing.T, last syscall.Signal) map[syscall.Signal]
 	}
 }
 
-// TestHeld pins that what comes before Adopt is not lost: each signal reaches
+// TestHeld pins that what comes before ForwardToJob is not lost: each signal reaches
 // the job as often as it came, and nothing else does.
 func TestHeld(t *testing.T) {
 	p := forwarder(t, "")
@@ -144,7 +128,7 @@ func TestStopping(t *testing.T) {
 	}
 }
 
-// TestStopHeld pins that a stop that comes before Adopt stops both afterwards.
+// TestStopHeld pins that a stop that comes before ForwardToJob stops both afterwards.
 func TestStopHeld(t *testing.T) {
 	p := forwarder(t, "")
 	p.kill(t, unix.SIGTSTP)
@@ -225,7 +209,7 @@ func TestStoppedBeforeAdopt(t *testing.T) {
 }
 
 // getsUnlessStopped is gets, but returns 0 if the parent stops meanwhile.
-func (p *program) getsUnlessStopped(t *testing.T) syscall.Signal {
+func (p *jobProgram) getsUnlessStopped(t *testing.T) syscall.Signal {
 	t.Helper()
 	got := make(chan syscall.Signal, 1)
 	go func() {
@@ -250,7 +234,7 @@ func (p *program) getsUnlessStopped(t *testing.T) syscall.Signal {
 	}
 }
 
-// TestGuarded pins the handing over from package cleanup, which has caught
+// TestGuarded pins the handing over from a Guard, which has caught
 // signals before: all of them reach the job, and at once.
 func TestGuarded(t *testing.T) {
 	p := forwarder(t, "guarded")
@@ -312,7 +296,7 @@ func TestEnd(t *testing.T) {
 		tests = append(tests, ending{fmt.Sprint("kill ", sig), fmt.Sprint("signal ", sig)})
 	}
 	for _, c := range tests {
-		p := start(t, "waiter "+c.job)
+		p := startParent(t, "waiter "+c.job)
 		if c.job == "stop 3" {
 			continueJob(t, p.Process.Pid)
 		}
@@ -351,8 +335,8 @@ func continueJob(t *testing.T, parent int) {
 // TestNoChild pins the error for what is no child of ours.
 func TestNoChild(t *testing.T) {
 	for _, pid := range []int{os.Getppid(), os.Getpid(), 1<<22 + 1} {
-		if status, err := job.Wait(pid); err != unix.ECHILD {
-			t.Errorf("Wait(%d) = %v, %v; want ECHILD", pid, status, err)
+		if status, err := WaitJob(pid); err != unix.ECHILD {
+			t.Errorf("WaitJob(%d) = %v, %v; want ECHILD", pid, status, err)
 		}
 	}
 }
@@ -368,7 +352,7 @@ func TestChildIgnored(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if status, err := job.Wait(sh); err != nil || describe(status) != "exit 9" {
+	if status, err := WaitJob(sh); err != nil || describe(status) != "exit 9" {
 		t.Errorf("parent: %s, %v; want exit 9", describe(status), err)
 	}
 }

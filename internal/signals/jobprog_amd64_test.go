@@ -1,53 +1,21 @@
-package job_test
+package signals
 
 import (
 	"bufio"
 	"fmt"
 	"os"
 	"os/exec"
-	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"blcr-cli/internal/cleanup"
-	"blcr-cli/internal/job"
-	"blcr-cli/internal/rawsig"
 )
-
-// A test starts this binary again as the job's parent, which is what cr_restart
-// is, and that starts it once more as the job. ROLE is a word with arguments.
-const roleEnv = "JOB_TEST_ROLE"
 
 // reportFD is where the job says what it gets: a pipe to the test.
 const reportFD = 3
-
-func TestMain(m *testing.M) {
-	role, args, _ := strings.Cut(os.Getenv(roleEnv), " ")
-	switch role {
-	case "":
-		os.Exit(m.Run())
-	case "parent":
-		parent(args)
-	case "waiter":
-		waiter(args)
-	case "reporter":
-		reporter()
-	case "exit":
-		os.Exit(int(number(args)))
-	case "kill":
-		killSelf(number(args))
-	case "stop":
-		must(rawsig.RaiseDefault(unix.SIGSTOP))
-		os.Exit(int(number(args)))
-	}
-	os.Exit(125)
-}
 
 // parent starts a job that reports what it gets and forwards to it: all that
 // comes after it has said "held", once the test lets it go on.
@@ -56,16 +24,16 @@ func parent(args string) {
 	pid := startJob("reporter")
 	read(0)
 	if args == "guarded" {
-		cleanup.NewGuard().Finish()
+		NewGuard().Finish()
 	}
-	job.Hold()
+	HoldForJob()
 	fmt.Println("held")
 	read(0)
-	job.Adopt(pid)
+	ForwardToJob(pid)
 	fmt.Println("adopted")
-	end, err := job.Wait(pid)
+	end, err := WaitJob(pid)
 	must(err)
-	os.Exit(job.EndAs(end))
+	os.Exit(EndAs(end))
 }
 
 // waiter starts a job, waits for it, and ends alike.
@@ -76,9 +44,9 @@ func waiter(args string) {
 	} else {
 		pid = startJob(args)
 	}
-	end, err := job.Wait(pid)
+	end, err := WaitJob(pid)
 	must(err)
-	os.Exit(job.EndAs(end))
+	os.Exit(EndAs(end))
 }
 
 // cloned makes a child that exits with code, and whose end is told by another
@@ -98,21 +66,21 @@ func cloned(code uintptr) int {
 
 // reporter prints what signals it gets, and how often.
 func reporter() {
-	for sig := syscall.Signal(1); sig <= rawsig.Max; sig++ {
+	for sig := syscall.Signal(1); sig <= maxSignal; sig++ {
 		if sig != unix.SIGKILL && sig != unix.SIGSTOP {
-			must(rawsig.Catch(sig))
+			must(Catch(sig))
 		}
 	}
 	report := os.NewFile(reportFD, "report")
 	fmt.Fprintln(report, "ready")
 	for {
-		seen := rawsig.Bell()
-		for sig := syscall.Signal(1); sig <= rawsig.Max; sig++ {
-			if n := rawsig.Take(sig); n != 0 {
+		seen := bellNow()
+		for sig := syscall.Signal(1); sig <= maxSignal; sig++ {
+			if n := take(sig); n != 0 {
 				fmt.Fprintln(report, int(sig), n)
 			}
 		}
-		rawsig.Sleep(seen)
+		sleep(seen)
 	}
 }
 
@@ -123,7 +91,7 @@ func killSelf(sig syscall.Signal) {
 	must(unix.Getrlimit(unix.RLIMIT_CORE, &limit))
 	limit.Cur = limit.Max
 	must(unix.Setrlimit(unix.RLIMIT_CORE, &limit))
-	must(rawsig.RaiseDefault(sig))
+	must(raiseDefault(sig))
 }
 
 // startJob starts this binary once more, with our descriptors.
@@ -152,24 +120,8 @@ func read(fd int) {
 	}
 }
 
-// must ends a role for which something does not work.
-func must(err error) {
-	if err != nil {
-		_, _, line, _ := runtime.Caller(1)
-		fmt.Fprintf(os.Stderr, "line %d: %v\n", line, err)
-		os.Exit(124)
-	}
-}
-
-// number reads a signal's number, or an exit status.
-func number(s string) syscall.Signal {
-	n, err := strconv.Atoi(s)
-	must(err)
-	return syscall.Signal(n)
-}
-
-// program is this binary in a role.
-type program struct {
+// jobProgram is this binary in a role.
+type jobProgram struct {
 	*exec.Cmd
 	in     *os.File      // to its stdin
 	out    *bufio.Reader // its stdout
@@ -179,8 +131,8 @@ type program struct {
 // patience is how long a test waits for what should take a few milliseconds.
 const patience = 10 * time.Second
 
-// start starts the program. It and its job are killed with the test's end.
-func start(t *testing.T, role string) *program {
+// startParent starts the program. It and its job are killed with the test's end.
+func startParent(t *testing.T, role string) *jobProgram {
 	t.Helper()
 	pipe := func() (r, w *os.File) {
 		r, w, err := os.Pipe()
@@ -192,7 +144,7 @@ func start(t *testing.T, role string) *program {
 	inR, inW := pipe()
 	outR, outW := pipe()
 	reportR, reportW := pipe()
-	p := &program{Cmd: exec.Command("/proc/self/exe"), in: inW, out: bufio.NewReader(outR), report: bufio.NewReader(reportR)}
+	p := &jobProgram{Cmd: exec.Command("/proc/self/exe"), in: inW, out: bufio.NewReader(outR), report: bufio.NewReader(reportR)}
 	p.Env = append(os.Environ(), roleEnv+"="+role)
 	p.Stdin, p.Stdout, p.Stderr = inR, outW, os.Stderr
 	p.ExtraFiles = []*os.File{reportW}
@@ -223,9 +175,9 @@ func start(t *testing.T, role string) *program {
 }
 
 // forwarder starts a parent and a job that reports. The parent holds signals.
-func forwarder(t *testing.T, how string) *program {
+func forwarder(t *testing.T, how string) *jobProgram {
 	t.Helper()
-	p := start(t, strings.TrimSpace("parent "+how))
+	p := startParent(t, strings.TrimSpace("parent "+how))
 	p.expect(t, p.report, "ready")
 	p.goOn(t)
 	p.expect(t, p.out, "held")
@@ -233,20 +185,20 @@ func forwarder(t *testing.T, how string) *program {
 }
 
 // adopt lets the parent go on to forward.
-func (p *program) adopt(t *testing.T) {
+func (p *jobProgram) adopt(t *testing.T) {
 	t.Helper()
 	p.goOn(t)
 	p.expect(t, p.out, "adopted")
 }
 
-func (p *program) goOn(t *testing.T) {
+func (p *jobProgram) goOn(t *testing.T) {
 	t.Helper()
 	if _, err := p.in.Write([]byte{0}); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func (p *program) expect(t *testing.T, r *bufio.Reader, want string) {
+func (p *jobProgram) expect(t *testing.T, r *bufio.Reader, want string) {
 	t.Helper()
 	line, err := r.ReadString('\n')
 	if err != nil || line != want+"\n" {
@@ -255,7 +207,7 @@ func (p *program) expect(t *testing.T, r *bufio.Reader, want string) {
 }
 
 // gets returns the next signal that the job reports, and how many of it.
-func (p *program) gets(t *testing.T) (sig syscall.Signal, n int) {
+func (p *jobProgram) gets(t *testing.T) (sig syscall.Signal, n int) {
 	t.Helper()
 	line, err := p.report.ReadString('\n')
 	if err != nil {
@@ -268,7 +220,7 @@ func (p *program) gets(t *testing.T) (sig syscall.Signal, n int) {
 }
 
 // kill sends the parent a signal.
-func (p *program) kill(t *testing.T, sig syscall.Signal) {
+func (p *jobProgram) kill(t *testing.T, sig syscall.Signal) {
 	t.Helper()
 	if err := unix.Kill(p.Process.Pid, sig); err != nil {
 		t.Fatal(err)
@@ -278,7 +230,7 @@ func (p *program) kill(t *testing.T, sig syscall.Signal) {
 // settle waits until the parent has counted every signal sent so far: none is
 // pending, and no thread is running that may have taken one and not come to the
 // end of its handler. The threads of an idle parent all sleep.
-func (p *program) settle(t *testing.T) {
+func (p *jobProgram) settle(t *testing.T) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(100 * time.Microsecond) {
 		busy := false
@@ -310,7 +262,7 @@ func (p *program) settle(t *testing.T) {
 }
 
 // changes waits until the parent stops, goes on or ends.
-func (p *program) changes(t *testing.T) unix.WaitStatus {
+func (p *jobProgram) changes(t *testing.T) unix.WaitStatus {
 	t.Helper()
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(100 * time.Microsecond) {
 		var status unix.WaitStatus
@@ -324,19 +276,4 @@ func (p *program) changes(t *testing.T) unix.WaitStatus {
 	}
 	t.Fatal("the parent neither stops nor goes on")
 	panic("unreachable")
-}
-
-// describe is a wait status as text.
-func describe(s unix.WaitStatus) string {
-	switch {
-	case s.Stopped():
-		return fmt.Sprintf("stopped by %d", s.StopSignal())
-	case s.Continued():
-		return "continued"
-	case s.Signaled() && s.CoreDump():
-		return fmt.Sprintf("signal %d, core dumped", s.Signal())
-	case s.Signaled():
-		return fmt.Sprintf("signal %d", s.Signal())
-	}
-	return fmt.Sprintf("exit %d", s.ExitStatus())
 }

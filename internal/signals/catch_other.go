@@ -1,6 +1,6 @@
 //go:build !amd64
 
-package rawsig
+package signals
 
 import (
 	"os"
@@ -19,10 +19,10 @@ var caught = struct {
 	sync.Once
 	*sync.Cond
 	signals chan os.Signal
-	counts  [Max + 1]int
-	arrival [Max + 1]uint32
+	counts  [maxSignal + 1]int
+	arrival [maxSignal + 1]uint32
 	bell    uint32
-}{signals: make(chan os.Signal, 8*Max)}
+}{signals: make(chan os.Signal, 8*maxSignal)}
 
 // Catch counts sig from now on.
 func Catch(sig syscall.Signal) error {
@@ -30,7 +30,7 @@ func Catch(sig syscall.Signal) error {
 		caught.Cond = sync.NewCond(&caught.Mutex)
 		go func() {
 			for sig := range caught.signals {
-				Add(sig.(syscall.Signal))
+				add(sig.(syscall.Signal))
 			}
 		}()
 	})
@@ -38,8 +38,8 @@ func Catch(sig syscall.Signal) error {
 	return nil
 }
 
-// Add counts sig as if it had been caught.
-func Add(sig syscall.Signal) {
+// add counts sig as if it had been caught.
+func add(sig syscall.Signal) {
 	caught.Lock()
 	defer caught.Unlock()
 	caught.counts[sig]++
@@ -48,9 +48,9 @@ func Add(sig syscall.Signal) {
 	caught.Broadcast()
 }
 
-// Pending returns the signals that have been caught and not taken, in the order
+// pending returns the signals that have been caught and not taken, in the order
 // of their arrival; of several of one kind the last one's counts.
-func Pending() []syscall.Signal {
+func pending() []syscall.Signal {
 	caught.Lock()
 	defer caught.Unlock()
 	var pending []syscall.Signal
@@ -65,8 +65,8 @@ func Pending() []syscall.Signal {
 	return pending
 }
 
-// Take returns how often sig was caught since the last Take.
-func Take(sig syscall.Signal) int {
+// take returns how often sig was caught since the last take.
+func take(sig syscall.Signal) int {
 	caught.Lock()
 	defer caught.Unlock()
 	n := caught.counts[sig]
@@ -74,16 +74,16 @@ func Take(sig syscall.Signal) int {
 	return n
 }
 
-// Bell returns a number that changes with every signal caught. A caller that
-// reads it, takes what there is, and then calls Sleep with it misses none.
-func Bell() uint32 {
+// bellNow returns a number that changes with every signal caught. A caller that
+// reads it, takes what there is, and then calls sleep with it misses none.
+func bellNow() uint32 {
 	caught.Lock()
 	defer caught.Unlock()
 	return caught.bell
 }
 
-// Sleep returns when Bell is no longer seen, at once where it is not now.
-func Sleep(seen uint32) {
+// sleep returns when bellNow is no longer seen, at once where it is not now.
+func sleep(seen uint32) {
 	caught.Lock()
 	defer caught.Unlock()
 	for caught.bell == seen {

@@ -1,4 +1,4 @@
-package rawsig
+package signals
 
 import (
 	"math"
@@ -26,17 +26,17 @@ const (
 	saRestart  = 0x10000000
 )
 
-// Written by the handler in catch_amd64.s, and by nobody else but Take.
+// Written by the handler in catch_amd64.s, and by nobody else but take.
 var (
-	counts  [Max + 1]uint32 // signals caught and not taken yet, by number
-	arrival [Max + 1]uint32 // the bell at the last one of each
-	bell    uint32          // goes up with each; a futex
+	counts  [maxSignal + 1]uint32 // signals caught and not taken yet, by number
+	arrival [maxSignal + 1]uint32 // the bell at the last one of each
+	bell    uint32                // goes up with each; a futex
 )
 
 // Read by the handler.
 var (
-	self     uint32           // our pid
-	previous [Max + 1]uintptr // the handlers before ours, for our own faults
+	self     uint32                 // our pid
+	previous [maxSignal + 1]uintptr // the handlers before ours, for our own faults
 )
 
 func handlerAddr() uintptr
@@ -66,9 +66,9 @@ func Catch(sig syscall.Signal) error {
 	return rtSigaction(sig, &act, nil)
 }
 
-// Pending returns the signals that have been caught and not taken, in the order
+// pending returns the signals that have been caught and not taken, in the order
 // of their arrival; of several of one kind the last one's counts.
-func Pending() []syscall.Signal {
+func pending() []syscall.Signal {
 	var pending []syscall.Signal
 	for sig := range counts {
 		if atomic.LoadUint32(&counts[sig]) > 0 {
@@ -82,25 +82,25 @@ func Pending() []syscall.Signal {
 	return pending
 }
 
-// Take returns how often sig was caught since the last Take.
-func Take(sig syscall.Signal) int {
+// take returns how often sig was caught since the last take.
+func take(sig syscall.Signal) int {
 	return int(atomic.SwapUint32(&counts[sig], 0))
 }
 
-// Add counts sig as if it had been caught.
-func Add(sig syscall.Signal) {
+// add counts sig as if it had been caught.
+func add(sig syscall.Signal) {
 	const futexWakePrivate = 129
 	atomic.AddUint32(&counts[sig], 1)
 	atomic.StoreUint32(&arrival[sig], atomic.AddUint32(&bell, 1)-1)
 	unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&bell)), futexWakePrivate, math.MaxInt32, 0, 0, 0)
 }
 
-// Bell returns a number that changes with every signal caught. A caller that
-// reads it, takes what there is, and then calls Sleep with it misses none.
-func Bell() uint32 { return atomic.LoadUint32(&bell) }
+// bellNow returns a number that changes with every signal caught. A caller that
+// reads it, takes what there is, and then calls sleep with it misses none.
+func bellNow() uint32 { return atomic.LoadUint32(&bell) }
 
-// Sleep returns when Bell is no longer seen, at once where it is not now.
-func Sleep(seen uint32) {
+// sleep returns when bellNow is no longer seen, at once where it is not now.
+func sleep(seen uint32) {
 	const futexWaitPrivate = 128
 	for atomic.LoadUint32(&bell) == seen {
 		_, _, errno := unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&bell)), futexWaitPrivate, uintptr(seen), 0, 0, 0)

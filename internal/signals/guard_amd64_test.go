@@ -1,4 +1,4 @@
-package cleanup
+package signals
 
 import (
 	"bufio"
@@ -9,52 +9,12 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"blcr-cli/internal/rawsig"
 )
-
-// A test starts this binary again as a program that is to clean up. ROLE is a
-// word with arguments.
-const roleEnv = "CLEANUP_TEST_ROLE"
-
-func TestMain(m *testing.M) {
-	role, args, _ := strings.Cut(os.Getenv(roleEnv), " ")
-	if role != "" {
-		// Many die here, and not all of them by DieOf.
-		unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
-	}
-	switch role {
-	case "":
-		// What make or nohup has us ignore is not to be inherited.
-		for _, sig := range []syscall.Signal{unix.SIGHUP, unix.SIGINT, 32, 33} {
-			_ = rawsig.Default(sig)
-		}
-		os.Exit(m.Run())
-	case "guard":
-		guard(args)
-	case "create":
-		create()
-	case "finish":
-		finish()
-	case "try-finish":
-		tryFinish()
-	case "disarm":
-		disarm(args)
-	case "forward":
-		forward(args)
-	case "await":
-		await()
-	case "dispositions":
-		dispositions(args)
-	}
-	os.Exit(0)
-}
 
 // guarded is every signal that is to end the program after a cleanup: all that
 // end programs and can be caught, but 33 and 64, which others need.
@@ -64,17 +24,17 @@ var guarded = []syscall.Signal{
 	51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63,
 }
 
-// program is this binary in a role.
-type program struct {
+// guardProgram is this binary in a role.
+type guardProgram struct {
 	*exec.Cmd
 	in  io.WriteCloser
 	out *bufio.Reader
 }
 
-// start starts it. It is killed with the test's end, and after 20 s.
-func start(t *testing.T, role string) *program {
+// startGuard starts it. It is killed with the test's end, and after 20 s.
+func startGuard(t *testing.T, role string) *guardProgram {
 	t.Helper()
-	p := &program{Cmd: exec.Command("/proc/self/exe")}
+	p := &guardProgram{Cmd: exec.Command("/proc/self/exe")}
 	p.Env = append(os.Environ(), roleEnv+"="+role)
 	p.Stderr = os.Stderr
 	p.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -100,7 +60,7 @@ func start(t *testing.T, role string) *program {
 }
 
 // says holds the program's next line against what it should be.
-func (p *program) says(t *testing.T, want string) {
+func (p *guardProgram) says(t *testing.T, want string) {
 	t.Helper()
 	if line, err := p.out.ReadString('\n'); line != want+"\n" {
 		t.Fatalf("%q, %v; want %q", line, err, want)
@@ -108,7 +68,7 @@ func (p *program) says(t *testing.T, want string) {
 }
 
 // ends returns the rest of the output, and how the program ended.
-func (p *program) ends(t *testing.T) (output, status string) {
+func (p *guardProgram) ends(t *testing.T) (output, status string) {
 	t.Helper()
 	rest, err := io.ReadAll(p.out)
 	if err != nil {
@@ -122,25 +82,25 @@ func (p *program) ends(t *testing.T) (output, status string) {
 	return string(rest), fmt.Sprint("exit ", s.ExitStatus())
 }
 
-func (p *program) kill(t *testing.T, sig syscall.Signal) {
+func (p *guardProgram) kill(t *testing.T, sig syscall.Signal) {
 	t.Helper()
 	if err := p.Process.Signal(sig); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// says prints a line and returns the function that does.
-func says(line string) func() { return func() { fmt.Println(line) } }
+// saying prints a line and returns the function that does.
+func saying(line string) func() { return func() { fmt.Println(line) } }
 
 // wait waits for the test to close stdin.
 func wait() { io.Copy(io.Discard, os.Stdin) }
 
-// guard watches, with as many cleanups one after the other as asked for.
-func guard(args string) {
+// guardRole watches, with as many cleanups one after the other as asked for.
+func guardRole(args string) {
 	g := NewGuard()
 	n, _ := strconv.Atoi(args)
 	for i := range n {
-		g.Create(func() func() { return says(fmt.Sprint("cleanup ", i+1)) })
+		g.Create(func() func() { return saying(fmt.Sprint("cleanup ", i+1)) })
 		g.Create(func() func() { return nil })
 	}
 	fmt.Println("ready")
@@ -156,7 +116,7 @@ func TestSignal(t *testing.T) {
 		{"2", "cleanup 2\n"},
 	} {
 		for _, sig := range guarded {
-			p := start(t, "guard "+c.cleanups)
+			p := startGuard(t, "guard "+c.cleanups)
 			p.says(t, "ready")
 			p.kill(t, sig)
 			output, status := p.ends(t)
@@ -170,7 +130,7 @@ func TestSignal(t *testing.T) {
 // TestNoSignal pins that a program that nobody disturbs ends as it likes, and
 // that signals that end no program do not end this one.
 func TestNoSignal(t *testing.T) {
-	p := start(t, "guard 1")
+	p := startGuard(t, "guard 1")
 	p.says(t, "ready")
 	for _, sig := range []syscall.Signal{unix.SIGCHLD, unix.SIGCONT, unix.SIGURG, unix.SIGWINCH} {
 		p.kill(t, sig)
@@ -181,19 +141,19 @@ func TestNoSignal(t *testing.T) {
 	}
 }
 
-// create is disturbed while it makes something.
-func create() {
+// createRole is disturbed while it makes something.
+func createRole() {
 	g := NewGuard()
-	g.Create(func() func() { return says("not yet made") })
+	g.Create(func() func() { return saying("not yet made") })
 	g.Create(func() func() {
-		seen := rawsig.Bell()
+		seen := bellNow()
 		fmt.Println("making")
-		rawsig.Sleep(seen)
+		sleep(seen)
 		// The signal has come. This is for the goroutine that wants to see to
 		// it; without its patience this shows less.
 		time.Sleep(20 * time.Millisecond)
 		fmt.Println("made")
-		return says("undone")
+		return saying("undone")
 	})
 	wait()
 }
@@ -201,7 +161,7 @@ func create() {
 // TestCreate pins that a signal waits for what is just being made, which is
 // then undone.
 func TestCreate(t *testing.T) {
-	p := start(t, "create")
+	p := startGuard(t, "create")
 	p.says(t, "making")
 	p.kill(t, unix.SIGTERM)
 	if output, status := p.ends(t); output != "made\nundone\n" || status != "signal 15" {
@@ -209,23 +169,23 @@ func TestCreate(t *testing.T) {
 	}
 }
 
-// finish takes the signals itself after the guard's time is over.
-func finish() {
+// finishRole takes the signals itself after the guard's time is over.
+func finishRole() {
 	g := NewGuard()
-	g.Create(func() func() { return says("cleanup") })
+	g.Create(func() func() { return saying("cleanup") })
 	g.Finish()
 	fmt.Println("ready")
 	for taken := 0; taken < len(guarded); {
-		seen := rawsig.Bell()
-		for _, sig := range rawsig.Pending() {
+		seen := bellNow()
+		for _, sig := range pending() {
 			// The guard's goroutine may have been faster, and puts it back.
-			if n := rawsig.Take(sig); n > 0 {
+			if n := take(sig); n > 0 {
 				fmt.Println(int(sig), n)
 				taken++
 			}
 		}
 		if taken < len(guarded) {
-			rawsig.Sleep(seen)
+			sleep(seen)
 		}
 	}
 	fmt.Println("goes on")
@@ -235,7 +195,7 @@ func finish() {
 // TestFinish pins that afterwards no signal ends the program; whoever waits for
 // signals gets them, each once.
 func TestFinish(t *testing.T) {
-	p := start(t, "finish")
+	p := startGuard(t, "finish")
 	p.says(t, "ready")
 	for _, sig := range guarded {
 		p.kill(t, sig)
@@ -248,13 +208,13 @@ func TestFinish(t *testing.T) {
 	}
 }
 
-// disarm lets the guard go, at once after a signal has been caught with
+// disarmRole lets the guard go, at once after a signal has been caught with
 // "pending".
-func disarm(args string) {
+func disarmRole(args string) {
 	g := NewGuard()
-	g.Create(func() func() { return says("cleanup") })
+	g.Create(func() func() { return saying("cleanup") })
 	if args == "pending" {
-		g.Create(func() func() { rawsig.Add(unix.SIGTERM); return nil })
+		g.Create(func() func() { add(unix.SIGTERM); return nil })
 	}
 	g.Disarm()
 	fmt.Println("ready")
@@ -264,7 +224,7 @@ func disarm(args string) {
 // TestDisarm pins that afterwards a signal does what it does by default.
 func TestDisarm(t *testing.T) {
 	for _, sig := range guarded {
-		p := start(t, "disarm")
+		p := startGuard(t, "disarm")
 		p.says(t, "ready")
 		p.kill(t, sig)
 		if output, status := p.ends(t); output != "" || status != fmt.Sprint("signal ", int(sig)) {
@@ -276,7 +236,7 @@ func TestDisarm(t *testing.T) {
 // TestDisarmPending pins that a signal that came before is not lost.
 func TestDisarmPending(t *testing.T) {
 	for range 5 { // it depends on who is faster
-		p := start(t, "disarm pending")
+		p := startGuard(t, "disarm pending")
 		p.in.Close()
 		if output, status := p.ends(t); output != "cleanup\n" || status != "signal 15" {
 			t.Errorf("output %q, %s", output, status)
@@ -284,20 +244,20 @@ func TestDisarmPending(t *testing.T) {
 	}
 }
 
-// forward starts a program without protection and hands it what comes. With
+// forwarderRole starts a program without protection and hands it what comes. With
 // "held" it does so only after a signal.
-func forward(args string) {
+func forwarderRole(args string) {
 	f := NewForwarder()
 	cmd := exec.Command("sleep", "60")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	seen := rawsig.Bell()
+	seen := bellNow()
 	if err := cmd.Start(); err != nil {
 		fmt.Println(err)
 		return
 	}
 	if args == "held" {
 		fmt.Println("ready")
-		rawsig.Sleep(seen)
+		sleep(seen)
 	}
 	f.To(cmd.Process.Pid)
 	if args != "held" {
@@ -305,7 +265,7 @@ func forward(args string) {
 	}
 	cmd.Wait()
 	var handed []int
-	for sig := syscall.Signal(1); sig <= rawsig.Max; sig++ {
+	for sig := syscall.Signal(1); sig <= maxSignal; sig++ {
 		if f.Seen(sig) {
 			handed = append(handed, int(sig))
 		}
@@ -313,12 +273,12 @@ func forward(args string) {
 	fmt.Println(int(cmd.ProcessState.Sys().(syscall.WaitStatus).Signal()), handed)
 }
 
-// TestForward pins that a signal ends the other process, not this one, which
+// TestForwarder pins that a signal ends the other process, not this one, which
 // knows of it; also where it came before To.
-func TestForward(t *testing.T) {
+func TestForwarder(t *testing.T) {
 	for _, how := range []string{"at once", "held"} {
 		for _, sig := range guarded {
-			p := start(t, "forward "+how)
+			p := startGuard(t, "forward "+how)
 			p.says(t, "ready")
 			p.kill(t, sig)
 			output, status := p.ends(t)
@@ -329,30 +289,30 @@ func TestForward(t *testing.T) {
 	}
 }
 
-// await holds Seen and Await against signals that come and that do not.
-func await() {
+// awaitRole holds Seen and Await against signals that come and that do not.
+func awaitRole() {
 	f := NewForwarder()
 	fmt.Println(f.Seen(unix.SIGTERM), f.Await(unix.SIGTERM))
-	rawsig.Add(unix.SIGTERM)
+	add(unix.SIGTERM)
 	fmt.Println(f.Seen(unix.SIGTERM), f.Await(unix.SIGHUP))
 	go func() {
 		time.Sleep(2 * time.Millisecond)
-		rawsig.Add(unix.SIGINT)
+		add(unix.SIGINT)
 	}()
 	fmt.Println(f.Await(unix.SIGINT))
 }
 
 // TestAwait pins that a signal that comes a moment late is seen.
 func TestAwait(t *testing.T) {
-	p := start(t, "await")
+	p := startGuard(t, "await")
 	if output, status := p.ends(t); output != "false false\ntrue false\ntrue\n" || status != "exit 0" {
 		t.Errorf("output %q, %s", output, status)
 	}
 }
 
-// dispositions prints the signals that are ignored when a Guard or Forwarder
+// dispositionsRole prints the signals that are ignored when a Guard or Forwarder
 // watches.
-func dispositions(args string) {
+func dispositionsRole(args string) {
 	switch args {
 	case "guard":
 		NewGuard()
@@ -436,8 +396,8 @@ func TestKeepIgnored(t *testing.T) {
 	}
 }
 
-// tryFinish has a cleanup that waits for the one who tries to finish.
-func tryFinish() {
+// tryFinishRole has a cleanup that waits for the one who tries to finish.
+func tryFinishRole() {
 	g := NewGuard()
 	cleaning, tried := make(chan bool), make(chan bool)
 	g.Create(func() func() {
@@ -455,7 +415,7 @@ func tryFinish() {
 // TestTryFinish pins that somebody whom the cleanup waits for is told that it is
 // too late, instead of waiting in turn; and that before it is in time.
 func TestTryFinish(t *testing.T) {
-	p := start(t, "try-finish")
+	p := startGuard(t, "try-finish")
 	p.says(t, "ready")
 	p.kill(t, syscall.SIGTERM)
 	if output, status := p.ends(t); output != "finished: false\n" || status != "signal 15" {

@@ -1,4 +1,4 @@
-package cleanup
+package signals
 
 import (
 	"io"
@@ -6,8 +6,6 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
-
-	"blcr-cli/internal/rawsig"
 )
 
 // Forwarder hands the signals that would end this process to another one, which
@@ -39,31 +37,31 @@ func (f *Forwarder) ToPipe(pipe int, alone func(syscall.Signal) bool) {
 			_, err = unix.Write(pipe, []byte{byte(sig)})
 		}
 		if err == unix.EPIPE && alone(sig) {
-			rawsig.DieOf(sig)
+			DieOf(sig)
 		}
 	})
 }
 
-// FromPipe counts what ToPipe writes as if it had been caught here, until the
+// AddFromPipe counts what ToPipe writes as if it had been caught here, until the
 // pipe is closed.
-func FromPipe(pipe io.Reader) {
+func AddFromPipe(pipe io.Reader) {
 	var b [1]byte
 	for {
 		if _, err := io.ReadFull(pipe, b[:]); err != nil {
 			return
 		}
-		if sig := syscall.Signal(b[0]); sig <= rawsig.Max && fatal(sig) {
-			rawsig.Add(sig)
+		if sig := syscall.Signal(b[0]); sig <= maxSignal && fatal(sig) {
+			add(sig)
 		}
 	}
 }
 
-// FromSet counts what is in a set of signals, bit N-1 for signal N, as if it had
+// AddSet counts what is in a set of signals, bit N-1 for signal N, as if it had
 // been caught here.
-func FromSet(set uint64) {
-	for sig := syscall.Signal(1); sig <= rawsig.Max; sig++ {
+func AddSet(set uint64) {
+	for sig := syscall.Signal(1); sig <= maxSignal; sig++ {
 		if set>>(sig-1)&1 != 0 && fatal(sig) {
-			rawsig.Add(sig)
+			add(sig)
 		}
 	}
 }
@@ -72,15 +70,15 @@ func FromSet(set uint64) {
 func (f *Forwarder) each(forward func(syscall.Signal)) {
 	go func() {
 		for {
-			seen := rawsig.Bell()
-			for _, sig := range rawsig.Pending() {
-				rawsig.Take(sig)
+			seen := bellNow()
+			for _, sig := range pending() {
+				take(sig)
 				f.mu.Lock()
 				f.seen[sig] = true
 				forward(sig)
 				f.mu.Unlock()
 			}
-			rawsig.Sleep(seen)
+			sleep(seen)
 		}
 	}()
 }
@@ -89,7 +87,7 @@ func (f *Forwarder) each(forward func(syscall.Signal)) {
 func (f *Forwarder) Seen(sig syscall.Signal) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.seen[sig] || rawsig.Take(sig) > 0
+	return f.seen[sig] || take(sig) > 0
 }
 
 // Await is Seen for a signal that may have been sent to both processes at the

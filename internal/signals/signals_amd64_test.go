@@ -1,4 +1,4 @@
-package rawsig
+package signals
 
 import (
 	"bytes"
@@ -34,13 +34,13 @@ func report() {
 	}
 	fmt.Println("ready")
 	for {
-		seen := Bell()
+		seen := bellNow()
 		for sig := syscall.Signal(1); sig < 64; sig++ {
-			if n := Take(sig); n != 0 {
+			if n := take(sig); n != 0 {
 				fmt.Println(int(sig), n)
 			}
 		}
-		Sleep(seen)
+		sleep(seen)
 	}
 }
 
@@ -162,28 +162,28 @@ func counters() {
 		{"sigqueue by ourselves", func() error { return queueHere(sig, siQueue, self) }, 1},
 		{"a timer whose id is our pid", func() error { return queueHere(sig, siTimer, self) }, 1},
 		{"the kernel", func() error { return queueHere(sig, siKernel, self) }, 1},
-		{"Add", func() error { Add(sig); return nil }, 1},
+		{"Add", func() error { add(sig); return nil }, 1},
 		{"three", func() error {
-			Add(sig)
+			add(sig)
 			return errors.Join(queueHere(sig, siUser, other), queueHere(sig, siUser, other))
 		}, 3},
 	} {
-		bell := Bell()
+		bell := bellNow()
 		must(c.send())
 		if c.what == "kill by ourselves" {
 			// It may have gone to any thread. Theirs is over when the next
 			// one that is counted has been.
 			must(queueHere(sig, siUser, other))
 			bell++
-			Take(sig)
+			take(sig)
 		}
-		if n := Bell() - bell; n != uint32(c.count) {
+		if n := bellNow() - bell; n != uint32(c.count) {
 			fmt.Printf("%s: Bell moved by %d, want %d\n", c.what, n, c.count)
 		}
-		if n := Take(sig); n != c.count {
+		if n := take(sig); n != c.count {
 			fmt.Printf("%s: counted %d, want %d\n", c.what, n, c.count)
 		}
-		if n := Take(sig) + Take(sig-1) + Take(sig+1); n != 0 {
+		if n := take(sig) + take(sig-1) + take(sig+1); n != 0 {
 			fmt.Printf("%s: %d more", c.what, n)
 		}
 	}
@@ -193,42 +193,42 @@ func counters() {
 		must(Catch(sig))
 		must(queueHere(sig, siUser, other))
 	}
-	Add(60)
-	if got := Pending(); !slices.Equal(got, []syscall.Signal{50, 45, sig, 60}) {
+	add(60)
+	if got := pending(); !slices.Equal(got, []syscall.Signal{50, 45, sig, 60}) {
 		fmt.Println("pending", got)
 	}
-	for _, sig := range Pending() {
-		Take(sig)
+	for _, sig := range pending() {
+		take(sig)
 	}
-	if got := Pending(); len(got) != 0 {
+	if got := pending(); len(got) != 0 {
 		fmt.Println("pending after Take", got)
 	}
 
 	// Catching twice is no harm.
 	must(Catch(sig))
 	must(queueHere(sig, siUser, other))
-	if n := Take(sig); n != 1 {
+	if n := take(sig); n != 1 {
 		fmt.Printf("caught twice: counted %d\n", n)
 	}
 
 	// A signal between Bell and Sleep does not get lost.
-	seen := Bell()
+	seen := bellNow()
 	must(queueHere(sig, siUser, other))
-	Sleep(seen)
+	sleep(seen)
 
 	// Whoever sleeps is woken by a signal, and by an Add.
 	for _, wake := range []func(){
 		func() { must(queueHere(sig, siUser, other)) },
-		func() { Add(sig) },
+		func() { add(sig) },
 	} {
 		const sleepers = 3
-		seen, woken := Bell(), make(chan bool, sleepers)
+		seen, woken := bellNow(), make(chan bool, sleepers)
 		for range sleepers {
 			tid := make(chan int)
 			go func() {
 				runtime.LockOSThread()
 				tid <- unix.Gettid()
-				Sleep(seen)
+				sleep(seen)
 				woken <- true
 			}()
 			waitAsleep(<-tid)
@@ -296,10 +296,10 @@ func preempt() {
 	}
 	stop.Store(true)
 	workers.Wait()
-	own := Take(unix.SIGURG)
+	own := take(unix.SIGURG)
 	runtime.LockOSThread()
 	must(queueHere(unix.SIGURG, siUser, 1)) // somebody's
-	fmt.Println(own, Take(unix.SIGURG))
+	fmt.Println(own, take(unix.SIGURG))
 }
 
 // TestPreemption pins that the runtime's own requests still reach it, and are
@@ -339,12 +339,12 @@ func faults() {
 		})
 	}
 	workers.Wait()
-	fmt.Println(Take(unix.SIGSEGV), Take(unix.SIGBUS))
+	fmt.Println(take(unix.SIGSEGV), take(unix.SIGBUS))
 
 	runtime.LockOSThread()
 	must(queueHere(unix.SIGSEGV, siUser, 1)) // somebody's
 	must(queueHere(unix.SIGBUS, siTkill, 1))
-	fmt.Println(Take(unix.SIGSEGV), Take(unix.SIGBUS))
+	fmt.Println(take(unix.SIGSEGV), take(unix.SIGBUS))
 }
 
 func recovered(f func()) (err runtime.Error) {
@@ -366,7 +366,7 @@ func die(args string) {
 	must(unix.Setrlimit(unix.RLIMIT_CORE, &limit))
 	switch how {
 	case "control":
-		must(RaiseDefault(number(sig)))
+		must(raiseDefault(number(sig)))
 		return
 	case "caught":
 		must(Catch(number(sig)))
@@ -379,7 +379,7 @@ func shut(args string) {
 	runtime.LockOSThread()
 	_, err := BlockAll()
 	must(err)
-	for sig := syscall.Signal(1); sig <= Max; sig++ {
+	for sig := syscall.Signal(1); sig <= maxSignal; sig++ {
 		if catchable(sig) {
 			must(rtSigaction(sig, &sigaction{handler: 1}, nil)) // SIG_IGN
 		}
@@ -409,7 +409,7 @@ func TestDieOf(t *testing.T) {
 		t.Log("core files go elsewhere on this machine, so it says little that there is none")
 	}
 	for _, role := range []string{"die plain", "die caught", "shut"} {
-		for sig := syscall.Signal(1); sig <= Max; sig++ {
+		for sig := syscall.Signal(1); sig <= maxSignal; sig++ {
 			var want string
 			switch {
 			case terminating(sig):
@@ -473,10 +473,10 @@ func raise(args string) {
 		must(unix.PthreadSigmask(unix.SIG_BLOCK, &set, nil))
 	}
 	before := threadMask()
-	must(RaiseDefault(sig))
+	must(raiseDefault(sig))
 	var act sigaction
 	must(rtSigaction(sig, nil, &act))
-	fmt.Println("went on, handler", act.handler, "mask changed", before != threadMask(), "counted", Take(sig))
+	fmt.Println("went on, handler", act.handler, "mask changed", before != threadMask(), "counted", take(sig))
 }
 
 func threadMask() unix.Sigset_t {
@@ -513,7 +513,7 @@ func mask() {
 	old, err := BlockAll()
 	must(err)
 	all := threadMask()
-	must(Restore(old))
+	must(RestoreMask(old))
 	fmt.Printf("%#x %#x %#x\n", old.Val[0], all.Val[0], threadMask().Val[0])
 }
 
@@ -523,7 +523,7 @@ func TestMask(t *testing.T) { says(t, "mask", "0x200 0xfffffffffffbfeff 0x200\n"
 
 // TestSetOf pins where a signal stands in a set.
 func TestSetOf(t *testing.T) {
-	for sig := syscall.Signal(1); sig <= Max; sig++ {
+	for sig := syscall.Signal(1); sig <= maxSignal; sig++ {
 		set := setOf(sig)
 		if set.Val[0] != 1<<(sig-1) || set != (unix.Sigset_t{Val: [16]uint64{set.Val[0]}}) {
 			t.Errorf("setOf(%d) = %#x", int(sig), set.Val)

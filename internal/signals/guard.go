@@ -1,8 +1,4 @@
-// Package cleanup is what a command does when a signal ends it: it undoes what
-// it has begun, and then dies of that signal, as its parent expects.
-//
-// It knows nothing of what there is to undo.
-package cleanup
+package signals
 
 import (
 	"os/signal"
@@ -12,13 +8,12 @@ import (
 	"time"
 
 	"blcr-cli/internal/entry"
-	"blcr-cli/internal/rawsig"
 )
 
 // fatal tells whether a signal ends a program by default and can be caught.
 // Faults are among them for the case that somebody sends them: a real one still
 // goes to the runtime. 33 is not, which glibc keeps for itself, and a restart
-// uses to interrupt itself; 64 belongs to package reply.
+// uses to interrupt itself; 64 belongs to package selfckpt.
 func fatal(sig syscall.Signal) bool {
 	switch sig {
 	case syscall.SIGKILL, syscall.SIGSTOP, syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU,
@@ -31,9 +26,9 @@ func fatal(sig syscall.Signal) bool {
 // KeepIgnored ignores the signals again that this process's parent had it ignore
 // and the Go runtime has given a handler. To be called first. SIGCHLD is not
 // among them, since nobody could be waited for, and neither is 64, which belongs
-// to package reply.
+// to package selfckpt.
 func KeepIgnored() {
-	for sig := syscall.Signal(1); sig < rawsig.Max; sig++ {
+	for sig := syscall.Signal(1); sig < maxSignal; sig++ {
 		if entry.Ignored(sig) && sig != syscall.SIGCHLD {
 			signal.Ignore(sig)
 		}
@@ -43,9 +38,9 @@ func KeepIgnored() {
 // DieOfCaught ends the program by a signal that was caught and is for nobody any
 // more, if there is one that ends programs.
 func DieOfCaught() {
-	for _, sig := range rawsig.Pending() {
+	for _, sig := range pending() {
 		if fatal(sig) {
-			rawsig.DieOf(sig)
+			DieOf(sig)
 		}
 	}
 }
@@ -53,9 +48,9 @@ func DieOfCaught() {
 // catch catches the fatal signals from now on, but for those that are ignored:
 // they stay so, as nohup wants it.
 func catch() {
-	for sig := syscall.Signal(1); sig <= rawsig.Max; sig++ {
+	for sig := syscall.Signal(1); sig <= maxSignal; sig++ {
 		if fatal(sig) && !signal.Ignored(sig) {
-			_ = rawsig.Catch(sig)
+			_ = Catch(sig)
 		}
 	}
 }
@@ -75,11 +70,11 @@ func NewGuard() *Guard {
 	catch()
 	go func() {
 		for {
-			seen := rawsig.Bell()
+			seen := bellNow()
 			if g.look() {
 				return
 			}
-			rawsig.Sleep(seen)
+			sleep(seen)
 		}
 	}()
 	return g
@@ -93,16 +88,16 @@ func (g *Guard) look() (finished bool) {
 	if g.finished {
 		return true
 	}
-	for _, sig := range rawsig.Pending() {
+	for _, sig := range pending() {
 		if fatal(sig) {
 			if g.late != nil && g.late(sig) {
-				rawsig.Take(sig)
+				take(sig)
 				g.finished = true
 				return true
 			}
 			g.ending.Store(true)
 			g.cleanup()
-			rawsig.DieOf(sig)
+			DieOf(sig)
 		}
 	}
 	return false
@@ -126,8 +121,8 @@ func (g *Guard) Late(late func(syscall.Signal) bool) {
 	g.late = late
 }
 
-// Finish lets no signal end the program from here on. They are left to be taken
-// from package rawsig, by package job for one; a signal that came before has
+// Finish lets no signal end the program from here on. They stay pending
+// for ForwardToJob, for one; a signal that came before has
 // ended the program.
 func (g *Guard) Finish() {
 	g.mu.Lock()
@@ -152,9 +147,9 @@ func (g *Guard) TryFinish() bool {
 // Disarm gives the signals their default action back: there is nothing left to
 // undo. One that came before ends the program here.
 func (g *Guard) Disarm() {
-	for sig := syscall.Signal(1); sig <= rawsig.Max; sig++ {
+	for sig := syscall.Signal(1); sig <= maxSignal; sig++ {
 		if fatal(sig) && !signal.Ignored(sig) {
-			_ = rawsig.Default(sig)
+			_ = Default(sig)
 		}
 	}
 	g.look()

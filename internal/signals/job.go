@@ -1,9 +1,4 @@
-// Package job is being the parent of a restored job: the signals that reach
-// cr_restart go on to the job, cr_restart waits for it, and ends as it ended.
-//
-// It knows no engine: a job is a pid that is a child of ours. What a shell,
-// a scheduler or a launcher sees of cr_restart is decided here.
-package job
+package signals
 
 import (
 	"os/signal"
@@ -13,36 +8,34 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-
-	"blcr-cli/internal/rawsig"
 )
 
-// checkpointSignal is BLCR's own, which package reply answers.
+// checkpointSignal is BLCR's own, which package selfckpt answers.
 const checkpointSignal = syscall.Signal(64)
 
-// Hold catches from now on every signal that is to go on to the job: all but
+// HoldForJob catches from now on every signal that is to go on to the job: all but
 // KILL and STOP, which cannot be caught, CHLD, which is about the job, and 64,
-// which is BLCR's. They wait until Adopt says whom they are for, so none is
+// which is BLCR's. They wait until ForwardToJob says whom they are for, so none is
 // lost, and none ends cr_restart while a half-made job depends on it.
 // Signals that cannot be caught are left as they are.
-func Hold() {
-	for sig := syscall.Signal(1); sig <= rawsig.Max; sig++ {
+func HoldForJob() {
+	for sig := syscall.Signal(1); sig <= maxSignal; sig++ {
 		if forwarded(sig) {
-			_ = rawsig.Catch(sig)
+			_ = Catch(sig)
 		}
 	}
 }
 
-// HoldStops catches those that a terminal sends to stop us, before Hold and for
+// HoldStops catches those that a terminal sends to stop us, before HoldForJob and for
 // the time of the request: being stopped and continued would interrupt it.
 // FreeStops undoes that.
-func HoldStops() { eachStop(func(sig syscall.Signal) { _ = rawsig.Catch(sig) }) }
+func HoldStops() { eachStop(func(sig syscall.Signal) { _ = Catch(sig) }) }
 
 // FreeStops gives them their default action back.
-func FreeStops() { eachStop(func(sig syscall.Signal) { _ = rawsig.Default(sig) }) }
+func FreeStops() { eachStop(func(sig syscall.Signal) { _ = Default(sig) }) }
 
 func eachStop(f func(syscall.Signal)) {
-	for sig := syscall.Signal(1); sig <= rawsig.Max; sig++ {
+	for sig := syscall.Signal(1); sig <= maxSignal; sig++ {
 		if stops(sig) && !signal.Ignored(sig) {
 			f(sig)
 		}
@@ -57,20 +50,20 @@ func forwarded(sig syscall.Signal) bool {
 	return true
 }
 
-// Adopt sends the job with that pid what has been held, and from then on every
-// signal as it comes. It returns at once; to be called once, after Hold.
-func Adopt(pid int) {
+// ForwardToJob sends the job with that pid what has been held, and from then on every
+// signal as it comes. It returns at once; to be called once, after HoldForJob.
+func ForwardToJob(pid int) {
 	go func() {
 		// Stopping ourselves is done by the thread that runs this.
 		runtime.LockOSThread()
 		for {
-			seen := rawsig.Bell()
-			for _, sig := range effective(rawsig.Pending()) {
-				for range deliveries(sig, rawsig.Take(sig)) {
+			seen := bellNow()
+			for _, sig := range effective(pending()) {
+				for range deliveries(sig, take(sig)) {
 					forward(pid, sig)
 				}
 			}
-			rawsig.Sleep(seen)
+			sleep(seen)
 		}
 	}()
 }
@@ -101,7 +94,7 @@ func effective(pending []syscall.Signal) []syscall.Signal {
 	return slices.DeleteFunc(pending, func(sig syscall.Signal) bool {
 		forgotten := sig == unix.SIGCONT && stops(last) || stops(sig) && last == unix.SIGCONT
 		if forgotten {
-			rawsig.Take(sig)
+			take(sig)
 		}
 		return forgotten
 	})
@@ -119,14 +112,14 @@ func forward(pid int, sig syscall.Signal) {
 	_ = unix.Kill(pid, sig)
 	if stops(sig) {
 		// Returns when somebody continues us; then we catch it again.
-		_ = rawsig.RaiseDefault(sig)
-		_ = rawsig.Catch(sig)
+		_ = raiseDefault(sig)
+		_ = Catch(sig)
 	}
 }
 
-// Wait returns the status with which the job with that pid ended. The error is
+// WaitJob returns the status with which the job with that pid ended. The error is
 // an errno; ECHILD says that there is no such child.
-func Wait(pid int) (unix.WaitStatus, error) {
+func WaitJob(pid int) (unix.WaitStatus, error) {
 	for {
 		// The restored process may have been made by clone with any exit
 		// signal, so look at every kind of child. (unix.Wait4 cannot take
@@ -149,7 +142,7 @@ func Wait(pid int) (unix.WaitStatus, error) {
 // here, with the kernel's default action and without a core file of its own.
 func EndAs(status unix.WaitStatus) (exitCode int) {
 	if status.Signaled() {
-		rawsig.DieOf(status.Signal())
+		DieOf(status.Signal())
 	}
 	return status.ExitStatus()
 }

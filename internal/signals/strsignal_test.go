@@ -1,4 +1,4 @@
-package rawsig
+package signals
 
 import (
 	"fmt"

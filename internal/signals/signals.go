@@ -1,15 +1,20 @@
-// Package rawsig is signals below os/signal: what a program needs that stands
-// in for another process and may differ from it in nothing.
+// Package signals catches signals, forwards them, dies of them, and is the
+// parent of a job.
 //
-// The Go runtime keeps some signals to itself (SIGPROF, 32 to 34), uses one for
-// its own purposes (SIGURG), merges queued ones and has opinions on how a
-// program dies of SIGSEGV or SIGQUIT. Here signals are counted one by one by a
-// handler in assembly, and a process can die of any of them exactly as the
-// kernel's default action has it.
+// It is below os/signal. The Go runtime reserves some signals (SIGPROF, 32 to
+// 34), uses SIGURG for its own purposes, merges queued signals, and prints a
+// trace when a program dies of SIGSEGV or SIGQUIT. Here a handler in assembly
+// counts signals one by one, and a process can die of any of them exactly as
+// the kernel's default action has it.
 //
-// It knows nothing of jobs and checkpoints. Signal 64 belongs to package reply
-// on machines with BLCR and is left alone.
-package rawsig
+// Three uses of what has been caught belong here: a Guard undoes what a command
+// has begun and then ends it by the signal; a Forwarder gives the signals to a
+// process of our own that decides; HoldForJob, ForwardToJob, WaitJob and EndAs
+// are the parent of a restored job. A job is the pid of a child.
+//
+// What there is to undo, engines and checkpoints do not belong here. Signal 64
+// belongs to package selfckpt on machines with BLCR and is left alone.
+package signals
 
 import (
 	"os"
@@ -20,11 +25,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Max is the largest signal number (_NSIG).
-const Max = 64
+// maxSignal is the largest signal number (_NSIG).
+const maxSignal = 64
 
 // BlockAll blocks every signal but the exceptions for the calling thread and
-// returns the mask to give to Restore. The caller's goroutine must be locked to
+// returns the mask to give to RestoreMask. The caller's goroutine must be locked to
 // the thread.
 func BlockAll(exceptions ...syscall.Signal) (old unix.Sigset_t, err error) {
 	var all unix.Sigset_t
@@ -41,15 +46,15 @@ func BlockAll(exceptions ...syscall.Signal) (old unix.Sigset_t, err error) {
 	return old, err
 }
 
-// Restore sets the calling thread's signal mask, as BlockAll returned it.
-func Restore(mask unix.Sigset_t) error {
+// RestoreMask sets the calling thread's signal mask, as BlockAll returned it.
+func RestoreMask(mask unix.Sigset_t) error {
 	return unix.PthreadSigmask(unix.SIG_SETMASK, &mask, nil)
 }
 
-// RaiseDefault sends sig to the calling thread with the kernel's default
+// raiseDefault sends sig to the calling thread with the kernel's default
 // action. It returns when that does not end the process, for a stop signal
 // after the process has been continued; the disposition then is the default.
-func RaiseDefault(sig syscall.Signal) error {
+func raiseDefault(sig syscall.Signal) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if sig != unix.SIGKILL && sig != unix.SIGSTOP { // they never have another
@@ -86,6 +91,6 @@ func DieOf(sig syscall.Signal) {
 	// dumpable only. Either may fail without harm to the status.
 	_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
 	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
-	_ = RaiseDefault(sig)
+	_ = raiseDefault(sig)
 	os.Exit(128 + int(sig))
 }
