@@ -19,7 +19,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 NFPM        = github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
 # Leaves out a Markdown parser that the cli package would initialise at each start.
 TAGS        = urfave_cli_no_docs
-# The entry point that looks before the Go runtime does, package atstart, which
+# The entry point that runs before the Go runtime, package entry, which
 # is there for amd64 only.
 LDFLAGS    := $(if $(filter amd64,$(shell $(GO) env GOARCH)),-E blcr-cli/internal/entry.entry)
 # Where build puts the commands.

@@ -1,16 +1,19 @@
-// Package entry is what the process was given at its start and the Go runtime
-// has changed before any Go code runs: signals that were ignored have a handler
-// of the runtime's, some that were blocked are not, standard descriptors that
-// were closed are /dev/null, and the soft limit of open files is the hard one.
+// Package entry records the state in which the process was started and which the
+// Go runtime changes before any Go code runs: the runtime installs handlers for
+// ignored signals, unblocks some blocked ones, opens /dev/null in place of closed
+// standard descriptors, and raises the soft limit of open files to the hard one.
 //
-// A program in place of one written in C has to know: `trap "" TERM` in a script
-// is meant for the commands that it starts too, and what is written to a
-// descriptor that its caller closed must be an error.
+// A program that replaces one written in C needs that state: "trap ” TERM" in a
+// script applies to the commands that it starts, and a write to a descriptor that
+// the caller closed must fail.
 //
-// It is looked up by code that runs before the runtime does, to which the
-// program must be linked: -ldflags "-E blcr-cli/internal/entry.entry". Without
-// that, and on other architectures than amd64, nothing is known, and the
-// functions say that there was nothing.
+// The state is recorded by code that runs before the runtime, as the program's
+// entry point. It has to be linked with -ldflags "-E
+// blcr-cli/internal/entry.entry". Without that, and on other architectures than
+// amd64, the functions report the default: nothing ignored, nothing closed.
+//
+// What belongs here: that state, and putting it back before an exec. What to do
+// about signals belongs to package signals.
 package entry
 
 import (
@@ -18,10 +21,11 @@ import (
 	"unsafe"
 )
 
-// Written by entry; the runtime does not clear them.
+// Written by the entry point. They are initialised to zero by the kernel, not by the
+// runtime, which does not clear them.
 var (
 	ignored   uint64 // bit N-1: signal N was ignored
-	unblocked uint64 // bit N-1: signal N was not blocked; 0 if unknown, for SIGKILL never is
+	unblocked uint64 // bit N-1: signal N was not blocked; 0 if unknown, since SIGKILL is never blocked
 	closed    uint64 // bit N: descriptor N, of 0 to 2, was closed
 	nofile    uint64 // the soft limit of open files; 0 if unknown
 )
@@ -33,8 +37,8 @@ func Ignored(sig syscall.Signal) bool { return ignored>>(sig-1)&1 != 0 }
 // closed. It is now /dev/null.
 func Closed(fd int) bool { return fd >= 0 && fd <= 2 && closed>>fd&1 != 0 }
 
-// Inherited reports whether fd was open when the program was started. Whatever
-// has been opened since, by the Go runtime also, is closed on exec.
+// Inherited reports whether fd was open when the program was started. Descriptors
+// opened since, by the Go runtime as well, are close-on-exec.
 func Inherited(fd int) bool {
 	if fd < 0 || Closed(fd) {
 		return false
@@ -43,12 +47,12 @@ func Inherited(fd int) bool {
 	return errno == 0 && flags&syscall.FD_CLOEXEC == 0
 }
 
-// NeverOpen is the number of a descriptor that no process has, for who has to
-// pass one that is closed.
+// NeverOpen is a descriptor number that no process has open, for callers that have
+// to pass a closed one.
 const NeverOpen = 1 << 30
 
-// HideClosed makes the stand-ins for standard descriptors that were closed
-// close-on-exec, so that they are closed in what this process turns into.
+// HideClosed makes the descriptors that the runtime has opened in place of closed
+// standard ones close-on-exec, so that they are closed after an exec.
 func HideClosed() {
 	for fd := range 3 {
 		if Closed(fd) {
@@ -57,8 +61,8 @@ func HideClosed() {
 	}
 }
 
-// RestoreLimit sets the limit of open files to what it was. Children that
-// package syscall starts have it in any case; those of a bare fork need it.
+// RestoreLimit sets the soft limit of open files to its original value. Children
+// started by package syscall have it in any case; those of a raw fork need this.
 func RestoreLimit() {
 	var limit syscall.Rlimit
 	if nofile == 0 || syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {
@@ -70,13 +74,13 @@ func RestoreLimit() {
 }
 
 // RestoreSignals ignores every signal that was ignored, and gives the calling
-// thread, to which the goroutine must be locked, the signal mask that there was.
-// It is for just before an exec, which does the rest: to a Go program that goes
-// on, some of that is harmful.
+// thread, to which the goroutine must be locked, its original signal mask. It is
+// to be called right before an exec, which resets all other signals; a Go program
+// that runs on would be harmed by some of it.
 func RestoreSignals() {
 	const (
 		sigIgn     = 1
-		sigSetmask = 2 // on amd64, as all that is known is
+		sigSetmask = 2 // on amd64; elsewhere nothing was recorded
 		setSize    = 8
 	)
 	// The kernel's struct sigaction, which begins with the handler.
@@ -92,9 +96,8 @@ func RestoreSignals() {
 	}
 }
 
-// Standard returns the standard descriptors as they are to be given to a child:
-// one that was closed is closed there, for which syscall.ProcAttr has the value
-// ^0.
+// Standard returns the standard descriptors for a child's syscall.ProcAttr.Files:
+// one that was closed stays closed there, which is the value ^0.
 func Standard() []uintptr {
 	files := []uintptr{0, 1, 2}
 	for i := range files {

@@ -5,9 +5,9 @@ import (
 	"unsafe"
 )
 
-// The runtime answers these with a trace of all goroutines and status 2. Before
-// anybody has said what they are to do, they are to do what they do to any program.
-// (After that os/signal cannot have them; package signals can.)
+// The runtime answers these signals with a trace of all goroutines and status 2.
+// They get their default action back, until the program decides otherwise. Package
+// signals can catch them afterwards; os/signal cannot.
 func init() {
 	for _, sig := range []syscall.Signal{syscall.SIGQUIT, syscall.SIGTRAP, syscall.SIGABRT, syscall.SIGSTKFLT, syscall.SIGSYS} {
 		if !Ignored(sig) {

@@ -9,9 +9,9 @@
 #define EBADF 9
 #define SIG_IGN 1
 
-// entry is where the kernel starts the program, if the linker was told so. It
-// has the stack that the kernel made, with the arguments on it, and no Go
-// runtime yet; it leaves everything as it was for the runtime's own entry.
+// entry is the program's entry point, if the linker was told so. It runs on the
+// stack that the kernel made, with the arguments on it, before the Go runtime. It
+// preserves everything for the runtime's own entry point.
 TEXT ·entry(SB),NOSPLIT|NOFRAME,$0
 	SUBQ	$64, SP
 	XORL	R12, R12                // signals ignored, a bit each
@@ -35,7 +35,7 @@ nextsignal:
 	JLE	signal
 	MOVQ	R12, ·ignored(SB)
 
-	XORL	DI, DI                  // no change: only what it is
+	XORL	DI, DI                  // no change, only the present mask
 	XORL	SI, SI
 	MOVQ	SP, DX
 	MOVL	$8, R10

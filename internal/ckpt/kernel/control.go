@@ -52,7 +52,7 @@ func (c *control) moveFrom(fd int32) error {
 // close ends the descriptor; the module reaps or abandons its request.
 func (c control) close() { unix.Close(int(c)) }
 
-// version is CR_OP_VERSION: does the module speak our version?
+// version is CR_OP_VERSION: an error if the module has another interface version.
 func (c control) version() error {
 	_, err := c.ioctl("CR_OP_VERSION", abi.OpVersion, abi.Version)
 	return err
@@ -64,7 +64,7 @@ func (c control) chkptReq(args *abi.ChkptArgs) error {
 	return err
 }
 
-// chkptLog is CR_OP_CHKPT_LOG, both calls of it.
+// chkptLog is CR_OP_CHKPT_LOG, called twice.
 func (c control) chkptLog() ([]string, error) {
 	return c.log("CR_OP_CHKPT_LOG", abi.OpChkptLog)
 }
@@ -81,14 +81,14 @@ func (c control) rstrtReq(args *abi.RstrtArgs) error {
 	return err
 }
 
-// rstrtProcs is CR_OP_RSTRT_PROCS: is a further process needed, and how many
-// threads has it? It may block until the one before has been read.
+// rstrtProcs is CR_OP_RSTRT_PROCS: whether a further process is needed, and its
+// number of threads. It may block until the previous process has been read.
 func (c control) rstrtProcs(table *abi.ProcsTbl) (more bool, err error) {
 	n, err := c.ioctlPtr("CR_OP_RSTRT_PROCS", abi.OpRstrtProcs, unsafe.Pointer(table))
 	return n > 0, err
 }
 
-// rstrtLog is CR_OP_RSTRT_LOG, both calls of it.
+// rstrtLog is CR_OP_RSTRT_LOG, called twice.
 func (c control) rstrtLog() ([]string, error) {
 	return c.log("CR_OP_RSTRT_LOG", abi.OpRstrtLog)
 }
@@ -98,8 +98,8 @@ func (c control) rstrtReap() (pid int, err error) {
 	return c.ioctl("CR_OP_RSTRT_REAP", abi.OpRstrtReap, abi.NoArg)
 }
 
-// wait polls until the request is complete, or until the deadline: ETIME, or
-// until a signal has been caught: EINTR. The zero deadline is none.
+// wait polls until the request is complete. It returns ETIME at the deadline, of
+// which the zero value is none, and EINTR when a signal has been caught.
 func (c control) wait(deadline time.Time) error {
 	for {
 		timeout := -1
@@ -108,8 +108,8 @@ func (c control) wait(deadline time.Time) error {
 			if left <= 0 {
 				return &ckpt.Error{Op: "poll", Object: abi.ControlFile, Errno: unix.ETIME}
 			}
-			// Rounded up, so that the last round does not spin; poll's int of
-			// milliseconds holds 24 days, and then we come round again.
+			// Rounded up, so that the last round does not spin. poll's int of
+			// milliseconds holds 24 days; after those the loop goes on.
 			timeout = int(min((left+time.Millisecond-1)/time.Millisecond, 1<<31-1))
 		}
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(c), Events: unix.POLLIN}}, timeout)
@@ -122,8 +122,8 @@ func (c control) wait(deadline time.Time) error {
 	}
 }
 
-// log collects the module's log of the request: once to learn the size, once
-// for the text.
+// log collects the module's log of the request. The first call returns the size,
+// the second one the text.
 func (c control) log(name string, op uintptr) ([]string, error) {
 	size, err := c.ioctlPtr(name, op, unsafe.Pointer(&abi.LogArgs{}))
 	if err != nil || size == 0 {
@@ -139,7 +139,7 @@ func (c control) log(name string, op uintptr) ([]string, error) {
 	return logLines(text), nil
 }
 
-// logLines splits what the module wrote, up to its NUL.
+// logLines splits the module's text, up to its NUL.
 func logLines(text []byte) []string {
 	s, _, _ := strings.Cut(string(text), "\x00")
 	s = strings.TrimSuffix(s, "\n")

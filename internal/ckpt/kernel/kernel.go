@@ -2,10 +2,9 @@
 // ioctls on /proc/checkpoint/ctrl (package abi has the numbers), and the module
 // reads and writes the context itself.
 //
-// What belongs here: the conversation with the module, the processes that a
-// restart needs (spawn), and, in package reply, what this process answers when
-// it is asked to be checkpointed itself. It prints nothing, knows no option and
-// opens no context.
+// What belongs here: issuing requests, creating the restart children, and, in
+// package selfckpt, the answer to requests that would save this process itself.
+// It prints nothing, knows no option and opens no context.
 package kernel
 
 import (
@@ -29,11 +28,11 @@ import (
 
 // Engine is a connection to the module. It implements ckpt.Engine.
 type Engine struct {
-	ctrl   control
-	close  sync.Once
-	brood  brood       // the processes of a restart
-	issued atomic.Bool // a request has been, or is about to be
-	meter  meter
+	ctrl     control
+	close    sync.Once
+	children restartChildren
+	issued   atomic.Bool // a request has been issued, or is about to be
+	meter    meter
 }
 
 // Open connects to the module. An error is a *ckpt.Error: with ENOSYS when the
@@ -65,8 +64,8 @@ func Open() (ckpt.Engine, error) {
 		ctrl.close()
 		return nil, err
 	}
-	// As long as nothing has been asked for there is nothing that could be half
-	// done in a copy of this process.
+	// Until a request has been issued a restored copy of this process has nothing
+	// half done.
 	selfckpt.SaveAsIs()
 	return &Engine{ctrl: ctrl}, nil
 }
@@ -87,24 +86,24 @@ func Present() bool {
 
 // Close closes the control file, upon which the module abandons a request under
 // way, and ends the processes of an unfinished restart. Another goroutine may
-// be in Restart, which then fails. Requests by others are answered from now on.
+// be in Restart, which then fails. Requests that were held are answered.
 func (e *Engine) Close() error {
 	e.end()
 	if e.issued.Load() {
 		selfckpt.Release()
 	} else {
-		// Another engine is to take over, of which this process may hold what
-		// the module cannot save.
+		// Another engine takes over, for which this process may hold descriptors
+		// that the module cannot save.
 		selfckpt.Omit()
 	}
 	return nil
 }
 
-// end is Close without an answer to others.
+// end is Close without the answer to held requests.
 func (e *Engine) end() {
 	e.close.Do(func() { e.ctrl.close() })
 	e.meter.end()
-	e.brood.abandon()
+	e.children.abandon()
 }
 
 // checkpoint is a checkpoint request under way.
@@ -115,8 +114,8 @@ type checkpoint struct {
 
 // Checkpoint issues the request, CR_OP_CHKPT_REQ.
 func (e *Engine) Checkpoint(r *ckpt.CheckpointRequest) (ckpt.Checkpoint, error) {
-	// A closed descriptor that the caller named may have become ours. The
-	// module has to find it closed, and says so.
+	// The control file may have got the number of a closed descriptor that the
+	// caller named. The module has to find that closed, and reports it.
 	if err := e.ctrl.moveFrom(r.FD); err != nil {
 		return nil, err
 	}
@@ -182,14 +181,14 @@ func (c *checkpoint) Wait() error {
 func (c *checkpoint) Log() ([]string, error) { return c.ctrl.chkptLog() }
 func (c *checkpoint) Reap() error            { return c.ctrl.chkptReap() }
 
-// interrupt is the signal that gets the main thread out of a call that will not
-// end. glibc keeps it for itself, so nobody else sends it.
+// interrupt is the signal that gets the main thread out of a system call that will
+// not return. glibc reserves it, so no other program sends it.
 const interrupt = syscall.Signal(33)
 
 // interruptible blocks every signal but interrupt for the calling thread, until
-// the function that it returns is called. Nothing else may break into the
-// conversation about a restart: a process that ends while the module waits for
-// the next, or a preempted goroutine, would abort it.
+// the function that it returns is called. No other signal may interrupt the ioctls
+// of a restart: SIGCHLD of a child that ends while the module waits for the next
+// one, or a preemption, would abort it.
 func interruptible() (restore func(), err error) {
 	if err := signals.Catch(interrupt); err != nil {
 		return nil, &ckpt.Error{Op: "sigaction", Errno: err.(syscall.Errno)}
@@ -201,8 +200,8 @@ func interruptible() (restore func(), err error) {
 	return func() { _ = signals.RestoreMask(mask) }, nil
 }
 
-// Restart issues the request, CR_OP_RSTRT_REQ, and forks the processes that the
-// module asks for. The caller's goroutine must be locked to the main thread.
+// Restart issues the request, CR_OP_RSTRT_REQ, and forks the restart children that
+// the module asks for. The caller's goroutine must be locked to the main thread.
 func (e *Engine) Restart(r *ckpt.RestartRequest) (ckpt.Restart, error) {
 	restore, err := interruptible()
 	if err != nil {
@@ -210,7 +209,7 @@ func (e *Engine) Restart(r *ckpt.RestartRequest) (ckpt.Restart, error) {
 	}
 	defer restore()
 	if err := e.issueRestart(r); err != nil {
-		if errno := e.brood.loss(); errno != 0 && errors.Is(err, unix.EINTR) {
+		if errno := e.children.failure(); errno != 0 && errors.Is(err, unix.EINTR) {
 			err = &ckpt.Error{Op: "make", Object: "a process to restore", Errno: errno}
 		}
 		e.end()
@@ -244,7 +243,7 @@ func (e *Engine) issueRestart(r *ckpt.RestartRequest) error {
 		if err != nil || !more {
 			return err
 		}
-		if err := e.brood.spawn(e.ctrl, &table); err != nil {
+		if err := e.children.spawn(e.ctrl, &table); err != nil {
 			return err
 		}
 	}
@@ -287,7 +286,7 @@ func cString(s string) *byte {
 type restart struct{ engine *Engine }
 
 // Wait returns when the module is done. The error is that of poll, or why a
-// process ended that the module still waits for.
+// restart child ended that the module still waits for.
 func (r *restart) Wait() error {
 	restore, err := interruptible()
 	if err != nil {
@@ -296,7 +295,7 @@ func (r *restart) Wait() error {
 	defer restore()
 	for {
 		err := r.engine.ctrl.wait(time.Time{})
-		if errno := r.engine.brood.loss(); errno != 0 && errors.Is(err, unix.EINTR) {
+		if errno := r.engine.children.failure(); errno != 0 && errors.Is(err, unix.EINTR) {
 			return &ckpt.Error{Op: "make", Object: "a process to restore", Errno: errno}
 		}
 		if !errors.Is(err, unix.EINTR) {
@@ -307,12 +306,12 @@ func (r *restart) Wait() error {
 
 func (r *restart) Log() ([]string, error) { return r.engine.ctrl.rstrtLog() }
 
-// Reap ends the request. When the restart has failed the processes made for it
-// are gone afterwards, half restored ones included.
+// Reap ends the request. When the restart has failed its children are gone
+// afterwards, half restored ones included.
 func (r *restart) Reap() (pid int, err error) {
 	pid, err = r.engine.ctrl.rstrtReap()
 	if err == nil {
-		r.engine.brood.release()
+		r.engine.children.release()
 		selfckpt.Adopt(pid)
 	}
 	r.engine.end()

@@ -26,7 +26,7 @@ func target(t *testing.T) *exec.Cmd {
 	return cmd
 }
 
-// ended says whether the target has been killed.
+// ended tells whether the target has been killed.
 func ended(t *testing.T, cmd *exec.Cmd) bool {
 	t.Helper()
 	pid, err := unix.Wait4(cmd.Process.Pid, nil, unix.WNOHANG, nil)
@@ -36,7 +36,7 @@ func ended(t *testing.T, cmd *exec.Cmd) bool {
 	return pid != 0
 }
 
-// opened is how every conversation with the module begins.
+// opened is how every sequence of operations begins.
 var opened = []string{"open {flags=O_WRONLY|O_CLOEXEC} = 0", "VERSION 0xa = 0"}
 
 func TestCheckpoint(t *testing.T) {
@@ -65,8 +65,8 @@ func field(lines []string, name string) string {
 	return value
 }
 
-// TestOpen pins what comes out of opening: a control file that cannot be opened
-// is a missing module, and so is ENOSYS; another version is another version.
+// TestOpen pins the errors of Open: ENOSYS for a control file that cannot be
+// opened, whatever the cause, and the module's error for another version.
 func TestOpen(t *testing.T) {
 	for _, c := range []struct{ scenario, output string }{
 		{"open ENOENT", "open: open: ENOSYS\n"},
@@ -81,7 +81,7 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// TestOpenInterrupted pins that a signal is no reason to give up.
+// TestOpenInterrupted pins that an interrupted open is repeated.
 func TestOpenInterrupted(t *testing.T) {
 	p := newProgram(t, "open@1 EINTR\nopen@2 EINTR", "close")
 	res := p.run(t)
@@ -98,7 +98,7 @@ func TestCheckpointRefused(t *testing.T) {
 	}
 }
 
-// TestCheckpointFails pins that a failure comes out at the reap, after the log.
+// TestCheckpointFails pins that a failure is returned by the reap, after the log.
 func TestCheckpointFails(t *testing.T) {
 	for _, errno := range []string{
 		"EPERM", "ESRCH", "EIO", "EAGAIN", "EBUSY", "EINVAL", "ENOSPC", "EMLINK", "ENOSYS", "EDQUOT",
@@ -120,8 +120,8 @@ func TestCheckpointFails(t *testing.T) {
 	}
 }
 
-// TestCheckpointLimit pins that after the limit nobody waits any longer, and
-// that the target has not been touched.
+// TestCheckpointLimit pins that Wait returns after the limit, with the target
+// untouched.
 func TestCheckpointLimit(t *testing.T) {
 	victim := target(t)
 	p := newProgram(t, "chkpt-delay never", "checkpoint", victim.Process.Pid, "60ms")
@@ -135,8 +135,8 @@ func TestCheckpointLimit(t *testing.T) {
 	}
 }
 
-// TestCheckpointInterrupted pins that signals do not end the waiting early, nor
-// make its limit longer.
+// TestCheckpointInterrupted pins that signals neither end the wait early nor extend
+// its limit.
 func TestCheckpointInterrupted(t *testing.T) {
 	for _, c := range []struct{ delay, limit, wait string }{
 		{"100ms", "0s", "ok\nlog ok\nreap ok"},
@@ -160,7 +160,7 @@ func TestCheckpointInterrupted(t *testing.T) {
 }
 
 // TestOwnNumber pins that a closed descriptor that the user names is reported as
-// such, though it has become the control file's own.
+// such, although the control file has got its number.
 func TestOwnNumber(t *testing.T) {
 	p := newProgram(t, "", "own number")
 	res := p.run(t)
@@ -190,8 +190,8 @@ func TestCloseTwice(t *testing.T) {
 	p.says(t, "open ok\nclose ok\nclose ok\n")
 }
 
-// TestRestart pins the conversation with the module, and that each process has
-// as many threads as it asked for; the simulator takes no other number.
+// TestRestart pins the operations of a restart, and that each process has as many
+// threads as the module asks for; the simulator accepts no other number.
 func TestRestart(t *testing.T) {
 	const good = "open ok\nrequest ok\nwait ok\nlog ok\nreap ok\nclose ok\njob ok\n"
 	for _, c := range []struct {
@@ -231,7 +231,7 @@ func TestRestart(t *testing.T) {
 	}
 }
 
-// TestRestartForInit pins the two ways to have no job of one's own.
+// TestRestartForInit pins the two ways in which the job is init's child.
 func TestRestartForInit(t *testing.T) {
 	for _, scenario := range []string{"rstrt-reap 0", "procs none"} {
 		p := newProgram(t, scenario+"\nrstrt-read no", "restart")
@@ -241,9 +241,8 @@ func TestRestartForInit(t *testing.T) {
 	}
 }
 
-// TestRestartFails pins for each step that can fail which error comes out, and
-// that no process is left of those that were made, and none is gone of those
-// that were there before.
+// TestRestartFails pins the error of each step that can fail, that no restart
+// child is left, and that no other child has been touched.
 func TestRestartFails(t *testing.T) {
 	const reaped = "open ok\nrequest ok\nwait ok\nlog ok\n%sreap: ioctl CR_OP_RSTRT_REAP: %s\nclose ok\n0 more children\n"
 	const refused = "open ok\nrequest: ioctl %s: %s\nclose ok\n0 more children\n"
@@ -259,7 +258,7 @@ func TestRestartFails(t *testing.T) {
 		{"procs 8 1\nrstrt-child ENOENT", fmt.Sprintf(reaped, "", "ENOENT")},
 		{"procs 1 8\nrstrt-child@2 EACCES\nrstrt-log a\nrstrt-log b", fmt.Sprintf(reaped, "- a\n- b\n", "EACCES")},
 		{"procs 2 2\nrstrt-delay 20ms\nrstrt-reap CR_ERSTRTABRT", fmt.Sprintf(reaped, "", "CR_ERSTRTABRT")},
-		// Here the jobs run.
+		// The jobs run already.
 		{"procs 2 1\nrstrt-child 0\nrstrt-reap EIO\njob sleep", fmt.Sprintf(reaped, "", "EIO")},
 	} {
 		p := newProgram(t, c.scenario+"\nrstrt-read no", "restart")
@@ -270,10 +269,10 @@ func TestRestartFails(t *testing.T) {
 	}
 }
 
-// TestRestartLoss pins that a process that ends before all of its threads are
-// there, here because they cannot be made, ends the restart, though the module
-// waits for it for ever; with the reason, and with nobody left behind.
-func TestRestartLoss(t *testing.T) {
+// TestRestartChildFails pins that a restart child that ends before all of its
+// threads are there, here because they cannot be created, ends the restart with
+// that errno, although the module waits for it for ever; no process is left.
+func TestRestartChildFails(t *testing.T) {
 	const thread = 0x10000 // CLONE_THREAD alone is EINVAL
 	p := newProgram(t, fmt.Sprintf("procs 1 2 1\nclone-flags %#x\nrstrt-read no", thread), "restart")
 	res := p.run(t)
@@ -283,7 +282,7 @@ func TestRestartLoss(t *testing.T) {
 	}
 }
 
-// TestRestartErrors pins that every number comes through.
+// TestRestartErrors pins that every error number is passed on.
 func TestRestartErrors(t *testing.T) {
 	for _, errno := range []string{
 		"EPERM", "ENOENT", "ESRCH", "EINTR", "EIO", "EAGAIN", "ENOMEM", "EACCES", "EBUSY", "EEXIST", "ENOTDIR", "EISDIR", "EINVAL", "ENOSYS",
@@ -296,10 +295,9 @@ func TestRestartErrors(t *testing.T) {
 	}
 }
 
-// TestThreads pins what the module finds in a process that it is to restore:
-// the threads that it asked for, each in its ioctl on a stack of its own, with
-// all signals blocked and the handler that answers a checkpoint in place.
-// Closing the engine leaves none of them.
+// TestThreads pins the state of a restart child: the threads that the module asked
+// for, each in its ioctl on a stack of its own, with all signals blocked and the
+// handler of signal 64 in place. Closing the engine ends all children.
 func TestThreads(t *testing.T) {
 	p := newProgram(t, "procs 1 2 8 100\nrstrt-delay never\nrstrt-read no", "threads")
 	p.run(t)
@@ -313,8 +311,8 @@ func TestThreads(t *testing.T) {
 	p.says(t, want.String())
 }
 
-// TestCloseInRestart pins that a signal can end a restart that does not get on:
-// closing returns at once and leaves no process.
+// TestCloseInRestart pins that closing the engine ends a restart that is blocked
+// in the module: it returns at once and leaves no process.
 func TestCloseInRestart(t *testing.T) {
 	p := newProgram(t, "procs 3 1\nprocs-block@2 never\nrstrt-read no", "blocked")
 	stdin, w, err := os.Pipe()

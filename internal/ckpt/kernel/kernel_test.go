@@ -28,7 +28,7 @@ func TestLogLines(t *testing.T) {
 		{"one\ntwo\n\x00", []string{"one", "two"}},
 		{"one\ntwo\x00", []string{"one", "two"}},
 		{"one\n\ntwo\n\x00", []string{"one", "", "two"}},
-		{"one\x00old\n\x00", []string{"one"}}, // what is behind the NUL is nobody's
+		{"one\x00old\n\x00", []string{"one"}}, // what follows the NUL is ignored
 		{"no end", []string{"no end"}},
 	} {
 		if got := logLines([]byte(c.text)); !slices.Equal(got, c.want) {
@@ -151,7 +151,7 @@ func TestMoveFrom(t *testing.T) {
 		t.Errorf("the new one is another file")
 	}
 
-	// No number is left: the descriptor stays, the error says why.
+	// No number is left: the descriptor stays, and the error has the errno.
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
@@ -183,8 +183,8 @@ func inode(t *testing.T, fd int) uint64 {
 	return st.Ino
 }
 
-// TestResult pins what is in an error: programs look at the number, people at
-// the rest.
+// TestResult pins the parts of an error: the number for programs, the rest for
+// messages.
 func TestResult(t *testing.T) {
 	if n, err := control(5).result("CR_OP_X", 7, 0); n != 7 || err != nil {
 		t.Errorf("%d, %v", n, err)

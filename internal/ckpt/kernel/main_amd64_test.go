@@ -22,7 +22,7 @@ import (
 	"blcr-cli/test/ctrlsim"
 )
 
-// roleEnv makes this binary be one of the programs that the tests run under the
+// roleEnv makes this binary one of the programs that the tests run under the
 // simulated control file.
 const roleEnv = "KERNEL_TEST_ROLE"
 
@@ -38,7 +38,7 @@ var roles = map[string]func(args []string){
 
 func init() {
 	if os.Getenv(roleEnv) != "" {
-		// As cr_restart does: what is restored becomes a child of this thread.
+		// As cr_restart does: the restored processes become children of this thread.
 		runtime.LockOSThread()
 	}
 }
@@ -62,7 +62,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// poller has the runtime open what it keeps for ever.
+// poller has the runtime open the descriptors that it never closes.
 func poller() {
 	if r, w, err := os.Pipe(); err == nil {
 		r.Close()
@@ -71,7 +71,7 @@ func poller() {
 	exec.Command("/nonexistent").Run()
 }
 
-// openFDs maps the open descriptors to what they are.
+// openFDs maps the open descriptors to the links in /proc.
 func openFDs() map[int]string {
 	fds := map[int]string{}
 	entries, err := os.ReadDir("/proc/self/fd")
@@ -82,14 +82,14 @@ func openFDs() map[int]string {
 		// The descriptor that ReadDir used is gone by now.
 		name, err := os.Readlink("/proc/self/fd/" + e.Name())
 		fd, _ := strconv.Atoi(e.Name())
-		if err == nil && fd != int(guard) { // which stays
+		if err == nil && fd != int(callbackCtrl) { // which stays
 			fds[fd] = name
 		}
 	}
 	return fds
 }
 
-// checkFDs reports descriptors that are open and were not.
+// checkFDs reports a set of open descriptors other than before.
 func checkFDs(report *os.File, before map[int]string) bool {
 	// A supervisor's goroutines close theirs a little later.
 	for deadline := time.Now().Add(time.Second); ; time.Sleep(time.Millisecond) {
@@ -132,8 +132,8 @@ func newProgram(t *testing.T, scenario, role string, args ...any) *program {
 	return p
 }
 
-// run runs it to its end. It must do nothing that the module would not have,
-// and leave nothing behind.
+// run runs it to its end. It must do nothing that the module would refuse, and
+// leave no process behind.
 func (p *program) run(t *testing.T) *ctrlsim.Result {
 	t.Helper()
 	if err := p.Start(); err != nil {
@@ -158,7 +158,7 @@ func (p *program) wait(t *testing.T) *ctrlsim.Result {
 	return res
 }
 
-// says holds the program's output against what it should be.
+// says compares the program's output.
 func (p *program) says(t *testing.T, want string) {
 	t.Helper()
 	if got := p.output.String(); got != want {
@@ -166,7 +166,7 @@ func (p *program) says(t *testing.T, want string) {
 	}
 }
 
-// transcript holds the operations against what they should be.
+// transcript compares the operations.
 func transcript(t *testing.T, res *ctrlsim.Result, want ...string) {
 	t.Helper()
 	if got := res.Requests(); !slices.Equal(got, want) {
@@ -174,7 +174,7 @@ func transcript(t *testing.T, res *ctrlsim.Result, want ...string) {
 	}
 }
 
-// say prints what came of a step, and returns whether it went well.
+// say prints the result of a step, and returns whether it succeeded.
 func say(step string, err error) bool {
 	var e *ckpt.Error
 	switch {
@@ -216,7 +216,7 @@ func open(name string, flags int) int {
 	return fd
 }
 
-// roleCheckpoint TARGET LIMIT [FILE] goes the whole way of a checkpoint.
+// roleCheckpoint TARGET LIMIT [FILE] makes a checkpoint.
 func roleCheckpoint(args []string) {
 	engine, err := Open()
 	if !say("open", err) {
@@ -251,8 +251,8 @@ func roleCheckpoint(args []string) {
 	say("reap", c.Reap())
 }
 
-// roleOwnNumber asks for a context in a closed descriptor that has become the
-// control file's.
+// roleOwnNumber requests a context in a closed descriptor whose number the control
+// file has got.
 func roleOwnNumber(args []string) {
 	for _, restart := range []bool{false, true} {
 		engine, err := Open()
@@ -280,8 +280,8 @@ func roleOwnNumber(args []string) {
 	}
 }
 
-// roleRestart goes the whole way of a restart and waits for the jobs. Another
-// child, which was there before as with "exec cr_restart", must not notice.
+// roleRestart makes a restart and waits for the jobs. A child that it had before,
+// as with "exec cr_restart", must not be touched.
 func roleRestart([]string) {
 	old, err := syscall.ForkExec("/bin/sleep", []string{"sleep", "100"}, nil)
 	if err != nil {
@@ -305,8 +305,8 @@ func roleRestart([]string) {
 	}
 }
 
-// tryRestart says what comes of each step; where one fails, of the restart's
-// processes none may be left even before the engine is closed.
+// tryRestart prints the result of each step. Where one fails, none of the restart's
+// processes may be left even before the engine is closed.
 func tryRestart(old int) (restored bool) {
 	engine, err := Open()
 	if !say("open", err) {
@@ -361,8 +361,8 @@ func threadMask() unix.Sigset_t {
 	return mask
 }
 
-// roleThreads looks at what Restart has made, whose threads are to be in
-// RSTRT_CHILD, and gives up.
+// roleThreads describes the restart children, whose threads are to be in
+// RSTRT_CHILD, and closes the engine.
 func roleThreads(args []string) {
 	engine, err := Open()
 	if !say("open", err) {
@@ -372,7 +372,7 @@ func roleThreads(args []string) {
 	defer unix.Close(fd)
 	_, err = engine.Restart(&ckpt.RestartRequest{FD: int32(fd)})
 	say("request", err)
-	for i, pid := range engine.(*Engine).brood.forked {
+	for i, pid := range engine.(*Engine).children.forked {
 		fmt.Println("process", i+1, look(pid))
 	}
 	say("close", engine.Close())
@@ -416,8 +416,8 @@ func look(pid int) string {
 	slices.Sort(stacks)
 	good := 0
 	for i, sp := range stacks {
-		// The first thread of all has the goroutine's stack, which need not be
-		// as large.
+		// The first thread has the goroutine's stack, which need not be as
+		// large.
 		room := uint64(stackSize)
 		if sp == main {
 			room = 1024
@@ -446,8 +446,8 @@ func writable(pid int, low, high uint64) bool {
 	return false
 }
 
-// roleClose closes an engine twice. The second time, its number is somebody
-// else's.
+// roleClose closes an engine twice. The second time, its descriptor's number is
+// that of another file.
 func roleClose([]string) {
 	engine, err := Open()
 	if !say("open", err) {
@@ -461,12 +461,11 @@ func roleClose([]string) {
 	}
 	say("close", engine.Close())
 	if err := unix.Close(fd); err != nil {
-		fmt.Println("the second time closed somebody else's descriptor")
+		fmt.Println("the second time closed another descriptor")
 	}
 }
 
-// roleBlocked is in Restart when it is told, by its stdin, to close the engine,
-// as it is by a signal.
+// roleBlocked closes the engine while it is in Restart, when its stdin ends.
 func roleBlocked([]string) {
 	engine, err := Open()
 	if !say("open", err) {

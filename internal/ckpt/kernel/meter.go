@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// meter looks at the file that the module writes a context into, or reads it from:
-// the module itself tells nobody how far it is.
+// meter measures progress by the offset of the file that the module writes a
+// context to, or reads it from. The module itself does not report any.
 type meter struct {
 	mu    sync.Mutex
 	fd    int // our own descriptor of it, 0 for none
@@ -15,9 +15,9 @@ type meter struct {
 	read  bool
 }
 
-// begin begins to measure what goes on from the offset of fd on. It takes a
-// descriptor of its own, since the caller may close that one, which is closed on
-// exec and by the module in what it restores.
+// begin begins to measure, from the present offset of fd on. It takes a descriptor
+// of its own, since the caller may close fd. Its own is close-on-exec, so that the
+// module closes it in the restored processes too.
 func (m *meter) begin(fd int32, read bool) {
 	var st unix.Stat_t
 	if unix.Fstat(int(fd), &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
@@ -36,7 +36,7 @@ func (m *meter) begin(fd int32, read bool) {
 	m.fd, m.start, m.read = own, start, read
 }
 
-// end ends it. It may be called more than once.
+// end closes the descriptor. It may be called more than once.
 func (m *meter) end() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -46,8 +46,8 @@ func (m *meter) end() {
 	}
 }
 
-// Progress implements ckpt.Meter. Of a checkpoint it does not know how much there
-// will be, and of neither how much goes through a pipe.
+// Progress implements ckpt.Meter. The size of a checkpoint to come is not known,
+// nor is progress through a pipe.
 func (e *Engine) Progress() (done, all int64) {
 	m := &e.meter
 	m.mu.Lock()

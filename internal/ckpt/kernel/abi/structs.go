@@ -107,7 +107,7 @@ type ChkptInfo struct {
 	Dest      *byte // to a buffer of PATH_MAX bytes of the caller's
 }
 
-// Sizes of the structures in memory, for whoever copies them out of another
+// Sizes of the structures in memory, for copying them out of another
 // process.
 const (
 	SizeofChkptArgs     = unsafe.Sizeof(ChkptArgs{})

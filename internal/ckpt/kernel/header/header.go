@@ -1,6 +1,6 @@
 // Package header reads the beginning of a context that BLCR's module has
-// written: what can be told of it without knowing the rest, which is laid out as
-// the kernel was that wrote it. It knows no request and no engine.
+// written. The rest depends on the kernel that wrote it, and is not read. The
+// package knows no request and no engine.
 //
 // Facts are from the module's cr_context.h and cr_dump_self.c, and from
 // vmadump4/vmadump.h, of BLCR 0.8. A context is, in the byte order of its machine:
@@ -11,23 +11,22 @@
 //	12  4   scope of the request
 //	16  4   architecture
 //
-// Then come the processes, one behind the other, each with all that belongs to it.
-// Each begins with
+// The processes follow, one after the other, each complete. Each begins with
 //
 //	0   4   number of threads
 //	4   8   clone flags, a descriptor
 //	12  4   size of the table
 //	16      the table, with as many entries as threads: pointers to the task, its
 //	        real parent and its parent; then 4 bytes each for the ids of thread,
-//	        process group, session, and process; then what is of no use here
+//	        process group, session, and process; then members not used here
 //	        "VMA", version 6 of that format, architecture, kernel's version as
 //	        three bytes
 //	        8 bytes, then the process's name, 16 bytes
 //
 // In the place of one more process is the end: 12 bytes, of which the first 4 are
-// 0 and the last 4 are -1. Where the second process begins cannot be told without
-// reading all of the first one, of which even the length of registers depends on
-// the machine.
+// 0 and the last 4 are -1. The offset of the second process can be found only by
+// reading all of the first one, in which even the length of the registers depends
+// on the machine.
 package header
 
 import (
@@ -38,13 +37,13 @@ import (
 	"io"
 )
 
-// Header is what the beginning tells. What is not known is the zero value.
+// Header is the content of the beginning. Unknown members have the zero value.
 type Header struct {
 	Version      int
 	Scope        int
 	Architecture int
 
-	// First is the process that was saved first, nil if it cannot be made out.
+	// First is the process that was saved first, nil if it is not recognized.
 	First *Process
 }
 
@@ -69,16 +68,16 @@ const (
 	vmadumpLen = 8
 	prctlLen   = 8 + 16
 
-	// mostThreads is what there may be. The module puts the table into one
-	// piece of the kernel's memory.
+	// Limits of what is accepted. The module keeps the table in one block of
+	// kernel memory.
 	mostThreads = 1 << 16
 	mostEntry   = 512
 	mostTable   = 4 << 20
 )
 
-// architecture is what there is to know of one (VMAD_ARCH_… in vmadump.h).
+// architecture describes one of VMAD_ARCH_… in vmadump.h.
 type architecture struct {
-	name string // as uname -m has it
+	name string // as printed by uname -m
 	word int    // bytes in a pointer
 }
 
@@ -87,13 +86,13 @@ var architectures = map[int]architecture{
 	5: {"x86_64", 8}, 6: {"ppc64", 8}, 7: {"arm", 4}, 8: {"sparc64", 8},
 }
 
-// Machine is the architecture's name, "" for one that is not known.
+// Machine is the architecture's name, "" if it is unknown.
 func (h *Header) Machine() string { return architectures[h.Architecture].name }
 
 // scopes are cr_scope_t of blcr_common.h.
 var scopes = []string{"process", "group", "session", "tree"}
 
-// ScopeName is the name of the scope, "" for one that is not known.
+// ScopeName is the name of the scope, "" if it is unknown.
 func (h *Header) ScopeName() string {
 	if h.Scope < 0 || h.Scope >= len(scopes) {
 		return ""
@@ -101,8 +100,8 @@ func (h *Header) ScopeName() string {
 	return scopes[h.Scope]
 }
 
-// Read reads the beginning from r, and not more of it than it takes. Errors are
-// ErrForeign, ErrTruncated or the reader's.
+// Read reads the beginning from r, and no byte more. Errors are ErrForeign,
+// ErrTruncated or the reader's.
 func Read(r io.Reader) (*Header, error) {
 	var b [headerLen]byte
 	n, err := io.ReadFull(r, b[:])
@@ -121,8 +120,8 @@ func Read(r io.Reader) (*Header, error) {
 	return h, err
 }
 
-// process reads the first process; none if that is not what comes next. An error
-// is the reader's.
+// process reads the first process; nil if it is not recognized. An error is the
+// reader's.
 func (h *Header) process(r io.Reader) (*Process, error) {
 	arch := architectures[h.Architecture]
 	if arch.word == 0 {
@@ -154,7 +153,7 @@ func (h *Header) process(r io.Reader) (*Process, error) {
 			p.PID, p.PGID, p.SID = id(0), id(1), id(2)
 		}
 	}
-	// Only if it all fits is this what it is taken for.
+	// All of this has to match, or it is something else.
 	b = b[table:]
 	if p.PID <= 0 || string(b[:4]) != "VMA\x06" || int(b[4]) != h.Architecture {
 		return nil, nil
@@ -165,7 +164,7 @@ func (h *Header) process(r io.Reader) (*Process, error) {
 	return p, nil
 }
 
-// readAll fills b. An end that comes before is none of its errors.
+// readAll fills b. It returns false, without an error, if r ends before.
 func readAll(r io.Reader, b []byte) (bool, error) {
 	_, err := io.ReadFull(r, b)
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
@@ -174,8 +173,8 @@ func readAll(r io.Reader, b []byte) (bool, error) {
 	return err == nil, err
 }
 
-// Ends tells whether a file of that size ends as a context of BLCR's does. One
-// that does not was cut short, or something follows it.
+// Ends tells whether a file of that size ends as a context of BLCR's does. If not,
+// it was truncated, or something follows the context.
 func Ends(file io.ReaderAt, size int64) (bool, error) {
 	if size < headerLen+endLen {
 		return false, nil

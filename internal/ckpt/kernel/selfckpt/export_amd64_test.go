@@ -1,29 +1,29 @@
 package selfckpt
 
-// The tests' view of what only the assembly reads.
+// For the tests: what only the assembly reads.
 
-// Stack is the guard's. A handler that runs on it is the guard's.
+// Stack is the callback thread's. The handler takes a thread with this stack for
+// the callback thread.
 func Stack() []byte { return stack[:] }
 
-// Set makes the guard's handler find a state of things.
-func Set(p Policy, held bool, pid int) {
+// Set sets the state that the callback thread's handler finds.
+func Set(p Policy, hold bool, pid int) {
 	policy, job = p, uint32(pid)
-	if held {
+	if hold {
 		Hold()
 	} else {
-		busy = 0
+		held = 0
 	}
 }
 
 // SetLimit sets how long a request is held under CheckpointPolicy.
 func SetLimit(sec, nsec int64) { limit = [2]int64{sec, nsec} }
 
-// Answer is what threads other than the guard answer.
+// Answer is the answer of phase 2.
 func Answer() uint32 { return answer }
 
 // Answers.
 const (
-	LeaveOut = leaveOut
-	SaveBare = saveBare
-	AsIs     = saveAsIs
+	SaveDefaults  = saveDefaults
+	SaveUnchanged = saveAsIs
 )

@@ -14,8 +14,8 @@ import (
 	"blcr-cli/internal/ckpt/kernel/abi"
 )
 
-// roleEnv makes the test binary, run again by one of its tests, play a part.
-const roleEnv = "REPLY_TEST_ROLE"
+// roleEnv makes the test binary, run again by one of its tests, play a role.
+const roleEnv = "SELFCKPT_TEST_ROLE"
 
 func TestMain(m *testing.M) {
 	switch os.Getenv(roleEnv) {
@@ -36,8 +36,8 @@ func TestMain(m *testing.M) {
 	case "policies":
 		policies()
 		os.Exit(0)
-	case "guard":
-		guard()
+	case "callback thread":
+		callbackThread()
 		os.Exit(0)
 	case "collect":
 		collect()
@@ -72,7 +72,7 @@ const (
 )
 
 // queue sends signal 64 to this process, with si_code and si_pid of the
-// caller's choice, which Linux allows nobody else.
+// caller's choice, which Linux allows no other process.
 func queue(code, pid int32) error {
 	info := &siginfo{signo: 64, code: code, pid: pid}
 	// The id has to be that of the thread that calls, which is the caller's
@@ -84,8 +84,8 @@ func queue(code, pid int32) error {
 	return nil
 }
 
-// queueHere is queue, but for the calling thread alone, which has handled the
-// signal when this returns.
+// queueHere is queue for the calling thread only, which has handled the signal
+// when this returns.
 func queueHere(code, pid int32) error {
 	info := &siginfo{signo: 64, code: code, pid: pid}
 	_, _, errno := unix.Syscall6(unix.SYS_RT_TGSIGQUEUEINFO, uintptr(unix.Getpid()), uintptr(unix.Gettid()), 64, uintptr(unsafe.Pointer(info)), 0, 0)
@@ -119,9 +119,8 @@ const (
 	ioctlNotifSend = 0xc0182101
 )
 
-// trap makes the kernel ask somebody else about every ioctl of this process
-// that is one of BLCR's, and about its parent, instead of carrying it out, and
-// returns the descriptor on which it asks.
+// trap installs a seccomp filter that notifies of every BLCR ioctl and every
+// getppid of this process instead of carrying it out, and returns the listener.
 func trap() (listener int, err error) {
 	const (
 		offNr   = 0  // in struct seccomp_data

@@ -1,28 +1,30 @@
 package selfckpt
 
-// Policy is what a guard answers.
+// Policy says how the callback thread answers a request.
 type Policy uint32
 
-// The policies. A request of somebody else's waits in any case while it is held.
+// The policies. Under each of them a request by another process waits while
+// requests are held (Hold).
 const (
-	// CheckpointPolicy is cr_checkpoint's: what this process has asked for is
-	// saved without it, and at once, since it waits for that; from anything
-	// else it is saved with. It is not held longer than Limit says.
+	// CheckpointPolicy is cr_checkpoint's. This process is omitted from the
+	// request that it has issued itself, at once, since it waits for that
+	// request. In any other request it is saved. A request is held no longer
+	// than limit.
 	CheckpointPolicy Policy = iota
 
-	// The others are cr_restart's. A request is passed on to the job
-	// (CR_OP_CHKPT_FWD) and this process left out of it: if it is the one that
-	// was named, or an orphan; in any case; in no case. While there is no job
-	// it is saved.
+	// The others are cr_restart's. A request is forwarded to the job
+	// (CR_OP_CHKPT_FWD). This process is then omitted from it: if it is the
+	// target of the request or an orphan; always; never. While there is no job
+	// this process is saved.
 	OmitMaybe
 	OmitAlways
 	OmitNever
 )
 
-// What has become of the guard, see State.
+// The states of the callback thread, see State.
 const (
-	None = iota
+	NotStarted = iota
 	Starting
-	Guarding // the module knows it
-	Gone     // the module does not want it
+	Registered // with the module, by CR_OP_HAND_PHASE1
+	Ended      // the module has refused or dismissed it
 )

@@ -24,7 +24,7 @@ import (
 	"blcr-cli/internal/ckpt/kernel/selfckpt"
 )
 
-//go:embed reply_amd64.s
+//go:embed selfckpt_amd64.s
 var assembly string
 
 // atInit is what was in place for signal 64 when this package was initialised,
@@ -83,7 +83,7 @@ func TestFirst(t *testing.T) {
 	}
 }
 
-// TestInitOrder pins that the runtime initialises package reply before every
+// TestInitOrder pins that the runtime initialises this package before every
 // package but its own.
 func TestInitOrder(t *testing.T) {
 	cmd := asRole("nothing")
@@ -164,13 +164,13 @@ func TestConstants(t *testing.T) {
 		"SA_FLAGS":    0x4 | 0x04000000 | 0x08000000 | 0x10000000,
 		"CLONE_FLAGS": unix.CLONE_VM | unix.CLONE_FS | unix.CLONE_FILES | unix.CLONE_SIGHAND | unix.CLONE_THREAD | unix.CLONE_SYSVSEM,
 
-		"SAVE_BARE":          selfckpt.SaveBare,
-		"SAVE_AS_IS":         selfckpt.AsIs,
+		"SAVE_DEFAULTS":      selfckpt.SaveDefaults,
+		"SAVE_AS_IS":         selfckpt.SaveUnchanged,
 		"POLICY_CHECKPOINT":  uint64(selfckpt.CheckpointPolicy),
 		"POLICY_OMIT_ALWAYS": uint64(selfckpt.OmitAlways),
 		"POLICY_OMIT_NEVER":  uint64(selfckpt.OmitNever),
-		"STATE_GUARDING":     selfckpt.Guarding,
-		"STATE_GONE":         selfckpt.Gone,
+		"STATE_REGISTERED":   selfckpt.Registered,
+		"STATE_ENDED":        selfckpt.Ended,
 		"STACK_SIZE":         uint64(len(selfckpt.Stack())),
 	}
 	for _, m := range regexp.MustCompile(`(?m)^#define\s+(\w+)\s+(\w+)`).FindAllStringSubmatch(assembly, -1) {
@@ -186,8 +186,8 @@ func TestConstants(t *testing.T) {
 	}
 }
 
-// asked is an ioctl that the handler issued.
-type asked struct {
+// call is an ioctl that the handler issued.
+type call struct {
 	tid         int
 	fd, op, arg uint64
 }
@@ -213,7 +213,7 @@ func requests() {
 		func() error { return queueHere(siKernel, 201) },
 		func() error { selfckpt.SaveAsIs(); return queueHere(siKernel, 300) },
 		func() error { selfckpt.Hold(); return queueHere(siKernel, 301) },
-		// There is no guard that could say anything else.
+		// Without a callback thread the answer stays "omit me".
 		func() error { selfckpt.Release(); return queueHere(siKernel, 302) },
 		func() error { selfckpt.SaveAsIs(); selfckpt.Omit(); return queueHere(siKernel, 303) },
 	} {
@@ -225,43 +225,43 @@ func requests() {
 	fmt.Println(tid, pid)
 }
 
-// TestRequest pins what the handler answers, and to whom: the module's request
-// gets an ioctl on the descriptor in si_pid, whatever its number, from the
-// thread that was asked: "go on without me", or after Save "save me". Anybody
-// else's signal 64 gets nothing and does nothing.
+// TestRequest pins what the handler answers, and to which signals. The module's
+// request gets an ioctl on the descriptor in si_pid, whatever its number, from the
+// thread that was signalled: "omit me", or after Save "save me". A signal 64 from
+// elsewhere is dropped.
 func TestRequest(t *testing.T) {
-	var got []asked
+	var got []call
 	out := runTrapped(t, "requests", func(n notification, _ func()) int64 {
 		if n.args[1] == uint64(abi.OpHandChkptInfo) {
 			return 0 // see TestSaved
 		}
-		got = append(got, asked{int(n.pid), n.args[0], n.args[1], n.args[2]})
+		got = append(got, call{int(n.pid), n.args[0], n.args[1], n.args[2]})
 		return 0
 	})
 	var tid, pid int
 	if _, err := fmt.Sscan(out, &tid, &pid); err != nil {
 		t.Fatalf("%v in %q", err, out)
 	}
-	const handChkpt, handAbort, save, leaveOut = 0x4008a101, 0x4008a102, 0x4000, 4
-	want := []asked{
-		{tid, 100, handAbort, leaveOut},
-		{tid, 0, handAbort, leaveOut},
-		{tid, 1 << 30, handAbort, leaveOut},
-		{tid, uint64(pid), handAbort, leaveOut},
+	const handChkpt, handAbort, save, omit = 0x4008a101, 0x4008a102, 0x4000, 4
+	want := []call{
+		{tid, 100, handAbort, omit},
+		{tid, 0, handAbort, omit},
+		{tid, 1 << 30, handAbort, omit},
+		{tid, uint64(pid), handAbort, omit},
 		{tid, 200, handChkpt, save},
 		{tid, 201, handChkpt, save},
 		{tid, 300, handChkpt, save},
-		{tid, 301, handAbort, leaveOut},
-		{tid, 302, handAbort, leaveOut},
-		{tid, 303, handAbort, leaveOut},
+		{tid, 301, handAbort, omit},
+		{tid, 302, handAbort, omit},
+		{tid, 303, handAbort, omit},
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("ioctls %+v, want %+v", got, want)
 	}
 }
 
-// saved lets itself be saved and prints which signals it catches and ignores, with
-// SaveAsIs and with Save.
+// saved answers "save me", with SaveAsIs and with Save, and prints which signals it
+// catches and ignores.
 func saved() {
 	trapSelf()
 	runtime.LockOSThread()
@@ -286,14 +286,14 @@ func dispositions() {
 		if err != nil {
 			panic(err)
 		}
-		// What make, for one, has its children ignore is not the matter here.
+		// Others may be ignored because the caller ignores them.
 		fmt.Printf("%#x\n", set&(1<<63|1<<14|1))
 	}
 }
 
-// TestSaved pins that what is saved keeps its handlers, but for a process that has
-// called Save: in the restored copy, and when it has been sent the request's
-// signal, it leaves every signal but 64 to the kernel. What was ignored stays so.
+// TestSaved pins that a saved process keeps its handlers unless it has called Save:
+// then every signal but 64 has its default action in the restored copy, and in the
+// original that has been sent the request's signal. Ignored signals stay ignored.
 func TestSaved(t *testing.T) {
 	const (
 		kept  = "0x1\n0x8000000000004000\n"
@@ -402,15 +402,15 @@ func busy() {
 		}
 	})
 	workers.Wait()
-	// The parent says when it has seen them all.
+	// The parent writes when it has seen all of them.
 	if n, err := unix.Read(trapFD, make([]byte, 1)); n != 1 {
 		panic(err)
 	}
 	fmt.Println(strings.Join(results, "\n"))
 }
 
-// TestBusy pins that requests at any moment harm neither the program nor the
-// answer.
+// TestBusy pins that requests at any moment disturb neither the program nor the
+// answers.
 func TestBusy(t *testing.T) {
 	answered := 0
 	byThread := make(map[uint32]int)
@@ -435,6 +435,6 @@ func TestBusy(t *testing.T) {
 		t.Errorf("%d answers to %d requests", answered, busySignals)
 	}
 	if len(byThread) < 2 {
-		t.Errorf("only %d thread was asked", len(byThread))
+		t.Errorf("only %d thread was signalled", len(byThread))
 	}
 }

@@ -17,9 +17,9 @@ import (
 	"blcr-cli/internal/signals"
 )
 
-// TestSpawnArgs pins the offsets by which the assembly reads.
-func TestSpawnArgs(t *testing.T) {
-	var a spawnArgs
+// TestForkArgs pins the offsets by which the assembly reads.
+func TestForkArgs(t *testing.T) {
+	var a forkArgs
 	for name, c := range map[string]struct{ got, want uintptr }{
 		"ctrl":       {unsafe.Offsetof(a.ctrl), 0},
 		"op":         {unsafe.Offsetof(a.op), 8},
@@ -34,7 +34,7 @@ func TestSpawnArgs(t *testing.T) {
 	}
 }
 
-// blocked runs f as the precondition of fork wants it.
+// blocked runs f with the signals blocked, fork's precondition.
 func blocked(t *testing.T, f func()) {
 	t.Helper()
 	runtime.LockOSThread()
@@ -47,7 +47,7 @@ func blocked(t *testing.T, f func()) {
 	f()
 }
 
-// wait reaps a child that is to end at once.
+// wait reaps a child that ends by itself.
 func wait(t *testing.T, pid int) unix.WaitStatus {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
@@ -67,8 +67,8 @@ func wait(t *testing.T, pid int) unix.WaitStatus {
 
 const cloneFlags = 0x410f00 // what the module was seen to ask for
 
-// TestForkFailure pins that a process whose restore fails exits with the errno,
-// whatever its number of threads, and without a word.
+// TestForkFailure pins that a restart child whose restore fails exits with the
+// errno, whatever its number of threads, and prints nothing.
 func TestForkFailure(t *testing.T) {
 	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -86,7 +86,7 @@ func TestForkFailure(t *testing.T) {
 			const size = stackSize
 			stacks := make([]byte, threads*size)
 			blocked(t, func() {
-				pid, errno := fork(&spawnArgs{
+				pid, errno := fork(&forkArgs{
 					ctrl: uintptr(c.ctrl), op: abi.OpRstrtChild, threads: uintptr(threads - 1), cloneFlags: cloneFlags,
 					stackTop: uintptr(unsafe.Pointer(&stacks[0])) + size, stackSize: size,
 				})
@@ -102,11 +102,11 @@ func TestForkFailure(t *testing.T) {
 	}
 }
 
-// TestForkCloneFailure pins the same where not even the threads can be made.
+// TestForkCloneFailure pins the same where the threads cannot be created.
 func TestForkCloneFailure(t *testing.T) {
 	stacks := make([]byte, stackSize)
 	blocked(t, func() {
-		pid, errno := fork(&spawnArgs{
+		pid, errno := fork(&forkArgs{
 			op: abi.OpRstrtChild, threads: 1, cloneFlags: unix.CLONE_THREAD, // without SIGHAND
 			stackTop: uintptr(unsafe.Pointer(&stacks[0])) + stackSize, stackSize: stackSize,
 		})
@@ -162,36 +162,36 @@ func isChild(pid int) bool {
 	return true
 }
 
-// roleAbandon gives up a restart and says who is still there.
+// roleAbandon abandons a restart and prints which processes are still there.
 func roleAbandon([]string) {
 	old := sleeper()
-	parent, strange := grandchild()
-	b := &brood{before: children()}
-	if !b.before[old] || !b.before[parent] {
+	parent, foreign := grandchild()
+	c := &restartChildren{unrelated: children()}
+	if !c.unrelated[old] || !c.unrelated[parent] {
 		fmt.Println("children are not listed")
 	}
 	forked, restored := sleeper(), sleeper()
-	// The last one is somebody else's child, who has got the number of a
+	// The last one is another process's child that has got the number of a
 	// process that has ended.
-	b.forked = []int{forked, strange}
-	b.abandon()
+	c.forked = []int{forked, foreign}
+	c.abandon()
 	fmt.Println("forked", isChild(forked), "restored", isChild(restored), "old", isChild(old))
-	fmt.Println("strange", unix.Kill(strange, unix.SIGKILL) == nil, "its parent", isChild(parent))
+	fmt.Println("foreign", unix.Kill(foreign, unix.SIGKILL) == nil, "its parent", isChild(parent))
 
-	// Once is enough: a child that comes later is none of it, and none is made.
+	// Afterwards a later child is left alone, and none is forked.
 	late := sleeper()
-	b.abandon()
+	c.abandon()
 	fmt.Println("late", isChild(late))
-	say("spawn", b.spawn(control(-1), &abi.ProcsTbl{Threads: 1}))
+	say("spawn", c.spawn(control(-1), &abi.ProcsTbl{Threads: 1}))
 
-	// What has been restored is left alone.
-	b = &brood{before: children()}
-	b.forked = []int{sleeper()}
-	b.release()
-	b.abandon()
-	fmt.Println("restored", isChild(b.forked[0]))
+	// A released child is left alone.
+	c = &restartChildren{unrelated: children()}
+	c.forked = []int{sleeper()}
+	c.release()
+	c.abandon()
+	fmt.Println("restored", isChild(c.forked[0]))
 
-	// Neither being stopped nor being dead saves anybody.
+	// Stopped and dead ones are reaped as well.
 	for _, sig := range []syscall.Signal{unix.SIGSTOP, unix.SIGKILL} {
 		pid := sleeper()
 		unix.Kill(pid, sig)
@@ -200,15 +200,15 @@ func roleAbandon([]string) {
 	}
 }
 
-// TestAbandon pins who is killed when a restart fails: what was forked for it,
-// and, as a restored process may have another pid than the forked one had,
-// every child that was not there before. Nobody else.
+// TestAbandon pins which processes are killed when a restart fails: the forked
+// ones, and, as a restored process may have another pid than the forked one had,
+// every child that was not there before.
 func TestAbandon(t *testing.T) {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), roleEnv+"=abandon")
 	out, err := cmd.CombinedOutput()
 	const want = `forked false restored false old true
-strange true its parent true
+foreign true its parent true
 late true
 spawn: fork: EINTR
 restored true
@@ -223,33 +223,33 @@ signal 9 false
 	}
 }
 
-// TestSpawnStacks pins that a process of any number of threads leaves nothing
-// mapped here, and that its failure is no failure of spawn.
+// TestSpawnStacks pins that spawn leaves no stack mapped, whatever the number of
+// threads, and that a child's failure is no failure of spawn.
 func TestSpawnStacks(t *testing.T) {
-	b := &brood{before: map[int]bool{}} // which has nobody watch them
+	c := &restartChildren{unrelated: map[int]bool{}} // not nil: nothing watches them
 	blocked(t, func() {
 		for _, threads := range []int32{0, 1, 2, 100} {
-			if err := b.spawn(control(-1), &abi.ProcsTbl{Threads: threads, CloneFlags: cloneFlags}); err != nil {
+			if err := c.spawn(control(-1), &abi.ProcsTbl{Threads: threads, CloneFlags: cloneFlags}); err != nil {
 				t.Errorf("%d threads: %v", threads, err)
 			}
 		}
-		for _, pid := range b.forked {
+		for _, pid := range c.forked {
 			if status := wait(t, pid); !status.Exited() || status.ExitStatus() != int(unix.EBADF) {
 				t.Errorf("status %#x", status)
 			}
 		}
-		if len(b.forked) != 4 {
-			t.Errorf("forked %v", b.forked)
+		if len(c.forked) != 4 {
+			t.Errorf("forked %v", c.forked)
 		}
 		before := mapped(t)
 		for range 3 {
-			if err := b.spawn(control(-1), &abi.ProcsTbl{Threads: 1001, CloneFlags: cloneFlags}); err != nil {
+			if err := c.spawn(control(-1), &abi.ProcsTbl{Threads: 1001, CloneFlags: cloneFlags}); err != nil {
 				t.Error(err)
 			}
-			wait(t, b.forked[len(b.forked)-1])
+			wait(t, c.forked[len(c.forked)-1])
 		}
 		if grown := mapped(t) - before; grown >= 1000*stackSize {
-			t.Errorf("%d bytes are mapped for ever", grown)
+			t.Errorf("%d bytes stay mapped", grown)
 		}
 	})
 }

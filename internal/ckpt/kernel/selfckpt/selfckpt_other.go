@@ -8,7 +8,7 @@ package selfckpt
 // Errno is ENOSYS: there is no handler.
 var Errno uintptr = 38
 
-var state uint32 = None
+var state uint32 = NotStarted
 
 // Save does nothing.
 func Save() {}
@@ -19,10 +19,10 @@ func SaveAsIs() {}
 // Omit does nothing.
 func Omit() {}
 
-// Guard fails with ENOSYS.
-func Guard(int32, Policy) (errno uintptr) { return Errno }
+// StartCallbackThread fails with ENOSYS.
+func StartCallbackThread(int32, Policy) (errno uintptr) { return Errno }
 
-// State is None.
+// State is NotStarted.
 func State() *uint32 { return &state }
 
 // Hold does nothing.

@@ -21,15 +21,16 @@ func init() {
 	}
 }
 
-// opMark is an operation that there is not, for a program to say how far it is.
+// opMark is no operation of the module's. A program issues it to mark a point in
+// the sequence of its calls.
 const opMark = abi.IocType<<8 | 0xff
 
-// policyCase is a request that comes to a guard.
+// policyCase is a request to the callback thread.
 type policyCase struct {
 	policy    selfckpt.Policy
 	requester string // "self", "other"
 	target    string
-	unknown   bool // the module does not say
+	unknown   bool // HAND_CHKPT_INFO fails
 	orphan    bool
 	job       int
 	held      bool // until the request has been seen
@@ -42,7 +43,7 @@ const (
 	never  = selfckpt.OmitNever
 )
 
-// policyCases: FWD is with the own pid and the tree.
+// policyCases are all cases; CHKPT_FWD takes the process's own pid and the tree.
 var policyCases = []policyCase{
 	{policy: selfckpt.CheckpointPolicy, requester: "self", target: "other", want: "info omit"},
 	{policy: selfckpt.CheckpointPolicy, requester: "self", target: "self", want: "info omit"},
@@ -76,8 +77,8 @@ var policyCases = []policyCase{
 // firstFD is the descriptor of the first case, and so on.
 const firstFD = 1000
 
-// policies comes into each of the cases. There is no guard: this thread's handler
-// gets the guard's stack.
+// policies runs through the cases without a callback thread: this thread's handler
+// gets the callback thread's stack.
 func policies() {
 	trapSelf()
 	stack := struct {
@@ -89,7 +90,7 @@ func policies() {
 		panic(errno)
 	}
 	go func() {
-		// The test has seen a request that is held.
+		// The test has seen a request that has to be held.
 		for b := make([]byte, 1); ; {
 			if n, err := unix.Read(trapFD, b); n != 1 || err != nil {
 				return
@@ -105,7 +106,7 @@ func policies() {
 			panic(err)
 		}
 	}
-	// And once a request that is held too long.
+	// And a request that is held for longer than the limit.
 	selfckpt.SetLimit(0, 20e6)
 	selfckpt.Set(selfckpt.CheckpointPolicy, true, 0)
 	if err := queueHere(siKernel, int32(firstFD+len(policyCases))); err != nil {
@@ -140,7 +141,8 @@ func peek[T any](tid uint32, addr uint64, v *T) error {
 	return err
 }
 
-// TestPolicies pins what a guard asks and answers, in which order.
+// TestPolicies pins the callback thread's calls and its answer, in order, for each
+// policy.
 func TestPolicies(t *testing.T) {
 	cases := append(slices.Clone(policyCases), policyCase{
 		policy: selfckpt.CheckpointPolicy, requester: "other", target: "other", want: "info omit",
@@ -231,7 +233,8 @@ func blocked(tid int) string {
 	return mask
 }
 
-// waitState returns when the guard's state is no longer what it is.
+// waitState waits until the callback thread's state is no longer state, and
+// returns it.
 func waitState(state uint32) uint32 {
 	for *selfckpt.State() == state {
 		unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(selfckpt.State())), 128, uintptr(state), 0, 0, 0)
@@ -239,34 +242,34 @@ func waitState(state uint32) uint32 {
 	return *selfckpt.State()
 }
 
-const guardFD = 77
+const callbackFD = 77
 
-// guard starts a guard and says what becomes of it.
-func guard() {
+// callbackThread starts the callback thread and prints its states.
+func callbackThread() {
 	trapSelf()
 	runtime.LockOSThread()
 	before := blocked(unix.Gettid())
 	selfckpt.SaveAsIs()
-	if errno := selfckpt.Guard(guardFD, maybe); errno != 0 {
+	if errno := selfckpt.StartCallbackThread(callbackFD, maybe); errno != 0 {
 		panic(errno)
 	}
 	state := waitState(selfckpt.Starting)
-	fmt.Println(state == selfckpt.Guarding, blocked(unix.Gettid()) == before)
+	fmt.Println(state == selfckpt.Registered, blocked(unix.Gettid()) == before)
 	selfckpt.Hold()
 	fmt.Println(selfckpt.Answer())
 	selfckpt.Release()
 	fmt.Println(selfckpt.Answer())
 	unix.Syscall(unix.SYS_IOCTL, 0, opMark, 0)
-	state = waitState(selfckpt.Guarding)
-	fmt.Println(state == selfckpt.Gone, selfckpt.Answer())
+	state = waitState(selfckpt.Registered)
+	fmt.Println(state == selfckpt.Ended, selfckpt.Answer())
 	selfckpt.Hold()
 	selfckpt.Release()
 	fmt.Println(selfckpt.Answer())
 }
 
-// TestGuard pins how a guard registers and waits, and that nothing holds it or
-// is held by it when the module does not want it any more.
-func TestGuard(t *testing.T) {
+// TestCallbackThread pins how the callback thread registers and waits, and that
+// after the module has dismissed it the answer is "omit me".
+func TestCallbackThread(t *testing.T) {
 	var got []string
 	answers := map[uint64][]int64{
 		uint64(abi.OpHandPhase1): {-int64(unix.EAGAIN), -int64(unix.EAGAIN), 0},
@@ -275,7 +278,7 @@ func TestGuard(t *testing.T) {
 	marked := false
 	names := map[uint64]string{uint64(abi.OpHandPhase1): "phase1", uint64(abi.OpHandSusp): "susp"}
 	tids := map[uint32]bool{}
-	out := runTrapped(t, "guard", func(n notification, _ func()) int64 {
+	out := runTrapped(t, "callback thread", func(n notification, _ func()) int64 {
 		op := n.args[1]
 		if op == opMark {
 			marked = true
@@ -285,7 +288,7 @@ func TestGuard(t *testing.T) {
 		tids[n.pid] = true
 		status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", n.pid))
 		if !strings.Contains(string(status), "SigBlk:\tfffffffffffbfeff\n") {
-			t.Errorf("the guard blocks other signals:\n%s", status)
+			t.Errorf("the callback thread blocks other signals:\n%s", status)
 		}
 		switch {
 		case len(answers[op]) > 0:
@@ -311,11 +314,11 @@ func TestGuard(t *testing.T) {
 	}
 }
 
-// collect collects garbage while the guard is in the module.
+// collect collects garbage while the callback thread is in the module.
 func collect() {
 	trapSelf()
 	runtime.GOMAXPROCS(1)
-	if errno := selfckpt.Guard(guardFD, maybe); errno != 0 {
+	if errno := selfckpt.StartCallbackThread(callbackFD, maybe); errno != 0 {
 		panic(errno)
 	}
 	waitState(selfckpt.Starting)
@@ -325,8 +328,8 @@ func collect() {
 	fmt.Println(work(1))
 }
 
-// TestCollect pins that nothing in the Go runtime waits for a guard that does not
-// move.
+// TestCollect pins that nothing in the Go runtime waits for a callback thread that
+// does not run.
 func TestCollect(t *testing.T) {
 	out := runTrapped(t, "collect", func(n notification, _ func()) int64 {
 		if n.args[1] == uint64(abi.OpHandSusp) {

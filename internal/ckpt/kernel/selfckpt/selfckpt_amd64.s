@@ -1,7 +1,7 @@
 #include "textflag.h"
 
-// The numbers of package abi, once more: this package imports nothing, so that
-// it is initialised before every other. A test compares them.
+// The numbers of package abi are repeated here: this package imports nothing, so
+// that it is initialised before every other. A test compares them.
 #define CR_OP_HAND_CHKPT  0x4008a101
 #define CR_OP_HAND_ABORT  0x4008a102
 #define CR_OP_HAND_PHASE1 0x4008a105
@@ -51,27 +51,29 @@
 // every other thread.
 #define CLONE_FLAGS 0x50f00
 
-// The values of package reply's constants.
-#define SAVE_BARE 1
+// The package's Go constants.
+#define SAVE_DEFAULTS 1
 #define SAVE_AS_IS 2
 #define POLICY_CHECKPOINT 0
 #define POLICY_OMIT_ALWAYS 2
 #define POLICY_OMIT_NEVER 3
-#define STATE_GUARDING 2
-#define STATE_GONE 3
+#define STATE_REGISTERED 2
+#define STATE_ENDED 3
 
-// Of package reply's variable stack, by which the handler knows that it runs in
-// the guard: after a restart the thread may have another id, but it has this stack.
+// The size of the variable stack. The handler runs in the callback thread if it
+// runs on that stack: after a restart the thread may have another id, but it has
+// the same stack.
 #define STACK_SIZE 32768
 
-// What the guard's handler asks and says.
+// Arguments of the callback thread's ioctls.
 GLOBL info<>(SB), NOPTR, $INFO_SIZE
 GLOBL dest<>(SB), NOPTR, $PATH_MAX
 GLOBL fwd<>(SB), NOPTR, $FWD_SIZE
 
-// SIG_DFL, and the dispositions of signals that had another, by number.
+// A struct sigaction for SIG_DFL, and those of the signals with a handler, by
+// number.
 GLOBL default<>(SB), NOPTR, $32
-GLOBL noted<>(SB), NOPTR, $2048
+GLOBL saved<>(SB), NOPTR, $2048
 
 // func install() uintptr
 TEXT ·install(SB),NOSPLIT,$32-8
@@ -93,10 +95,11 @@ TEXT ·install(SB),NOSPLIT,$32-8
 
 // handler(signal DI, siginfo SI, ucontext DX)
 //
-// Answers a genuine request. The descriptor stands where other signals have the
-// sender's pid. "Save me" returns when the process goes on, in the original or in
-// a restored copy. It returns by rt_sigreturn itself, as libcr does: the module may
-// have restored a frame whose restorer is not ours.
+// Answers a request of the module; other signals 64 are dropped. si_pid is the
+// control descriptor to answer on. HAND_CHKPT returns when the process runs on, in
+// the original (0) or in a restored copy (> 0). The handler calls rt_sigreturn
+// itself, as libcr's does: the module may have restored a frame with another
+// restorer than this package's.
 TEXT ·handler(SB),NOSPLIT|NOFRAME,$0
 	CMPL	8(SI), $SI_KERNEL       // si_code
 	JNE	done
@@ -105,22 +108,21 @@ TEXT ·handler(SB),NOSPLIT|NOFRAME,$0
 	MOVQ	SP, CX
 	SUBQ	AX, CX
 	CMPQ	CX, $STACK_SIZE
-	JCS	guard
-	CMPL	·answer(SB), $SAVE_BARE
-	JEQ	bare
+	JCS	callback
+	CMPL	·answer(SB), $SAVE_DEFAULTS
+	JEQ	defaults
 	CMPL	·answer(SB), $SAVE_AS_IS
 	JEQ	save
 omit:
 	MOVL	$CR_OP_HAND_ABORT, SI
 	MOVL	$CR_CHECKPOINT_OMIT, DX
-	JMP	say
+	JMP	reply
 
-	// What is saved has the dispositions of a plain program: the signal that is
-	// sent to all that were saved does to us what it does to them, now and after
-	// a restart. What is ignored stays so. (Several threads do this at the same
-	// time, and each disposition is noted by one of them. R14 is the signal, as a
-	// bit.)
-bare:
+	// Save me, with the default dispositions: the signal that is sent to all saved
+	// processes then does the same to this one, now and after a restart. Ignored
+	// signals stay ignored. Several threads may run this at the same time; each
+	// disposition is kept by one of them. R14 is the request's signal, as a bit.
+defaults:
 	XORL	R14, R14
 	LEAQ	info<>(SB), BX
 	LEAQ	dest<>(SB), AX
@@ -131,17 +133,17 @@ bare:
 	MOVL	$SYS_ioctl, AX
 	SYSCALL
 	TESTQ	AX, AX
-	JNE	quiet
+	JNE	nosignal
 	MOVL	INFO_SIGNAL(BX), CX
 	TESTL	CX, CX
-	JEQ	quiet
+	JEQ	nosignal
 	JGT	late
 	NEGL	CX                      // an early one
 late:
 	DECL	CX
 	MOVL	$1, R14
 	SHLQ	CX, R14
-quiet:
+nosignal:
 	SUBQ	$32, SP                 // struct sigaction
 	MOVL	$1, R13
 disposition:
@@ -157,7 +159,7 @@ disposition:
 	JLS	next
 	MOVL	R13, CX
 	SHLQ	$5, CX
-	LEAQ	noted<>(SB), BX
+	LEAQ	saved<>(SB), BX
 	ADDQ	CX, BX
 	MOVQ	8(SP), AX
 	MOVQ	AX, 8(BX)
@@ -183,21 +185,21 @@ next:
 	MOVL	$SYS_ioctl, AX
 	SYSCALL
 
-	// The original goes on with what it had, unless it has been sent the signal,
-	// which waits for the end of this handler.
+	// The original gets its handlers back, unless it has been sent the signal,
+	// which is pending until this handler returns.
 	TESTQ	AX, AX
-	JNE	plain
+	JNE	kept
 	MOVQ	SP, DI
 	MOVL	$8, SI
 	MOVL	$SYS_rt_sigpending, AX
 	SYSCALL
 	TESTQ	R14, 0(SP)
-	JNE	plain
+	JNE	kept
 	MOVL	$1, R13
-again:
+restore:
 	MOVL	R13, CX
 	SHLQ	$5, CX
-	LEAQ	noted<>(SB), SI
+	LEAQ	saved<>(SB), SI
 	ADDQ	CX, SI
 	CMPQ	0(SI), $0
 	JEQ	skip
@@ -209,15 +211,15 @@ again:
 skip:
 	INCL	R13
 	CMPL	R13, $CR_SIGNUM
-	JNE	again
-plain:
+	JNE	restore
+kept:
 	ADDQ	$32, SP
 	JMP	done
 
 save:
 	MOVL	$CR_OP_HAND_CHKPT, SI
 	MOVL	$CR_CHECKPOINT_STUB, DX
-say:
+reply:
 	MOVL	R12, DI
 	MOVL	$SYS_ioctl, AX
 	SYSCALL
@@ -227,9 +229,10 @@ done:
 	SYSCALL
 	HLT
 
-	// The guard. Who asks, for whom? (R13 is 0 if that is known, R14 our pid,
-	// which a restart may have changed.)
-guard:
+	// The callback thread. CR_OP_HAND_CHKPT_INFO tells the requester and the
+	// target. R13 is its result, 0 where they are known. R14 is this process's
+	// pid, which a restart may have changed.
+callback:
 	LEAQ	info<>(SB), BX
 	LEAQ	dest<>(SB), AX
 	MOVQ	AX, INFO_DEST(BX)
@@ -247,14 +250,14 @@ guard:
 	CMPL	R15, $POLICY_CHECKPOINT
 	JNE	wait
 	TESTQ	R13, R13
-	JNE	omit                    // it might be our own
+	JNE	omit                    // it may be this process's own request
 	CMPL	INFO_REQUESTER(BX), R14
 	JEQ	omit
 	LEAQ	·limit(SB), BP
 wait:
-	CMPL	·busy(SB), $0
-	JEQ	free
-	LEAQ	·busy(SB), DI
+	CMPL	·held(SB), $0
+	JEQ	released
+	LEAQ	·held(SB), DI
 	MOVL	$FUTEX_WAIT_PRIVATE, SI
 	MOVL	$1, DX
 	MOVQ	BP, R10
@@ -263,18 +266,18 @@ wait:
 	CMPQ	AX, $-ETIMEDOUT
 	JEQ	omit
 	JMP	wait
-free:
+released:
 	CMPL	R15, $POLICY_CHECKPOINT
 	JEQ	save
 	CMPL	·job(SB), $0
-	JEQ	save                    // there is nothing yet that could be done twice
+	JEQ	save                    // nothing has been restored that the copy would restore again
 	LEAQ	fwd<>(SB), DX
 	MOVL	R14, FWD_TARGET(DX)
 	MOVL	$CR_SCOPE_TREE, FWD_SCOPE(DX)
 	MOVL	R12, DI
 	MOVL	$CR_OP_CHKPT_FWD, SI
 	MOVL	$SYS_ioctl, AX
-	SYSCALL                         // ESRCH: all are in it already, or left themselves out
+	SYSCALL                         // ESRCH: all of them take part already, or are omitted
 	CMPL	R15, $POLICY_OMIT_ALWAYS
 	JEQ	omit
 	CMPL	R15, $POLICY_OMIT_NEVER
@@ -297,8 +300,8 @@ TEXT ·restorer(SB),NOSPLIT|NOFRAME,$0
 
 // func start() uintptr
 //
-// The thread has every signal blocked, so no handler of the Go runtime's ever runs
-// in it. (The module unblocks 64.)
+// The thread has every signal blocked, so that no handler of the Go runtime ever
+// runs in it. (The module unblocks 64.)
 TEXT ·start(SB),NOSPLIT,$16-8
 	MOVQ	$-1, all-8(SP)
 	MOVL	$SIG_SETMASK, DI
@@ -335,8 +338,8 @@ failed:
 	MOVQ	AX, ret+0(FP)
 	RET
 
-	// The guard. A request may come before the module knows it, which it answers
-	// as any other; EAGAIN says that it is under way.
+	// The callback thread. EAGAIN says that a request has reached it before it
+	// has registered; the handler answers that.
 thread:
 	MOVL	·fd(SB), R12
 register:
@@ -348,8 +351,8 @@ register:
 	CMPQ	AX, $-EAGAIN
 	JEQ	register
 	TESTQ	AX, AX
-	JNE	gone
-	MOVL	$STATE_GUARDING, ·state(SB)
+	JNE	ended
+	MOVL	$STATE_REGISTERED, ·state(SB)
 	LEAQ	·state(SB), DI
 	MOVL	$FUTEX_WAKE_PRIVATE, SI
 	MOVL	$0x7fffffff, DX
@@ -366,9 +369,9 @@ suspend:
 	CMPQ	AX, $-EINTR
 	JEQ	suspend
 
-	// Without a guard nobody can say anything but "without me".
-gone:
-	MOVL	$STATE_GONE, ·state(SB)
+	// Without a callback thread the only safe answer is "omit me".
+ended:
+	MOVL	$STATE_ENDED, ·state(SB)
 	MOVL	$0, ·answer(SB)
 	LEAQ	·state(SB), DI
 	MOVL	$FUTEX_WAKE_PRIVATE, SI
