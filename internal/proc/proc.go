@@ -310,10 +310,10 @@ func Threads(pid int) []int {
 	return tids
 }
 
-// Memory returns how many bytes of its own a process has in memory: not those of
-// files. On kernels before 4.5 these are included.
+// Memory returns how many bytes of its own a process has in memory or in swap space:
+// not those of files. On kernels before 4.5 these are included.
 func Memory(pid int) int64 {
-	status, err := fields(pid, "RssAnon", "RssShmem", "VmRSS")
+	status, err := fields(pid, "RssAnon", "RssShmem", "VmRSS", "VmSwap")
 	if err != nil {
 		return 0
 	}
@@ -324,12 +324,13 @@ func Memory(pid int) int64 {
 		n, err := strconv.ParseInt(status[name][0], 10, 64)
 		return n << 10, err == nil
 	}
+	swapped, _ := kib("VmSwap")
 	if anonymous, ok := kib("RssAnon"); ok {
 		shared, _ := kib("RssShmem")
-		return anonymous + shared
+		return anonymous + shared + swapped
 	}
 	all, _ := kib("VmRSS")
-	return all
+	return all + swapped
 }
 
 // CommandLine returns a process's arguments; none for a thread of the kernel.

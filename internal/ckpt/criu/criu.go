@@ -3,8 +3,8 @@
 // or out of one context file.
 //
 // Here belongs what turns BLCR's requests into runs of criu: which processes a
-// request means, criu's options, the two sockets that it talks to, what its
-// failures mean. How a context file is laid out belongs to package context,
+// request means, criu's options, the two sockets that it talks to. What its
+// failures mean belongs to package explain, how a context file is laid out to package ctxfile,
 // what images contain to package image, and which criu to package binary.
 package criu
 

@@ -3,8 +3,6 @@ package criu
 import (
 	"fmt"
 	"os"
-	"slices"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -12,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/criu/explain"
 	"blcr-cli/internal/ctxfile"
-	"blcr-cli/internal/hints"
 	"blcr-cli/internal/proc"
 )
 
@@ -328,22 +326,10 @@ func (c *checkpoint) awaitEnd() {
 
 // explain is the error for a criu that has failed by itself.
 func (c *checkpoint) explain() error {
-	if ended(c.scope.root) {
-		return nobody()
-	}
-	texts := c.log.Errors()
-	err := criuError("dump", c.status, texts, syscall.EIO, newScene(c.scope))
-	unseizable := func(text string) bool { return strings.HasPrefix(text, "Unseizable non-zombie") }
-	if err.Errno == syscall.ESRCH || slices.ContainsFunc(texts, unseizable) {
-		// It is there, but another one has come first.
-		for _, pid := range c.scope.tree {
-			if by := tracedBy(pid); by != "" {
-				return refusal(syscall.EBUSY, "%s is being saved or traced by %s", hints.Process(pid), by)
-			}
-		}
-		return refusal(syscall.EBUSY, "process %d, or one below it, is being saved or traced by somebody else", c.scope.root)
-	}
-	return c.roomFor(err)
+	in, _, err := namespacesOf(c.scope.root)
+	return c.roomFor(explain.Dump(explain.Failure{
+		Status: c.status, Log: c.log.Errors(), Tree: c.scope.tree, Inside: err == nil && in != nil,
+	}))
 }
 
 // Wait waits until criu has ended.

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/hints"
 	"blcr-cli/internal/proc"
 )
 
@@ -181,7 +182,7 @@ func newCell() (*cell, error) {
 	}
 	c.end()
 	return nil, &ckpt.Error{Op: "make", Object: "pid namespace", Errno: errnoOf(err),
-		Detail: append([]string{"new pids need a pid namespace, and that could not be made: " + ckpt.Strerror(errnoOf(err))}, namespaceWay(errnoOf(err))...)}
+		Detail: append([]string{"new pids need a pid namespace, and that could not be made: " + ckpt.Strerror(errnoOf(err))}, namespaceHints(errnoOf(err))...)}
 }
 
 // hear reads what launcher and init have to say: the pid and "ready", in either
@@ -248,4 +249,15 @@ func (c *cell) outer(inner int) int {
 		}
 	}
 	return 0
+}
+
+// namespaceHints is what to do where no pid namespace can be made.
+func namespaceHints(errno syscall.Errno) []string {
+	switch errno {
+	case unix.EPERM:
+		return []string{"to make one takes the capability CAP_SYS_ADMIN: run cr_restart as root, or with the old pids"}
+	case unix.ENOSPC, unix.EUSERS:
+		return []string{"there are as many as there may be: see sysctl user.max_pid_namespaces"}
+	}
+	return hints.Limits(errno)
 }

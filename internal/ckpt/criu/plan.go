@@ -203,21 +203,6 @@ func (p *plan) close() {
 	p.removeCopies()
 }
 
-// busyPid finds out from criu's log that a number was taken, and which.
-func busyPid(texts []string) (pid int, busy bool) {
-	for _, text := range texts {
-		// "Can't fork for 123: File exists", "Pid 123 do not match expected 124"
-		var expected, got int
-		if n, _ := fmt.Sscanf(text, "Can't fork for %d: File exists", &pid); n == 1 && strings.HasSuffix(text, "File exists") {
-			return pid, true
-		}
-		if n, _ := fmt.Sscanf(text, "Pid %d do not match expected %d", &got, &expected); n == 2 {
-			return expected, true
-		}
-	}
-	return 0, false
-}
-
 // numbers are those in a text, separated by blanks.
 func numbers(text string) []int {
 	var found []int

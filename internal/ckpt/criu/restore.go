@@ -12,7 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/criu/explain"
 	"blcr-cli/internal/ckpt/criu/images"
+	"blcr-cli/internal/hints"
 	"blcr-cli/internal/proc"
 )
 
@@ -276,11 +278,16 @@ func (r *restart) outcome() error {
 	if r.isStopped() {
 		return &ckpt.Error{Op: "restart", Errno: syscall.ECANCELED}
 	}
-	texts := r.log.Errors()
-	if pid, busy := busyPid(texts); busy {
+	log := r.log.Errors()
+	if pid, inUse := explain.PidInUse(log); inUse {
 		return busyError(pid)
 	}
-	return r.elsewhere(criuError("restore", r.status, texts, syscall.EIO, new(scene)))
+	var made explain.Origin
+	if c, ok := r.source.(interface{ Header() ctxfile.Header }); ok {
+		h := c.Header()
+		made = explain.Origin{Host: h.Host, Kernel: h.Kernel, Machine: h.Machine}
+	}
+	return explain.Restore(explain.Failure{Status: r.status, Log: log}, made)
 }
 
 // close gives back what the restore needed.
@@ -297,7 +304,13 @@ func (r *restart) close() {
 }
 
 // busyError is BLCR's for a pid that somebody else has.
-func busyError(pid int) error { return &busy{pid, whoHas(pid)} }
+func busyError(pid int) error {
+	b := &busy{pid: pid}
+	if holder := hints.Holder(pid); holder != "" {
+		b.detail = []string{holder, "cr_restart --no-restore-pid restarts the job with new pids beside it"}
+	}
+	return b
+}
 
 // busy is an error of which the log tells more, as the module does it.
 type busy struct {

@@ -343,7 +343,7 @@ func (s *scope) check(r *ckpt.CheckpointRequest) error {
 			return refusal(syscall.EBUSY, "process %d is being saved by another request (criu is process %d)", pid, tracer)
 		case in[pid]:
 			// Also where it is allowed: criu has to trace it itself.
-			return advised(refusal(ckpt.EPtraced, "%s is traced by %s", hints.Process(pid), tracedBy(pid)),
+			return advised(refusal(ckpt.EPtraced, "%s is traced by %s", hints.Process(pid), hints.Tracer(pid)),
 				"detach it there, or end that")
 		}
 		switch {
@@ -352,7 +352,7 @@ func (s *scope) check(r *ckpt.CheckpointRequest) error {
 		case in[tracer] && r.PtracerSkip:
 			s.skipped = true
 		case in[tracer]:
-			return advised(refusal(ckpt.EPtracer, "%s traces %s", tracedBy(pid), hints.Process(pid)),
+			return advised(refusal(ckpt.EPtracer, "%s traces %s", hints.Tracer(pid), hints.Process(pid)),
 				"have it let go of that, or save others")
 		}
 	}
@@ -363,6 +363,15 @@ func (s *scope) check(r *ckpt.CheckpointRequest) error {
 		return refusal(syscall.EOPNOTSUPP, "criu cannot leave a process out that traces or is traced, and save the others")
 	}
 	return nil
+}
+
+// forbidden is BLCR's line for a process that may not be saved, and why.
+func forbidden(pid int) []string {
+	lines := []string{fmt.Sprintf("Bad permissions to checkpoint task %d", pid)}
+	if why := hints.Permission(pid); why != "" {
+		lines = append(lines, why)
+	}
+	return lines
 }
 
 // list is some pids for a message.

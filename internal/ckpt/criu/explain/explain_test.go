@@ -1,9 +1,8 @@
-package criu
+package explain
 
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -12,15 +11,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"blcr-cli/internal/ckpt"
-	"blcr-cli/internal/ctxfile"
 	"blcr-cli/internal/hints"
 )
 
-// theatre makes a directory like /proc, with one process with such descriptors.
-func theatre(t *testing.T, pid int, comm string, fds map[string]string, maps string) *scene {
+// machine makes a directory like /proc, with one process with such descriptors.
+func machine(t *testing.T, pid int, comm string, fds map[string]string, maps string) *situation {
 	t.Helper()
-	at := &scene{proc: t.TempDir(), tree: []int{pid}}
+	at := &situation{proc: t.TempDir(), tree: []int{pid}}
 	for _, dir := range []string{"", "fd"} {
 		if err := os.Mkdir(at.file(pid, dir), 0o755); err != nil {
 			t.Fatal(err)
@@ -82,7 +79,7 @@ func TestAdvice(t *testing.T) {
 			want: []string{
 				"process 4185 (sim) has a userfaultfd open as descriptor 3, which criu cannot save",
 				"criu: Can't dump file 3 of that type [600] (anon anon_inode:[userfaultfd])",
-				close1,
+				closeHint,
 			},
 		}, {
 			name: "BPF",
@@ -90,7 +87,7 @@ func TestAdvice(t *testing.T) {
 			want: []string{
 				"process 4185 (sim) has a BPF program open as descriptor 3, which criu cannot save",
 				"criu: Can't dump file 3 of that type [600] (anon anon_inode:bpf-prog)",
-				close1,
+				closeHint,
 			},
 		}, {
 			name: "nobody knows",
@@ -98,13 +95,13 @@ func TestAdvice(t *testing.T) {
 			want: []string{
 				`process 4185 (sim) has an object of the kernel's, "[new\x1bthing]", open as descriptor 3, which criu cannot save`,
 				"criu: Can't dump file 3 of that type [600] (anon anon_inode:[new?thing])",
-				close1,
+				closeHint,
 			},
 		}, {
 			name: "device",
 			log:  []string{"Can't dump file 3 of that type [20600] (chr 10:232)", "Dump files (pid: 4185) failed with -1"},
 			fds:  map[string]string{"3": "/dev/kvm"},
-			want: []string{"process 4185 (sim) has the device /dev/kvm open as descriptor 3, which criu cannot save", "criu: Can't dump file 3 of that type [20600] (chr 10:232)", close1},
+			want: []string{"process 4185 (sim) has the device /dev/kvm open as descriptor 3, which criu cannot save", "criu: Can't dump file 3 of that type [20600] (chr 10:232)", closeHint},
 		}, {
 			name: "graphics card",
 			log:  []string{"Can't dump file 5 of that type [20666] (chr 226:128)", "Dump files (pid: 4185) failed with -1"},
@@ -117,7 +114,7 @@ func TestAdvice(t *testing.T) {
 		}, {
 			name: "block device",
 			log:  []string{"Can't dump file 3 of that type [60600] (unknown /dev/loop0)", "Dump files (pid: 4185) failed with -1"},
-			want: []string{"process 4185 (sim) has the block device /dev/loop0 open as descriptor 3, which criu cannot save", "criu: Can't dump file 3 of that type [60600] (unknown /dev/loop0)", close1},
+			want: []string{"process 4185 (sim) has the block device /dev/loop0 open as descriptor 3, which criu cannot save", "criu: Can't dump file 3 of that type [60600] (unknown /dev/loop0)", closeHint},
 		}, {
 			name: "System V shared memory",
 			log:  []string{"Task 4185 with SysVIPC shmem map @7f0ae5549000 doesn't live in IPC ns", "Dump mappings (pid: 4185) failed with -1"},
@@ -125,7 +122,7 @@ func TestAdvice(t *testing.T) {
 			want: []string{
 				"process 4185 (sim) has System V shared memory, segment 32769 with the key 0x0000abcd, which criu cannot save outside of an IPC namespace",
 				"criu: Task 4185 with SysVIPC shmem map @7f0ae5549000 doesn't live in IPC ns",
-				sysvWay,
+				sysvHint,
 			},
 		}, {
 			name: "socket options",
@@ -139,12 +136,12 @@ func TestAdvice(t *testing.T) {
 		}, {
 			name: "netlink",
 			log:  []string{"netlink: The socket has data to read", "Dump files (pid: 4185) failed with -1"},
-			want: []string{"process 4185 (sim) has a netlink socket with messages that it has not read, which criu cannot save", "criu: netlink: The socket has data to read", tryAgain},
+			want: []string{"process 4185 (sim) has a netlink socket with messages that it has not read, which criu cannot save", "criu: netlink: The socket has data to read", tryAgainHint},
 		}, {
 			name: "VSOCK",
 			log:  []string{"sockets: BUG! Unknown socket collected (family 40)", "Dump files (pid: 4185) failed with -1"},
 			fds:  map[string]string{"3": "socket:[123]"},
-			want: []string{"process 4185 (sim) has a VSOCK socket open as descriptor 3, which criu cannot save", "criu: sockets: BUG! Unknown socket collected (family 40)", close1},
+			want: []string{"process 4185 (sim) has a VSOCK socket open as descriptor 3, which criu cannot save", "criu: sockets: BUG! Unknown socket collected (family 40)", closeHint},
 		}, {
 			name: "MPTCP",
 			log:  []string{"inet: Unsupported proto 262 for socket 28c00dd", "Dump files (pid: 4185) failed with -1"},
@@ -199,12 +196,12 @@ func TestAdvice(t *testing.T) {
 		}, {
 			name: "pipe",
 			log:  []string{"The packetized mode for pipes is not supported yet", "Dump files (pid: 4185) failed with -1"},
-			want: []string{"process 4185 (sim) has a pipe in packet mode (O_DIRECT), which criu cannot save", "criu: The packetized mode for pipes is not supported yet", close1},
+			want: []string{"process 4185 (sim) has a pipe in packet mode (O_DIRECT), which criu cannot save", "criu: The packetized mode for pipes is not supported yet", closeHint},
 		}, {
 			name: "descriptor of a namespace",
 			log:  []string{"No NS ID with kid 4026532179", "Dump files (pid: 4185) failed with -1"},
 			fds:  map[string]string{"0": "pipe:[1]", "3": "net:[4026532179]", "2": "net:[4026531833]"},
-			want: []string{"process 4185 (sim) has a namespace open as descriptor 3 that none of the processes is in, which criu cannot save", "criu: No NS ID with kid 4026532179", close1},
+			want: []string{"process 4185 (sim) has a namespace open as descriptor 3 that none of the processes is in, which criu cannot save", "criu: No NS ID with kid 4026532179", closeHint},
 		}, {
 			name: "pidfd",
 			log:  []string{"pidfd: pidfd pid 1 is not a part of process tree..", "Dump files (pid: 4185) failed with -1"},
@@ -216,7 +213,7 @@ func TestAdvice(t *testing.T) {
 		}, {
 			name: "nested namespace",
 			log:  []string{"Can't dump nested user namespace for 4185", "Can't make userns id"},
-			want: []string{"process 4185 (sim) is in a user namespace of its own, which criu cannot save together with the others", "criu: Can't dump nested user namespace for 4185", nsWay},
+			want: []string{"process 4185 (sim) is in a user namespace of its own, which criu cannot save together with the others", "criu: Can't dump nested user namespace for 4185", nsHint},
 		}, {
 			name: "user namespace",
 			log:  []string{"Unable to convert uid or gid", "One or more namespaces doesn't belong to the target user namespace"},
@@ -256,11 +253,11 @@ func TestAdvice(t *testing.T) {
 		}, {
 			name: "missing",
 			log:  []string{"Can't open file tmp/x on restore: No such file or directory", "Can't open file tmp/x: No such file or directory", "Can't fixup VMA's fd", "12 exited, status=1"},
-			want: []string{"cannot open /tmp/x: No such file or directory", missingWay},
+			want: []string{"cannot open /tmp/x: No such file or directory", missingHint},
 		}, {
 			name: "changed",
 			log:  []string{"File tmp/adv/slp has bad size 35664 (expect 43888)", "Can't fixup VMA's fd"},
-			want: []string{"/tmp/adv/slp is not the file that was saved: its size is 35664, not 43888", changedWay},
+			want: []string{"/tmp/adv/slp is not the file that was saved: its size is 35664, not 43888", changedHint},
 		}, {
 			name: "nothing that is known",
 			log:  []string{"Something new: Permission denied", "Dump files (pid: 4185) failed with -1"},
@@ -268,8 +265,8 @@ func TestAdvice(t *testing.T) {
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			at := theatre(t, pid, "sim", c.fds, c.maps)
-			if got := criuError("dump", 1<<8, c.log, syscall.EIO, at).Detail; !slices.Equal(got, c.want) {
+			at := machine(t, pid, "sim", c.fds, c.maps)
+			if got := at.explain("dump", Failure{Status: 1 << 8, Log: c.log}).Detail; !slices.Equal(got, c.want) {
 				t.Errorf("%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(c.want, "\n"))
 			}
 		})
@@ -278,16 +275,16 @@ func TestAdvice(t *testing.T) {
 
 // TestAdviceInside: criu has seen the processes from within their pid namespace.
 func TestAdviceInside(t *testing.T) {
-	at := theatre(t, 4185, "sim\x1b[1m", map[string]string{"3": "socket:[255]"}, "")
+	at := machine(t, 4185, "sim\x1b[1m", map[string]string{"3": "socket:[255]"}, "")
 	at.ours = map[int]int{7: 4185}
 	log := []string{"inet: Unsupported proto 132 for socket ff", "Dump files (pid: 7) failed with -1"}
-	got := criuError("dump", 1<<8, log, syscall.EIO, at).Detail
+	got := at.explain("dump", Failure{Status: 1 << 8, Log: log}).Detail
 	if want := `process 4185 ("sim\x1b[1m") has an SCTP socket open as descriptor 3, which criu cannot save`; len(got) == 0 || got[0] != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
 
-func TestTroubleWith(t *testing.T) {
+func TestFileFault(t *testing.T) {
 	for text, want := range map[string]string{
 		"Can't open file tmp/a/prog on restore: No such file or directory":              "2 cannot open /tmp/a/prog: No such file or directory",
 		"Can't open file tmp/a: b: Permission denied":                                   "13 cannot open /tmp/a: b: Permission denied",
@@ -299,9 +296,9 @@ func TestTroubleWith(t *testing.T) {
 		"File has bad luck":                                                             "0 ",
 		"Can't dump ghost file /tmp/savedlab/j/gone/prog of 16384 size, increase limit": "0 ",
 	} {
-		errno, about, way := troubleWith(text)
-		if got := fmt.Sprintf("%d %s", errno, about); got != want || (way == "") != (about == "") {
-			t.Errorf("%q: %q, %q", text, got, way)
+		f, ok := fileFault(text)
+		if got := fmt.Sprintf("%d %s", f.errno, f.sentence); got != want || (f.todo != "") != ok {
+			t.Errorf("%q: %q, %q", text, got, f.todo)
 		}
 	}
 }
@@ -315,101 +312,24 @@ func TestRules(t *testing.T) {
 	}
 }
 
-// TestWhoHas: processes, zombies, threads, groups and sessions.
-func TestWhoHas(t *testing.T) {
-	const way = "cr_restart --no-restore-pid restarts the job with new pids beside it"
-	check := func(id int, want string) {
-		t.Helper()
-		if got := whoHas(id); len(got) != 2 || got[0] != want || got[1] != way {
-			t.Errorf("%q, want %q", got, want)
-		}
-	}
-	start := func(args ...string) *exec.Cmd {
-		cmd := exec.Command(args[0], args[1:]...)
-		cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true}
-		if err := cmd.Start(); err != nil {
-			t.Skip(err)
-		}
-		return cmd
-	}
-	sleep := start("sleep", "1000")
-	pid := sleep.Process.Pid
-	waitFor := func(pid int, is func(stat string) bool) {
-		for range 2000 {
-			if text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err == nil && is(string(text)) {
-				return
-			}
-			unix.Nanosleep(&unix.Timespec{Nsec: 1e6}, nil)
-		}
-		t.Fatal("waited in vain")
-	}
-	waitFor(pid, func(s string) bool { return strings.Contains(s, "(sleep)") })
-	check(pid, fmt.Sprintf("it is that of process %d (sleep)", pid))
-	_ = sleep.Process.Kill()
-	waitFor(pid, func(s string) bool { return strings.Contains(s, ") Z ") })
-	check(pid, fmt.Sprintf("process %d (sleep) has ended, and keeps its pid until its parent, %s, has taken notice", pid, hints.Process(os.Getpid())))
-	_ = sleep.Wait()
-	if got := whoHas(pid); got != nil {
-		t.Errorf("nobody: %q", got)
-	}
-	self, threads := os.Getpid(), 0
-	entries, _ := os.ReadDir("/proc/self/task")
-	for _, e := range entries {
-		var tid int
-		if fmt.Sscan(e.Name(), &tid); tid != self {
-			check(tid, fmt.Sprintf("%d is a thread of %s", tid, hints.Process(self)))
-			threads++
-		}
-	}
-	if threads == 0 {
-		t.Errorf("no threads")
-	}
-	shell := start("sh", "-c", "sleep 1000 & echo")
-	_ = shell.Wait()
-	var child int
-	names, _ := filepath.Glob("/proc/[0-9]*")
-	for _, name := range names {
-		var n int
-		fmt.Sscan(filepath.Base(name), &n)
-		if sid, err := unix.Getsid(n); err == nil && sid == shell.Process.Pid {
-			child = n
-		}
-	}
-	if child == 0 {
-		t.Fatal("the shell's child is lost")
-	}
-	waitFor(child, func(s string) bool { return strings.Contains(s, "(sleep)") })
-	check(shell.Process.Pid, fmt.Sprintf("it is the number of the session of %s", hints.Process(child)))
-	_ = unix.Kill(child, unix.SIGKILL)
-}
-
-// made is a context that was made somewhere.
-type made struct {
-	source
-	header ctxfile.Header
-}
-
-func (m made) Header() ctxfile.Header { return m.header }
-
-// TestElsewhere: where a context was made is said if it may be the cause.
-func TestElsewhere(t *testing.T) {
+// TestOrigin: where a context was made is said if it may be the cause.
+func TestOrigin(t *testing.T) {
 	var host unix.Utsname
 	_ = unix.Uname(&host)
 	machine := unix.ByteSliceToString(host.Machine[:])
 	for _, c := range []struct {
-		header ctxfile.Header
-		errno  syscall.Errno
-		want   string
+		made  Origin
+		errno syscall.Errno
+		want  string
 	}{
-		{ctxfile.Header{Host: "far", Kernel: "2.6", Machine: "vax"}, syscall.EINVAL, "the context was made on vax, and this machine is " + machine + ": there it has to be restarted"},
-		{ctxfile.Header{Host: "far", Kernel: "2.6", Machine: machine}, syscall.EIO, "the context was made on far with Linux 2.6; this is Linux " + hints.Kernel()},
-		{ctxfile.Header{Host: "far", Kernel: "2.6", Machine: machine}, syscall.ENOENT, ""},
-		{ctxfile.Header{Host: "far", Kernel: hints.Kernel(), Machine: machine}, syscall.EIO, ""},
-		{ctxfile.Header{}, syscall.EIO, ""},
+		{Origin{Host: "far", Kernel: "2.6", Machine: "vax"}, syscall.EINVAL, "the context was made on vax, and this machine is " + machine + ": there it has to be restarted"},
+		{Origin{Host: "far", Kernel: "2.6", Machine: machine}, syscall.EIO, "the context was made on far with Linux 2.6; this is Linux " + hints.Kernel()},
+		{Origin{Host: "far", Kernel: "2.6", Machine: machine}, syscall.ENOENT, ""},
+		{Origin{Host: "far", Kernel: hints.Kernel(), Machine: machine}, syscall.EIO, ""},
+		{Origin{}, syscall.EIO, ""},
 	} {
-		err := (&restart{source: made{nil, c.header}}).elsewhere(&ckpt.Error{Errno: c.errno})
-		if got := strings.Join(err.(*ckpt.Error).Detail, "\n"); got != c.want {
-			t.Errorf("%+v: %q, want %q", c.header, got, c.want)
+		if got := c.made.differs(c.errno); got != c.want {
+			t.Errorf("%+v: %q, want %q", c.made, got, c.want)
 		}
 	}
 }

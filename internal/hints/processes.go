@@ -1,0 +1,99 @@
+package hints
+
+import (
+	"fmt"
+	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/proc"
+)
+
+// Tracer names the process that traces this one, "" if no process does.
+func Tracer(pid int) string {
+	tracer, err := proc.Tracer(pid)
+	if err != nil || tracer == 0 {
+		return ""
+	}
+	// /proc shows the thread that traces.
+	if leader, err := proc.Leader(tracer); err == nil {
+		tracer = leader
+	}
+	return Process(tracer)
+}
+
+// Holder says what has a number that a new process was to get as its pid: a
+// process, a zombie, a thread, a session or a process group; "" if it is free by
+// now.
+func Holder(id int) string {
+	leader, err := proc.Leader(id)
+	if err != nil {
+		return sessionOrGroup(id)
+	}
+	if leader != id {
+		return fmt.Sprintf("%d is a thread of %s%s", id, Process(leader), ofOther(leader))
+	}
+	p, err := proc.Read(id)
+	if err != nil {
+		return ""
+	}
+	if p.Dead() {
+		parent := "its parent"
+		if p.PPid != 0 {
+			parent += ", " + Process(p.PPid) + ","
+		}
+		return fmt.Sprintf("%s%s has ended, and keeps its pid until %s has taken notice", Process(id), ofOther(id), parent)
+	}
+	return fmt.Sprintf("it is that of %s%s", Process(id), ofOther(id))
+}
+
+// sessionOrGroup is Holder for a number that no process or thread has: a session or
+// a process group keeps the number of a leader that has ended.
+func sessionOrGroup(id int) string {
+	table, err := proc.All()
+	if err != nil {
+		return ""
+	}
+	for _, kind := range []struct {
+		name   string
+		number func(*proc.Process) int
+	}{{"session", func(p *proc.Process) int { return p.Sid }}, {"process group", func(p *proc.Process) int { return p.Pgid }}} {
+		var members []int
+		for pid, p := range table {
+			if kind.number(p) == id {
+				members = append(members, pid)
+			}
+		}
+		if len(members) > 0 {
+			return fmt.Sprintf("it is the number of the %s of %s", kind.name, Process(slices.Min(members)))
+		}
+	}
+	return ""
+}
+
+// ofOther names a process's user if that is not ours: " of user alice".
+func ofOther(pid int) string {
+	var st unix.Stat_t
+	if unix.Stat(fmt.Sprintf("/proc/%d", pid), &st) != nil || int(st.Uid) == os.Geteuid() {
+		return ""
+	}
+	return " of " + User(int(st.Uid))
+}
+
+// Permission says why the caller may not save a process, and who may; "" if the
+// process cannot be seen.
+func Permission(pid int) string {
+	var st unix.Stat_t
+	if unix.Stat(fmt.Sprintf("/proc/%d", pid), &st) != nil {
+		return ""
+	}
+	owner := User(int(st.Uid))
+	switch int(st.Uid) {
+	case os.Geteuid():
+		return fmt.Sprintf("%s has more rights than %s has, as a set-user-ID program has: only root may save it", Process(pid), owner)
+	case 0:
+		return fmt.Sprintf("%s belongs to root: run cr_checkpoint as root", Process(pid))
+	}
+	return fmt.Sprintf("%s belongs to %s: run cr_checkpoint as %s or as root", Process(pid), owner, owner)
+}
