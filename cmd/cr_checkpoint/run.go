@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -320,7 +321,7 @@ type openTarget interface {
 // open opens the destination.
 func (w *work) open() (openTarget, error) {
 	if w.dest == destDir {
-		dest, err := target.OpenDir(w.target, criu.Inventory, criu.IsImage)
+		dest, err := target.OpenDir(context.Background(), w.target, criu.Inventory, criu.IsImage)
 		if err != nil {
 			return nil, w.targetFailure(err)
 		}
@@ -337,7 +338,7 @@ func (w *work) open() (openTarget, error) {
 		}
 		return target.FromFD(int(w.request.FD), w.target.Sync), nil
 	}
-	dest, err := target.Open(w.target)
+	dest, err := target.Open(context.Background(), w.target)
 	if err != nil {
 		return nil, w.targetFailure(err)
 	}

@@ -99,7 +99,7 @@ func (w *work) do() (status int, err error) {
 	if w.source == sourceDir {
 		forced = engines.Criu // as engines.TakeDirs has it
 	}
-	kind := ctxfile.Foreign
+	kind := ctxfile.Unknown
 	// Before the engine opens anything that could have this number.
 	inherited := true
 	if forced != engines.Kernel && w.source == sourceFd {

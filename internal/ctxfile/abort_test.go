@@ -27,7 +27,7 @@ func canceled(t *testing.T, n int, errs chan error) {
 func TestAbortInput(t *testing.T) {
 	f := tempFile(t)
 	defer f.Close()
-	w, err := NewWriter(int(f.Fd()), someHeader)
+	w, err := NewWriter(int(f.Fd()), someHeader, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,13 +39,13 @@ func TestAbortInput(t *testing.T) {
 		if name != "pages-2.img" {
 			writeAll(p, random(5000))
 		}
-		go func() { errs <- w.Image(name, r) }()
+		go func() { errs <- w.Pipe(name, r, inPages(name)) }()
 	}
 	time.Sleep(20 * time.Millisecond)
 	w.Abort()
 	canceled(t, 3, errs)
 	w.Abort()
-	checkErrno(t, w.Image("late", ends[0]), unix.ECANCELED)
+	checkErrno(t, w.Pipe("late", ends[0], false), unix.ECANCELED)
 	checkErrno(t, w.Bytes("late", nil), unix.ECANCELED)
 	checkErrno(t, w.Close(), unix.ECANCELED)
 	for _, fd := range ends {
@@ -64,7 +64,7 @@ func TestAbortOutput(t *testing.T) {
 				r, out := connect()
 				defer unix.Close(r)
 				defer unix.Close(out)
-				w, err := NewWriter(out, someHeader)
+				w, err := NewWriter(out, someHeader, 0)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -85,7 +85,7 @@ func TestAbortOutput(t *testing.T) {
 func TestAbortReader(t *testing.T) {
 	f := tempFile(t)
 	defer f.Close()
-	im := images{"pages-1.img": random(4 << 20), "core-1.img": random(1 << 20)}
+	im := images{"pages-1.img": random(4 << 20), "core-1.img": random(4 << 20)}
 	im.mustSave(t, int(f.Fd()))
 	seek(t, int(f.Fd()), 0)
 	r, err := Open(int(f.Fd()))
@@ -147,7 +147,7 @@ func TestServeEarlyClose(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	f := tempFile(t)
 	defer f.Close()
-	w, err := NewWriter(int(f.Fd()), someHeader)
+	w, err := NewWriter(int(f.Fd()), someHeader, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,26 +167,26 @@ func TestRefusals(t *testing.T) {
 	images{"a": nil}.check(t, int(f.Fd()))
 
 	// A bad descriptor spoils the context.
-	if w, err = NewWriter(int(f.Fd()), someHeader); err != nil {
+	if w, err = NewWriter(int(f.Fd()), someHeader, 0); err != nil {
 		t.Fatal(err)
 	}
-	checkErrno(t, w.Image("pages-1.img", -1), unix.EBADF)
+	checkErrno(t, w.Pipe("pages-1.img", -1, true), unix.EBADF)
 	checkErrno(t, w.Close(), unix.EBADF)
 
-	_, err = NewWriter(-1, someHeader)
+	_, err = NewWriter(-1, someHeader, 0)
 	checkErrno(t, err, unix.EBADF)
 	ro, err := os.Open(f.Name())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ro.Close()
-	_, err = NewWriter(int(ro.Fd()), someHeader)
+	_, err = NewWriter(int(ro.Fd()), someHeader, 0)
 	checkErrno(t, err, unix.EBADF)
 	dev, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer dev.Close()
-	_, err = NewWriter(int(dev.Fd()), someHeader)
+	_, err = NewWriter(int(dev.Fd()), someHeader, 0)
 	checkErrno(t, err, unix.ENOSPC)
 }

@@ -53,14 +53,14 @@ func BenchmarkWrite(b *testing.B) {
 						b.Fatal(err)
 					}
 					os.Remove(f.Name())
-					w, err := NewWriter(int(f.Fd()), someHeader)
+					w, err := NewWriter(int(f.Fd()), someHeader, 0)
 					if err != nil {
 						b.Fatal(err)
 					}
 					w.plain.Store(!splice)
 					b.StartTimer()
 					r, wait := feeder(b, benchSize())
-					if err := w.Image("pages-1.img", r); err != nil {
+					if err := w.Pipe("pages-1.img", r, true); err != nil {
 						b.Fatal(err)
 					}
 					if err := w.Close(); err != nil {
@@ -88,12 +88,12 @@ func BenchmarkServe(b *testing.B) {
 	}
 	os.Remove(f.Name())
 	defer f.Close()
-	w, err := NewWriter(int(f.Fd()), someHeader)
+	w, err := NewWriter(int(f.Fd()), someHeader, 0)
 	if err != nil {
 		b.Fatal(err)
 	}
 	r, wait := feeder(b, benchSize())
-	if err := w.Image("pages-1.img", r); err != nil {
+	if err := w.Pipe("pages-1.img", r, true); err != nil {
 		b.Fatal(err)
 	}
 	wait()

@@ -57,11 +57,11 @@ func TestCopied(t *testing.T) {
 
 			in, out := connect()
 			defer unix.Close(in)
-			w, err := NewWriter(out, someHeader)
+			w, err := NewWriter(out, someHeader, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := w.Image("pages-1.img", pr); err != nil {
+			if err := w.Pipe("pages-1.img", pr, true); err != nil {
 				t.Fatal(err)
 			}
 			clear(memory)

@@ -227,12 +227,12 @@ func TestOtherFiles(t *testing.T) {
 		kind    Kind
 		is      error
 	}{
-		{"", Foreign, ErrForeign},
-		{"C", Foreign, ErrForeign},
-		{"C\x00\x00\x00", Foreign, ErrForeign},
-		{"#!/bin/sh\n", Foreign, ErrForeign},
-		{"\x7fELF" + strings.Repeat("x", 10000), Foreign, ErrForeign},
-		{"blcr-cli cont", Foreign, ErrForeign},
+		{"", Unknown, ErrFormat},
+		{"C", Unknown, ErrFormat},
+		{"C\x00\x00\x00", Unknown, ErrFormat},
+		{"#!/bin/sh\n", Unknown, ErrFormat},
+		{"\x7fELF" + strings.Repeat("x", 10000), Unknown, ErrFormat},
+		{"blcr-cli cont", Unknown, ErrFormat},
 		{"blcr-cli context \n" + strings.Repeat("x", 5000), Ours, nil},
 		{blcr, BLCR, ErrBLCR},
 		{string(ours), Ours, nil},

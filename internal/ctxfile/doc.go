@@ -3,8 +3,7 @@
 // read first. A Writer stores many images at the same time, a Reader serves
 // them likewise, and both need the same little memory for 16 MiB and for 4 GiB.
 //
-// It knows nothing of what is in an image, save that names beginning "pages-"
-// are those of memory, which deserves to be moved without being copied.
+// It knows nothing of what is in an image, nor what its name says.
 //
 // # Where it may be written and read
 //
@@ -53,8 +52,8 @@
 // the bare word "...".
 //
 // The data of an image is a list of extents, which have an offset and a length.
-// Each byte belongs to one extent at most. Extents of images whose names begin
-// "pages-" start at multiples of 4096. What is between extents has no meaning.
+// Each byte belongs to one extent at most. What is between extents has no meaning.
+// Extents of images that are memory start at multiples of 4096.
 //
 // The index has an entry for each image, in the order in which they were begun:
 //

@@ -6,10 +6,11 @@ import (
 
 // drain is an image on its way into a context. One goroutine uses it.
 type drain struct {
-	w     *Writer
-	entry *entry
-	buf   *[bufferSize]byte // nil or not yet stored
-	n     int               // of buf
+	w       *Writer
+	entry   *entry
+	aligned bool
+	buf     *[bufferSize]byte // nil or not yet stored
+	n       int               // of buf
 
 	packed *packed // nil without compression
 }
@@ -31,7 +32,7 @@ func (d *drain) store(p []byte) error {
 	if d.packed != nil {
 		return d.packed.write(p)
 	}
-	x, err := d.w.out.store(p, inPages(e.name), e.end())
+	x, err := d.w.out.store(p, d.aligned, e.end())
 	if err != nil {
 		return fail("write", e.name, err)
 	}

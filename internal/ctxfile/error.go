@@ -9,12 +9,12 @@ import (
 var (
 	// ErrBLCR is in the error of Open for a context that BLCR's module wrote.
 	ErrBLCR = errors.New("a context of BLCR's own")
-	// ErrForeign is in the error of Open for what is no context at all.
-	ErrForeign = errors.New("not a context")
+	// ErrFormat is in the error of Open for what is no context at all.
+	ErrFormat = errors.New("not a context")
 )
 
 // Error is the error type of this package. errors.Is finds its Errno, and
-// ErrBLCR or ErrForeign where that is what happened.
+// ErrBLCR or ErrFormat where that is what happened.
 type Error struct {
 	// Op is what was done: "open", "read", "write".
 	Op string
@@ -26,7 +26,7 @@ type Error struct {
 	// Reason says what is wrong with the file, or is "".
 	Reason string
 
-	is error // ErrBLCR, ErrForeign or nil
+	is error // ErrBLCR, ErrFormat or nil
 }
 
 // Error is for programmers, but Reason alone may be shown to users: there are
@@ -74,5 +74,5 @@ func refuse(k Kind) error {
 	if k == BLCR {
 		return &Error{Op: "read", Errno: syscall.EINVAL, Reason: "a context of BLCR's own", is: ErrBLCR}
 	}
-	return &Error{Op: "read", Errno: syscall.EINVAL, Reason: "not a context", is: ErrForeign}
+	return &Error{Op: "read", Errno: syscall.EINVAL, Reason: "not a context", is: ErrFormat}
 }

@@ -175,19 +175,19 @@ func sniff(b []byte) (k Kind, maybe bool) {
 		}
 		maybe = true
 	}
-	return Foreign, maybe
+	return Unknown, maybe
 }
 
 // parseHeader reads a header page.
 func parseHeader(p []byte) (h Header, id [idLen]byte, trailer uint64, err error) {
 	text, ok := strings.CutPrefix(string(p[:tailOffset]), magicWords)
 	if !ok {
-		return h, id, 0, refuse(Foreign)
+		return h, id, 0, refuse(Unknown)
 	}
 	first, text, _ := strings.Cut(text, "\n")
 	if first != version && first != version2 {
 		if len(first) > 16 || strings.ContainsFunc(first, func(c rune) bool { return c < '0' || c > '9' }) {
-			return h, id, 0, refuse(Foreign)
+			return h, id, 0, refuse(Unknown)
 		}
 		return h, id, 0, invalid("", "version %s of the format is not known to this program", first)
 	}

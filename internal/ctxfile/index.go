@@ -87,9 +87,6 @@ func goodName(s string) bool {
 		!strings.ContainsFunc(s, func(c rune) bool { return c == '/' || unicode.IsControl(c) })
 }
 
-// inPages tells whether extents of the image are to be aligned.
-func inPages(name string) bool { return strings.HasPrefix(name, "pages-") }
-
 // appendTo appends the entry as it is in the index.
 func (e *entry) appendTo(b []byte) []byte {
 	le := binary.LittleEndian

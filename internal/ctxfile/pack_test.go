@@ -146,7 +146,7 @@ func TestNotCompressed(t *testing.T) {
 	h.Compression = Zstd
 	fd := memfd(t, nil)
 	defer unix.Close(fd)
-	w, err := NewWriter(fd, h)
+	w, err := NewWriter(fd, h, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +200,7 @@ func TestCompressedMany(t *testing.T) {
 	f := tempFile(t)
 	defer f.Close()
 	fd := int(f.Fd())
-	w, err := NewCompressing(fd, someHeader, 1)
+	w, err := NewWriter(fd, someHeader, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,7 +216,7 @@ func TestCompressedMany(t *testing.T) {
 	checkErrno(t, w.Close(), unix.ENXIO)
 
 	seek(t, fd, 0)
-	if w, err = NewCompressing(fd, someHeader, 1); err != nil {
+	if w, err = NewWriter(fd, someHeader, 1); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 40 {
@@ -233,7 +233,7 @@ func TestCompressedMany(t *testing.T) {
 	for name, data := range im {
 		r, p := pipe2(t)
 		go func() {
-			errs <- w.Image(name, r)
+			errs <- w.Pipe(name, r, inPages(name))
 			unix.Close(r)
 		}()
 		n := min(len(data)/2, 60000) // what a pipe takes
@@ -329,7 +329,7 @@ func TestCompressedAbort(t *testing.T) {
 	// While data does not come, or does and nobody takes the context.
 	for name, connect := range streams(t) {
 		r, out := connect()
-		w, err := NewCompressing(out, someHeader, 1)
+		w, err := NewWriter(out, someHeader, 1)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -339,7 +339,7 @@ func TestCompressedAbort(t *testing.T) {
 		}
 		pr, pw := pipe2(t)
 		writeAll(pw, random(5000))
-		go func() { errs <- w.Image("core-9.img", pr) }()
+		go func() { errs <- w.Pipe("core-9.img", pr, false) }()
 		time.Sleep(20 * time.Millisecond)
 		w.Abort()
 		canceled(t, len(im)+1, errs)

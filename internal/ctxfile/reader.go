@@ -34,7 +34,7 @@ type Reader struct {
 // ends where the pipe does.
 //
 // Errors, all *Error: EINVAL with a Reason if it is not a context, with
-// ErrForeign or, with nothing consumed where Sniff can do it, ErrBLCR; if it is
+// ErrFormat or, with nothing consumed where Sniff can do it, ErrBLCR; if it is
 // truncated or damaged. "write" with os.TempDir() as the Object if that is
 // full. Else what the system says: EISDIR for a directory, EBADF for a
 // descriptor that cannot be read.
@@ -258,7 +258,7 @@ func (r *Reader) Served() (done, all int64) {
 	return r.served.Load(), all
 }
 
-// Abort makes every Serve and Extract under way return soon, and every later
+// Abort makes every Serve under way return soon, and every later
 // call at once, with ECANCELED.
 func (r *Reader) Abort() { r.gate.abort() }
 

@@ -54,7 +54,7 @@ func feedImage(w *Writer, name string, n int) error {
 		}
 		unix.Close(p[1])
 	}()
-	err := w.Image(name, p[0])
+	err := w.Pipe(name, p[0], inPages(name))
 	unix.Close(p[0])
 	return err
 }
@@ -66,9 +66,9 @@ func refused(path string, want syscall.Errno) {
 		must(err)
 		var w *Writer
 		if i < 2 {
-			w, err = NewWriter(fd, Header{})
+			w, err = NewWriter(fd, Header{}, 0)
 		} else {
-			w, err = NewCompressing(fd, Header{}, 1)
+			w, err = NewWriter(fd, Header{}, 1)
 		}
 		must(err)
 		must(w.Bytes("fits", make([]byte, 1000)))
@@ -151,7 +151,7 @@ func TestStdoutGone(t *testing.T) {
 }
 
 func stdout() {
-	w, err := NewWriter(1, Header{})
+	w, err := NewWriter(1, Header{}, 0)
 	must(err)
 	if err := feedImage(w, "pages-1.img", 4<<20); !errors.Is(err, unix.EPIPE) {
 		must(fmt.Errorf("error %v", err))
@@ -162,7 +162,7 @@ func stdout() {
 	if err := w.Close(); !errors.Is(err, unix.EPIPE) {
 		must(fmt.Errorf("Close: error %v", err))
 	}
-	if _, err := NewCompressing(1, Header{}, 1); !errors.Is(err, unix.EPIPE) {
+	if _, err := NewWriter(1, Header{}, 1); !errors.Is(err, unix.EPIPE) {
 		must(fmt.Errorf("error %v", err))
 	}
 	fmt.Fprintln(os.Stderr, "ok")
@@ -216,9 +216,9 @@ func memory() {
 		processors = func() int { return maxWorkers }
 	}
 	if level := int(how[0]) - '0'; level < 10 {
-		w, err = NewCompressing(fd, Header{}, level)
+		w, err = NewWriter(fd, Header{}, level)
 	} else {
-		w, err = NewWriter(fd, Header{})
+		w, err = NewWriter(fd, Header{}, 0)
 	}
 	must(err)
 	const count = 20

@@ -60,7 +60,7 @@ func TestUnfinishedOver(t *testing.T) {
 	old := images{"a": random(100000)}
 	old.mustSave(t, fd)
 	seek(t, fd, 0)
-	if _, err := NewWriter(fd, someHeader); err != nil {
+	if _, err := NewWriter(fd, someHeader, 0); err != nil {
 		t.Fatal(err)
 	}
 	seek(t, fd, 0)
@@ -139,7 +139,7 @@ func TestOldKernelPipe(t *testing.T) {
 	done := make(chan error, 1)
 	go func() {
 		defer unix.Close(w)
-		wr, err := NewWriter(w, someHeader)
+		wr, err := NewWriter(w, someHeader, 0)
 		if err != nil {
 			done <- err
 			return
@@ -237,7 +237,7 @@ func TestTwoFromPipe(t *testing.T) {
 func TestWithoutSplice(t *testing.T) {
 	f := tempFile(t)
 	defer f.Close()
-	w, err := NewWriter(int(f.Fd()), someHeader)
+	w, err := NewWriter(int(f.Fd()), someHeader, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -265,13 +265,13 @@ func TestNotPipes(t *testing.T) {
 	data := random(500000)
 	in.Write(data)
 	seek(t, int(in.Fd()), 0)
-	w, err := NewWriter(int(f.Fd()), someHeader)
+	w, err := NewWriter(int(f.Fd()), someHeader, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, err := range []error{
-		w.Image("pages-1.img", int(in.Fd())), // now at its end
-		w.Image("pages-2.img", int(in.Fd())),
+		w.Pipe("pages-1.img", int(in.Fd()), true), // now at its end
+		w.Pipe("pages-2.img", int(in.Fd()), true),
 		w.File("exe", bytes.NewReader(data)),
 		w.Bytes("note", data[:10]),
 		w.Close(),
@@ -307,7 +307,7 @@ func TestNotPipes(t *testing.T) {
 func TestOddPages(t *testing.T) {
 	f := tempFile(t)
 	defer f.Close()
-	w, err := NewWriter(int(f.Fd()), someHeader)
+	w, err := NewWriter(int(f.Fd()), someHeader, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -319,7 +319,7 @@ func TestOddPages(t *testing.T) {
 		}
 		unix.Close(p)
 	}()
-	if err := w.Image("pages-1.img", r); err != nil {
+	if err := w.Pipe("pages-1.img", r, true); err != nil {
 		t.Error(err)
 	}
 	unix.Close(r)
@@ -343,7 +343,7 @@ func TestMany(t *testing.T) {
 	im.check(t, int(f.Fd()))
 
 	// Thousands, most of them waiting at some time for the others.
-	w, err := NewWriter(int(f.Fd()), someHeader)
+	w, err := NewWriter(int(f.Fd()), someHeader, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

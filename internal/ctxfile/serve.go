@@ -86,8 +86,8 @@ func (r *Reader) ReadAt(name string, b []byte, offset int64) (n int, err error) 
 // frame before its reader sees that.
 //
 // The descriptor remains the caller's, who closes it to let the reader see the
-// end. While Serve runs it is non-blocking, and a pipe for memory ("pages-")
-// becomes larger.
+// end. While Serve runs it is non-blocking, and a pipe for a large image becomes
+// larger.
 //
 // Errors, all *Error with name as the Object: ENOENT if there is no such image;
 // EINVAL with a Reason if it is damaged; "read" if the context's file fails,
@@ -105,7 +105,7 @@ func (r *Reader) Serve(name string, pipe int) error {
 			return fail("write", name, err)
 		}
 		defer p.close()
-		if inPages(name) {
+		if e.size > 64<<10 { // what a pipe takes
 			enlarge(pipe)
 		}
 		if e.compressed {
@@ -123,29 +123,6 @@ func (r *Reader) Serve(name string, pipe int) error {
 			return nil
 		}
 		return fail("splice", name, err)
-	})
-}
-
-// Extract writes an image into the file fd, at its offset. Errors are those of
-// Serve; one in the image's data comes when the data has been written.
-func (r *Reader) Extract(name string, fd int) error {
-	return r.image(name, func(e *entry) error {
-		return r.scan(e, func(b []byte) error {
-			for len(b) > 0 {
-				n, err := unix.Write(fd, b)
-				switch {
-				case err == unix.EINTR:
-					continue
-				case err == nil && n == 0:
-					err = unix.EIO
-				}
-				if err != nil {
-					return fail("write", e.name, err)
-				}
-				b = b[n:]
-			}
-			return nil
-		})
 	})
 }
 

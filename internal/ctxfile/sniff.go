@@ -6,8 +6,8 @@ import "golang.org/x/sys/unix"
 type Kind int
 
 const (
-	// Foreign is no context.
-	Foreign Kind = iota
+	// Unknown is no context.
+	Unknown Kind = iota
 	// Ours is a context of this package, perhaps of a later version.
 	Ours
 	// BLCR is a context of BLCR's module, which begins with the ints 'C', 'R'.
@@ -22,7 +22,7 @@ func Sniff(fd int) (Kind, error) {
 	var b [len(magicWords)]byte
 	n, err := peek(fd, b[:])
 	if err != nil {
-		return Foreign, fail("read", "", err)
+		return Unknown, fail("read", "", err)
 	}
 	k, _ := sniff(b[:n])
 	return k, nil

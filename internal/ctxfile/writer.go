@@ -27,7 +27,10 @@ type Writer struct {
 	err    error // the first that spoilt the context
 }
 
-// NewWriter begins a context at the offset of fd, and writes its header.
+// NewWriter begins a context at the offset of fd, and writes its header. With a
+// level from MinLevel to MaxLevel the members are compressed; all of them pass
+// through memory then, of which the Writer has a fixed amount until it is
+// forgotten. With level 0 they are not.
 //
 // The descriptor remains the caller's, must stay open until Close or the last
 // call after Abort has returned, and is not to be moved meanwhile. It may be
@@ -36,25 +39,13 @@ type Writer struct {
 // Errors are those of fstat(2), lseek(2) and write(2). The process must not
 // die of SIGXFSZ, which the Go runtime does unless the signal is ignored;
 // SIGPIPE does no harm.
-func NewWriter(fd int, h Header) (*Writer, error) {
+func NewWriter(fd int, h Header, level int) (*Writer, error) {
+	w := &Writer{names: map[string]bool{}}
 	h.Compression = ""
-	return newWriter(fd, h)
-}
-
-// NewCompressing is NewWriter for a context whose images are compressed, at a
-// level from MinLevel to MaxLevel. All of them pass through memory then, of
-// which the Writer has a fixed amount until it is forgotten.
-func NewCompressing(fd int, h Header, level int) (*Writer, error) {
-	h.Compression = Zstd
-	w, err := newWriter(fd, h)
-	if err == nil {
+	if level != 0 {
+		h.Compression = Zstd
 		w.pack = newPacking(w, level)
 	}
-	return w, err
-}
-
-func newWriter(fd int, h Header) (*Writer, error) {
-	w := &Writer{names: map[string]bool{}}
 	_, err := unix.Getrandom(w.id[:], 0)
 	if err != nil {
 		return nil, fail("getrandom", "", err)
@@ -68,27 +59,29 @@ func newWriter(fd int, h Header) (*Writer, error) {
 	return w, nil
 }
 
-// Image stores what comes out of pipe, up to its end, as the image name. It is
+// Pipe stores what comes out of pipe, up to its end, as the image name. It is
 // meant for a pipe, and takes anything that can be read. When it has returned
-// nil, all of it has been copied: nothing refers to the pages of whoever filled
-// the pipe.
+// nil, all of it has been copied: nothing refers to the pages of the process that
+// filled the pipe.
 //
-// The descriptor remains the caller's. While Image runs it is non-blocking, and
-// a pipe of memory ("pages-") becomes larger.
+// With aligned, which is for memory, the data begins at multiples of 4096 in the
+// file, is moved by the kernel where it can be, and the pipe becomes larger.
+//
+// The descriptor remains the caller's. While Pipe runs it is non-blocking.
 //
 // Errors, all *Error with name as the Object: "write" if the context's file
 // refuses (ENOSPC, EDQUOT, EFBIG, EIO, EPIPE …), "read" if the pipe does,
 // "splice" if it may have been either; EEXIST for a name that was used before
 // and EINVAL for an impossible one; ECANCELED after Abort, EBADF after Close.
 // Any of them spoils the context, but for the last four: Close will fail.
-func (w *Writer) Image(name string, pipe int) error {
-	return w.image(name, func(d *drain) error {
+func (w *Writer) Pipe(name string, pipe int, aligned bool) error {
+	return w.image(name, aligned, func(d *drain) error {
 		p, err := w.gate.open(pipe)
 		if err != nil {
 			return fail("read", name, err)
 		}
 		defer p.close()
-		if inPages(name) {
+		if aligned {
 			enlarge(pipe)
 			if d.packed != nil {
 				if err := p.read(d.packed.copy); err != nil {
@@ -113,10 +106,10 @@ func (w *Writer) Image(name string, pipe int) error {
 }
 
 // File stores what r reads, up to io.EOF, as the image name. Errors are those
-// of Image; one of r that has no Errno becomes EIO. Abort does not interrupt a
+// of Pipe; one of r that has no Errno becomes EIO. Abort does not interrupt a
 // Read.
 func (w *Writer) File(name string, r io.Reader) error {
-	return w.image(name, func(d *drain) error {
+	return w.image(name, false, func(d *drain) error {
 		for {
 			n, err := r.Read(d.room())
 			d.n += n
@@ -135,9 +128,9 @@ func (w *Writer) File(name string, r io.Reader) error {
 	})
 }
 
-// Bytes stores data as the image name. Errors are those of Image.
+// Bytes stores data as the image name. Errors are those of Pipe.
 func (w *Writer) Bytes(name string, data []byte) error {
-	return w.image(name, func(d *drain) error {
+	return w.image(name, false, func(d *drain) error {
 		if len(data) < minPacked {
 			d.packed = nil
 		}
@@ -208,7 +201,7 @@ func (w *Writer) finish() error {
 }
 
 // image begins an image and has it stored.
-func (w *Writer) image(name string, store func(*drain) error) error {
+func (w *Writer) image(name string, aligned bool, store func(*drain) error) error {
 	if err := w.gate.enter(); err != nil {
 		return fail("write", name, err)
 	}
@@ -216,7 +209,7 @@ func (w *Writer) image(name string, store func(*drain) error) error {
 	if !goodName(name) {
 		return fail("write", name, unix.EINVAL)
 	}
-	d := &drain{w: w, entry: &entry{name: name, hasSum: true}}
+	d := &drain{w: w, aligned: aligned, entry: &entry{name: name, hasSum: true}}
 	if w.pack != nil {
 		d.packed = &packed{packing: w.pack, entry: d.entry}
 	}

@@ -1,6 +1,7 @@
 package target
 
 import (
+	"context"
 	"os"
 	"testing"
 	"time"
@@ -151,12 +152,12 @@ func TestClobberLinks(t *testing.T) {
 
 	empty(t)
 	files{"c": "-> d", "d": "dir"}.create(t)
-	_, err = Open(spec)
+	_, err = Open(context.Background(), spec)
 	checkError(t, err, &Error{OpOpen, "c", "", unix.EISDIR})
 
 	empty(t)
 	files{"c": "-> no/where"}.create(t)
-	_, err = Open(spec)
+	_, err = Open(context.Background(), spec)
 	checkError(t, err, &Error{OpOpen, "c", "", unix.ENOENT})
 }
 
@@ -181,10 +182,10 @@ func TestClobberForeignLink(t *testing.T) {
 	if err := os.Lchown("c", nobody, nobody); err != nil {
 		t.Fatal(err)
 	}
-	_, err := Open(Spec{Path: "c", Policy: Clobber})
+	_, err := Open(context.Background(), Spec{Path: "c", Policy: Clobber})
 	checkError(t, err, &Error{OpOpen, "c", "", unix.ELOOP})
 	os.Remove("v")
-	_, err = Open(Spec{Path: "c", Policy: Clobber})
+	_, err = Open(context.Background(), Spec{Path: "c", Policy: Clobber})
 	checkError(t, err, &Error{OpOpen, "c", "", unix.ELOOP})
 	files{"c": "-> v"}.check(t)
 }
@@ -193,7 +194,7 @@ func TestClobberFIFO(t *testing.T) {
 	workdir(t)
 	files{"c": "fifo"}.create(t)
 	spec := Spec{Path: "c", Policy: Clobber, Sync: true}
-	_, err := Open(spec)
+	_, err := Open(context.Background(), spec)
 	checkError(t, err, &Error{OpOpen, "c", "", unix.ENXIO})
 
 	r, err := unix.Open("c", unix.O_RDONLY|unix.O_NONBLOCK, 0)

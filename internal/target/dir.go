@@ -1,6 +1,7 @@
 package target
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -34,12 +35,12 @@ const dirMode = 0o700
 // symbolic link is neither. There is nothing to be written in place, so that
 // Clobber is Atomic.
 type Dir struct {
-	sys   *system
-	spec  Spec // its names without slashes at the end
-	given string
-	names Names
-	must  string
-	known func(name string) bool
+	sys      *system
+	spec     Spec // its names without slashes at the end
+	given    string
+	names    Names
+	required string
+	known    func(name string) bool
 
 	mu    sync.Mutex
 	fd    int
@@ -73,7 +74,7 @@ func (s Spec) trimmed() Spec {
 // nothing is left behind.
 //
 // A directory of which known is true for each file's name may be replaced,
-// which removes all of them, if one of them is the file named must.
+// which removes all of them, if one of them is the file named required.
 //
 // Errors, all *Error: OpOpen with ENOTDIR for what is no directory, ENOTEMPTY
 // for one with something else in it, EEXIST for anything with NoClobber, EBUSY
@@ -81,13 +82,14 @@ func (s Spec) trimmed() Spec {
 // on the hidden name if something has that and is no directory of this user's;
 // OpRename if the backup's name is taken by something that is not replaced.
 //
-// The caller owns the Dir and must call Commit or Abort.
-func OpenDir(spec Spec, must string, known func(name string) bool) (*Dir, error) {
-	return openDir(spec, must, known, &system{})
+// Cancelling ctx is as for Open. The caller owns the Dir and must call Commit or
+// Abort.
+func OpenDir(ctx context.Context, spec Spec, required string, known func(name string) bool) (*Dir, error) {
+	return interruptible(ctx, spec, func() (*Dir, error) { return openDir(spec, required, known, &system{}) })
 }
 
-func openDir(spec Spec, must string, known func(name string) bool, sys *system) (*Dir, error) {
-	d := &Dir{sys: sys, spec: spec.trimmed(), given: spec.Path, names: spec.DirNames(), must: must, known: known, fd: -1}
+func openDir(spec Spec, required string, known func(name string) bool, sys *system) (*Dir, error) {
+	d := &Dir{sys: sys, spec: spec.trimmed(), given: spec.Path, names: spec.DirNames(), required: required, known: known, fd: -1}
 	if err := d.refuse(); err != nil {
 		return nil, err
 	}
@@ -237,7 +239,7 @@ func (d *Dir) look(path string) (content, error) {
 	if len(names) == 0 {
 		return emptyDir, nil
 	}
-	if !slices.Contains(names, d.must) {
+	if !slices.Contains(names, d.required) {
 		return nothing, unix.ENOTEMPTY
 	}
 	for _, name := range names {

@@ -45,28 +45,28 @@ const (
 
 // Error is the error type of this package.
 type Error struct {
-	Op   Op
-	Path string
-	To   string // OpRename only
-	Err  syscall.Errno
+	Op    Op
+	Path  string
+	To    string // OpRename only
+	Errno syscall.Errno
 }
 
 func (e *Error) Error() string {
 	if e.Op == OpRename {
-		return fmt.Sprintf("%s %s to %s: %v", e.Op, e.Path, e.To, e.Err)
+		return fmt.Sprintf("%s %s to %s: %v", e.Op, e.Path, e.To, e.Errno)
 	}
-	return fmt.Sprintf("%s %s: %v", e.Op, e.Path, e.Err)
+	return fmt.Sprintf("%s %s: %v", e.Op, e.Path, e.Errno)
 }
 
 // Unwrap returns the Errno, for errors.Is and errors.As.
-func (e *Error) Unwrap() error { return e.Err }
+func (e *Error) Unwrap() error { return e.Errno }
 
 func fail(op Op, path string, err error) error {
-	return &Error{Op: op, Path: path, Err: errno(err)}
+	return &Error{Op: op, Path: path, Errno: errno(err)}
 }
 
 func failRename(from, to string, err error) error {
-	return &Error{Op: OpRename, Path: from, To: to, Err: errno(err)}
+	return &Error{Op: OpRename, Path: from, To: to, Errno: errno(err)}
 }
 
 // errno is the Errno that every method of system returns.

@@ -1,6 +1,7 @@
 package target
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -287,7 +288,7 @@ func tracing(trace *[]string) *system {
 // hold plays a cr_checkpoint that is killed while it writes: it opens the
 // target named by the environment, says so, and waits.
 func hold() {
-	t, err := Open(Spec{Path: os.Getenv("TARGET_TEST_PATH")})
+	t, err := Open(context.Background(), Spec{Path: os.Getenv("TARGET_TEST_PATH")})
 	if err == nil {
 		err = t.Begin()
 	}
@@ -341,7 +342,7 @@ func full() {
 			if policy != NoClobber {
 				check(os.WriteFile("c", []byte("old"), 0o600))
 			}
-			tg, err := Open(Spec{Path: "c", Policy: policy, Sync: sync})
+			tg, err := Open(context.Background(), Spec{Path: "c", Policy: policy, Sync: sync})
 			check(err)
 			check(tg.Begin())
 			for err == nil {
@@ -369,7 +370,7 @@ func full() {
 	check(unix.Mount("tmpfs", wd, "tmpfs", 0, "nr_inodes=2"))
 	check(os.Chdir(wd))
 	check(os.WriteFile("c", []byte("old"), 0o600))
-	if _, err := Open(Spec{Path: "c"}); !errors.Is(err, unix.ENOSPC) {
+	if _, err := Open(context.Background(), Spec{Path: "c"}); !errors.Is(err, unix.ENOSPC) {
 		check(fmt.Errorf("open without an inode: %w", err))
 	}
 	fmt.Println("ok")

@@ -1,7 +1,9 @@
 package target
 
 import (
+	"context"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,9 +32,54 @@ const (
 //     succeed because Path is a directory or can only be one;
 //   - OpRemove, with Clobber, if the file may neither be written nor replaced.
 //
+// Cancelling ctx ends the wait for a file system that does not answer, with
+// OpOpen and ECANCELED. What is opened or created in the end is given up then.
+//
 // The caller owns the Target and must call Commit or Abort.
-func Open(spec Spec) (*Target, error) {
-	return open(spec, &system{})
+func Open(ctx context.Context, spec Spec) (*Target, error) {
+	return interruptible(ctx, spec, func() (*Target, error) { return open(spec, &system{}) })
+}
+
+// patience is how long a cancelled open is waited for, so that it usually has
+// cleaned up before the program ends.
+const patience = time.Second
+
+// interruptible returns what open returns, or ECANCELED if ctx is cancelled
+// meanwhile. A destination that is opened too late is aborted.
+//
+// The open itself goes on in its goroutine: the kernel gives no way to interrupt
+// it that all file systems heed.
+func interruptible[D Destination](ctx context.Context, spec Spec, open func() (D, error)) (D, error) {
+	if ctx.Done() == nil {
+		return open()
+	}
+	type result struct {
+		dest D
+		err  error
+	}
+	opened := make(chan result, 1)
+	go func() {
+		dest, err := open()
+		opened <- result{dest, err}
+	}()
+	select {
+	case r := <-opened:
+		return r.dest, r.err
+	case <-ctx.Done():
+	}
+	abandoned := make(chan struct{})
+	go func() {
+		defer close(abandoned)
+		if r := <-opened; r.err == nil {
+			_ = r.dest.Abort()
+		}
+	}()
+	select {
+	case <-abandoned:
+	case <-time.After(patience):
+	}
+	var none D
+	return none, fail(OpOpen, spec.Path, unix.ECANCELED)
 }
 
 func open(spec Spec, sys *system) (*Target, error) {

@@ -2,6 +2,7 @@ package target
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -205,7 +206,7 @@ func TestOpenErrors(t *testing.T) {
 		{"/dev/null", Atomic, &Error{OpType, "/dev/null", "", unix.EINVAL}},
 		{"/dev/null", Backup, &Error{OpType, "/dev/null", "", unix.EINVAL}},
 	} {
-		_, err := Open(Spec{Path: tt.path, Policy: tt.policy})
+		_, err := Open(context.Background(), Spec{Path: tt.path, Policy: tt.policy})
 		checkError(t, err, tt.want)
 	}
 	files{"file": "", "dir": "dir"}.check(t)
@@ -224,7 +225,7 @@ func TestRefusesAsRename(t *testing.T) {
 		"none/", "file/", "dirlink/", "filelink/",
 		"dir/none", "file", "none", "dirlink", "filelink",
 	} {
-		tg, err := Open(Spec{Path: path})
+		tg, err := Open(context.Background(), Spec{Path: path})
 		if err == nil {
 			tg.Abort()
 		}
@@ -250,7 +251,7 @@ func TestRefusesAsRename(t *testing.T) {
 	}
 
 	// Where nothing can be created, that is what there is to say.
-	_, err := Open(Spec{Path: "dir/none/"})
+	_, err := Open(context.Background(), Spec{Path: "dir/none/"})
 	checkError(t, err, &Error{OpRename, "dir/.none.tmp", "dir/none/", unix.ENOTDIR})
 	_, err = open(Spec{Path: "dir/none/"}, failing("access dir", 1, unix.EACCES))
 	checkError(t, err, &Error{OpOpen, "dir/.none.tmp", "", unix.EACCES})

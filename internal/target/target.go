@@ -86,7 +86,22 @@ type Spec struct {
 	Sync bool
 }
 
-// Target is an open destination. Its methods may be called from several
+// Destination is an open target: a *Target or a *Dir. Its methods may be called
+// from several goroutines; Begin, Commit and Abort exclude each other.
+type Destination interface {
+	// FD returns the descriptor to write to, or of the directory to fill. It is
+	// valid until Commit or Abort, and -1 after that.
+	FD() int
+	// Begin is to be called right before the writing starts.
+	Begin() error
+	// Commit puts what was written in place. If it fails nothing of it is left.
+	Commit() error
+	// Abort gives up, and removes what was written. After Commit or Abort it does
+	// nothing.
+	Abort() error
+}
+
+// Target is an open destination that is a file. Its methods may be called from several
 // goroutines; Begin, Commit and Abort exclude each other.
 type Target struct {
 	sys   *system

@@ -483,7 +483,7 @@ func cmdContext(ts *testscript.TestScript, neg bool, args []string) {
 	w, err := ctxfile.NewWriter(int(file.Fd()), ctxfile.Header{
 		Engine: "criu 4.2", Created: time.Date(2026, 11, 23, 7, 0, 0, 0, time.UTC), Host: "node17", Kernel: "6.1.0", Machine: "x86_64",
 		Command: []string{"./tree", "with a blank", "\x1b[2J"}, PIDs: []int{11582, 11583, 11584, 11585, 11586},
-	})
+	}, 0)
 	ts.Check(err)
 	entries, err := os.ReadDir(ts.MkAbs(args[1]))
 	ts.Check(err)

@@ -131,24 +131,6 @@ func (s *dirSource) Serve(name string, pipe int) error {
 	})
 }
 
-// Extract writes an image into a file, at its offset.
-func (s *dirSource) Extract(name string, to int) error {
-	return s.use(name, func(fd int, _ int64) error {
-		f := &copying{from: fd, buffer: make([]byte, 256<<10)}
-		for {
-			if s.isAborted() {
-				return sysError("extract", name, unix.ECANCELED)
-			}
-			switch done, err := f.step(to); {
-			case done:
-				return nil
-			case err != nil && err != unix.EINTR:
-				return sysError("extract", name, err)
-			}
-		}
-	})
-}
-
 // feeder moves data into a pipe until there is no more: done, or EAGAIN.
 type feeder interface {
 	step(pipe int) (done bool, err error)

@@ -185,7 +185,7 @@ func (c *checkpoint) drain(w *ctxfile.Writer, name string, pipe int) {
 	go func() {
 		defer c.drains.Done()
 		defer unix.Close(pipe)
-		if err := w.Image(name, pipe); err != nil {
+		if err := w.Pipe(name, pipe, strings.HasPrefix(name, "pages-")); err != nil {
 			c.fail(contextError(err))
 		}
 	}()

@@ -58,13 +58,10 @@ func (c *checkpoint) prepare(e *engine) (err error) {
 		c.session, err = newSession("")
 		return err
 	}
-	var w *ctxfile.Writer
-	if level := c.request.Compress; level != 0 {
+	if c.request.Compress != 0 {
 		runtime.GOMAXPROCS(ctxfile.Workers())
-		w, err = ctxfile.NewCompressing(int(c.request.FD), c.header(e), level)
-	} else {
-		w, err = ctxfile.NewWriter(int(c.request.FD), c.header(e))
 	}
+	w, err := ctxfile.NewWriter(int(c.request.FD), c.header(e), c.request.Compress)
 	if err != nil {
 		return contextError(err)
 	}

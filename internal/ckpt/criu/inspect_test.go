@@ -149,7 +149,7 @@ func contextOf(t testing.TB, images map[string]string) int {
 	t.Cleanup(func() { unix.Close(fd) })
 	w, err := ctxfile.NewWriter(fd, ctxfile.Header{
 		Engine: "criu 4.2", Created: time.Unix(1e9, 0), Host: "h", Kernel: "6.1", Machine: "m", Command: []string{"a", "b c"}, PIDs: []int{10, 11, 13},
-	})
+	}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

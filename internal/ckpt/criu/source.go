@@ -16,8 +16,6 @@ type source interface {
 	Bytes(name string) ([]byte, error)
 	// Serve writes an image into a pipe. A reader that goes away is no error.
 	Serve(name string, pipe int) error
-	// Extract writes an image into a file, at its offset.
-	Extract(name string, fd int) error
 	// Abort ends every call under way, with an error.
 	Abort()
 	Close() error
