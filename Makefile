@@ -54,7 +54,7 @@ CRIUDEST = $(DESTDIR)$(PREFIX)/lib/blcr-cli/criu
 DIST        = dist
 MAINTAINER ?= $(shell sed -n 's/^Copyright (c) [0-9-]* //p' LICENSE) <$(shell git log -1 --format=%ae)>
 
-.PHONY: build test check demo lint completions ledger getopt-million bench bench-criu criu install uninstall dist dist-check clean help
+.PHONY: build test check demo lint ledger getopt-million bench bench-criu criu install uninstall dist dist-check clean help
 
 build: ## the commands into bin/, static
 	$(if $(VERSION),,$(error CHANGELOG.md has no version heading))CGO_ENABLED=0 $(GO) build -tags $(TAGS) -trimpath -buildvcs=false \
@@ -84,15 +84,12 @@ lint: ## formatting, go vet on two architectures, staticcheck, manual pages, she
 	mandoc -T lint -W warning $(PAGES)
 	@! command -v shellcheck >/dev/null || shellcheck --shell=bash --severity=warning completions/bash/*
 
-completions: ## anew, after a change of the options: from the lists in cmd/*/table_test.go
-	$(GO) test -count=1 -run '^TestDocuments$$/^completions$$' $(COMMANDS:%=./cmd/%) -update
-
 ledger: ## the differences from BLCR in blcr-cli(7), after a change of DIFFERENCES.md
 	$(GO) test -count=1 -run '^TestDifferences$$' ./man -update
 
 getopt-million: ## a million command lines of each command with getopt's, compared with glibc
 	CI=true GETOPT_LINES=1000000 $(GO) test -count=1 -timeout 30m -v $(TESTFLAGS) \
-		-run 'AgainstGlibc|ExactUnseen' ./internal/cli/getopt $(GETOPT:%=./cmd/%)
+		-run 'AgainstGlibc' ./internal/cli/getopt $(GETOPT:%=./cmd/%)
 
 bench: build ## start-up time, memory and size, against their limits
 	$(GO) run ./test/bench $(BENCHED)

@@ -1,5 +1,5 @@
 # fish completion for cr_checkpoint(1)
-# Made from the option table by "make completions"; not to be edited.
+# A test holds the options in here to those of the command.
 
 function __cr_checkpoint_operand -d 'Whether an operand may follow'
 	set -l operands 0
@@ -99,5 +99,5 @@ complete -c cr_checkpoint -l kmsg-none -d 'never show messages of the kernel'
 complete -c cr_checkpoint -l kmsg-error -d 'show messages of the kernel on failure (default)'
 complete -c cr_checkpoint -l kmsg-warning -d 'always show messages of the kernel'
 complete -c cr_checkpoint -s t -l time -x -d 'give up after some seconds'
-complete -c cr_checkpoint -l compress -k -a 'zstd\t"Zstandard" none\t"not at all (default)"' -d 'compress the context'
+complete -c cr_checkpoint -l compress -k -a 'zstd\t"Zstandard, which --compress alone means" none\t"not at all"' -d 'compress the context'
 complete -c cr_checkpoint -n __cr_checkpoint_operand -k -a '(__cr_checkpoint_pids)'

@@ -1,28 +1,5 @@
 # fish completion for cr_info(1)
-# Made from the option table by "make completions"; not to be edited.
-
-function __cr_info_operand -d 'Whether an operand may follow'
-	set -l operands 0
-	set -l value
-	set -l ended
-	set -l words (commandline -opc)
-	set -e words[1]
-	for word in $words
-		if set -q value[1]
-			set -e value
-		else if set -q ended[1]
-			continue
-		else
-			switch $word
-				case --
-					set ended yes
-				case '--*'
-				case '-?*'
-			end
-		end
-	end
-	test $operands -eq 0
-end
+# A test holds the options in here to those of the command.
 
 function __cr_info_files -d 'Files that begin with the value, or with $argv[1]'
 	# The value alone, also where it stands in the word of its option.
@@ -46,4 +23,4 @@ complete -c cr_info -l json -d 'print JSON, a line for each FILE'
 complete -c cr_info -s q -l quiet -d 'say nothing on stderr'
 complete -c cr_info -s h -l help -d 'print a summary of the options'
 complete -c cr_info -l version -d 'print the version'
-complete -c cr_info -n __cr_info_operand -a '(__cr_info_contexts)'
+complete -c cr_info -a '(__cr_info_contexts)'

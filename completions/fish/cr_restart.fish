@@ -1,5 +1,5 @@
 # fish completion for cr_restart(1)
-# Made from the option table by "make completions"; not to be edited.
+# A test holds the options in here to those of the command.
 
 function __cr_restart_operand -d 'Whether an operand may follow'
 	set -l operands 0

@@ -1,5 +1,5 @@
 # fish completion for cr_run(1)
-# Made from the option table by "make completions"; not to be edited.
+# A test holds the options in here to those of the command.
 
 function __cr_run_no_program -d 'Whether there is no program yet'
 	set -l words (commandline -opc)

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"blcr-cli/internal/cli/getopt"
+	"blcr-cli/test/getopttest"
 )
 
 // first is where the table's IDs begin, amid others of the command's.
@@ -102,7 +103,7 @@ func TestOptions(t *testing.T) {
 		t.Fatalf("%d options, want %d", len(got), len(want))
 	}
 	for i, o := range got {
-		names := o.Names()
+		names := getopttest.Names(o)
 		if len(names) != len(want[i]) {
 			t.Errorf("names %q, want %q", names, want[i])
 			continue
@@ -121,7 +122,7 @@ func TestOptions(t *testing.T) {
 	}
 	for _, o := range SignalOptions(first, nil) {
 		if len(o.Long) != 1 {
-			t.Errorf("%q has a synonym", o.Names())
+			t.Errorf("%q has a synonym", getopttest.Names(o))
 		}
 	}
 }

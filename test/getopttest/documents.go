@@ -1,7 +1,7 @@
 package getopttest
 
 import (
-	"flag"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -10,19 +10,18 @@ import (
 	"testing"
 
 	"blcr-cli/internal/cli/getopt"
-	"blcr-cli/internal/completion"
+	"blcr-cli/test/completions"
 )
 
-// update has the completions written in place of being compared:
-// "make completions".
-var update = flag.Bool("update", false, "write the completions that the option tables give")
-
-// Command is everything that says which options a command has. The list that is
-// the description for completions is written by hand and not derived from the
-// table, so that an option lost or added is noticed.
+// Command is everything that says which options a command has.
 type Command struct {
-	completion.Command
+	Name  string
 	Table getopt.Table
+	// BLCR has the options that the command shares with BLCR's, each with all of
+	// its names and with "=" behind it for an argument, "[=]" for an optional
+	// one. It is written by hand and not derived from the table, so that an option
+	// lost or added is noticed. It is nil for a command that BLCR does not have.
+	BLCR []string
 	// Words is for a command that does not use getopt: its table is only names.
 	Words bool
 	Usage string
@@ -33,8 +32,8 @@ type Command struct {
 	Foreign  []string
 }
 
-// Documents checks, in a directory of cmd, that table, list, usage text, manual
-// page and completions have the same options.
+// Documents checks, in a directory of cmd, that table, BLCR's options, usage
+// text, manual page and completions have the same options.
 func Documents(t *testing.T, c Command) {
 	t.Run("table", c.testTable)
 	t.Run("usage", c.testUsage)
@@ -42,46 +41,35 @@ func Documents(t *testing.T, c Command) {
 	t.Run("completions", c.testCompletions)
 }
 
+// testTable checks the table by itself and against BLCR's options. Rows that are
+// not among those have to be Exact: otherwise they could make an abbreviation
+// ambiguous that works with BLCR.
 func (c Command) testTable(t *testing.T) {
-	if err := c.Table.Check(); err != nil && !c.Words {
+	if err := Check(c.Table); err != nil && !c.Words {
 		t.Fatal(err)
 	}
-	if err := c.Command.Check(); err != nil {
-		t.Fatal(err)
+	if c.BLCR == nil {
+		return
 	}
-	listed := map[string]completion.Option{}
-	for _, o := range c.Options {
-		if _, ok := listed[o.Names]; ok {
-			t.Errorf("%s: in the list twice", o.Names)
-		}
-		listed[o.Names] = o
-	}
+	var got []string
 	for _, o := range c.Table {
-		names := strings.Join(o.Names(), " ")
-		want, ok := listed[names]
-		delete(listed, names)
-		if !ok {
-			t.Errorf("%s: not in the list, or not with these synonyms", names)
-			continue
-		}
-		arg := getopt.RequiredArgument
-		switch {
-		case want.Value.IsNone():
-			arg = getopt.NoArgument
-		case want.Value.IsOptional():
-			arg = getopt.OptionalArgument
-		}
-		if o.Arg != arg {
-			t.Errorf("%s: Arg is %d, by the list %d", names, o.Arg, arg)
-		}
-		if o.Exact != want.Ours {
-			t.Errorf("%s: Exact is %t; it is to be so for options that BLCR does not have, and the list says %t", names, o.Exact, want.Ours)
+		if !o.Exact {
+			got = append(got, strings.Join(Names(o), " ")+argument[o.Arg])
 		}
 	}
-	for names := range listed {
-		t.Errorf("%s: not in the table", names)
+	for _, o := range got {
+		if !slices.Contains(c.BLCR, o) {
+			t.Errorf("%s: not an option of BLCR's like this, and not Exact", o)
+		}
+	}
+	for _, o := range c.BLCR {
+		if !slices.Contains(got, o) {
+			t.Errorf("%s: not in the table like this", o)
+		}
 	}
 }
+
+var argument = map[getopt.Arg]string{getopt.NoArgument: "", getopt.RequiredArgument: "=", getopt.OptionalArgument: "[=]"}
 
 var (
 	nameInUsage    = regexp.MustCompile(`--[a-z-]*|-[A-Za-z?]`)
@@ -112,7 +100,7 @@ func (c Command) testUsage(t *testing.T) {
 	c.compareEntries(t, listed, c.Unlisted)
 	// -f <file> and --file=<file>, [=<name>] for an argument that may be left out.
 	for _, e := range listed {
-		o, _ := c.Table.Lookup(e.names[len(e.names)-1])
+		o, _ := Lookup(c.Table, e.names[len(e.names)-1])
 		got := getopt.NoArgument
 		switch {
 		case strings.Contains(e.text, "[=<"):
@@ -178,7 +166,7 @@ func (c Command) compareEntries(t *testing.T, listed []entry, mayMiss []string) 
 	t.Helper()
 	missing := map[string]bool{}
 	for _, o := range c.Table {
-		missing[strings.Join(o.Names(), " ")] = true
+		missing[strings.Join(Names(o), " ")] = true
 	}
 	for _, e := range listed {
 		// getopt has -? of its own.
@@ -198,30 +186,45 @@ func (c Command) compareEntries(t *testing.T, listed []entry, mayMiss []string) 
 
 func (c Command) checkMention(t *testing.T, name string) {
 	t.Helper()
-	if _, ok := c.Table.Lookup(name); !ok && name != "-?" {
+	if _, ok := Lookup(c.Table, name); !ok && name != "-?" {
 		t.Errorf("%s: mentioned, but no option", name)
 	}
 }
 
+// testCompletions checks that each shell is told of all options and of no other,
+// with the argument that the table has.
 func (c Command) testCompletions(t *testing.T) {
-	for file, want := range map[string]string{
-		"bash/" + c.Name:           c.Bash(),
-		"zsh/_" + c.Name:           c.Zsh(),
-		"fish/" + c.Name + ".fish": c.Fish(),
-	} {
-		file = filepath.Join("../../completions", file)
-		if *update {
-			if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-				t.Fatal(err)
+	want := map[string]getopt.Arg{}
+	for _, o := range c.Table {
+		for _, name := range Names(o) {
+			// The shells have no use for these two.
+			if name != "-?" && name != "--" {
+				want[name] = o.Arg
 			}
-			if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
-				t.Fatal(err)
-			}
+		}
+	}
+	for _, shell := range completions.Shells {
+		file := completions.File(shell, c.Name)
+		text, err := os.ReadFile(filepath.Join("../../completions", file))
+		if err != nil {
+			t.Error(err)
 			continue
 		}
-		got, err := os.ReadFile(file)
-		if err != nil || string(got) != want {
-			t.Errorf("%s is not what the list of options gives: make completions (%v)", file, err)
+		got, err := completions.Options(shell, string(text))
+		if err != nil {
+			t.Errorf("%s: %v", file, err)
+		}
+		for _, name := range slices.Sorted(maps.Keys(want)) {
+			if arg, ok := got[name]; !ok {
+				t.Errorf("%s: no %s", file, name)
+			} else if arg != want[name] {
+				t.Errorf("%s: %s has Arg %d, in the table %d", file, name, arg, want[name])
+			}
+		}
+		for name := range got {
+			if _, ok := want[name]; !ok {
+				t.Errorf("%s: %s is no option", file, name)
+			}
 		}
 	}
 }

@@ -2,9 +2,10 @@
 // against the getopt_long of the machine's own C library.
 //
 // What belongs here is what the tests of several packages need for that: making
-// up command lines, running the C side, comparing; and Documents, which compares
-// a command's table with what is said about it. It is imported by tests only, and
-// like getopt itself knows no particular option: commands pass their real tables.
+// up command lines, running the C side, comparing. [Documents] compares a
+// command's table with its usage text, manual page and completions. The package is
+// imported by tests only. No particular option belongs here: commands pass their
+// tables.
 package getopttest
 
 import (
@@ -71,29 +72,25 @@ func Lines(t testing.TB) int {
 // prefix of every name, which n does not shorten, then random ones. The same
 // table, n and seed make the same lines.
 //
-// Exact rows, which getopt_long cannot express, are left out; [ExactUnseen] is
-// about them. Without a C compiler or glibc the test is skipped, or, if CI=true
-// is in the environment, fails.
+// Exact rows, which getopt_long cannot express, are left out of this. They have to
+// make no difference to any of n lines in which none of their names is typed in
+// full. Without a C compiler or glibc the test is skipped after that, or, if
+// CI=true is in the environment, fails.
 func AgainstGlibc(t testing.TB, table getopt.Table, n int, seed int64) {
 	t.Helper()
-	if err := table.Check(); err != nil {
+	if err := Check(table); err != nil {
 		t.Fatal(err)
 	}
+	exactUnseen(t, table, n, seed)
 	table = withoutExact(table)
-	differences := compare(t, table, table, n, seed)
-	for _, d := range differences {
+	for _, d := range compare(t, table, table, n, seed) {
 		t.Error(d)
 	}
 }
 
-// ExactUnseen checks over n command lines made as for [AgainstGlibc] that the
-// Exact rows of a table make no difference to any line in which none of their
-// names is typed in full. Needs no C compiler.
-func ExactUnseen(t testing.TB, table getopt.Table, n int, seed int64) {
+// exactUnseen is the part about Exact rows. It needs no C compiler.
+func exactUnseen(t testing.TB, table getopt.Table, n int, seed int64) {
 	t.Helper()
-	if err := table.Check(); err != nil {
-		t.Fatal(err)
-	}
 	var (
 		loose     = withoutExact(table)
 		code      = newCoder(table)
@@ -112,6 +109,9 @@ func ExactUnseen(t testing.TB, table getopt.Table, n int, seed int64) {
 		if o.Short != 0 {
 			exactChar[o.Short] = true
 		}
+	}
+	if len(loose) == len(table) {
+		return
 	}
 	typed := func(args []string) bool {
 		for _, arg := range args {

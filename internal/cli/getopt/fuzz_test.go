@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"blcr-cli/internal/cli/getopt"
+	"blcr-cli/test/getopttest"
 )
 
 // unchecked would not pass Check: a parser must not panic over it either.
@@ -72,7 +73,7 @@ func FuzzParse(f *testing.F) {
 			if wild {
 				continue
 			}
-			o, ok := table.Lookup(m.Name)
+			o, ok := getopttest.Lookup(table, m.Name)
 			if !ok || o.ID != m.ID ||
 				m.HasArg && o.Arg == no || !m.HasArg && o.Arg == required {
 				t.Fatalf("%q: %+v, of row %+v", args, m, o)

@@ -28,7 +28,6 @@
 package getopt
 
 import (
-	"fmt"
 	"iter"
 	"os"
 	"slices"
@@ -67,86 +66,9 @@ type Option struct {
 	Exact bool
 }
 
-// Names returns the option's names as they are typed, the short one first:
-// "-f", "--file".
-func (o Option) Names() []string {
-	names := make([]string, 0, 1+len(o.Long))
-	if o.Short != 0 {
-		names = append(names, shortName(o.Short))
-	}
-	for _, long := range o.Long {
-		names = append(names, "--"+long)
-	}
-	return names
-}
-
-// Table is the options of one command, in the order in which they are to be
-// documented. Range over it to make or to check usage text, manual page and
-// completions. The order decides nothing for a table that passes [Table.Check],
-// save the order of [Error.Candidates].
+// Table is the options of one command. For a table that passes the Check of
+// package getopttest the order decides nothing but that of [Error.Candidates].
 type Table []Option
-
-// Lookup finds an option by one of its names, typed in full ("-f", "--file"),
-// as a test does that has found the name in a manual page.
-func (t Table) Lookup(name string) (Option, bool) {
-	for _, o := range t {
-		if slices.Contains(o.Names(), name) {
-			return o, true
-		}
-	}
-	return Option{}, false
-}
-
-// Check reports what is wrong with a table: rows without a name, names given
-// twice, short names other than ASCII letters and digits (others mean
-// something in a C option string, and '?' is getopt's own), long names that
-// cannot be typed, and Exact names that would take a working abbreviation away
-// from another row. It is for tests; a [Parser] does not need it in order not
-// to panic.
-func (t Table) Check() error {
-	seen := map[string]bool{}
-	var loose Table
-	for _, o := range t {
-		if !o.Exact {
-			loose = append(loose, o)
-		}
-	}
-	for i, o := range t {
-		if o.Short == 0 && len(o.Long) == 0 {
-			return fmt.Errorf("row %d: no name", i)
-		}
-		if o.Arg < NoArgument || o.Arg > OptionalArgument {
-			return fmt.Errorf("row %d: Arg is %d", i, o.Arg)
-		}
-		if o.Short != 0 && !isAlnum(o.Short) {
-			return fmt.Errorf("row %d: short name %q is neither a letter nor a digit", i, o.Short)
-		}
-		for _, long := range o.Long {
-			if long == "" || long[0] == '-' || strings.ContainsAny(long, "=\x00") {
-				return fmt.Errorf("row %d: long name %q cannot be typed", i, long)
-			}
-			if !o.Exact {
-				continue
-			}
-			// An exact match wins, so this name, typed until now as an
-			// abbreviation, would change its meaning.
-			if f := loose.findLong(long); f.row >= 0 && f.name != long {
-				return fmt.Errorf("row %d: Exact name --%s abbreviates --%s", i, long, f.name)
-			}
-		}
-		for _, name := range o.Names() {
-			if seen[name] {
-				return fmt.Errorf("row %d: %s is in the table twice", i, name)
-			}
-			seen[name] = true
-		}
-	}
-	return nil
-}
-
-func isAlnum(c byte) bool {
-	return '0' <= c && c <= '9' || 'A' <= c && c <= 'Z' || 'a' <= c && c <= 'z'
-}
 
 // shortName spells a short option; string(c) would turn a byte above 0x7F into
 // two.

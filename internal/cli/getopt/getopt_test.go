@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
-	"strings"
 	"testing"
 
 	"blcr-cli/internal/cli/getopt"
@@ -320,64 +319,5 @@ func TestPosixlyCorrect(t *testing.T) {
 	unsetenv(t, "POSIXLY_CORRECT")
 	if getopt.PosixlyCorrect() {
 		t.Error("POSIXLY_CORRECT is seen where it is not")
-	}
-}
-
-func TestNames(t *testing.T) {
-	var got []string
-	for _, o := range example[:5] {
-		got = append(got, strings.Join(o.Names(), " "))
-	}
-	want := []string{"-p --pid --process", "-f --file", "-F --fd", "--backup", "-o"}
-	if !slices.Equal(got, want) {
-		t.Errorf("got %q, want %q", got, want)
-	}
-}
-
-func TestLookup(t *testing.T) {
-	for name, id := range map[string]int{
-		"-p": 'p', "--pid": 'p', "--process": 'p', "-F": 'F', "--stall": 's', "--filter": 'z',
-		"--proc": 0, "pid": 0, "p": 0, "-": 0, "--": 0, "": 0, "-\x00": 0, "-pid": 0,
-	} {
-		o, ok := example.Lookup(name)
-		if ok != (id != 0) || o.ID != id {
-			t.Errorf("%q: %+v, %v", name, o, ok)
-		}
-	}
-}
-
-func TestCheck(t *testing.T) {
-	if err := example.Check(); err != nil {
-		t.Error(err)
-	}
-	type table = getopt.Table
-	long := func(names ...string) getopt.Option { return getopt.Option{ID: 1, Long: names} }
-	exact := func(name string) getopt.Option {
-		return getopt.Option{ID: 9, Long: []string{name}, Exact: true}
-	}
-	for want, test := range map[string]table{
-		"no name":                           {{ID: 1}},
-		"Arg is 3":                          {{ID: 1, Short: 'a', Arg: 3}},
-		`'?' is neither`:                    {{ID: 1, Short: '?'}},
-		`'-' is neither`:                    {{ID: 1, Short: '-'}},
-		`'ÿ' is neither`:                    {{ID: 1, Short: 0xff}},
-		`long name "" cannot`:               {long("")},
-		`long name "-a" cannot`:             {long("-a")},
-		`long name "a=b" cannot`:            {long("a=b")},
-		"row 1: -a is in the table twice":   {{ID: 1, Short: 'a'}, {ID: 1, Short: 'a'}},
-		"row 0: --a is in the table twice":  {long("a", "a")},
-		"row 1: --a is in the table twice":  {long("a"), exact("a")},
-		"Exact name --fi abbreviates":       {long("file"), exact("fi")},
-		"Exact name --same abbreviates":     {exact("same"), long("same-a", "same-b")},
-		"Exact name --fil abbreviates --fi": {long("fd"), exact("fil"), exact("filter"), long("file")},
-	} {
-		if err := test.Check(); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%q: %v", want, err)
-		}
-	}
-	// Not a working abbreviation, so nothing is taken away.
-	ambiguous := table{long("save-exe"), {ID: 2, Long: []string{"save-all"}}, exact("save")}
-	if err := ambiguous.Check(); err != nil {
-		t.Error(err)
 	}
 }

@@ -12,6 +12,9 @@ import (
 // compared in the commands' tests.
 var tables = map[string]getopt.Table{
 	"example": example,
+	"short exact": append(getopt.Table{
+		{ID: 'Z', Short: 'Z', Long: []string{"verbosity", "files"}, Arg: required, Exact: true},
+	}, example...),
 	// Few and short names, so that random elements hit them often, with all
 	// that decides on ambiguity: shared IDs, and shared IDs with another Arg.
 	"dense": {
@@ -48,15 +51,6 @@ func TestAgainstGlibc(t *testing.T) {
 			getopttest.AgainstGlibc(t, table, getopttest.Lines(t)/len(tables), 1)
 		})
 	}
-}
-
-func TestExactUnseen(t *testing.T) {
-	getopttest.ExactUnseen(t, example, getopttest.Lines(t), 1)
-
-	short := append(getopt.Table{
-		{ID: 'Z', Short: 'Z', Long: []string{"verbosity", "files"}, Arg: required, Exact: true},
-	}, example...)
-	getopttest.ExactUnseen(t, short, getopttest.Lines(t), 2)
 }
 
 // unsetenv is t.Setenv's missing counterpart.
