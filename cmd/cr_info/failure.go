@@ -2,12 +2,11 @@ package main
 
 import (
 	"errors"
-	"strconv"
 	"strings"
 	"syscall"
-	"unicode/utf8"
 
 	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/show"
 )
 
 // This file is the only one that turns errors into messages and exit statuses.
@@ -42,7 +41,7 @@ func status(err error) int {
 }
 
 // message is the text for an error that is about no file.
-func message(err error) string { return printable(err.Error()) }
+func message(err error) string { return show.Text(err.Error()) }
 
 // reason is why a file could not be read, as one line without its end.
 func reason(err error) string {
@@ -51,36 +50,18 @@ func reason(err error) string {
 	var errno syscall.Errno
 	switch {
 	case errors.As(err, &not):
-		return printable(string(not))
+		return show.Text(string(not))
 	case errors.As(err, &e) && e.Errno == syscall.EINVAL && len(e.Detail) > 0:
 		// What it is about is said already.
 		text := e.Detail[0]
 		for _, prefix := range []string{"context: ", "directory: "} {
 			text = strings.TrimPrefix(text, prefix)
 		}
-		return printable(text)
+		return show.Text(text)
 	case errors.As(err, &e):
 		return ckpt.Strerror(e.Errno)
 	case errors.As(err, &errno):
 		return ckpt.Strerror(errno)
 	}
-	return printable(err.Error())
-}
-
-// printable is s with all escaped that is not to be seen, or that terminals act
-// upon. It may have come from anywhere.
-func printable(s string) string {
-	var b strings.Builder
-	for i, r := range s {
-		switch {
-		case r == utf8.RuneError && !strings.HasPrefix(s[i:], "\ufffd"):
-			b.WriteString(`\x` + strconv.FormatUint(uint64(s[i]), 16))
-		case strconv.IsPrint(r):
-			b.WriteRune(r)
-		default:
-			quoted := strconv.QuoteRune(r)
-			b.WriteString(quoted[1 : len(quoted)-1])
-		}
-	}
-	return b.String()
+	return show.Text(err.Error())
 }

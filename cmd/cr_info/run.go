@@ -7,6 +7,7 @@ import (
 
 	"blcr-cli/internal/cli"
 	"blcr-cli/internal/entry"
+	"blcr-cli/internal/show"
 )
 
 const name = "cr_info"
@@ -64,7 +65,7 @@ func do(args []string, con *cli.Console) (good bool, err error) {
 			}
 		}
 		if r.err != nil {
-			con.Errorf("%s: %s: %s\n", name, printable(file), reason(r.err))
+			con.Errorf("%s: %s: %s\n", name, show.Text(file), reason(r.err))
 		}
 	}
 	return good, nil

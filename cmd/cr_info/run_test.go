@@ -21,6 +21,7 @@ import (
 	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/ckpt/kernel/header"
 	"blcr-cli/internal/ctxfile"
+	"blcr-cli/internal/show"
 )
 
 // What a user sees is in testdata/script/cr_info, and what is read in the tests of
@@ -69,7 +70,7 @@ func harmless(text string) bool {
 		!strings.ContainsFunc(text, func(r rune) bool { return r != '\n' && !isPrint(r) })
 }
 
-func isPrint(r rune) bool { return printable(string(r)) == string(r) }
+func isPrint(r rune) bool { return show.Text(string(r)) == string(r) }
 
 // FuzzOutput: whatever is in a context, nothing of it gets out of its line, and
 // JSON is JSON, with what was there in it.
@@ -157,16 +158,6 @@ func TestJSONMembers(t *testing.T) {
 		slices.Sort(listed[section])
 		if !slices.Equal(members, listed[section]) {
 			t.Errorf("members of %q: %q, in the manual page %q", section, members, listed[section])
-		}
-	}
-}
-
-func TestSize(t *testing.T) {
-	for n, want := range map[int64]string{
-		0: "0 B", 1: "1 B", 1023: "1023 B", 1024: "1.0 KiB", 1536: "1.5 KiB", 1 << 20: "1.0 MiB", 5 << 30: "5.0 GiB", 1<<63 - 1: "8.0 EiB", -1: "-1 B",
-	} {
-		if got := size(n); got != want {
-			t.Errorf("%d: %q, want %q", n, got, want)
 		}
 	}
 }

@@ -8,13 +8,14 @@ import (
 	"unicode/utf8"
 
 	"blcr-cli/internal/ckpt/criu"
+	"blcr-cli/internal/show"
 )
 
 // text is the report for people. heading says that it is one of several.
 func (r *report) text(heading bool) string {
 	var b strings.Builder
 	if heading {
-		b.WriteString(shown(r.file) + ":\n")
+		b.WriteString(show.Name(r.file) + ":\n")
 	}
 	if r.blcr != nil {
 		r.blcr.text(&b)
@@ -50,16 +51,16 @@ func (c *blcrContext) text(b *strings.Builder) {
 	line(b, "Context", fmt.Sprintf("%sof BLCR's module, version %d of its format", state, c.Version))
 	where := []string{machineName(c)}
 	if c.First != nil {
-		where = []string{"Linux " + shown(c.First.Kernel), machineName(c)}
+		where = []string{"Linux " + show.Name(c.First.Kernel), machineName(c)}
 	}
 	line(b, "Host", strings.Join(where, ", "))
 	line(b, "Scope", scopeName(c))
 	if p := c.First; p != nil {
 		line(b, "First", fmt.Sprintf("process %d, %s, process group %d, session %d, with %s",
-			p.PID, shown(p.Name), p.PGID, p.SID, count(len(p.Threads), "thread")))
+			p.PID, show.Name(p.Name), p.PGID, p.SID, count(len(p.Threads), "thread")))
 	}
 	if c.size >= 0 {
-		line(b, "Size", size(c.size))
+		line(b, "Size", show.Size(c.size))
 	}
 }
 
@@ -67,12 +68,12 @@ func contextText(b *strings.Builder, info *criu.Info) {
 	h := info.Header
 	state := "complete"
 	if info.Missing != "" {
-		state = "incomplete (" + printable(info.Missing) + ")"
+		state = "incomplete (" + show.Text(info.Missing) + ")"
 	}
 	if info.Directory {
 		state += ", a directory of criu's images"
 	} else if h.Engine != "" {
-		state += ", by " + shown(h.Engine)
+		state += ", by " + show.Name(h.Engine)
 	}
 	line(b, "Context", state)
 	if !h.Created.IsZero() {
@@ -80,17 +81,17 @@ func contextText(b *strings.Builder, info *criu.Info) {
 	}
 	var where []string
 	if h.Host != "" {
-		where = append(where, shown(h.Host))
+		where = append(where, show.Name(h.Host))
 	}
 	if h.Kernel != "" {
-		where = append(where, "Linux "+shown(h.Kernel))
+		where = append(where, "Linux "+show.Name(h.Kernel))
 	}
 	if h.Machine != "" {
-		where = append(where, shown(h.Machine))
+		where = append(where, show.Name(h.Machine))
 	}
 	line(b, "Host", strings.Join(where, ", "))
 	if h.Compression != "" {
-		line(b, "Compressed", "by "+shown(h.Compression))
+		line(b, "Compressed", "by "+show.Name(h.Compression))
 	}
 	var words []string
 	for _, w := range h.Command {
@@ -106,7 +107,7 @@ func contextText(b *strings.Builder, info *criu.Info) {
 		threads += len(p.Threads)
 	}
 	line(b, "Processes", fmt.Sprintf("%d, with %s", len(info.Processes), count(threads, "thread")))
-	line(b, "Memory", fmt.Sprintf("%s mapped, %s saved", size(mapped), size(saved)))
+	line(b, "Memory", fmt.Sprintf("%s mapped, %s saved", show.Size(mapped), show.Size(saved)))
 }
 
 func processesText(b *strings.Builder, info *criu.Info) {
@@ -127,10 +128,10 @@ func processesText(b *strings.Builder, info *criu.Info) {
 				state += ", " + strconv.Itoa(p.End.ExitStatus())
 			}
 		} else {
-			uid, mapped, saved = strconv.Itoa(int(p.UID)), size(p.Mapped), size(p.Saved)
+			uid, mapped, saved = strconv.Itoa(int(p.UID)), show.Size(p.Mapped), show.Size(p.Saved)
 		}
 		// However deep it is, it has to fit into a line.
-		name := strings.Repeat("  ", min(depth[p.PID], 20)) + shown(p.Name)
+		name := strings.Repeat("  ", min(depth[p.PID], 20)) + show.Name(p.Name)
 		t.add(strconv.Itoa(int(p.PID)), parent, id(p.PGID), id(p.SID), uid, state, strconv.Itoa(len(p.Threads)), mapped, saved, name)
 	}
 	t.write(b, "Processes")
@@ -154,7 +155,7 @@ func filesText(b *strings.Builder, p *criu.ProcessInfo) {
 	t := newTable("FD>", "KIND", "ACCESS", "OFFSET>", "NAME")
 	add := func(what, kind, path string) {
 		if path != "" {
-			t.add(what, kind, "", "", shown(path))
+			t.add(what, kind, "", "", show.Name(path))
 		}
 	}
 	add("exe", "file", p.Exe)
@@ -169,7 +170,7 @@ func filesText(b *strings.Builder, p *criu.ProcessInfo) {
 		}
 		t.add(strconv.Itoa(int(f.FD)), kind(f.Kind), kind(f.Access), offset, fileName(&f)+remarks(&f))
 	}
-	t.write(b, fmt.Sprintf("Open files of %d, %s", p.PID, shown(p.Name)))
+	t.write(b, fmt.Sprintf("Open files of %d, %s", p.PID, show.Name(p.Name)))
 	if p.FilesOf != 0 {
 		fmt.Fprintf(b, "  the descriptors are those of %d\n", p.FilesOf)
 	}
@@ -182,7 +183,7 @@ func filesText(b *strings.Builder, p *criu.ProcessInfo) {
 			}
 			fmt.Fprintf(b, " %d", thread.TID)
 			if thread.Name != "" && thread.Name != p.Name {
-				b.WriteString(" (" + shown(thread.Name) + ")")
+				b.WriteString(" (" + show.Name(thread.Name) + ")")
 			}
 		}
 		b.WriteString("\n")
@@ -196,10 +197,10 @@ func kind(name string) string { return strings.ReplaceAll(name, "_", " ") }
 func fileName(f *criu.FileInfo) string {
 	var parts []string
 	if f.Path != "" {
-		parts = append(parts, shown(f.Path))
+		parts = append(parts, show.Name(f.Path))
 	}
 	if f.Local != "" {
-		parts = append(parts, shown(f.Local))
+		parts = append(parts, show.Name(f.Local))
 	}
 	if len(parts) == 0 && f.Inode != 0 {
 		what := "socket"
@@ -212,7 +213,7 @@ func fileName(f *criu.FileInfo) string {
 		parts = append(parts, "listening")
 	}
 	if f.Peer != "" {
-		parts = append(parts, "to "+shown(f.Peer))
+		parts = append(parts, "to "+show.Name(f.Peer))
 	} else if f.PeerInode != 0 {
 		parts = append(parts, fmt.Sprintf("to socket:[%d]", f.PeerInode))
 	}
@@ -253,13 +254,13 @@ func outsideText(b *strings.Builder, info *criu.Info) {
 func travellersText(b *strings.Builder, info *criu.Info) {
 	t := newTable("KIND", "STORED>", "NAME")
 	for _, f := range info.Saved {
-		t.add("saved", size(f.Stored), shown(f.Path))
+		t.add("saved", show.Size(f.Stored), show.Name(f.Path))
 	}
 	for _, f := range info.Removed {
 		if f.To != "" {
-			t.add("removed", "-", shown(f.Path)+", now "+shown(f.To))
+			t.add("removed", "-", show.Name(f.Path)+", now "+show.Name(f.To))
 		} else {
-			t.add("removed", size(f.Stored), shown(f.Path))
+			t.add("removed", show.Size(f.Stored), show.Name(f.Path))
 		}
 	}
 	t.write(b, "Files travelling along")
@@ -270,7 +271,7 @@ func sizeText(b *strings.Builder, info *criu.Info) {
 	t := newTable("PART", "BYTES>", ">")
 	add := func(what string, n int64) {
 		if n != 0 {
-			t.add(what, strconv.FormatInt(n, 10), size(n))
+			t.add(what, strconv.FormatInt(n, 10), show.Size(n))
 		}
 	}
 	add("memory", s.Pages)
@@ -332,35 +333,11 @@ func (t *table) write(b *strings.Builder, heading string) {
 	}
 }
 
-// size is a number of bytes as people read it.
-func size[N int64 | uint64](n N) string {
-	if n < 1024 {
-		return fmt.Sprintf("%d B", n)
-	}
-	f := float64(n)
-	units := []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
-	i := 0
-	for ; f >= 1024 && i < len(units)-1; i++ {
-		f /= 1024
-	}
-	return fmt.Sprintf("%.1f %s", f, units[i])
-}
-
 func count(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}
 	return fmt.Sprintf("%d %ss", n, what)
-}
-
-// shown is a name as it can be shown in a line, quoted like a string of Go's if
-// it is not plain.
-func shown(name string) string {
-	quoted := strconv.Quote(name)
-	if len(quoted) != len(name)+2 || name == "" || strings.Trim(name, " ") != name || strings.Contains(name, "\ufffd") {
-		return quoted
-	}
-	return name
 }
 
 // word is one of a command line.

@@ -4,13 +4,11 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"strconv"
-	"strings"
 	"syscall"
-	"unicode/utf8"
 
 	"blcr-cli/internal/ftbclient"
 	"blcr-cli/internal/ftbclient/wire"
+	"blcr-cli/internal/show"
 )
 
 // This file is the only one that turns errors into messages and exit statuses.
@@ -66,17 +64,7 @@ func status(err error) int {
 // message is the text for an error, one line without its end, whatever the user
 // has called his files.
 func message(err error) string {
-	var b strings.Builder
-	for _, r := range describe(err) {
-		if strconv.IsPrint(r) && r != utf8.RuneError {
-			b.WriteRune(r)
-			continue
-		}
-		// What the user gave may have come from anywhere, and goes to a terminal.
-		quoted := strconv.QuoteRune(r)
-		b.WriteString(quoted[1 : len(quoted)-1])
-	}
-	return b.String()
+	return show.Text(describe(err))
 }
 
 func describe(err error) string {

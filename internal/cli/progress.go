@@ -9,6 +9,8 @@ import (
 
 	"github.com/mattn/go-isatty"
 	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/show"
 )
 
 // The progress line shows on a terminal how far something has come that takes
@@ -137,11 +139,11 @@ func parts(what string, done, all int64, elapsed time.Duration) []string {
 	rate := float64(done) / elapsed.Seconds()
 	if all > done {
 		p[0] += fmt.Sprintf(" %d%%", done*100/all)
-		p = append(p, fmt.Sprintf("%s of %s", Size(done), Size(all)))
+		p = append(p, fmt.Sprintf("%s of %s", show.Size(done), show.Size(all)))
 	} else {
-		p = append(p, Size(done))
+		p = append(p, show.Size(done))
 	}
-	p = append(p, Size(int64(rate))+"/s")
+	p = append(p, show.Size(int64(rate))+"/s")
 	if all > done && rate >= 1 {
 		left := time.Duration(float64(all-done) / rate * float64(time.Second))
 		p = append(p, duration(left)+" left")
@@ -157,30 +159,6 @@ func fit(parts []string, columns int) string {
 		}
 	}
 	return ""
-}
-
-// Size is a number of bytes for people.
-func Size(n int64) string {
-	units := []string{"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
-	if n < 1<<10 {
-		return fmt.Sprintf("%d B", n)
-	}
-	value := float64(n)
-	for i, unit := range units {
-		value /= 1 << 10
-		if value < 1000 || i == len(units)-1 {
-			return fmt.Sprintf("%.*f %s", decimals(value), value, unit)
-		}
-	}
-	panic("not reached")
-}
-
-// decimals keeps numbers to three digits or so.
-func decimals(value float64) int {
-	if value < 10 {
-		return 1
-	}
-	return 0
 }
 
 // duration is a time for people, which need not be exact.

@@ -34,17 +34,6 @@ func TestParts(t *testing.T) {
 	}
 }
 
-func TestSize(t *testing.T) {
-	for n, want := range map[int64]string{
-		0: "0 B", 1023: "1023 B", 1 << 10: "1.0 KiB", 1023 << 10: "1.0 MiB", 999 << 10: "999 KiB",
-		10 << 20: "10 MiB", 1<<63 - 1: "8.0 EiB", 1536 << 20: "1.5 GiB",
-	} {
-		if got := Size(n); got != want {
-			t.Errorf("Size(%d) = %q, want %q", n, got, want)
-		}
-	}
-}
-
 // TestErasure pins that a line that has become several by a narrower terminal is
 // taken away as a whole.
 func TestErasure(t *testing.T) {

@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/show"
 )
 
 // Space says how it stands with the file system of an open file, or directory, that
@@ -21,11 +23,11 @@ func Space(fd int, errno syscall.Errno, need uint64) []string {
 	}
 	on := "the file system"
 	if point, kind := mountOf(uint64(st.Dev)); point != "" {
-		on = fmt.Sprintf("the file system %s (%s)", Shown(point), kind)
+		on = fmt.Sprintf("the file system %s (%s)", show.Name(point), kind)
 	}
 	needs := ""
 	if need > 0 {
-		needs = ", and the context takes some " + size(need)
+		needs = ", and the context takes some " + show.Size(need)
 	}
 	switch errno {
 	case unix.ENOSPC:
@@ -44,13 +46,13 @@ func Space(fd int, errno syscall.Errno, need uint64) []string {
 		if st.Mode&unix.S_IFMT == unix.S_IFREG {
 			bytes += uint64(st.Blocks) * 512
 		}
-		return []string{fmt.Sprintf("%s has %s free, of %s%s", on, size(bytes), size(fs.Blocks*uint64(fs.Bsize)), needs)}
+		return []string{fmt.Sprintf("%s has %s free, of %s%s", on, show.Size(bytes), show.Size(fs.Blocks*uint64(fs.Bsize)), needs)}
 	case unix.EDQUOT:
 		return []string{fmt.Sprintf("%s may not use more of %s: the quota is used up%s", User(os.Geteuid()), on, needs)}
 	case unix.EFBIG:
 		var l unix.Rlimit
 		if unix.Getrlimit(unix.RLIMIT_FSIZE, &l) == nil && l.Cur < 1<<62 {
-			return []string{fmt.Sprintf("files may have %s here (ulimit -f)%s", size(l.Cur), needs)}
+			return []string{fmt.Sprintf("files may have %s here (ulimit -f)%s", show.Size(l.Cur), needs)}
 		}
 		return []string{on + " can have no files as large as that" + needs}
 	}
@@ -61,7 +63,7 @@ func Space(fd int, errno syscall.Errno, need uint64) []string {
 // seen from its directory.
 func Open(path string, errno syscall.Errno) []string {
 	dir := filepath.Dir(path)
-	shown := Shown(dir)
+	shown := show.Name(dir)
 	switch errno {
 	case unix.ENOENT:
 		for up := dir; ; up = filepath.Dir(up) {
@@ -69,20 +71,20 @@ func Open(path string, errno syscall.Errno) []string {
 				break
 			}
 			if parent := filepath.Dir(up); parent == up || exists(parent) {
-				return []string{fmt.Sprintf("there is no directory %s", Shown(up))}
+				return []string{fmt.Sprintf("there is no directory %s", show.Name(up))}
 			}
 		}
 	case unix.ENOTDIR:
 		for up := dir; up != filepath.Dir(up); up = filepath.Dir(up) {
 			if st, err := os.Stat(up); err == nil && !st.IsDir() {
-				return []string{fmt.Sprintf("%s is no directory", Shown(up))}
+				return []string{fmt.Sprintf("%s is no directory", show.Name(up))}
 			}
 		}
 	case unix.EROFS:
 		var st unix.Stat_t
 		if unix.Stat(dir, &st) == nil {
 			if point, kind := mountOf(uint64(st.Dev)); point != "" {
-				return []string{fmt.Sprintf("the file system %s (%s) is read-only", Shown(point), kind)}
+				return []string{fmt.Sprintf("the file system %s (%s) is read-only", show.Name(point), kind)}
 			}
 		}
 	case unix.EACCES:

@@ -13,6 +13,8 @@ import (
 	"os/user"
 	"strconv"
 	"strings"
+
+	"blcr-cli/internal/show"
 )
 
 // User is how to call the user with that number.
@@ -21,17 +23,9 @@ func User(uid int) string {
 		return "root"
 	}
 	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil && u.Username != "" {
-		return fmt.Sprintf("user %s", Shown(u.Username))
+		return fmt.Sprintf("user %s", show.Name(u.Username))
 	}
 	return fmt.Sprintf("user %d", uid)
-}
-
-// Shown is a name as it can be shown in a line.
-func Shown(name string) string {
-	if quoted := strconv.Quote(name); quoted[1:len(quoted)-1] != name {
-		return quoted
-	}
-	return name
 }
 
 // Process is a process with its command, "process 4185 (sim)".
@@ -40,22 +34,5 @@ func Process(pid int) string {
 	if err != nil {
 		return fmt.Sprintf("process %d", pid)
 	}
-	return fmt.Sprintf("process %d (%s)", pid, Shown(strings.TrimSuffix(string(comm), "\n")))
-}
-
-// size is a number of bytes for people.
-func size(n uint64) string {
-	const units = "KMGTPE"
-	if n < 1<<10 {
-		return fmt.Sprintf("%d bytes", n)
-	}
-	f, unit := float64(n)/(1<<10), 0
-	for f >= 1023.5 && unit < len(units)-1 {
-		f /= 1 << 10
-		unit++
-	}
-	if f < 9.95 {
-		return fmt.Sprintf("%.1f %ciB", f, units[unit])
-	}
-	return fmt.Sprintf("%.0f %ciB", f, units[unit])
+	return fmt.Sprintf("process %d (%s)", pid, show.Name(strings.TrimSuffix(string(comm), "\n")))
 }

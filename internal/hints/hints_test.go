@@ -93,11 +93,3 @@ func TestLimits(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
-
-func TestSize(t *testing.T) {
-	for n, want := range map[uint64]string{0: "0 bytes", 1023: "1023 bytes", 1024: "1.0 KiB", 20 << 20: "20 MiB", 1<<20 - 1: "1.0 MiB", 10<<30 + 1<<29: "10 GiB", 1 << 63: "8.0 EiB"} {
-		if got := size(n); got != want {
-			t.Errorf("%d is %q, want %q", n, got, want)
-		}
-	}
-}

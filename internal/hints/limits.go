@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/show"
 )
 
 // Limits says which limit an error of that number comes from, and how to get on.
@@ -45,7 +47,7 @@ func Processes() []string {
 	for _, g := range groups("pids") {
 		most, now := numbersIn(g.path+"/pids.max"), numbersIn(g.path+"/pids.current")
 		if len(most) == 1 && len(now) == 1 && now[0]+near > most[0] {
-			said = append(said, fmt.Sprintf("the control group %s has %d processes and threads, of %d (pids.max)", Shown(g.name), now[0], most[0]))
+			said = append(said, fmt.Sprintf("the control group %s has %d processes and threads, of %d (pids.max)", show.Name(g.name), now[0], most[0]))
 		}
 	}
 	if n := numbersIn("/proc/sys/kernel/threads-max"); len(said) == 0 && len(n) == 1 && near > n[0] {
@@ -59,13 +61,13 @@ func Memory() []string {
 	var said []string
 	var l unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_AS, &l) == nil && l.Cur < 1<<62 {
-		said = append(said, fmt.Sprintf("a process may have %s of address space here (ulimit -v)", size(l.Cur)))
+		said = append(said, fmt.Sprintf("a process may have %s of address space here (ulimit -v)", show.Size(l.Cur)))
 	}
 	for _, g := range groups("memory") {
 		for _, names := range [][2]string{{"memory.max", "memory.current"}, {"memory.limit_in_bytes", "memory.usage_in_bytes"}} {
 			most, now := numbersIn(g.path+"/"+names[0]), numbersIn(g.path+"/"+names[1])
 			if len(most) == 1 && len(now) == 1 && most[0] < 1<<60 {
-				said = append(said, fmt.Sprintf("the control group %s uses %s of memory, of %s (%s)", Shown(g.name), size(now[0]), size(most[0]), names[0]))
+				said = append(said, fmt.Sprintf("the control group %s uses %s of memory, of %s (%s)", show.Name(g.name), show.Size(now[0]), show.Size(most[0]), names[0]))
 			}
 		}
 	}
@@ -76,7 +78,7 @@ func Memory() []string {
 	for line := range strings.Lines(string(text)) {
 		if f := strings.Fields(line); len(f) == 3 && f[0] == "MemAvailable:" {
 			n, _ := strconv.ParseUint(f[1], 10, 64)
-			said = append(said, fmt.Sprintf("this machine has %s of memory left", size(n<<10)))
+			said = append(said, fmt.Sprintf("this machine has %s of memory left", show.Size(n<<10)))
 		}
 	}
 	return said

@@ -13,6 +13,7 @@ import (
 
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/images"
+	"blcr-cli/internal/show"
 )
 
 // Files that came with the context are used where those of their names are
@@ -86,7 +87,7 @@ func extractError(f *savedFile, dir string, err error) error {
 	}
 	errno := errnoOf(err)
 	return &ckpt.Error{Op: "write", Object: dir, Errno: errno, Detail: []string{
-		fmt.Sprintf("%s, which came with the context, cannot be put into %s: %s", shown(f.name), shown(dir), ckpt.Strerror(errno)),
+		fmt.Sprintf("%s, which came with the context, cannot be put into %s: %s", show.Name(f.name), show.Name(dir), ckpt.Strerror(errno)),
 	}}
 }
 

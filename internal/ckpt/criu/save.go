@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strconv"
 	"strings"
 	"syscall"
 
@@ -13,6 +12,7 @@ import (
 
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/proc"
+	"blcr-cli/internal/show"
 )
 
 // saveFiles puts the files that the request wants into the context. To be called
@@ -277,13 +277,5 @@ func readError(name string, err error) error {
 	if err == errShorter {
 		errno, text = syscall.EBUSY, err.Error()
 	}
-	return &ckpt.Error{Op: "read", Object: name, Errno: errno, Detail: []string{fmt.Sprintf("cannot save %s: %s", shown(name), text)}}
-}
-
-// shown is a name as it can be shown in a line.
-func shown(name string) string {
-	if quoted := strconv.Quote(name); quoted[1:len(quoted)-1] != name {
-		return quoted
-	}
-	return name
+	return &ckpt.Error{Op: "read", Object: name, Errno: errno, Detail: []string{fmt.Sprintf("cannot save %s: %s", show.Name(name), text)}}
 }

@@ -87,7 +87,7 @@ func (s *search) find() (*Binary, error) {
 	if s.named != "" {
 		var err error
 		if names, err = s.byName(); err != nil {
-			failure.Detail = []string{"CR_CRIU=" + printable(s.named) + ": " + describe(err), unset}
+			failure.Detail = []string{"CR_CRIU=" + excerpt(s.named) + ": " + describe(err), unset}
 			return nil, failure
 		}
 	}
@@ -136,7 +136,7 @@ func remedy(why, path string) string {
 	switch {
 	case strings.Contains(why, "CAP_CHECKPOINT_RESTORE"):
 		if isProgram(path) {
-			return "run this as root, or have root allow it to all users: setcap cap_checkpoint_restore+eip " + printable(path)
+			return "run this as root, or have root allow it to all users: setcap cap_checkpoint_restore+eip " + excerpt(path)
 		}
 		return "run this as root"
 	case strings.Contains(why, tooOld):
@@ -187,9 +187,9 @@ func (s *search) byName() ([]string, error) {
 // blame is how a message calls the criu that is the file name.
 func (s *search) blame(name string) string {
 	if s.named != "" {
-		return "CR_CRIU=" + printable(s.named)
+		return "CR_CRIU=" + excerpt(s.named)
 	}
-	return printable(name)
+	return excerpt(name)
 }
 
 // ask says whether the criu at name, whose identity is id, is usable: as
@@ -224,5 +224,5 @@ func describe(err error) string {
 	if errors.As(err, &number) {
 		return ckpt.Strerror(number)
 	}
-	return printable(err.Error())
+	return excerpt(err.Error())
 }

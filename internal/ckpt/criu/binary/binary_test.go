@@ -203,7 +203,7 @@ func TestTelling(t *testing.T) {
 		"\n \n":               "it does not say why",
 		"one\ntwo\n\n":        "two",
 		"Error (x): a\nb":     "Error (x): a",
-		"a\n\x1b[31mb\x07":    "?[31mb?",
+		"a\n\x1b[31mb\x07":    `\x1b[31mb\a`,
 		"Error RLIMIT_NOFILE": "Error RLIMIT_NOFILE",
 		"CRIU needs to have the CAP_X capability: \nsetcap x": "CRIU needs to have the CAP_X capability",
 		strings.Repeat("é", 301):                              strings.Repeat("é", 300) + "...",

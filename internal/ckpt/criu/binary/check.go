@@ -7,9 +7,10 @@ import (
 	"os/exec"
 	"strings"
 	"time"
-	"unicode"
 
 	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/show"
 )
 
 // limit is how long a criu may take to answer. It takes a tenth of a second.
@@ -75,7 +76,7 @@ func run(name string, args ...string) (string, error) {
 func version(out string) string {
 	for line := range strings.Lines(out) {
 		if v, ok := strings.CutPrefix(line, "Version:"); ok {
-			return printable(strings.TrimSpace(v))
+			return excerpt(strings.TrimSpace(v))
 		}
 	}
 	return ""
@@ -97,7 +98,7 @@ func telling(out string) string {
 		last = line
 		switch {
 		case strings.Contains(line, tooOld):
-			return printable(line)
+			return excerpt(line)
 		case strings.Contains(line, "needs to have the CAP_"):
 			// The line after it tells how to give it that.
 			lastError = strings.TrimSuffix(line, ":")
@@ -109,27 +110,20 @@ func telling(out string) string {
 	}
 	switch {
 	case lastError != "":
-		return printable(lastError)
+		return excerpt(lastError)
 	case last != "":
-		return printable(last)
+		return excerpt(last)
 	}
 	return "it does not say why"
 }
 
-// printable makes one line for a terminal, of no more than a few hundred
-// characters, of anything.
-func printable(s string) string {
+// excerpt returns no more than a few hundred characters of s, for a terminal.
+func excerpt(s string) string {
 	const most = 300
-	runes := []rune(s)
-	if len(runes) > most {
-		runes = append(runes[:most], []rune("...")...)
+	if runes := []rune(s); len(runes) > most {
+		s = string(runes[:most]) + "..."
 	}
-	for i, r := range runes {
-		if !unicode.IsPrint(r) {
-			runes[i] = '?'
-		}
-	}
-	return string(runes)
+	return show.Text(s)
 }
 
 // tail keeps the end of what is written to it.

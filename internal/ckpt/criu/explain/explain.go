@@ -17,7 +17,6 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -27,6 +26,7 @@ import (
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/hints"
 	"blcr-cli/internal/proc"
+	"blcr-cli/internal/show"
 )
 
 // Failure is what a CRIU that has failed leaves.
@@ -102,9 +102,9 @@ func (o Origin) differs(errno syscall.Errno) string {
 	machine := unix.ByteSliceToString(host.Machine[:])
 	switch {
 	case o.Machine != "" && o.Machine != machine:
-		return fmt.Sprintf("the context was made on %s, and this machine is %s: there it has to be restarted", hints.Shown(o.Machine), machine)
+		return fmt.Sprintf("the context was made on %s, and this machine is %s: there it has to be restarted", show.Name(o.Machine), machine)
 	case errno == syscall.EIO && o.Kernel != "" && o.Kernel != hints.Kernel():
-		return fmt.Sprintf("the context was made on %s with Linux %s; this is Linux %s", hints.Shown(o.Host), hints.Shown(o.Kernel), hints.Kernel())
+		return fmt.Sprintf("the context was made on %s with Linux %s; this is Linux %s", show.Name(o.Host), show.Name(o.Kernel), hints.Kernel())
 	}
 	return ""
 }
@@ -150,7 +150,7 @@ func (s *situation) explain(op string, f Failure) *ckpt.Error {
 	}
 	e.Detail = sentences[:min(len(sentences), mostDetail)]
 	for _, text := range said[:min(len(said), mostDetail)] {
-		e.Detail = append(e.Detail, "criu: "+printable(text))
+		e.Detail = append(e.Detail, "criu: "+show.Text(text))
 	}
 	e.Detail = append(e.Detail, todo...)
 	if f.Status.Signaled() {
@@ -159,16 +159,6 @@ func (s *situation) explain(op string, f Failure) *ckpt.Error {
 		e.Detail = append(e.Detail, fmt.Sprintf("criu failed with exit status %d and does not say why", f.Status.ExitStatus()))
 	}
 	return e
-}
-
-// printable is a line of CRIU's, which may have names in it, for a terminal.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if strconv.IsPrint(r) {
-			return r
-		}
-		return '?'
-	}, text)
 }
 
 // ended tells whether a process is not there any more, or is only a zombie.

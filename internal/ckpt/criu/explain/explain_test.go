@@ -94,7 +94,7 @@ func TestAdvice(t *testing.T) {
 			log:  []string{"Can't dump file 3 of that type [600] (anon anon_inode:[new\x1bthing])", "Dump files (pid: 4185) failed with -1"},
 			want: []string{
 				`process 4185 (sim) has an object of the kernel's, "[new\x1bthing]", open as descriptor 3, which criu cannot save`,
-				"criu: Can't dump file 3 of that type [600] (anon anon_inode:[new?thing])",
+				`criu: Can't dump file 3 of that type [600] (anon anon_inode:[new\x1bthing])`,
 				closeHint,
 			},
 		}, {

@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"blcr-cli/internal/hints"
+	"blcr-cli/internal/show"
 )
 
 // anonymous names the objects of the kernel that have no name in a file system, by
@@ -36,7 +36,7 @@ func (s *situation) unsupportedFile(m []string) string {
 	case kind == "anon":
 		name := strings.TrimPrefix(info, "anon_inode:")
 		if what = anonymous[name]; what == "" {
-			what = "an object of the kernel's, " + hints.Shown(name) + ","
+			what = "an object of the kernel's, " + show.Name(name) + ","
 		}
 		if name == "[io_uring]" {
 			s.hint = ioUringHint
@@ -44,17 +44,17 @@ func (s *situation) unsupportedFile(m []string) string {
 	case mode&unix.S_IFMT == unix.S_IFCHR:
 		what = "the device " + info
 		if strings.HasPrefix(to, "/") {
-			what = "the device " + hints.Shown(to)
+			what = "the device " + show.Name(to)
 		}
 		if strings.HasPrefix(info, "226:") || strings.HasPrefix(to, "/dev/nvidia") || strings.HasPrefix(to, "/dev/kfd") {
 			s.hint = "what uses a graphics card can be saved only by a criu with a plugin for that card"
 		}
 	case mode&unix.S_IFMT == unix.S_IFBLK:
-		what = "the block device " + hints.Shown(info)
+		what = "the block device " + show.Name(info)
 	case mode&unix.S_IFMT == unix.S_IFSOCK:
 		what = "a socket of a kind"
 	default:
-		what = hints.Shown(info)
+		what = show.Name(info)
 	}
 	return s.who() + " has " + what + " open" + asDescriptor(fd) + cannot
 }
@@ -75,7 +75,7 @@ const mqueueMagic = 0x19800202
 // lostMount is the sentence for a file on a mount that is not in the processes'
 // mount namespace.
 func (s *situation) lostMount(m []string) string {
-	fd, name := m[1], hints.Shown(m[2])
+	fd, name := m[1], show.Name(m[2])
 	if strings.HasPrefix(fd, "-") {
 		s.hint = "start the whole job in one mount namespace"
 		return s.who() + " uses " + name + " (its program, a library or its directory) from outside of its mount namespace" + cannot

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/hints"
+	"blcr-cli/internal/show"
 )
 
 // The lines are those of CRIU 3.17 to 4.2.
@@ -72,12 +73,12 @@ var rules = []rule{
 		case strings.HasPrefix(what, "/secretmem"):
 			what = "secret memory (memfd_secret)"
 		}
-		return s.who() + " has mapped " + hints.Shown(what) + cannot
+		return s.who() + " has mapped " + show.Name(what) + cannot
 	}),
 	newRule("Unsupported mapping found ", `^Unsupported mapping found ([0-9a-f]+)-`, "", func(s *situation, m []string) string {
 		start, _ := strconv.ParseUint(m[1], 16, 64)
 		if name, _ := s.mapping(start); name != "" {
-			return s.who() + " has mapped " + hints.Shown(name) + cannot
+			return s.who() + " has mapped " + show.Name(name) + cannot
 		}
 		return s.who() + " has mapped memory at 0x" + m[1] + " of a kind that criu cannot save"
 	}),
@@ -123,10 +124,10 @@ var rules = []rule{
 	// Files.
 	newRule("Can't lookup mount=", `^Can't lookup mount=\d+ for fd=(-?\d+) path=(.*)$`, "", (*situation).lostMount),
 	newRule("overmounted", `^Open files on overmounted mounts are not supported yet; mount=\d+ fd=(-?\d+) path=(.*)$`, "unmount it, or have the program open the file again", func(s *situation, m []string) string {
-		return s.who() + " has " + hints.Shown(m[2]) + " open" + asDescriptor(m[1]) + ", and something else was mounted over it since"
+		return s.who() + " has " + show.Name(m[2]) + " open" + asDescriptor(m[1]) + ", and something else was mounted over it since"
 	}),
 	newRule("Can't create link remap", `^Can't create link remap for (.*)\. Use link-remap option`, "give the file its old name back, or have the program close it", func(s *situation, m []string) string {
-		return s.who() + " has " + hints.Shown(m[1]) + " open" + s.openAs(m[1], m[1]+" (deleted)") + ", which was removed under that name and has another one"
+		return s.who() + " has " + show.Name(m[1]) + " open" + s.openAs(m[1], m[1]+" (deleted)") + ", which was removed under that name and has another one"
 	}),
 	newRule("packetized mode", `^The packetized mode for pipes`, closeHint, holds("a pipe in packet mode (O_DIRECT)")),
 	newRule("No NS ID with kid", `^No NS ID with kid (\d+)`, closeHint, func(s *situation, m []string) string {

@@ -10,8 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"blcr-cli/internal/hints"
 	"blcr-cli/internal/proc"
+	"blcr-cli/internal/show"
 )
 
 // situation is the processes that CRIU was to save, and which of them it was
@@ -89,7 +89,7 @@ func (s *situation) process(pid int) string {
 	if err != nil {
 		return "process " + itoa(pid)
 	}
-	return fmt.Sprintf("process %d (%s)", pid, hints.Shown(strings.TrimSuffix(string(comm), "\n")))
+	return fmt.Sprintf("process %d (%s)", pid, show.Name(strings.TrimSuffix(string(comm), "\n")))
 }
 
 // owner is the user of a process, -1 if that cannot be seen.
