@@ -120,6 +120,11 @@
 // blocked process go on as something else, a short piece of machine code is put
 // into its (private) text through /proc/PID/mem.
 //
+// A restarted thread must have 0 in %fs and a base of at least 4 GiB, which is
+// looked at by ptrace. Otherwise the restart fails with EIO, the process is
+// killed, and the run has a problem: on the module it would die of SIGSEGV
+// sooner or later.
+//
 // # What a checkpoint does
 //
 // Without "ask yes" it writes a context and signals the target. With it, every

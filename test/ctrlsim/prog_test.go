@@ -34,6 +34,7 @@ var programs = map[string]func(args []string) error{
 	"efault":  progEfault,
 	"misc":    progMisc,
 	"rstrt":   progRstrt,
+	"rstrtfs": progRstrtFS,
 	"reloc":   progReloc,
 	"susp":    progSusp,
 	"faults":  progFaults,
@@ -407,10 +408,10 @@ func progMisc([]string) error {
 }
 
 // restartOne is a restart of single-threaded processes by a bare fork, whose
-// child makes nothing but two raw calls.
+// child makes only raw calls. Fs is the base of %fs in the child.
 //
 //go:norace
-func restartOne(c ctl, a *abi.RstrtArgs) (int, error) {
+func restartOne(c ctl, a *abi.RstrtArgs, fs uintptr) (int, error) {
 	if _, err := c.ptr(abi.OpRstrtReq, unsafe.Pointer(a)); err != nil {
 		return 0, fmt.Errorf("request: %w", err)
 	}
@@ -429,6 +430,8 @@ func restartOne(c ctl, a *abi.RstrtArgs) (int, error) {
 		cmd, noArg := abi.OpRstrtChild, abi.NoArg
 		pid, _, errno := syscall.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
 		if pid == 0 && errno == 0 {
+			const archSetFS = 0x1002
+			syscall.RawSyscall(unix.SYS_ARCH_PRCTL, archSetFS, fs, 0)
 			_, _, errno := syscall.RawSyscall(unix.SYS_IOCTL, uintptr(c), cmd, noArg)
 			for {
 				syscall.RawSyscall(unix.SYS_EXIT_GROUP, uintptr(errno), 0, 0)
@@ -442,7 +445,12 @@ func restartOne(c ctl, a *abi.RstrtArgs) (int, error) {
 }
 
 // rstrt FILE [SIGNAL [FLAGS]]; FILE may be fd:N.
-func progRstrt(args []string) error {
+func progRstrt(args []string) error { return restartFile(args, 1<<32) }
+
+// rstrtfs is rstrt with a base of %fs below 4 GiB, as a static Go program has it.
+func progRstrtFS(args []string) error { return restartFile(args, 1<<20) }
+
+func restartFile(args []string, fs uintptr) error {
 	var src int
 	if s, ok := strings.CutPrefix(args[0], "fd:"); ok {
 		src, _ = strconv.Atoi(s)
@@ -463,7 +471,7 @@ func progRstrt(args []string) error {
 	if err != nil {
 		return err
 	}
-	pid, err := restartOne(c, &abi.RstrtArgs{Fd: int32(src), Signal: int32(sig), Flags: uint32(flags)})
+	pid, err := restartOne(c, &abi.RstrtArgs{Fd: int32(src), Signal: int32(sig), Flags: uint32(flags)}, fs)
 	if err != nil {
 		return err
 	}

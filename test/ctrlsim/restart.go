@@ -490,14 +490,10 @@ func (s *supervisor) becomeJob(r *request, p *restored) error {
 	}
 	before, _ := os.Readlink(procFile(pid, "exe"))
 	s.plan.markJob(p.proc)
-	for _, n := range p.calls {
-		val := int64(answerOther)
-		if int(n.Tid) == pid {
-			val = answerLeader
-		}
-		if err := s.l.answer(n, val, 0); err != nil && !errors.Is(err, unix.ENOENT) {
-			return err
-		}
+	resumed := make(chan error, 1)
+	go onThread(func() { resumed <- s.resumeRestored(pid, p.calls) })
+	if err := <-resumed; err != nil {
+		return err
 	}
 	for deadline := time.Now().Add(time.Second); time.Now().Before(deadline); {
 		if !p.proc.alive() {
@@ -514,6 +510,69 @@ func (s *supervisor) becomeJob(r *request, p *restored) error {
 	}
 	s.problem("restarted process %d does not go on as its job", p.index+1)
 	return nil
+}
+
+// resumeRestored answers all threads of a restarted process. Each stops when it
+// leaves the kernel, and its %fs is looked at.
+//
+// The module sets the base of %fs while a thread is in RSTRT_CHILD, and reads on.
+// If the thread has a selector in %fs, the next context switch reloads it and
+// loses that base: the process dies of SIGSEGV. Linux before 4.7 sets a selector
+// for every base below 4 GiB.
+func (s *supervisor) resumeRestored(pid int, calls []*notif) error {
+	var threads []*tracee
+	for _, n := range calls {
+		t := &tracee{s, int(n.Tid)}
+		if s.isSignalled(t.tid) {
+			continue // traced by omitRestored's request until it has left the kernel
+		}
+		err := t.seize()
+		if err == nil {
+			err = t.interrupt()
+		}
+		if err != nil {
+			return ignoreGone(err)
+		}
+		threads = append(threads, t)
+	}
+	for _, n := range calls {
+		val := int64(answerOther)
+		if int(n.Tid) == pid {
+			val = answerLeader
+		}
+		if err := s.l.answer(n, val, 0); err != nil && !errors.Is(err, unix.ENOENT) {
+			return err
+		}
+	}
+	for _, t := range threads {
+		if err := t.waitFor(unix.PTRACE_CONT, trapStop); err != nil {
+			return ignoreGone(err)
+		}
+		var regs unix.PtraceRegs
+		if err := t.ptraceAt(unix.PTRACE_GETREGS, 0, unsafe.Pointer(&regs)); err != nil {
+			return ignoreGone(err)
+		}
+		if regs.Fs != 0 || regs.Fs_base < 1<<32 {
+			_ = unix.Kill(pid, unix.SIGKILL)
+			return fmt.Errorf("thread %d has selector %#x and base %#x in %%fs: the base is lost on the module", t.tid, regs.Fs, regs.Fs_base)
+		}
+	}
+	for _, t := range threads {
+		// One that has gone was ended by the exec of another one.
+		if err := ignoreGone(t.detach(0)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ignoreGone is err, unless that says that a thread has ended or the supervisor
+// stops.
+func ignoreGone(err error) error {
+	if errors.Is(err, errGone) || errors.Is(err, errStopped) {
+		return nil
+	}
+	return err
 }
 
 // descriptorsOf are those of a restarted process that the module closes: the

@@ -319,6 +319,9 @@ func TestRestartMistakes(t *testing.T) {
 			t.Errorf("%v: problems %q, want %q\n%s%s", test.args, r.Problems, test.want, r.out, r.TranscriptText())
 		}
 	}
+	if r := run(t, goProgram("rstrtfs", ctx, "0")); r.ExitCode != 1 || r.out != "reap: input/output error\n" || !strings.Contains(strings.Join(r.Problems, "\n"), "in %fs") {
+		t.Errorf("%%fs below 4 GiB: exit %d, %q, problems %q", r.ExitCode, r.out, r.Problems)
+	}
 	// A child that ends before it has asked for its image: RSTRT_PROCS hangs on
 	// the real module until a signal comes, here until the deadline.
 	c := restartBy(t, true, "", ctx, "0", "early")

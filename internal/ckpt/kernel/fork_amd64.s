@@ -2,8 +2,11 @@
 
 #define SYS_ioctl 16
 #define SYS_clone 56
+#define SYS_arch_prctl 158
 #define SYS_exit_group 231
 #define SIGCHLD 17
+#define ARCH_SET_FS 0x1002
+#define FS_BASE 0x100000000
 
 // func rawFork(args *forkArgs) int
 TEXT ·rawFork(SB),NOSPLIT,$0-16
@@ -29,6 +32,19 @@ child:
 	MOVQ	40(R12), BX             // size of a stack
 	MOVQ	8(R12), BP              // CR_OP_RSTRT_CHILD
 	MOVQ	0(R12), R12             // control descriptor
+
+	// %fs must have the selector 0. The module sets its base while the thread is in
+	// CR_OP_RSTRT_CHILD and reads on; if there is a selector, the next context
+	// switch reloads it and loses that base, and the restored process dies of
+	// SIGSEGV. The thread-local storage of a static Go program lies below 4 GiB;
+	// for such a base Linux before 4.7 sets a selector, for any higher one 0.
+	// Nothing reads %fs here. The threads inherit it.
+	MOVL	$ARCH_SET_FS, DI
+	MOVQ	$FS_BASE, SI
+	MOVL	$SYS_arch_prctl, AX
+	SYSCALL
+	TESTQ	AX, AX
+	JNE	fail
 next:
 	TESTQ	R13, R13
 	JEQ	restore
