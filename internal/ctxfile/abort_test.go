@@ -1,6 +1,7 @@
 package ctxfile
 
 import (
+	"context"
 	"os"
 	"strings"
 	"testing"
@@ -68,7 +69,7 @@ func TestAbortOutput(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				w.out.once = once && w.out.kind == unix.S_IFIFO
+				w.out.pagewise = once && w.out.kind == unix.S_IFIFO
 				errs := make(chan error, 2)
 				for _, name := range []string{"core-1.img", "pages-1.img"} {
 					go func() { errs <- feedImage(w, name, 8<<20) }()
@@ -88,7 +89,7 @@ func TestAbortReader(t *testing.T) {
 	im := images{"pages-1.img": random(4 << 20), "core-1.img": random(4 << 20)}
 	im.mustSave(t, int(f.Fd()))
 	seek(t, int(f.Fd()), 0)
-	r, err := Open(int(f.Fd()))
+	r, err := Open(context.Background(), int(f.Fd()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +115,7 @@ func TestServeEarlyClose(t *testing.T) {
 	im := images{"pages-1.img": random(4 << 20), "core-1.img": random(1 << 20)}
 	im.mustSave(t, int(f.Fd()))
 	seek(t, int(f.Fd()), 0)
-	r, err := Open(int(f.Fd()))
+	r, err := Open(context.Background(), int(f.Fd()))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package ctxfile
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"strconv"
@@ -57,7 +58,7 @@ func BenchmarkWrite(b *testing.B) {
 					if err != nil {
 						b.Fatal(err)
 					}
-					w.plain.Store(!splice)
+					w.noSplice.Store(!splice)
 					b.StartTimer()
 					r, wait := feeder(b, benchSize())
 					if err := w.Pipe("pages-1.img", r, true); err != nil {
@@ -103,7 +104,7 @@ func BenchmarkServe(b *testing.B) {
 	for _, how := range []string{"splice", "verify and splice", "copy"} {
 		b.Run(how, func(b *testing.B) {
 			unix.Seek(int(f.Fd()), 0, unix.SEEK_SET)
-			r, err := Open(int(f.Fd()))
+			r, err := Open(context.Background(), int(f.Fd()))
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -128,8 +129,8 @@ func BenchmarkServe(b *testing.B) {
 					var err error
 					if how == "copy" {
 						enlarge(pw)
-						p, _ := r.gate.open(pw)
-						err = (&serving{r: r, entry: e, left: e.extents}).copy(p)
+						p, _ := r.calls.openPipe(pw)
+						err = (&extentServer{r: r, entry: e, left: e.extents}).copy(p)
 						p.close()
 					} else {
 						err = r.Serve("pages-1.img", pw)
@@ -171,7 +172,7 @@ func BenchmarkCompress(b *testing.B) {
 		})
 		b.Run(fmt.Sprintf("serve/level=%d", level), func(b *testing.B) {
 			seek(b, fd, 0)
-			r, err := Open(fd)
+			r, err := Open(context.Background(), fd)
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -2,6 +2,7 @@ package ctxfile
 
 import (
 	"bytes"
+	"context"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -72,7 +73,7 @@ func TestCopied(t *testing.T) {
 			if name == "file" {
 				seek(t, in, 0)
 			}
-			r, err := Open(in)
+			r, err := Open(context.Background(), in)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -2,6 +2,7 @@ package ctxfile
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -40,7 +41,7 @@ func small(t testing.TB) (images, []byte) {
 // everything returns what can be read of a context: Open's error, or that of the
 // images, by name.
 func everything(fd int) (im images, errs map[string]error, h Header, err error) {
-	r, err := Open(fd)
+	r, err := Open(context.Background(), fd)
 	if err != nil {
 		return nil, nil, h, err
 	}
@@ -57,11 +58,11 @@ func everything(fd int) (im images, errs map[string]error, h Header, err error) 
 func TestPrefixes(t *testing.T) {
 	_, b := small(t)
 	stream := bytes.Clone(b)
-	clear(stream[tailOffset:idOffset])
+	clear(stream[trailerField:idField])
 	for name, b := range map[string][]byte{"file": b, "stream": stream} {
 		fd := memfd(t, nil)
 		for n := range b {
-			_, err := Open(fd)
+			_, err := Open(context.Background(), fd)
 			checkErrno(t, err, unix.EINVAL)
 			if at, _ := unix.Seek(fd, 0, unix.SEEK_CUR); at != 0 {
 				t.Errorf("the offset is %d", at)
@@ -71,7 +72,7 @@ func TestPrefixes(t *testing.T) {
 			}
 			unix.Pwrite(fd, b[n:n+1], int64(n))
 		}
-		if r, err := Open(fd); err != nil {
+		if r, err := Open(context.Background(), fd); err != nil {
 			t.Error(err)
 		} else {
 			r.Close()
@@ -83,7 +84,7 @@ func TestPrefixes(t *testing.T) {
 			enlarge(w)
 			writeAll(w, b[:n])
 			unix.Close(w)
-			_, err := Open(r)
+			_, err := Open(context.Background(), r)
 			checkErrno(t, err, unix.EINVAL)
 			unix.Close(r)
 		}
@@ -123,7 +124,7 @@ func TestServeDamaged(t *testing.T) {
 	_, b := small(t)
 	fd := memfd(t, b)
 	defer unix.Close(fd)
-	r, err := Open(fd)
+	r, err := Open(context.Background(), fd)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +191,7 @@ func TestForged(t *testing.T) {
 		{"impossible name", []*entry{of("a\x1b[2J", 0)}},
 	} {
 		fd := memfd(t, forge(tt.entries, 2*p))
-		r, err := Open(fd)
+		r, err := Open(context.Background(), fd)
 		unix.Close(fd)
 		if tt.want == "" {
 			if err != nil {
@@ -213,7 +214,7 @@ func TestForged(t *testing.T) {
 	tr.sum = checksum(0, b[tr.index.offset:tr.index.end()])
 	copy(b[len(b)-trailerLen:], tr.bytes())
 	fd := memfd(t, b)
-	_, err := Open(fd)
+	_, err := Open(context.Background(), fd)
 	unix.Close(fd)
 	checkErrno(t, err, unix.EINVAL)
 }
@@ -245,7 +246,7 @@ func TestOtherFiles(t *testing.T) {
 					t.Errorf("%.20q: kind %d, %v", tt.content, k, err)
 				}
 			}
-			r, err := Open(fd)
+			r, err := Open(context.Background(), fd)
 			if err == nil {
 				r.Close()
 			}
@@ -290,18 +291,18 @@ func TestOtherFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer dir.Close()
-	_, err = Open(int(dir.Fd()))
+	_, err = Open(context.Background(), int(dir.Fd()))
 	checkErrno(t, err, unix.EISDIR)
 	_, err = Sniff(int(dir.Fd()))
 	checkErrno(t, err, unix.EISDIR)
-	_, err = Open(-1)
+	_, err = Open(context.Background(), -1)
 	checkErrno(t, err, unix.EBADF)
 	null, err := os.Open("/dev/null")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer null.Close()
-	_, err = Open(int(null.Fd()))
+	_, err = Open(context.Background(), int(null.Fd()))
 	checkErrno(t, err, unix.EINVAL)
 	wo := tempFile(t)
 	defer wo.Close()
@@ -310,7 +311,7 @@ func TestOtherFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(fd)
-	_, err = Open(fd)
+	_, err = Open(context.Background(), fd)
 	checkErrno(t, err, unix.EBADF)
 }
 
@@ -319,7 +320,7 @@ func FuzzOpen(f *testing.F) {
 	_, b := small(f)
 	f.Add(b)
 	stream := bytes.Clone(b)
-	clear(stream[tailOffset:idOffset])
+	clear(stream[trailerField:idField])
 	f.Add(stream)
 	f.Add(append(stream, b...))
 	_, compressed := smallCompressed(f)
@@ -352,7 +353,7 @@ func reseal(b []byte) {
 		return
 	}
 	le := binary.LittleEndian
-	le.PutUint32(b[sumOffset:], headerSum(b[:pageSize]))
+	le.PutUint32(b[sumField:], headerSum(b[:pageSize]))
 	end := b[len(b)-trailerLen:]
 	copy(end, trailerMagic)
 	le.PutUint64(end[40:], uint64(len(b)))

@@ -1,104 +1,130 @@
-// Package ctxfile is the one-file context of the criu engine: the images that
-// criu writes, each a member with a name, in a file of which any member can be
-// read first. A Writer stores many images at the same time, a Reader serves
-// them likewise, and both need the same little memory for 16 MiB and for 4 GiB.
+// Package ctxfile is the one-file context of the criu engine: a file of named
+// members, any of which can be read first. A Writer stores many members at the same
+// time, a Reader serves them likewise, and both need the same few MiB of memory
+// for a context of 16 MiB and for one of 4 GiB.
 //
-// It knows nothing of what is in an image, nor what its name says.
+// The package knows nothing of what is in a member, nor what its name says, and
+// nothing of engines, options and messages.
 //
-// # Where it may be written and read
+// # Where a context may be written and read
 //
-// There is one format. In a regular file or on a block device the context
-// begins at the descriptor's offset, which is behind the context when it is
-// finished; nothing else in the file is touched. A pipe, a FIFO, a socket, a
-// file opened with O_APPEND or a character device is written from front to
-// back. What went through "cr_checkpoint -F 1 | cat >file" is read like any
-// other, contexts may stand one behind another in one file, and one that comes
-// out of a pipe is read into an unlinked temporary file first.
+// In a regular file or on a block device a context begins at the descriptor's
+// offset, which is behind the context when it is finished; nothing else in the file
+// is touched. A pipe, a FIFO, a socket, a file opened with O_APPEND or a character
+// device is written from front to back. Both give the same format. What went
+// through "cr_checkpoint -F 1 | cat >file" is read like any other context, contexts
+// may stand one behind another in one file, and a context that comes out of a pipe
+// is read into an unlinked temporary file first.
 //
-// # Compression
+// # Format
 //
-// A Writer can be asked to compress. Then an image is cut into frames, which
-// several workers compress and write as they get done, so that the order in the
-// file is chance; a Reader decompresses them ahead of whoever is served. Any
-// part of an image can be read by decompressing only the frames that it touches.
+// This is version 1, and version 2 where there is compression. A reader refuses a
+// version and a flag that it does not know.
 //
-// # Format, version 1, and 2 where there is compression
-//
-// Numbers are little-endian and unsigned. Offsets are counted from the first
-// byte of the context. Checksums are CRC-32C (Castagnoli). The length of a
-// context is a multiple of 4096, so that several in one file are all aligned:
+// Numbers are unsigned and little-endian. Tables have offset, length and name of
+// each field, in bytes. Offsets in the file are counted from the first byte of the
+// context. Checksums are CRC-32C (Castagnoli; of "123456789" it is 0xe3069283). The
+// length of a context is a multiple of 4096, so that several in one file are all
+// aligned:
 //
 //	0       header page, 4096 bytes
-//	4096    data of the images
+//	4096    data of the members
 //	        index
 //	        zeros, fewer than 4096
 //	end-64  trailer, 64 bytes
 //
-// The header page is for people first: "head -n 15" shows it. It is
+// # Header page
 //
-//	0     text: lines "key: value", the first of them "blcr-cli context 1"
-//	      or "blcr-cli context 2", then an empty line and line feeds up to 4032
-//	4032  8   offset of the trailer, or 0 if whoever wrote could not go back:
-//	          then the trailer is found from the end of the file
-//	4040  16  random ID of this context
-//	4056  36  zeros
-//	4092  4   checksum of the page, the eight bytes at 4032 taken as zeros
+// It is for people first: "head -n 15" shows it.
 //
-// Keys are engine, created (RFC 3339, UTC), host, kernel, machine, compression,
-// command and pids; a reader ignores the others. Compression is that of version
-// 2, where it has to be there and to be "zstd". One that is not known has no line. A value
-// that is not plain is quoted like a string of Go's, and so is each word of
-// command; no line has a control character. A list that was too long ends in
-// the bare word "...".
+//	0     4032  text, filled with line feeds
+//	4032  8     offset of the trailer, or 0 if the writer could not go back to
+//	            write it here
+//	4040  16    ID of this context, random
+//	4056  36    zeros
+//	4092  4     checksum of the page, with the eight bytes at 4032 taken as zeros
 //
-// The data of an image is a list of extents, which have an offset and a length.
-// Each byte belongs to one extent at most. What is between extents has no meaning.
-// Extents of images that are memory start at multiples of 4096.
+// The text is lines, each ended by a line feed, and then an empty line. The first
+// line is "blcr-cli context " and the version in decimal digits. The others are
+// "key: value", in any order. A reader ignores keys that it does not know, and
+// values that it does not understand. No key has to be there but compression, in
+// version 2.
 //
-// The index has an entry for each image, in the order in which they were begun:
+//	engine       what saved the processes, and its version
+//	created      when, RFC 3339, in UTC
+//	host         the machine's name
+//	kernel       its release
+//	machine      its architecture, as "uname -m" prints it
+//	compression  version 2 only: "zstd"
+//	command      list: the arguments of the root process
+//	pids         list: the processes saved, the root first
+//
+// Text that has a control character, a quotation mark, a backslash, or a blank at
+// one of its ends is written as an interpreted string literal of the Go language:
+// in double quotes, with escapes such as \n, \", \\, \x1b and \u00e9. So no line has
+// a control character. A list is words with a blank between them. A word is quoted
+// likewise unless all of it is ASCII letters, digits and "_-+./,:=@%". A list that
+// was too long ends in the bare word "..."; the word before that may have been cut.
+//
+// # Data
+//
+// A member is a sequence of extents, or if it is compressed, of frames. They lie
+// anywhere between header page and index, in any order, and none overlaps another.
+// What is between them has no meaning. Extents of memory begin at multiples of 4096;
+// a reader does not depend on that.
+//
+// # Index
+//
+// There is an entry for each member, in the order in which they were begun:
 //
 //	0   2   length of the name
-//	2   2   flags: 1, there is a checksum; 2, of version 2 only, the image is
-//	        compressed, and then it has frames instead of extents
-//	4   4   checksum of the data, or 0
-//	8   8   size in bytes
-//	16  4   number of extents, or of frames
-//	20      the name, then 16 bytes for each extent: offset, length
-//	        or 20 bytes for each frame
+//	2   2   flags: 1, there is a checksum; 2, version 2 only, it is compressed
+//	4   4   checksum of the member's content if flag 1 is set, else 0
+//	8   8   size of the member's content
+//	16  4   number of extents, or of frames if flag 2 is set
+//	20      the name, then the extents or frames in the order of the content
 //
-// A name has 1 to 255 bytes, none of them a slash or a control character, and
-// is neither "." nor ".."; no two are the same. Data that did not pass through
-// the writer's memory, memory of processes in a regular file, has no checksum.
-// There are at most 1048576 entries, and the index has at most 64 MiB.
+// A name has 1 to 255 bytes, none of them a slash or a control character of Unicode,
+// and is neither "." nor ".."; no two are the same. Flags 1 and 2 exclude each
+// other. Memory that the kernel moved into the file without the writer seeing it has
+// no checksum. There are at most 1048576 entries, and the index has at most 64 MiB.
 //
-// The frames of an image are in its order; each is the next 1 to 524288 bytes.
-// They lie anywhere in the file, aligned to nothing, and do not overlap either:
+// An extent is 16 bytes:
+//
+//	0   8   offset in the file
+//	8   8   length, not 0
+//
+// A frame is 20 bytes, and is the next 1 to 524288 bytes of the content:
 //
 //	0   8   offset in the file
 //	8   4   stored length, what it takes there
-//	12  4   length, what it has of the image
-//	16  4   checksum of that part of the image
+//	12  4   length, what it has of the content
+//	16  4   checksum of that
 //
-// If the stored length is the length the frame is stored as it is. If it is 0,
-// and so are offset and checksum, the frame is zeros. Else it is less than the
-// length, and the frame is one frame of Zstandard (RFC 8878) without a
-// dictionary. A compressed image has no checksum as a whole. One of fewer than
-// 4096 bytes is better not compressed.
+// If the stored length is 0, the content is zeros, and offset and checksum are 0. If
+// it is the length, the content is stored as it is. Else it is less than the length,
+// and what is stored is one frame of Zstandard (RFC 8878) without a dictionary,
+// whose window is at most 524288 bytes. Members of fewer than 4096 bytes are better
+// not compressed.
 //
-// The trailer is
+// # Trailer
 //
 //	0   8   "\x00END\r\n\x1a\n"
-//	8   16  the ID of the header
+//	8   16  the ID of the header page
 //	24  8   offset of the index
 //	32  8   length of the index
-//	40  8   length of the context, all from header to trailer
+//	40  8   length of the context, all from header page to trailer
 //	48  4   number of entries of the index
 //	52  4   checksum of the index
 //	56  4   zeros
 //	60  4   checksum of the 60 bytes before
 //
-// Index and trailer are written last. A context that was cut short anywhere
-// lacks them, and is refused. If the offset in the header is 0, the last 64
-// bytes of the file are a trailer; should that be another context's, which its
-// length tells, then the one before ends where that begins, and so on.
+// If the header page has the offset of the trailer, it lies there. If it has 0, the
+// last 64 bytes of the file are a trailer. That one may belong to another context:
+// its length says where that begins, and the 64 bytes before are again a trailer.
+// The right one is that whose context begins where the header page is, and its ID
+// must be that of the header page.
+//
+// Index and trailer are written last, and the trailer's offset after them. So a
+// context that was cut short anywhere lacks its trailer, and a reader refuses it.
 package ctxfile

@@ -9,28 +9,29 @@ import (
 var (
 	// ErrBLCR is in the error of Open for a context that BLCR's module wrote.
 	ErrBLCR = errors.New("a context of BLCR's own")
-	// ErrFormat is in the error of Open for what is no context at all.
+	// ErrFormat is in the error of Open for a file that is no context at all.
 	ErrFormat = errors.New("not a context")
 )
 
-// Error is the error type of this package. errors.Is finds its Errno, and
-// ErrBLCR or ErrFormat where that is what happened.
+// Error is the error type of this package. errors.Is finds its Errno, and ErrBLCR
+// or ErrFormat where that is what happened.
 type Error struct {
-	// Op is what was done: "open", "read", "write".
+	// Op is the operation: "open", "read", "write", "splice" or "getrandom".
 	Op string
-	// Object is the name of the image it was done to, or "" for the context as
-	// a whole, whose file's name this package does not know.
+	// Object is the name of the member concerned, os.TempDir() for a temporary
+	// file, or "" for the context as a whole, whose file name this package does
+	// not know.
 	Object string
 	// Errno is the system's. EINVAL with a Reason: the file is at fault.
 	Errno syscall.Errno
-	// Reason says what is wrong with the file, or is "".
+	// Reason says what is wrong with the file, or is "". It may be shown to users:
+	// it has no line ends and no control characters.
 	Reason string
 
-	is error // ErrBLCR, ErrFormat or nil
+	kind error // ErrBLCR, ErrFormat or nil
 }
 
-// Error is for programmers, but Reason alone may be shown to users: there are
-// no line ends and no control characters in it.
+// Error is for programmers.
 func (e *Error) Error() string {
 	s := e.Op
 	if e.Object != "" {
@@ -42,15 +43,15 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s: %v", s, e.Errno)
 }
 
-// Unwrap gives the number, and the kind of file if Open refused it.
+// Unwrap returns the Errno, and the kind of file if Open refused it.
 func (e *Error) Unwrap() []error {
-	if e.is == nil {
+	if e.kind == nil {
 		return []error{e.Errno}
 	}
-	return []error{e.Errno, e.is}
+	return []error{e.Errno, e.kind}
 }
 
-// fail makes an Error of what a system call said, unless it is one already.
+// fail makes an Error of what a system call returned, unless it is one already.
 func fail(op, object string, err error) error {
 	if err == nil {
 		return nil
@@ -71,8 +72,9 @@ func invalid(object, format string, args ...any) error {
 
 // refuse is the error of a file of another kind.
 func refuse(k Kind) error {
+	kind := ErrFormat
 	if k == BLCR {
-		return &Error{Op: "read", Errno: syscall.EINVAL, Reason: "a context of BLCR's own", is: ErrBLCR}
+		kind = ErrBLCR
 	}
-	return &Error{Op: "read", Errno: syscall.EINVAL, Reason: "not a context", is: ErrFormat}
+	return &Error{Op: "read", Errno: syscall.EINVAL, Reason: kind.Error(), kind: kind}
 }

@@ -11,20 +11,18 @@ import (
 )
 
 const (
-	pageSize = 4096 // of the format, whatever the machine's is
-
 	magicWords = "blcr-cli context "
-	version    = "1"
+	version1   = "1"
 	version2   = "2" // with compression
 
-	// Zstd is the one compression that there is.
+	// Zstd is the only compression that there is.
 	Zstd = "zstd"
 
 	// Where the header's text ends and the numbers are.
-	tailOffset = pageSize - 64
-	idOffset   = tailOffset + 8
-	idLen      = 16
-	sumOffset  = pageSize - 4
+	trailerField = pageSize - 64
+	idField      = trailerField + 8
+	idLen        = 16
+	sumField     = pageSize - 4
 
 	// What the parts of the text may take, so that all of them fit.
 	maxValue = 300
@@ -33,17 +31,17 @@ const (
 )
 
 // Header is what a context says of itself, for people and for the choice of an
-// engine. The zero value of a field means that it is not known. Strings that
-// Open returns may hold anything: quote them before printing.
+// engine. The zero value of a field means that it is not known. Strings that come
+// from Open may hold anything: quote them before printing.
 type Header struct {
-	Engine  string    // what saved, and its version: "criu 4.1.1"
+	Engine  string    // what saved the processes, and its version: "criu 4.1.1"
 	Created time.Time // kept to the second
 	Host    string    // nodename
 	Kernel  string    // release
 	Machine string    // architecture, as uname -m has it
 
-	// Compression is how images are compressed: Zstd, or "" for not at all. It
-	// is up to the kind of the Writer, and what is here before is ignored.
+	// Compression is how members are compressed: Zstd, or "" for not at all.
+	// NewWriter ignores it.
 	Compression string
 
 	Command []string // arguments of the root process
@@ -54,26 +52,26 @@ type Header struct {
 	Cut bool
 }
 
-// page is the header page, sealed, with a trailer offset of 0.
+// page returns the header page, with its checksum and a trailer offset of 0.
 func (h Header) page(id [idLen]byte) []byte {
 	p := bytes.Repeat([]byte{'\n'}, pageSize)
-	clear(p[tailOffset:])
-	copy(p[:tailOffset-1], h.text())
-	copy(p[idOffset:], id[:])
-	binary.LittleEndian.PutUint32(p[sumOffset:], headerSum(p))
+	clear(p[trailerField:])
+	copy(p[:trailerField-1], h.text())
+	copy(p[idField:], id[:])
+	binary.LittleEndian.PutUint32(p[sumField:], headerSum(p))
 	return p
 }
 
 // headerSum is the checksum of a header page.
 func headerSum(p []byte) uint32 {
-	sum := checksum(0, p[:tailOffset])
+	sum := checksum(0, p[:trailerField])
 	sum = checksum(sum, make([]byte, 8))
-	return checksum(sum, p[idOffset:sumOffset])
+	return checksum(sum, p[idField:sumField])
 }
 
 func (h Header) text() string {
 	var b strings.Builder
-	v := version
+	v := version1
 	if h.Compression != "" {
 		v = version2
 	}
@@ -109,8 +107,8 @@ func plain(s string) string {
 	return s
 }
 
-// list returns words as the value of a line. Of the first word that does not
-// fit, the beginning remains if that makes sense.
+// list returns words as the value of a line. Of the first word that does not fit,
+// the beginning remains if beginning is set.
 func list(words []string, beginning bool) string {
 	var b strings.Builder
 	for _, w := range words {
@@ -159,39 +157,22 @@ func shorten(s string, limit int, quote func(string) string) string {
 	return s
 }
 
-// sniff tells from its beginning what a file is. maybe says that more bytes
-// are needed to tell.
-func sniff(b []byte) (k Kind, maybe bool) {
-	var blcr [8]byte // two ints, in the machine's order
-	binary.NativeEndian.PutUint32(blcr[:], 'C')
-	binary.NativeEndian.PutUint32(blcr[4:], 'R')
-	for kind, magic := range map[Kind]string{Ours: magicWords, BLCR: string(blcr[:])} {
-		n := min(len(b), len(magic))
-		if string(b[:n]) != magic[:n] {
-			continue
-		}
-		if n == len(magic) {
-			return kind, false
-		}
-		maybe = true
+// parsePage reads a header page, or less of one. trailer is its offset, or 0.
+func parsePage(p []byte) (h Header, id [idLen]byte, trailer uint64, err error) {
+	if k, _ := kindOf(p); k != Ours {
+		return h, id, 0, refuse(k)
 	}
-	return Unknown, maybe
-}
-
-// parseHeader reads a header page.
-func parseHeader(p []byte) (h Header, id [idLen]byte, trailer uint64, err error) {
-	text, ok := strings.CutPrefix(string(p[:tailOffset]), magicWords)
-	if !ok {
-		return h, id, 0, refuse(Unknown)
+	if len(p) < pageSize {
+		return h, id, 0, invalid("", "truncated: the header is incomplete")
 	}
-	first, text, _ := strings.Cut(text, "\n")
-	if first != version && first != version2 {
+	first, text, _ := strings.Cut(string(p[len(magicWords):trailerField]), "\n")
+	if first != version1 && first != version2 {
 		if len(first) > 16 || strings.ContainsFunc(first, func(c rune) bool { return c < '0' || c > '9' }) {
 			return h, id, 0, refuse(Unknown)
 		}
 		return h, id, 0, invalid("", "version %s of the format is not known to this program", first)
 	}
-	if headerSum(p) != binary.LittleEndian.Uint32(p[sumOffset:]) {
+	if headerSum(p) != binary.LittleEndian.Uint32(p[sumField:]) {
 		return h, id, 0, invalid("", "header checksum does not match")
 	}
 	text, _, _ = strings.Cut("\n"+text, "\n\n")
@@ -200,17 +181,17 @@ func parseHeader(p []byte) (h Header, id [idLen]byte, trailer uint64, err error)
 			h.set(key, value)
 		}
 	}
-	if first == version {
+	if first == version1 {
 		h.Compression = ""
 	} else if h.Compression != Zstd {
 		return h, id, 0, invalid("", "compression by %q is not known to this program", h.Compression)
 	}
-	copy(id[:], p[idOffset:])
-	return h, id, binary.LittleEndian.Uint64(p[tailOffset:]), nil
+	copy(id[:], p[idField:])
+	return h, id, binary.LittleEndian.Uint64(p[trailerField:]), nil
 }
 
-// set takes one line. What it cannot make sense of it leaves out: the context
-// is no worse for it.
+// set takes one line. It ignores what it does not understand: nothing of the
+// restart depends on that.
 func (h *Header) set(key, value string) {
 	switch key {
 	case "engine":
@@ -239,8 +220,9 @@ func (h *Header) set(key, value string) {
 	}
 }
 
+// unplain reverses plain.
 func unplain(value string) string {
-	if s, err := strconv.Unquote(value); err == nil {
+	if s, err := strconv.Unquote(value); err == nil && value[0] == '"' {
 		return s
 	}
 	return value
@@ -258,7 +240,7 @@ func (h *Header) words(value string) (words []string) {
 			h.Cut = true
 			return words
 		}
-		if q, err := strconv.QuotedPrefix(value); err == nil {
+		if q, err := strconv.QuotedPrefix(value); err == nil && value[0] == '"' {
 			w, _ = strconv.Unquote(q)
 			rest = value[len(q):]
 		}

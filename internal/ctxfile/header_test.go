@@ -24,7 +24,7 @@ pids: 1 22 333
 	if got := string(p[:len(want)]); got != want {
 		t.Errorf("the page begins\n%s", got)
 	}
-	if fill := p[len(want):tailOffset]; strings.Trim(string(fill), "\n") != "" {
+	if fill := p[len(want):trailerField]; strings.Trim(string(fill), "\n") != "" {
 		t.Errorf("filled with %q", fill)
 	}
 }
@@ -39,12 +39,12 @@ func TestHeaderRoundTrip(t *testing.T) {
 	}
 	for _, h := range []Header{{}, someHeader, long, {Command: slices.Repeat([]string{"a", "\x00"}, 1000)}, {Engine: "a\n\nb: c"}} {
 		p := h.page([idLen]byte{7})
-		for _, c := range p[:tailOffset] {
+		for _, c := range p[:trailerField] {
 			if c < ' ' && c != '\n' || c == 0x7f {
 				t.Fatalf("the text has a %#x", c)
 			}
 		}
-		got, id, at, err := parseHeader(p)
+		got, id, at, err := parsePage(p)
 		if err != nil || id != [idLen]byte{7} || at != 0 {
 			t.Fatal(got, id, at, err)
 		}
@@ -74,7 +74,7 @@ func TestHeaderUnknownKeys(t *testing.T) {
 	copy(p, "blcr-cli context 1\nfuture: 1\nrubbish\ncreated: soon\npids: 1 x 2\nhost: \"a\n\n")
 	q := append(p, make([]byte, pageSize)...)
 	reseal(q)
-	h, _, _, err := parseHeader(q[:pageSize])
+	h, _, _, err := parsePage(q[:pageSize])
 	if err != nil || !reflect.DeepEqual(h, Header{Host: `"a`, PIDs: []int{1, 2}}) {
 		t.Errorf("%+v, %v", h, err)
 	}

@@ -2,6 +2,7 @@ package ctxfile
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -137,7 +138,7 @@ func readAll(fd int) []byte {
 	var all bytes.Buffer
 	b := make([]byte, 64<<10)
 	for {
-		n, err := readSome(fd, b)
+		n, err := readSome(context.Background(), fd, b)
 		if err != nil || n == 0 {
 			return all.Bytes()
 		}
@@ -215,7 +216,7 @@ func (im images) mustSave(t testing.TB, fd int) {
 // check reads the context at fd in every way and compares.
 func (im images) check(t testing.TB, fd int) {
 	t.Helper()
-	r, err := Open(fd)
+	r, err := Open(context.Background(), fd)
 	if err != nil {
 		t.Fatal(err)
 	}

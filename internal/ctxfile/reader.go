@@ -1,44 +1,46 @@
 package ctxfile
 
 import (
+	"context"
 	"slices"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
 
-// maxBytes is the largest image that Bytes returns.
-const maxBytes = 64 << 20
-
-// Reader reads a context. Its methods may be called from many goroutines at the
-// same time.
+// Reader reads a context. Its methods may be called from several goroutines at
+// the same time.
 type Reader struct {
-	served  atomic.Int64
-	gate    gate
-	fd      int
-	base    int64
-	length  int64
-	header  Header
-	entries []*entry
-	byName  map[string]*entry
-	unpack  *unpacking // nil without compression
+	calls      *callGroup
+	served     atomic.Int64
+	fd         int
+	base       int64 // where the context begins in the file
+	length     int64
+	header     Header
+	entries    []*entry
+	byName     map[string]*entry
+	total      int64         // of all sizes
+	decompress *decompressor // nil without compression
 }
 
-// Open opens the context that begins at the offset of fd. The descriptor
-// remains the caller's and may be closed at once. The offset of a file is
-// behind the context afterwards, and unchanged if there is an error.
+// Open opens the context that begins at the offset of fd. The descriptor remains
+// the caller's and may be closed at once. The offset of a file is behind the
+// context afterwards, and unchanged if there is an error.
 //
-// What is not a file is first copied into one without a name in os.TempDir(),
-// or in memory where that cannot be. Of a pipe or a socket nothing more than
-// the context is read if it was written into a file; one that was streamed
-// ends where the pipe does.
+// What is not a file is first copied into one without a name in os.TempDir(), or
+// in memory where that cannot be. Of a pipe or a socket no more than the context
+// is read if it was written into a file; one that was streamed ends where the pipe
+// does. Cancelling ctx ends the wait for a pipe.
 //
-// Errors, all *Error: EINVAL with a Reason if it is not a context, with
-// ErrFormat or, with nothing consumed where Sniff can do it, ErrBLCR; if it is
-// truncated or damaged. "write" with os.TempDir() as the Object if that is
-// full. Else what the system says: EISDIR for a directory, EBADF for a
-// descriptor that cannot be read.
-func Open(fd int) (*Reader, error) {
+// Everything that the index says is checked against the file before Open returns.
+// What remains unknown is whether the data of the members is as it was written.
+//
+// Errors, all *Error: EINVAL with a Reason if the file is truncated or damaged, or
+// is no context: then with ErrFormat or ErrBLCR, and nothing is consumed where
+// Sniff can look. "write" with os.TempDir() as the Object, and ENOSPC, if there is
+// no room for the copy. ECANCELED if ctx was cancelled. Else what the system says:
+// EISDIR for a directory, EBADF for a descriptor that cannot be read.
+func Open(ctx context.Context, fd int) (*Reader, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return nil, fail("read", "", err)
@@ -49,12 +51,12 @@ func Open(fd int) (*Reader, error) {
 	case unix.S_IFREG, unix.S_IFBLK:
 		return openFile(fd)
 	}
-	file, err := spool(fd)
+	file, err := copyToTemp(ctx, fd)
 	if err != nil {
 		return nil, err
 	}
-	r := &Reader{fd: file}
-	if _, err := r.load(); err != nil {
+	r := &Reader{calls: newCallGroup(), fd: file}
+	if err := r.load(); err != nil {
 		unix.Close(file)
 		return nil, err
 	}
@@ -70,10 +72,9 @@ func openFile(fd int) (*Reader, error) {
 	if err != nil {
 		return nil, fail("read", "", err)
 	}
-	r := &Reader{fd: dup, base: base}
-	length, err := r.load()
-	if err == nil {
-		if _, err = unix.Seek(fd, base+length, unix.SEEK_SET); err != nil {
+	r := &Reader{calls: newCallGroup(), fd: dup, base: base}
+	if err = r.load(); err == nil {
+		if _, err = unix.Seek(fd, base+r.length, unix.SEEK_SET); err != nil {
 			err = fail("read", "", err)
 		}
 	}
@@ -84,44 +85,45 @@ func openFile(fd int) (*Reader, error) {
 	return r, nil
 }
 
-// load reads everything but the images, and returns the context's length.
-func (r *Reader) load() (int64, error) {
+// load reads everything but the members.
+func (r *Reader) load() error {
 	page := make([]byte, pageSize)
 	n, err := readAt(r.fd, page, r.base)
 	if err != nil {
-		return 0, fail("read", "", err)
+		return fail("read", "", err)
 	}
-	h, id, at, err := checkPage(page[:n])
+	h, id, at, err := parsePage(page[:n])
 	if err != nil {
-		return 0, err
+		return err
 	}
 	size, err := r.size()
 	if err != nil {
-		return 0, fail("read", "", err)
+		return fail("read", "", err)
 	}
 	t, err := r.findTrailer(at, size, id)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	index := make([]byte, t.index.length) // not more than the file has
+	index := make([]byte, t.index.length) // at most maxIndex, and the file has it
 	if err := r.read("", index, t.index.offset); err != nil {
-		return 0, err
+		return err
 	}
 	if checksum(0, index) != t.sum {
-		return 0, invalid("", "index checksum does not match")
+		return invalid("", "index checksum does not match")
 	}
 	if r.entries, err = parseIndex(index, t, h.Compression != ""); err != nil {
-		return 0, err
+		return err
 	}
 	r.length = t.length
 	if r.header = h; h.Compression != "" {
-		r.unpack = newUnpacking(r)
+		r.decompress = newDecompressor(r)
 	}
 	r.byName = make(map[string]*entry, len(r.entries))
 	for _, e := range r.entries {
 		r.byName[e.name] = e
+		r.total += e.size // cannot overflow, see parseIndex
 	}
-	return t.length, nil
+	return nil
 }
 
 // size returns how much there is in the file from the context's beginning.
@@ -133,8 +135,8 @@ func (r *Reader) size() (int64, error) {
 	if st.Mode&unix.S_IFMT == unix.S_IFREG {
 		return st.Size - r.base, nil
 	}
-	// A device does not tell its size by fstat. The offset is put back: it
-	// is the caller's.
+	// fstat does not tell the size of a device. The offset is put back: it is
+	// the caller's.
 	end, err := unix.Seek(r.fd, 0, unix.SEEK_END)
 	if err != nil {
 		return 0, err
@@ -143,20 +145,29 @@ func (r *Reader) size() (int64, error) {
 	return end - r.base, err
 }
 
-// findTrailer returns the trailer that belongs to the header with that ID. It
-// lies at an offset, or if that is 0, somewhere before the end of the file.
+// errNoTrailer is the error of a context whose end is not there.
+func errNoTrailer() error {
+	return invalid("", "the index is missing from its end: truncated, or something follows it")
+}
+
+// errShorter is the error of a file that is not what it was when it was opened.
+func errShorter(object string) error {
+	return invalid(object, "truncated: the file has become shorter")
+}
+
+// findTrailer returns the trailer that belongs to the header with that ID. It lies
+// at an offset, or if that is 0, somewhere before the end of the file.
 func (r *Reader) findTrailer(at uint64, size int64, id [idLen]byte) (trailer, error) {
-	missing := invalid("", "the index is missing from its end: truncated, or something follows it")
 	if at != 0 {
-		if at%pageSize != pageSize-trailerLen || at > uint64(max(size, trailerLen)-trailerLen) {
-			return trailer{}, missing
+		if !goodTrailerOffset(at) || int64(at) > size-trailerLen {
+			return trailer{}, errNoTrailer()
 		}
 		t, ok, err := r.trailer(int64(at))
 		switch {
 		case err != nil:
 			return t, err
 		case !ok || t.length != int64(at)+trailerLen:
-			return t, missing
+			return t, errNoTrailer()
 		case t.id != id:
 			return t, invalid("", "the index is that of another context")
 		}
@@ -177,7 +188,7 @@ func (r *Reader) findTrailer(at uint64, size int64, id [idLen]byte) (trailer, er
 			return t, nil
 		}
 	}
-	return trailer{}, missing
+	return trailer{}, errNoTrailer()
 }
 
 func (r *Reader) trailer(offset int64) (t trailer, ok bool, err error) {
@@ -196,7 +207,7 @@ func (r *Reader) read(object string, b []byte, offset int64) error {
 		return fail("read", object, err)
 	}
 	if n < len(b) {
-		return invalid(object, "truncated: the file has become shorter")
+		return errShorter(object)
 	}
 	return nil
 }
@@ -212,7 +223,7 @@ func (r *Reader) Header() Header {
 // Length returns how many bytes the context takes, all from header to trailer.
 func (r *Reader) Length() int64 { return r.length }
 
-// Names returns the names of the images, in the order in which they were begun.
+// Names returns the names of the members, in the order in which they were begun.
 func (r *Reader) Names() []string {
 	names := make([]string, len(r.entries))
 	for i, e := range r.entries {
@@ -221,10 +232,10 @@ func (r *Reader) Names() []string {
 	return names
 }
 
-// Has tells whether there is an image of that name.
+// Has tells whether there is a member of that name.
 func (r *Reader) Has(name string) bool { return r.byName[name] != nil }
 
-// Size returns the size of an image in bytes, -1 if there is none of that name.
+// Size returns the size of a member in bytes, -1 if there is none of that name.
 func (r *Reader) Size(name string) int64 {
 	if e := r.byName[name]; e != nil {
 		return e.size
@@ -232,8 +243,8 @@ func (r *Reader) Size(name string) int64 {
 	return -1
 }
 
-// Stored returns how much an image takes of the file, -1 if there is none of
-// that name. That is its size, but for a compressed one.
+// Stored returns how many bytes of the file a member takes, -1 if there is none of
+// that name. That is its size, unless it is compressed.
 func (r *Reader) Stored(name string) int64 {
 	e := r.byName[name]
 	if e == nil {
@@ -249,23 +260,19 @@ func (r *Reader) Stored(name string) int64 {
 	return stored
 }
 
-// Served returns how many bytes of images have been served so far, of how many
-// that there are.
-func (r *Reader) Served() (done, all int64) {
-	for _, e := range r.entries {
-		all += e.size
-	}
-	return r.served.Load(), all
-}
+// Served returns how many bytes of members have been served so far, and how many
+// bytes the members have in all. A compressed context may say that it has up to
+// 26,000 times the bytes of its file.
+func (r *Reader) Served() (done, all int64) { return r.served.Load(), r.total }
 
-// Abort makes every Serve under way return soon, and every later
-// call at once, with ECANCELED.
-func (r *Reader) Abort() { r.gate.abort() }
+// Abort makes every call in progress return soon, and every later one at once,
+// with ECANCELED.
+func (r *Reader) Abort() { r.calls.abort() }
 
-// Close waits for calls under way, and gives the Reader's descriptor back. It
-// always succeeds; the second time it does nothing.
+// Close waits for calls in progress, and closes the Reader's descriptor. It always
+// succeeds; the second time it does nothing.
 func (r *Reader) Close() error {
-	if r.gate.close() {
+	if r.calls.close() {
 		unix.Close(r.fd)
 	}
 	return nil

@@ -2,6 +2,7 @@ package ctxfile
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"strings"
@@ -23,7 +24,7 @@ func TestFile(t *testing.T) {
 			t.Errorf("offset %d after a context, size %v, %v", end, st.Size(), err)
 		}
 		seek(t, fd, offset)
-		if r, err := Open(fd); err != nil || r.Length() != end-offset {
+		if r, err := Open(context.Background(), fd); err != nil || r.Length() != end-offset {
 			t.Errorf("length %v, %v", r, err)
 		} else {
 			r.Close()
@@ -64,7 +65,7 @@ func TestUnfinishedOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	seek(t, fd, 0)
-	_, err := Open(fd)
+	_, err := Open(context.Background(), fd)
 	checkErrno(t, err, unix.EINVAL)
 	if !strings.Contains(fmt.Sprint(err), "another context") {
 		t.Error(err)
@@ -144,7 +145,7 @@ func TestOldKernelPipe(t *testing.T) {
 			done <- err
 			return
 		}
-		wr.out.once = true
+		wr.out.pagewise = true
 		err = sample().fill(t, wr)
 		if err == nil {
 			err = wr.Close()
@@ -228,7 +229,7 @@ func TestTwoFromPipe(t *testing.T) {
 	}()
 	sample().check(t, r)
 	images{"second": random(10)}.check(t, r)
-	_, err = Open(r)
+	_, err = Open(context.Background(), r)
 	checkErrno(t, err, unix.EINVAL)
 	unix.Close(r)
 }
@@ -241,11 +242,11 @@ func TestWithoutSplice(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.plain.Store(true)
+	w.noSplice.Store(true)
 	if err := sample().fill(t, w); err != nil {
 		t.Fatal(err)
 	}
-	for _, e := range w.images {
+	for _, e := range w.entries {
 		if !e.hasSum {
 			t.Errorf("%s has no checksum", e.name)
 		}
@@ -288,7 +289,7 @@ func TestNotPipes(t *testing.T) {
 	im.check(t, int(f.Fd()))
 
 	seek(t, int(f.Fd()), 0)
-	r, err := Open(int(f.Fd()))
+	r, err := Open(context.Background(), int(f.Fd()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -363,11 +364,11 @@ func TestMany(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if n := inBuffers.Load(); n != 0 {
+	if n := buffersInUse.Load(); n != 0 {
 		t.Errorf("%d buffers are out", n)
 	}
 	seek(t, int(f.Fd()), start)
-	r, err := Open(int(f.Fd()))
+	r, err := Open(context.Background(), int(f.Fd()))
 	if err != nil {
 		t.Fatal(err)
 	}

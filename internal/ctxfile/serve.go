@@ -6,16 +6,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Bytes returns the content of an image. Errors are those of Serve, and EFBIG
-// for an image of more than 64 MiB.
+// maxBytes is the largest member that Bytes returns.
+const maxBytes = 64 << 20
+
+// Bytes returns the content of a member. Errors are those of Serve, and EFBIG for
+// a member of more than 64 MiB.
 func (r *Reader) Bytes(name string) ([]byte, error) {
 	var b []byte
-	err := r.image(name, func(e *entry) error {
+	err := r.member(name, func(e *entry) error {
 		if e.size > maxBytes {
 			return unix.EFBIG
 		}
 		if e.compressed {
-			return r.unpack.scan(e, func(data []byte) error {
+			return r.decompress.scan(e, func(data []byte) error {
 				b = append(b, data...)
 				return nil
 			})
@@ -36,27 +39,27 @@ func (r *Reader) Bytes(name string) ([]byte, error) {
 	return b, nil
 }
 
-// ReadAt reads the part of an image that begins at an offset: all of b, or what
-// there is up to the image's end. Of a compressed image it decompresses the
-// frames that b touches, and checks them. Of others it checks nothing. Errors
-// are those of Serve.
+// ReadAt reads the part of a member that begins at an offset: all of b, or what
+// there is up to the member's end. Of a compressed member it decompresses and
+// checks the frames that b touches. Of others it checks nothing. Errors are those
+// of Serve.
 func (r *Reader) ReadAt(name string, b []byte, offset int64) (n int, err error) {
 	if offset < 0 {
 		return 0, fail("read", name, unix.EINVAL)
 	}
-	err = r.image(name, func(e *entry) error {
+	err = r.member(name, func(e *entry) error {
 		if e.compressed {
-			buf := r.unpack.frames.get(&r.gate)
+			buf := r.decompress.frames.get(r.calls)
 			if buf == nil {
 				return unix.ECANCELED
 			}
-			defer r.unpack.frames.put(buf)
+			defer r.decompress.frames.put(buf)
 			for _, f := range e.frames {
 				if n == len(b) {
 					break
 				}
 				if offset < int64(f.length) {
-					data, err := r.unpack.unpack(e, f, buf)
+					data, err := r.decompress.readFrame(e, f, buf)
 					if err != nil {
 						return err
 					}
@@ -80,40 +83,40 @@ func (r *Reader) ReadAt(name string, b []byte, offset int64) (n int, err error) 
 	return n, err
 }
 
-// Serve writes an image into a pipe, all of it or as much as its reader wants:
-// that it went away is no error. The image is checked before, if there is a
-// checksum, so that its reader sees good data or none; if it is compressed, each
-// frame before its reader sees that.
+// Serve writes a member into a pipe, all of it or as much as the pipe's reader
+// wants: that it went away is no error. A member with a checksum is checked before,
+// so that the reader sees good data or none; of a compressed member each frame is
+// checked before the reader sees it.
 //
 // The descriptor remains the caller's, who closes it to let the reader see the
-// end. While Serve runs it is non-blocking, and a pipe for a large image becomes
-// larger.
+// end. It is non-blocking while Serve runs, and a pipe for a large member is
+// enlarged.
 //
-// Errors, all *Error with name as the Object: ENOENT if there is no such image;
+// Errors, all *Error with name as the Object: ENOENT if there is no such member;
 // EINVAL with a Reason if it is damaged; "read" if the context's file fails,
-// "write" if the pipe does, "splice" if it may be either; ECANCELED after
-// Abort, EBADF after Close.
+// "write" if the pipe does, "splice" if it may be either; ECANCELED after Abort,
+// EBADF after Close.
 func (r *Reader) Serve(name string, pipe int) error {
-	return r.image(name, func(e *entry) error {
+	return r.member(name, func(e *entry) error {
 		if e.hasSum {
-			if err := r.scan(e, nil); err != nil {
+			if err := r.scan(e); err != nil {
 				return err
 			}
 		}
-		p, err := r.gate.open(pipe)
+		p, err := r.calls.openPipe(pipe)
 		if err != nil {
 			return fail("write", name, err)
 		}
 		defer p.close()
-		if e.size > 64<<10 { // what a pipe takes
+		if e.size > smallPipe {
 			enlarge(pipe)
 		}
 		if e.compressed {
-			s := unpacked{unpacking: r.unpack, entry: e}
+			s := frameServer{decompressor: r.decompress, entry: e}
 			err = p.write(s.step)
-			s.giveUp()
+			s.drop()
 		} else {
-			s := serving{r: r, entry: e, left: e.extents}
+			s := extentServer{r: r, entry: e, left: e.extents}
 			err = p.write(s.splice)
 			if err == unix.EINVAL && !s.begun { // not a pipe, or an odd file system
 				err = s.copy(p)
@@ -126,12 +129,12 @@ func (r *Reader) Serve(name string, pipe int) error {
 	})
 }
 
-// image has do work on an image.
-func (r *Reader) image(name string, do func(*entry) error) error {
-	if err := r.gate.enter(); err != nil {
+// member has do work on a member.
+func (r *Reader) member(name string, do func(*entry) error) error {
+	if err := r.calls.begin(); err != nil {
 		return fail("read", name, err)
 	}
-	defer r.gate.leave()
+	defer r.calls.end()
 	e := r.byName[name]
 	if e == nil {
 		return fail("read", name, unix.ENOENT)
@@ -139,18 +142,14 @@ func (r *Reader) image(name string, do func(*entry) error) error {
 	return fail("read", name, do(e))
 }
 
-// scan reads an image, hands it to each piece by piece if that is not nil, and
-// compares the checksum.
-func (r *Reader) scan(e *entry, each func([]byte) error) error {
-	if e.compressed {
-		return r.unpack.scan(e, each)
-	}
+// scan reads a member that is not compressed, and compares the checksum.
+func (r *Reader) scan(e *entry) error {
 	buf := getBuffer()
 	defer putBuffer(buf)
 	sum := uint32(0)
 	for _, x := range e.extents {
 		for x.length > 0 {
-			if r.gate.isAborted() {
+			if r.calls.isAborted() {
 				return unix.ECANCELED
 			}
 			b := buf[:min(x.length, bufferSize)]
@@ -158,11 +157,6 @@ func (r *Reader) scan(e *entry, each func([]byte) error) error {
 				return err
 			}
 			sum = checksum(sum, b)
-			if each != nil {
-				if err := each(b); err != nil {
-					return err
-				}
-			}
 			x.offset += int64(len(b))
 			x.length -= int64(len(b))
 		}
@@ -178,17 +172,17 @@ func (e *entry) verify(sum uint32) error {
 	return nil
 }
 
-// serving is an image on its way into a pipe.
-type serving struct {
+// extentServer writes a member that is not compressed into a pipe.
+type extentServer struct {
 	r     *Reader
 	entry *entry
 	left  []extent // those not finished
-	done  int64    // of the first of them
+	done  int64    // how much of the first of them is
 	begun bool     // something is in the pipe
 }
 
 // piece returns the next piece that is in one place, or an empty one.
-func (s *serving) piece() extent {
+func (s *extentServer) piece() extent {
 	if len(s.left) == 0 {
 		return extent{}
 	}
@@ -196,7 +190,7 @@ func (s *serving) piece() extent {
 }
 
 // advance notes that the next n bytes are in the pipe.
-func (s *serving) advance(n int64) {
+func (s *extentServer) advance(n int64) {
 	s.r.served.Add(n)
 	s.begun = true
 	if s.done += n; s.done == s.left[0].length {
@@ -204,10 +198,10 @@ func (s *serving) advance(n int64) {
 	}
 }
 
-// splice has the kernel fill the pipe. It is a step of pipe.write.
-func (s *serving) splice(fd int) (bool, error) {
+// splice has the kernel fill the pipe. It is a step of pipeEnd.write.
+func (s *extentServer) splice(fd int) (bool, error) {
 	for {
-		if s.r.gate.isAborted() {
+		if s.r.calls.isAborted() {
 			return false, unix.ECANCELED
 		}
 		x := s.piece()
@@ -215,26 +209,26 @@ func (s *serving) splice(fd int) (bool, error) {
 			return true, nil
 		}
 		offset := s.r.base + x.offset
-		n, err := splice(s.r.fd, &offset, fd, nil, int(min(x.length, pipeSize)))
+		n, err := splice(s.r.fd, &offset, fd, nil, int(min(x.length, largePipe)))
 		switch {
 		case err == unix.EAGAIN:
 			return false, nil
 		case err != nil:
 			return false, err
 		case n == 0:
-			return false, invalid(s.entry.name, "truncated: the file has become shorter")
+			return false, errShorter(s.entry.name)
 		}
 		s.advance(n)
 	}
 }
 
-// copy does the same by hand.
-func (s *serving) copy(p *pipe) error {
+// copy fills the pipe without the kernel's help.
+func (s *extentServer) copy(p *pipeEnd) error {
 	buf := getBuffer()
 	defer putBuffer(buf)
 	return p.write(func(fd int) (bool, error) {
 		for {
-			if s.r.gate.isAborted() {
+			if s.r.calls.isAborted() {
 				return false, unix.ECANCELED
 			}
 			x := s.piece()

@@ -1,6 +1,11 @@
 package ctxfile
 
-import "golang.org/x/sys/unix"
+import (
+	"context"
+	"encoding/binary"
+
+	"golang.org/x/sys/unix"
+)
 
 // Kind is what a file is, by its first bytes.
 type Kind int
@@ -15,21 +20,43 @@ const (
 )
 
 // Sniff tells what begins at the offset of fd, and consumes nothing of it. On a
-// pipe, a FIFO or a socket it waits until that can be told. The error, an
-// *Error, is that of the system: EISDIR for a directory, ESPIPE for a terminal
-// or another device that cannot be looked at without reading it.
-func Sniff(fd int) (Kind, error) {
+// pipe, a FIFO or a socket it waits until that can be told. The error, an *Error,
+// is the system's: EISDIR for a directory, ESPIPE for a terminal or another device
+// that cannot be looked at without reading it.
+func Sniff(fd int) (Kind, error) { return sniff(context.Background(), fd) }
+
+// sniff is Sniff that can be cancelled: ECANCELED.
+func sniff(ctx context.Context, fd int) (Kind, error) {
 	var b [len(magicWords)]byte
-	n, err := peek(fd, b[:])
+	n, err := peek(ctx, fd, b[:])
 	if err != nil {
 		return Unknown, fail("read", "", err)
 	}
-	k, _ := sniff(b[:n])
+	k, _ := kindOf(b[:n])
 	return k, nil
 }
 
+// kindOf tells from its beginning what a file is. maybe says that more bytes are
+// needed to tell.
+func kindOf(b []byte) (k Kind, maybe bool) {
+	var blcr [8]byte // two ints, in the machine's order
+	binary.NativeEndian.PutUint32(blcr[:], 'C')
+	binary.NativeEndian.PutUint32(blcr[4:], 'R')
+	for kind, magic := range map[Kind]string{Ours: magicWords, BLCR: string(blcr[:])} {
+		n := min(len(b), len(magic))
+		if string(b[:n]) != magic[:n] {
+			continue
+		}
+		if n == len(magic) {
+			return kind, false
+		}
+		maybe = true
+	}
+	return Unknown, maybe
+}
+
 // peek reads without consuming: all of b, or what tells the kind of file.
-func peek(fd int, b []byte) (int, error) {
+func peek(ctx context.Context, fd int, b []byte) (int, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return 0, err
@@ -44,9 +71,9 @@ func peek(fd int, b []byte) (int, error) {
 	case unix.S_IFDIR:
 		return 0, unix.EISDIR
 	case unix.S_IFIFO:
-		return peekStream(fd, b, peekPipe)
+		return peekStream(ctx, fd, b, peekPipe)
 	case unix.S_IFSOCK:
-		return peekStream(fd, b, func(fd int, b []byte) (int, error) {
+		return peekStream(ctx, fd, b, func(fd int, b []byte) (int, error) {
 			n, _, err := unix.Recvfrom(fd, b, unix.MSG_PEEK|unix.MSG_DONTWAIT)
 			return n, err
 		})
@@ -54,30 +81,28 @@ func peek(fd int, b []byte) (int, error) {
 	return 0, unix.ESPIPE
 }
 
-// peekStream looks, with look, at what may come in small pieces. The kernel can
-// be waited for until there is something, but not until there is more.
-func peekStream(fd int, b []byte, look func(int, []byte) (int, error)) (int, error) {
+// peekStream looks, with look, at data that may come in small pieces. The kernel
+// can be waited for until there is something, but not until there is more.
+func peekStream(ctx context.Context, fd int, b []byte, look func(int, []byte) (int, error)) (int, error) {
 	const end = unix.POLLHUP | unix.POLLERR | unix.POLLRDHUP
 	for pause := 1; ; pause = min(2*pause, 20) { // milliseconds
-		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN | unix.POLLRDHUP}}
-		if _, err := unix.Poll(fds, -1); err == unix.EINTR {
-			continue
-		} else if err != nil {
+		events, err := poll(ctx, fd, unix.POLLIN|unix.POLLRDHUP)
+		if err != nil {
 			return 0, err
 		}
 		n, err := look(fd, b)
-		if err == unix.EINTR || err == unix.EAGAIN && fds[0].Revents&end == 0 {
+		if err == unix.EINTR || err == unix.EAGAIN && events&end == 0 {
 			continue
 		}
 		if err == unix.EAGAIN { // nothing came before the end
 			return 0, nil
 		}
-		_, more := sniff(b[:max(n, 0)])
-		if err != nil || !more || n == len(b) || fds[0].Revents&end != 0 {
+		_, more := kindOf(b[:max(n, 0)])
+		if err != nil || !more || n == len(b) || events&end != 0 {
 			return max(n, 0), err
 		}
-		// A timer would open an epoll descriptor, for good, and BLCR's module can
-		// save no process that has one.
+		// A timer would open an epoll descriptor for good, and BLCR's module cannot
+		// save a process that has one.
 		_, _ = unix.Poll(nil, pause)
 	}
 }
@@ -95,22 +120,4 @@ func peekPipe(fd int, b []byte) (int, error) {
 		return 0, err
 	}
 	return unix.Read(p[0], b)
-}
-
-// readAt reads at an offset of a file: less than all of b only at its end.
-func readAt(fd int, b []byte, offset int64) (int, error) {
-	done := 0
-	for done < len(b) {
-		n, err := unix.Pread(fd, b[done:], offset+int64(done))
-		switch {
-		case err == unix.EINTR:
-		case err != nil:
-			return done, err
-		case n == 0:
-			return done, nil
-		default:
-			done += n
-		}
-	}
-	return done, nil
 }

@@ -10,47 +10,49 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Writer writes a context. Its methods may be called from many goroutines at
-// the same time. It holds no descriptor, so one that is no longer needed can be
-// forgotten.
+// Writer writes a context. Its methods may be called from several goroutines at
+// the same time. It owns no descriptor.
 type Writer struct {
-	gate   gate
-	out    *output
-	id     [idLen]byte
-	stored atomic.Int64
-	plain  atomic.Bool // splice does not work on this file
-	pack   *packing    // nil without compression
+	calls    *callGroup
+	out      *output
+	id       [idLen]byte
+	stored   atomic.Int64
+	noSplice atomic.Bool // splice does not work on this file
+	compress *compressor // nil without compression
 
-	mu     sync.Mutex
-	images []*entry
-	names  map[string]bool
-	err    error // the first that spoilt the context
+	mu      sync.Mutex
+	entries []*entry
+	names   map[string]bool
+	err     error // the first that spoilt the context
 }
 
 // NewWriter begins a context at the offset of fd, and writes its header. With a
-// level from MinLevel to MaxLevel the members are compressed; all of them pass
-// through memory then, of which the Writer has a fixed amount until it is
-// forgotten. With level 0 they are not.
+// level from MinLevel to MaxLevel the members are compressed; all of them then
+// pass through memory, of which the Writer has a fixed amount. With level 0 they
+// are not.
 //
-// The descriptor remains the caller's, must stay open until Close or the last
-// call after Abort has returned, and is not to be moved meanwhile. It may be
+// The descriptor remains the caller's. It must stay open, and its offset must not
+// be moved, until Close has returned, or the last call after Abort. It may be
 // non-blocking; its mode is not changed. fsync is left to the caller.
 //
-// Errors are those of fstat(2), lseek(2) and write(2). The process must not
-// die of SIGXFSZ, which the Go runtime does unless the signal is ignored;
-// SIGPIPE does no harm.
+// A Writer ends with Close or Abort. Until then a regular file may have up to
+// 1 GiB of disk space allocated beyond its end.
+//
+// Errors are those of fstat(2), lseek(2) and write(2). The process must not die of
+// SIGXFSZ, which the Go runtime does unless the signal is ignored. SIGPIPE does no
+// harm.
 func NewWriter(fd int, h Header, level int) (*Writer, error) {
-	w := &Writer{names: map[string]bool{}}
+	w := &Writer{calls: newCallGroup(), names: map[string]bool{}}
 	h.Compression = ""
 	if level != 0 {
 		h.Compression = Zstd
-		w.pack = newPacking(w, level)
+		w.compress = newCompressor(w, level)
 	}
 	_, err := unix.Getrandom(w.id[:], 0)
 	if err != nil {
 		return nil, fail("getrandom", "", err)
 	}
-	if w.out, err = newOutput(fd, &w.gate); err == nil {
+	if w.out, err = newOutput(fd, w.calls); err == nil {
 		_, err = w.out.store(h.page(w.id), false, -1)
 	}
 	if err != nil {
@@ -59,105 +61,117 @@ func NewWriter(fd int, h Header, level int) (*Writer, error) {
 	return w, nil
 }
 
-// Pipe stores what comes out of pipe, up to its end, as the image name. It is
-// meant for a pipe, and takes anything that can be read. When it has returned
-// nil, all of it has been copied: nothing refers to the pages of the process that
+// Pipe stores what comes out of pipe, up to its end, as the member name. It is
+// meant for a pipe, and takes any descriptor that can be read. When it returns
+// nil, all data has been copied: nothing refers to the pages of the process that
 // filled the pipe.
 //
-// With aligned, which is for memory, the data begins at multiples of 4096 in the
-// file, is moved by the kernel where it can be, and the pipe becomes larger.
+// With aligned, which is for memory, the data lies at multiples of 4096 in the
+// file and is moved by the kernel where it can be, and the pipe is enlarged.
 //
-// The descriptor remains the caller's. While Pipe runs it is non-blocking.
+// The descriptor remains the caller's. It is non-blocking while Pipe runs.
 //
 // Errors, all *Error with name as the Object: "write" if the context's file
 // refuses (ENOSPC, EDQUOT, EFBIG, EIO, EPIPE …), "read" if the pipe does,
-// "splice" if it may have been either; EEXIST for a name that was used before
-// and EINVAL for an impossible one; ECANCELED after Abort, EBADF after Close.
-// Any of them spoils the context, but for the last four: Close will fail.
+// "splice" if it may have been either; EEXIST for a name that was used before,
+// EINVAL for an impossible one; ECANCELED after Abort, EBADF after Close. All but
+// the last four spoil the context: Close will fail.
 func (w *Writer) Pipe(name string, pipe int, aligned bool) error {
-	return w.image(name, aligned, func(d *drain) error {
-		p, err := w.gate.open(pipe)
+	return w.member(name, aligned, func(m *memberWriter) error {
+		p, err := w.calls.openPipe(pipe)
 		if err != nil {
 			return fail("read", name, err)
 		}
 		defer p.close()
+		var to intake = m
 		if aligned {
 			enlarge(pipe)
-			if d.packed != nil {
-				if err := p.read(d.packed.copy); err != nil {
-					return fail("read", name, err)
-				}
-				return d.finish()
+			if m.frames != nil {
+				to = m.frames
 			}
-			// Only where splice copies. A pipe or socket would be given
-			// references to pages that their owner goes on changing.
-			if isPipe(pipe) && w.out.random && !w.plain.Load() {
-				if err := p.read(d.splice); err != unix.EINVAL || d.entry.size > 0 {
+			// Splice only to where it copies. A pipe or a socket would be given
+			// references to pages that their process goes on changing.
+			if m.frames == nil && isPipe(pipe) && w.out.seekable && !w.noSplice.Load() {
+				if err := p.read(m.splicePipe); err != unix.EINVAL || m.entry.size > 0 {
 					return fail("splice", name, err)
 				}
-				w.plain.Store(true)
+				w.noSplice.Store(true)
 			}
 		}
-		if err := p.read(d.copy); err != nil {
+		err = p.read(func(fd int) (bool, error) { return m.copyPipe(fd, to) })
+		if err != nil {
 			return fail("read", name, err)
 		}
-		return d.finish()
+		return m.finish()
 	})
 }
 
-// File stores what r reads, up to io.EOF, as the image name. Errors are those
-// of Pipe; one of r that has no Errno becomes EIO. Abort does not interrupt a
-// Read.
+// File stores what r reads, up to io.EOF, as the member name. Errors are those of
+// Pipe; one of r that has no Errno becomes EIO. Abort does not interrupt a Read.
 func (w *Writer) File(name string, r io.Reader) error {
-	return w.image(name, false, func(d *drain) error {
+	return w.member(name, false, func(m *memberWriter) error {
 		for {
-			n, err := r.Read(d.room())
-			d.n += n
+			room, _ := m.room() // never fails
+			n, err := r.Read(room)
+			if e := m.filled(n); e != nil {
+				return e
+			}
 			switch {
-			case w.gate.isAborted():
+			case w.calls.isAborted():
 				return unix.ECANCELED
 			case err == io.EOF:
-				return d.finish()
+				return m.finish()
 			case err != nil:
 				return fail("read", name, err)
 			}
-			if err := d.flushFull(); err != nil {
-				return err
-			}
 		}
 	})
 }
 
-// Bytes stores data as the image name. Errors are those of Pipe.
+// Bytes stores data as the member name. Errors are those of Pipe.
 func (w *Writer) Bytes(name string, data []byte) error {
-	return w.image(name, false, func(d *drain) error {
-		if len(data) < minPacked {
-			d.packed = nil
+	return w.member(name, false, func(m *memberWriter) error {
+		if len(data) < minCompressed {
+			m.frames = nil
 		}
-		if err := d.store(data); err != nil {
+		if err := m.store(data); err != nil {
 			return err
 		}
-		return d.finish()
+		return m.finish()
 	})
 }
 
-// Stored returns how many bytes of images have been stored so far.
+// Stored returns how many bytes of members have been stored so far, not counting
+// what compression saves.
 func (w *Writer) Stored() int64 { return w.stored.Load() }
 
-// Abort makes every call under way return soon, and every later one at once,
-// with ECANCELED. What cannot be interrupted is a disk that does not answer.
-func (w *Writer) Abort() { w.gate.abort() }
+// Abort makes every call in progress return soon, and every later one at once,
+// with ECANCELED. It gives back what disk space was allocated in advance; if calls
+// are in progress the last of them does that. A disk that does not answer cannot
+// be interrupted.
+func (w *Writer) Abort() {
+	w.calls.abort()
+	w.trimIfOver()
+}
 
-// Close writes the index, without which what was written is not a context, and
-// leaves the descriptor's offset behind the context. If an image is incomplete
-// it returns that image's error and writes nothing; after Abort, ECANCELED. It
-// waits for calls under way. An index of more than 64 MiB or 1048576 images is
-// EFBIG.
+// trimIfOver gives back disk space after Abort, when nothing is in progress.
+func (w *Writer) trimIfOver() {
+	if w.calls.isAborted() && w.calls.isIdle() {
+		w.out.trim()
+	}
+}
+
+// Close writes the index, without which the file is not a context, and leaves the
+// descriptor's offset behind the context. It waits for calls in progress. If a
+// member is incomplete Close returns that member's error and writes nothing; after
+// Abort, ECANCELED; the second time, EBADF. EFBIG: the index would have more than
+// 64 MiB or 1048576 members.
 func (w *Writer) Close() error {
-	if !w.gate.close() {
+	if !w.calls.close() {
 		return fail("write", "", unix.EBADF)
 	}
-	if w.gate.isAborted() {
+	defer w.out.trim()
+	if w.calls.isAborted() {
 		return fail("write", "", unix.ECANCELED)
 	}
 	if w.err != nil {
@@ -166,17 +180,16 @@ func (w *Writer) Close() error {
 	if err := w.finish(); err != nil {
 		return fail("write", "", err)
 	}
-	w.out.trim()
 	return nil
 }
 
 // finish writes index and trailer, then the trailer's offset into the header.
 func (w *Writer) finish() error {
 	var b []byte
-	for _, e := range w.images {
+	for _, e := range w.entries {
 		b = e.appendTo(b)
 	}
-	if len(b) > maxIndex || len(w.images) > maxImages {
+	if len(b) > maxIndex || len(w.entries) > maxMembers {
 		return unix.EFBIG
 	}
 	o := w.out
@@ -184,34 +197,35 @@ func (w *Writer) finish() error {
 		id:     w.id,
 		index:  extent{o.next, int64(len(b))},
 		length: roundUp(o.next + int64(len(b)) + trailerLen),
-		count:  uint32(len(w.images)),
+		count:  uint32(len(w.entries)),
 		sum:    checksum(0, b),
 	}
 	b = append(b, make([]byte, t.length-trailerLen-t.index.end())...)
 	b = append(b, t.bytes()...)
-	if _, err := o.store(b, false, -1); err != nil || !o.random {
+	if _, err := o.store(b, false, -1); err != nil || !o.seekable {
 		return err
 	}
 	field := binary.LittleEndian.AppendUint64(nil, uint64(t.length-trailerLen))
-	if err := o.writeAt(field, tailOffset); err != nil {
+	if err := writeAt(o.fd, field, o.base+trailerField); err != nil {
 		return err
 	}
 	_, err := unix.Seek(o.fd, o.base+t.length, unix.SEEK_SET)
 	return err
 }
 
-// image begins an image and has it stored.
-func (w *Writer) image(name string, aligned bool, store func(*drain) error) error {
-	if err := w.gate.enter(); err != nil {
+// member begins a member and has it stored.
+func (w *Writer) member(name string, aligned bool, store func(*memberWriter) error) error {
+	if err := w.calls.begin(); err != nil {
 		return fail("write", name, err)
 	}
-	defer w.gate.leave()
+	defer w.trimIfOver()
+	defer w.calls.end()
 	if !goodName(name) {
 		return fail("write", name, unix.EINVAL)
 	}
-	d := &drain{w: w, aligned: aligned, entry: &entry{name: name, hasSum: true}}
-	if w.pack != nil {
-		d.packed = &packed{packing: w.pack, entry: d.entry}
+	m := &memberWriter{w: w, aligned: aligned, entry: &entry{name: name, hasSum: true}}
+	if w.compress != nil {
+		m.frames = &frameWriter{compressor: w.compress, entry: m.entry}
 	}
 	w.mu.Lock()
 	if w.names[name] {
@@ -219,11 +233,11 @@ func (w *Writer) image(name string, aligned bool, store func(*drain) error) erro
 		return fail("write", name, syscall.EEXIST)
 	}
 	w.names[name] = true
-	w.images = append(w.images, d.entry)
+	w.entries = append(w.entries, m.entry)
 	w.mu.Unlock()
 
-	err := store(d)
-	d.done()
+	err := store(m)
+	m.release()
 	if err == nil {
 		return nil
 	}

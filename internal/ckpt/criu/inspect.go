@@ -1,6 +1,7 @@
 package criu
 
 import (
+	"context"
 	"cmp"
 	"fmt"
 	"io"
@@ -153,7 +154,7 @@ func Inspect(fd int, directory bool) (*Info, error) {
 	if directory {
 		return inspectDir(fd)
 	}
-	c, err := ctxfile.Open(fd)
+	c, err := ctxfile.Open(context.Background(), fd)
 	if err != nil {
 		return nil, contextError(err)
 	}

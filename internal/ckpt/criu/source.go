@@ -1,6 +1,7 @@
 package criu
 
 import (
+	"context"
 	"runtime"
 
 	"blcr-cli/internal/ckpt"
@@ -26,7 +27,7 @@ func openSource(r *ckpt.RestartRequest) (source, error) {
 	if r.Dir != "" {
 		return openDirSource(int(r.FD), r.Dir)
 	}
-	c, err := ctxfile.Open(int(r.FD))
+	c, err := ctxfile.Open(context.Background(), int(r.FD))
 	if err != nil {
 		return nil, err
 	}

@@ -4,20 +4,28 @@ import (
 	"cmp"
 	"encoding/binary"
 	"hash/crc32"
+	"math"
 	"slices"
 	"strings"
 	"unicode"
 )
 
+// The numbers of the format, which the package comment describes.
 const (
-	maxName   = 255
-	maxImages = 1 << 20
-	maxIndex  = 64 << 20
+	pageSize = 4096 // of the format, whatever the machine's is
 
-	entryLen  = 20 // without name and extents
+	// frameSize is what a frame has of a member, at most and mostly: small enough
+	// for many of them to be in memory, and large enough to compress as well as
+	// larger ones.
+	frameSize = 512 << 10
+
+	maxName    = 255
+	maxMembers = 1 << 20
+	maxIndex   = 64 << 20
+
+	entryLen  = 20 // without name, extents and frames
 	extentLen = 16
-
-	frameLen = 20
+	frameLen  = 20
 
 	flagSum    = 1 // the entry has a checksum
 	flagFrames = 2 // it has frames
@@ -31,12 +39,12 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // checksum continues the checksum sum with p.
 func checksum(sum uint32, p []byte) uint32 { return crc32.Update(sum, castagnoli, p) }
 
-// extent is a piece of an image, or of the space between them.
+// extent is a piece of the file.
 type extent struct{ offset, length int64 }
 
 func (x extent) end() int64 { return x.offset + x.length }
 
-// entry is what the index has about an image.
+// entry is what the index has about a member.
 type entry struct {
 	name    string
 	size    int64
@@ -48,18 +56,15 @@ type entry struct {
 	frames     []frame // if compressed, instead of extents
 }
 
-// frame is a piece of an image that is compressed.
+// frame is a piece of a compressed member.
 type frame struct {
 	offset int64  // in the file
 	stored uint32 // what it takes there; 0 for zeros, length for not compressed
-	length uint32 // what it has of the image
+	length uint32 // what it has of the member
 	sum    uint32 // of that
 }
 
-// where is what the frame takes of the file.
-func (f frame) where() extent { return extent{f.offset, int64(f.stored)} }
-
-// add appends an extent to the image.
+// add appends an extent to the member.
 func (e *entry) add(x extent) {
 	if x.length == 0 {
 		return
@@ -72,7 +77,8 @@ func (e *entry) add(x extent) {
 	e.extents = append(e.extents, x)
 }
 
-// end is where the image would go on if it could be in one piece.
+// end is where the member would continue if it could be in one piece, -1 if it is
+// empty.
 func (e *entry) end() int64 {
 	if n := len(e.extents); n > 0 {
 		return e.extents[n-1].end()
@@ -80,8 +86,7 @@ func (e *entry) end() int64 {
 	return -1
 }
 
-// goodName tells whether an image may have that name. It may be used as the
-// name of a file.
+// goodName tells whether a member may have that name. A file may have it, too.
 func goodName(s string) bool {
 	return s != "" && len(s) <= maxName && s != "." && s != ".." &&
 		!strings.ContainsFunc(s, func(c rune) bool { return c == '/' || unicode.IsControl(c) })
@@ -90,16 +95,16 @@ func goodName(s string) bool {
 // appendTo appends the entry as it is in the index.
 func (e *entry) appendTo(b []byte) []byte {
 	le := binary.LittleEndian
-	b = le.AppendUint16(b, uint16(len(e.name)))
-	if e.compressed {
-		b = le.AppendUint16(b, flagFrames)
-		b = le.AppendUint32(b, 0)
-	} else if e.hasSum {
-		b = le.AppendUint16(b, flagSum)
-		b = le.AppendUint32(b, e.sum)
-	} else {
-		b = append(b, 0, 0, 0, 0, 0, 0)
+	flags, sum := uint16(0), uint32(0)
+	switch {
+	case e.compressed:
+		flags = flagFrames
+	case e.hasSum:
+		flags, sum = flagSum, e.sum
 	}
+	b = le.AppendUint16(b, uint16(len(e.name)))
+	b = le.AppendUint16(b, flags)
+	b = le.AppendUint32(b, sum)
 	b = le.AppendUint64(b, uint64(e.size))
 	b = le.AppendUint32(b, uint32(len(e.extents)+len(e.frames)))
 	b = append(b, e.name...)
@@ -138,6 +143,11 @@ func (t *trailer) bytes() []byte {
 	return le.AppendUint32(b, checksum(0, b))
 }
 
+// goodTrailerOffset tells whether a trailer may lie there.
+func goodTrailerOffset(at uint64) bool {
+	return at%pageSize == pageSize-trailerLen && at <= math.MaxInt64-trailerLen
+}
+
 // parseTrailer reads a trailer. ok says that it is one, and that it is sound as
 // far as can be told without the rest of the context.
 func parseTrailer(b []byte) (t trailer, ok bool) {
@@ -155,40 +165,43 @@ func parseTrailer(b []byte) (t trailer, ok bool) {
 	ok = t.length >= 2*pageSize && t.length%pageSize == 0 &&
 		t.index.offset >= pageSize && t.index.offset <= space &&
 		t.index.length >= 0 && t.index.length <= maxIndex && t.index.length <= space-t.index.offset &&
-		t.count <= maxImages && int64(t.count)*entryLen <= t.index.length
+		t.count <= maxMembers && int64(t.count)*entryLen <= t.index.length
 	return t, ok
 }
 
-// parseIndex reads an index whose checksum has been found right. All of what it
-// says is checked: a checksum is no proof against malice. compressed says that
-// there may be frames.
+// parseIndex reads an index whose checksum has been found right. It checks
+// everything that the index says: a checksum is no proof against malice. Its
+// memory is at most a few times that of b. compressed says that there may be
+// frames.
 func parseIndex(b []byte, t trailer, compressed bool) ([]*entry, error) {
-	bad := func() ([]*entry, error) { return nil, invalid("", "the index is damaged") }
 	le := binary.LittleEndian
+	damaged := func() ([]*entry, error) { return nil, invalid("", "the index is damaged") }
 	entries := make([]*entry, 0, t.count)
 	names := make(map[string]bool, t.count)
-	var all []extent
+	var used []extent // of the file, by all members
 	for range t.count {
 		if len(b) < entryLen {
-			return bad()
+			return damaged()
 		}
-		nameLen := int(le.Uint16(b))
+		nameLen := uint64(le.Uint16(b))
 		flags := le.Uint16(b[2:])
 		size := le.Uint64(b[8:])
 		count := uint64(le.Uint32(b[16:]))
-		e := &entry{sum: le.Uint32(b[4:]), hasSum: flags&flagSum != 0}
-		b = b[entryLen:]
+		e := &entry{sum: le.Uint32(b[4:]), hasSum: flags&flagSum != 0, compressed: flags == flagFrames}
 		each := uint64(extentLen)
-		if compressed && flags == flagFrames && e.sum == 0 {
-			e.compressed, each = true, frameLen
-		} else if flags&^flagSum != 0 {
-			return bad()
+		switch {
+		case e.compressed && compressed && e.sum == 0:
+			each = frameLen
+		case flags&^flagSum != 0:
+			return damaged()
 		}
-		if uint64(nameLen)+count*each > uint64(len(b)) {
-			return bad()
+		b = b[entryLen:]
+		if nameLen+count*each > uint64(len(b)) {
+			return damaged()
 		}
 		e.name = string(b[:nameLen])
-		b = b[nameLen:]
+		pieces := b[nameLen : nameLen+count*each]
+		b = b[nameLen+count*each:]
 		if !goodName(e.name) {
 			return nil, invalid("", "an image has the impossible name %q", e.name)
 		}
@@ -196,64 +209,76 @@ func parseIndex(b []byte, t trailer, compressed bool) ([]*entry, error) {
 			return nil, invalid("", "there are two images %s", e.name)
 		}
 		names[e.name] = true
+		var err error
 		if e.compressed {
-			if err := e.parseFrames(b[:count*frameLen], t); err != nil {
-				return nil, err
-			}
-			b = b[count*frameLen:]
-			count = 0
-			for _, f := range e.frames {
-				if f.stored > 0 {
-					all = append(all, f.where())
-				}
-			}
+			used, err = e.parseFrames(pieces, t, used)
+		} else {
+			used, err = e.parseExtents(pieces, t, used)
 		}
-		e.extents = make([]extent, 0, count)
-		for range count {
-			x := extent{int64(le.Uint64(b)), int64(le.Uint64(b[8:]))}
-			b = b[extentLen:]
-			if x.length <= 0 || x.offset < pageSize || x.offset > t.index.offset || x.length > t.index.offset-x.offset {
-				return nil, invalid(e.name, "an extent lies outside the file's data")
-			}
-			e.size += x.length // cannot overflow: overlaps are refused below, before use
-			e.extents = append(e.extents, x)
+		if err != nil {
+			return nil, err
 		}
-		all = append(all, e.extents...)
 		if uint64(e.size) != size {
 			return nil, invalid(e.name, "size and extents differ")
 		}
 		entries = append(entries, e)
 	}
 	if len(b) != 0 {
-		return bad()
+		return damaged()
 	}
-	slices.SortFunc(all, func(a, b extent) int { return cmp.Compare(a.offset, b.offset) })
-	for i := 1; i < len(all); i++ {
-		if all[i-1].end() > all[i].offset {
+	slices.SortFunc(used, func(a, b extent) int { return cmp.Compare(a.offset, b.offset) })
+	for i := 1; i < len(used); i++ {
+		if used[i-1].end() > used[i].offset {
 			return nil, invalid("", "extents overlap")
 		}
 	}
 	return entries, nil
 }
 
-// parseFrames reads the frames of an image, which are all of b.
-func (e *entry) parseFrames(b []byte, t trailer) error {
+// parseExtents reads the extents of a member, which are all of b, and appends them
+// to used.
+func (e *entry) parseExtents(b []byte, t trailer, used []extent) ([]extent, error) {
+	le := binary.LittleEndian
+	e.extents = make([]extent, 0, len(b)/extentLen)
+	for ; len(b) > 0; b = b[extentLen:] {
+		x := extent{int64(le.Uint64(b)), int64(le.Uint64(b[8:]))}
+		if x.length <= 0 || !t.inData(x) {
+			return nil, invalid(e.name, "an extent lies outside the file's data")
+		}
+		e.size += x.length // cannot overflow: overlaps are refused later, before use
+		e.extents = append(e.extents, x)
+	}
+	return append(used, e.extents...), nil
+}
+
+// parseFrames is parseExtents for frames.
+func (e *entry) parseFrames(b []byte, t trailer, used []extent) ([]extent, error) {
 	le := binary.LittleEndian
 	e.frames = make([]frame, 0, len(b)/frameLen)
 	for ; len(b) > 0; b = b[frameLen:] {
 		f := frame{int64(le.Uint64(b)), le.Uint32(b[8:]), le.Uint32(b[12:]), le.Uint32(b[16:])}
 		if f.length == 0 || f.length > frameSize || f.stored > f.length {
-			return invalid(e.name, "a frame has an impossible length")
+			return nil, invalid(e.name, "a frame has an impossible length")
 		}
 		if f.stored == 0 {
 			if f.offset != 0 || f.sum != 0 {
-				return invalid(e.name, "a frame of zeros lies in the file")
+				return nil, invalid(e.name, "a frame of zeros lies in the file")
 			}
-		} else if f.offset < pageSize || f.offset > t.index.offset || int64(f.stored) > t.index.offset-f.offset {
-			return invalid(e.name, "a frame lies outside the file's data")
+		} else {
+			x := extent{f.offset, int64(f.stored)}
+			if !t.inData(x) {
+				return nil, invalid(e.name, "a frame lies outside the file's data")
+			}
+			used = append(used, x)
 		}
 		e.size += int64(f.length) // cannot overflow: the index has at most 64 MiB
 		e.frames = append(e.frames, f)
 	}
-	return nil
+	return used, nil
+}
+
+// inData tells whether an extent, whose length is not negative, lies between header
+// and index.
+func (t *trailer) inData(x extent) bool {
+	return x.offset >= pageSize && x.offset <= t.index.offset && x.length <= t.index.offset-x.offset
 }

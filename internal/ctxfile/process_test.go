@@ -1,6 +1,7 @@
 package ctxfile
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -82,7 +83,7 @@ func refused(path string, want syscall.Errno) {
 		if _, err := unix.Seek(fd, 0, unix.SEEK_SET); err != nil {
 			must(err)
 		}
-		if _, err := Open(fd); err == nil {
+		if _, err := Open(context.Background(), fd); err == nil {
 			must(errors.New("it is a context"))
 		}
 		unix.Close(fd)
@@ -236,7 +237,7 @@ func memory() {
 	}
 	_, err = unix.Seek(fd, 0, unix.SEEK_SET)
 	must(err)
-	r, err := Open(fd)
+	r, err := Open(context.Background(), fd)
 	must(err)
 	for i := range count {
 		var p [2]int

@@ -2,6 +2,7 @@ package ctxfile
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -42,7 +43,7 @@ func mixed(n int) []byte {
 // samples has images of every kind of size and content.
 func samples() images {
 	im := sample()
-	for i, n := range []int{0, 1, minPacked - 1, minPacked, minPacked + 1, frameSize - 1, frameSize, frameSize + 1, 2 * frameSize, 5*frameSize + 17} {
+	for i, n := range []int{0, 1, minCompressed - 1, minCompressed, minCompressed + 1, frameSize - 1, frameSize, frameSize + 1, 2 * frameSize, 5*frameSize + 17} {
 		im[fmt.Sprintf("pages-%d0.img", i)] = mixed(n)
 		im[fmt.Sprintf("ghost-file-%d.img", i)] = text(n)
 		im[fmt.Sprintf("zeros-%d.img", i)] = make([]byte, n)
@@ -71,7 +72,7 @@ func TestCompressed(t *testing.T) {
 		images{"a": {1}}.check(t, fd)
 
 		seek(t, fd, 5000)
-		r, err := Open(fd)
+		r, err := Open(context.Background(), fd)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -84,10 +85,10 @@ func TestCompressed(t *testing.T) {
 			if stored += n; n > size {
 				t.Errorf("%s: %d bytes became %d", name, size, n)
 			}
-			if e := r.byName[name]; e.compressed != (size >= minPacked) || e.hasSum == e.compressed {
+			if e := r.byName[name]; e.compressed != (size >= minCompressed) || e.hasSum == e.compressed {
 				t.Errorf("%s, %d bytes: compressed %v, with a checksum %v", name, size, e.compressed, e.hasSum)
 			}
-			if strings.HasPrefix(name, "zeros") && size >= minPacked && n != 0 {
+			if strings.HasPrefix(name, "zeros") && size >= minCompressed && n != 0 {
 				t.Errorf("%s: %d bytes of zeros became %d", name, size, n)
 			}
 		}
@@ -132,7 +133,7 @@ func TestCompressedHeader(t *testing.T) {
 	seek(t, fd, 0)
 	writeAll(fd, b)
 	seek(t, fd, 0)
-	_, err := Open(fd)
+	_, err := Open(context.Background(), fd)
 	checkErrno(t, err, unix.EINVAL)
 	if !strings.Contains(fmt.Sprint(err), `"lz4" is not known`) {
 		t.Error(err)
@@ -254,7 +255,7 @@ func TestCompressedMany(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	w.pack.frames.allFree(t)
+	w.compress.frames.allFree(t)
 	seek(t, fd, 0)
 	im.check(t, fd)
 }
@@ -268,10 +269,10 @@ func (f *failing) Read(b []byte) (int, error) {
 	return copy(b, random(len(b))), nil
 }
 
-func (f *frames) allFree(t *testing.T) {
+func (p *framePool) allFree(t *testing.T) {
 	t.Helper()
-	if n := len(f.free); n != cap(f.free) || f.asleep.Load() != 0 {
-		t.Errorf("%d frames of %d are free, %d asleep", n, cap(f.free), f.asleep.Load())
+	if n := len(p.free); n != cap(p.free) || p.kept.Load() != 0 {
+		t.Errorf("%d frames of %d are free, %d kept", n, cap(p.free), p.kept.Load())
 	}
 }
 
@@ -287,7 +288,7 @@ func TestCompressedSlowReaders(t *testing.T) {
 		t.Fatal(err)
 	}
 	seek(t, int(f.Fd()), 0)
-	r, err := Open(int(f.Fd()))
+	r, err := Open(context.Background(), int(f.Fd()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -318,7 +319,7 @@ func TestCompressedSlowReaders(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	r.unpack.frames.allFree(t)
+	r.decompress.frames.allFree(t)
 }
 
 func TestCompressedAbort(t *testing.T) {
@@ -344,7 +345,7 @@ func TestCompressedAbort(t *testing.T) {
 		w.Abort()
 		canceled(t, len(im)+1, errs)
 		checkErrno(t, w.Close(), unix.ECANCELED)
-		w.pack.frames.allFree(t)
+		w.compress.frames.allFree(t)
 		for _, fd := range []int{r, out, pr, pw} {
 			unix.Close(fd)
 		}
@@ -357,7 +358,7 @@ func TestCompressedAbort(t *testing.T) {
 		t.Fatal(err)
 	}
 	seek(t, int(f.Fd()), 0)
-	r, err := Open(int(f.Fd()))
+	r, err := Open(context.Background(), int(f.Fd()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -371,7 +372,7 @@ func TestCompressedAbort(t *testing.T) {
 	time.Sleep(20 * time.Millisecond)
 	r.Abort()
 	canceled(t, len(im), errs)
-	r.unpack.frames.allFree(t)
+	r.decompress.frames.allFree(t)
 	_, err = r.ReadAt("core-1.img", make([]byte, 10), 0)
 	checkErrno(t, err, unix.ECANCELED)
 	r.Close()
@@ -403,7 +404,7 @@ func TestCompressedFlips(t *testing.T) {
 		if os.Getenv("CI") != "true" {
 			every = 29 // "make test" has a minute for everything
 		}
-		if text, index := i < tailOffset, i > len(b)-1000; text && i%31 != 0 || !text && !index && i%every != 0 {
+		if text, index := i < trailerField, i > len(b)-1000; text && i%31 != 0 || !text && !index && i%every != 0 {
 			continue
 		}
 		unix.Pwrite(fd, []byte{b[i] ^ (byte(i*37) | 1)}, int64(i))
@@ -439,7 +440,7 @@ func TestCompressedTruncated(t *testing.T) {
 	seek(t, fd, 0)
 	b := readAll(fd)
 	seek(t, fd, 0)
-	whole, err := Open(fd)
+	whole, err := Open(context.Background(), fd)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -448,7 +449,7 @@ func TestCompressedTruncated(t *testing.T) {
 		for i, f := range e.frames {
 			for _, n := range []int64{f.offset, f.offset + int64(f.stored)/2, f.offset + int64(f.stored) - 1} {
 				cut := memfd(t, b[:n])
-				_, err := Open(cut)
+				_, err := Open(context.Background(), cut)
 				checkErrno(t, err, unix.EINVAL)
 				if !strings.Contains(fmt.Sprint(err), "truncated") {
 					t.Errorf("%d bytes: %v", n, err)
@@ -475,7 +476,7 @@ func TestCompressedTruncated(t *testing.T) {
 			}
 		}
 	}
-	whole.unpack.frames.allFree(t)
+	whole.decompress.frames.allFree(t)
 }
 
 // forged makes a compressed context of one image with that data and those
@@ -563,7 +564,7 @@ func TestForgedFrames(t *testing.T) {
 		{"instead of", []byte("\x50\x2a\x4d\x18\x04\x00\x00\x00abcd"), of(frame{p, 12, 2 * p, sum})},
 	} {
 		fd := forged(t, tt.data, tt.frames, flagFrames)
-		r, err := Open(fd)
+		r, err := Open(context.Background(), fd)
 		unix.Close(fd)
 		if err == nil {
 			_, err = r.Bytes("pages-1.img")
@@ -578,7 +579,7 @@ func TestForgedFrames(t *testing.T) {
 			if fmt.Sprint(served) != fmt.Sprint(err) {
 				t.Errorf("Bytes: %v; Serve: %v", err, served)
 			}
-			r.unpack.frames.allFree(t)
+			r.decompress.frames.allFree(t)
 			r.Close()
 		}
 		if tt.want == "" && err != nil {
@@ -593,14 +594,14 @@ func TestForgedFrames(t *testing.T) {
 	}
 	for _, flags := range []uint16{0, flagSum, flagSum | flagFrames, 4} {
 		fd := forged(t, packed, of(whole), flags)
-		_, err := Open(fd)
+		_, err := Open(context.Background(), fd)
 		unix.Close(fd)
 		checkErrno(t, err, unix.EINVAL)
 	}
 	// In a context of version 1.
 	fd := forged(t, packed, of(whole), flagFrames)
 	unix.Pwrite(fd, someHeader.page([idLen]byte{}), 0)
-	_, err := Open(fd)
+	_, err := Open(context.Background(), fd)
 	unix.Close(fd)
 	checkErrno(t, err, unix.EINVAL)
 }
@@ -617,7 +618,7 @@ func FuzzFrame(f *testing.F) {
 		f.Add(e.EncodeAll(data, nil), uint32(len(data)))
 		f.Add(e.EncodeAll(data, nil), uint32(len(data)-1))
 	}
-	k := newUnpacker()
+	k := newDecoder()
 	out := new(frameBuffer)
 	f.Fuzz(func(t *testing.T, in []byte, length uint32) {
 		n := length % frameSize
