@@ -174,29 +174,45 @@ func (t Table) Tree(root int) []int {
 func Descend(root int) ([]int, error) {
 	tree := []int{root}
 	for i := 0; i < len(tree); i++ {
-		for _, tid := range Threads(tree[i]) {
-			text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", tree[i], tid))
-			if errors.Is(err, fs.ErrNotExist) {
-				// A kernel without these files.
-				table, err := All()
-				if err != nil {
-					return nil, err
-				}
-				return table.Tree(root), nil
-			}
+		pids, err := children(tree[i])
+		if errors.Is(err, fs.ErrNotExist) {
+			// A kernel without these files.
+			table, err := All()
 			if err != nil {
 				return nil, err
 			}
-			for _, word := range strings.Fields(string(text)) {
-				pid, err := strconv.Atoi(word)
-				if err != nil {
-					return nil, err
-				}
-				tree = append(tree, pid)
-			}
+			return table.Tree(root), nil
 		}
+		if err != nil {
+			return nil, err
+		}
+		tree = append(tree, pids...)
 	}
 	return tree, nil
+}
+
+// children returns the pids of the children of all threads of a process. The
+// error is ENOENT on a kernel that does not list them.
+func children(pid int) ([]int, error) {
+	var pids []int
+	for _, tid := range Threads(pid) {
+		dir := fmt.Sprintf("/proc/%d/task/%d", pid, tid)
+		text, err := os.ReadFile(dir + "/children")
+		if err != nil {
+			if unix.Access(dir, unix.F_OK) != nil {
+				continue // the thread has ended
+			}
+			return nil, err
+		}
+		for _, word := range strings.Fields(string(text)) {
+			child, err := strconv.Atoi(word)
+			if err != nil {
+				return nil, err
+			}
+			pids = append(pids, child)
+		}
+	}
+	return pids, nil
 }
 
 // Leader returns the process of which id is a thread; id itself for most.
@@ -359,4 +375,33 @@ func Program(pid int) string {
 		return ""
 	}
 	return filepath.Base(path)
+}
+
+// Self is the path of the program that this process runs, for another process to
+// execute. If the file is gone meanwhile, or is another one, the path is one of
+// /proc that leads to it as long as this process exists.
+func Self() string {
+	path, err := os.Executable()
+	if err == nil {
+		_, err = os.Stat(path)
+	}
+	if err != nil {
+		return "/proc/" + strconv.Itoa(os.Getpid()) + "/exe"
+	}
+	return path
+}
+
+// OwnChildren returns the pids of the children of this process.
+func OwnChildren() ([]int, error) { return children(os.Getpid()) }
+
+// SetOOMScoreAdj sets how likely the kernel is to kill a process for want of
+// memory: from -1000, never, to 1000.
+func SetOOMScoreAdj(pid, score int) error {
+	fd, err := unix.Open(fmt.Sprintf("/proc/%d/oom_score_adj", pid), unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	_, err = unix.Write(fd, strconv.AppendInt(nil, int64(score), 10))
+	return err
 }

@@ -257,3 +257,21 @@ func (s *dirSource) Close() error {
 	}
 	return nil
 }
+
+// readFull reads until b is full or the file ends.
+func readFull(fd int, b []byte) (n int, err error) {
+	for n < len(b) {
+		m, err := unix.Read(fd, b[n:])
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return n, sysError("read", "context", err)
+		}
+		if m == 0 {
+			break
+		}
+		n += m
+	}
+	return n, nil
+}

@@ -3,7 +3,6 @@ package criu
 import (
 	"fmt"
 	"os"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -12,6 +11,7 @@ import (
 
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/explain"
+	"blcr-cli/internal/ckpt/criu/stream"
 	"blcr-cli/internal/ctxfile"
 	"blcr-cli/internal/proc"
 )
@@ -22,17 +22,15 @@ type checkpoint struct {
 	scope   *scope
 	limit   <-chan time.Time
 
-	*session
+	criu   *stream.Criu
 	writer store
 	others *pipesOfOthers
-	disown func()         // undoes adoptOrphans
-	drains sync.WaitGroup // images on their way into the context
-	saved  bool           // the hook is told that all is well; it is too late to abandon
+	saved  bool // criu is told that all is well; it is too late to abandon
 
 	mu        sync.Mutex // of what abandon looks at while begin sets it
 	abandoned bool
 	making    bool // from here on there may be something to give back
-	made      bool // session and writer are there
+	made      bool // criu and writer are there
 
 	// Valid once finished is closed.
 	err      error
@@ -54,15 +52,15 @@ func (e *engine) Checkpoint(r *ckpt.CheckpointRequest) (ckpt.Checkpoint, error) 
 	e.begun(c.abandon)
 	started, err := c.begin(e)
 	if !started {
-		if c.session != nil {
-			c.closeAll()
+		if c.criu != nil {
+			c.criu.Close()
 		}
 		c.err = err
 		close(c.finished)
 		return c, nil
 	}
 	go func() {
-		<-c.ended
+		<-c.criu.Done()
 		c.err = c.outcome()
 		close(c.finished)
 	}()
@@ -73,16 +71,18 @@ func (e *engine) Checkpoint(r *ckpt.CheckpointRequest) (ckpt.Checkpoint, error) 
 func (c *checkpoint) abandon() {
 	c.mu.Lock()
 	c.abandoned = true
-	making, made := c.making, c.made
+	making, made, saved := c.making, c.made, c.saved
 	c.mu.Unlock()
 	if !making {
 		return // nothing has been made yet, nor will it be
 	}
 	if made {
-		c.stop()
-		c.writer.Abort()
+		if !saved {
+			c.criu.Stop()
+			c.writer.Abort()
+		}
 		if c.request.Dir == "" || !c.isTraced() {
-			c.insist(c.finished, func() bool { return !c.isTraced() })
+			c.criu.Insist(func() bool { return !c.isTraced() })
 		} // else it ends only when it has written its files
 	}
 	<-c.finished
@@ -123,11 +123,13 @@ func (c *checkpoint) begin(e *engine) (started bool, err error) {
 	if err := c.unlessAbandoned(func() { c.made = true }); err != nil {
 		return false, err
 	}
-	c.session.asked = c.asked
 	c.others = lookAtOthers(c.scope)
-	c.disown = adoptOrphans()
 	where, inherited := c.destination()
-	if err := c.session.start(command{path: e.criu.Path, args: append(c.options(pid), where...), extra: inherited, in: in}); err != nil {
+	command := stream.Command{Path: e.criu.Path, Args: append(c.options(pid), where...), Inherit: inherited}
+	if in != nil {
+		command.Enter = in.enter
+	}
+	if err := c.criu.Start(command); err != nil {
 		return false, err
 	}
 	return true, nil
@@ -167,7 +169,7 @@ func (c *checkpoint) options(pid int) []string {
 // commonOptions are those for dump and restore.
 func commonOptions() []string {
 	options := []string{
-		"--action-script", self(), "-v1",
+		"-v1",
 		// Where it would leave statistics that nobody reads, and cannot.
 		"--work-dir", "/proc",
 		"--file-locks", "--tcp-established", "--network-lock", "skip", "--ext-unix-sk", "--evasive-devices",
@@ -180,35 +182,23 @@ func commonOptions() []string {
 	return options
 }
 
-// drain has an image written, while criu goes on.
-func (c *checkpoint) drain(w *ctxfile.Writer, name string, pipe int) {
-	c.drains.Add(1)
-	go func() {
-		defer c.drains.Done()
-		defer unix.Close(pipe)
-		if err := w.Pipe(name, pipe, strings.HasPrefix(name, "pages-")); err != nil {
-			c.fail(contextError(err))
-		}
-	}()
-}
-
 // asked is what happens while the processes are frozen: everything that criu
 // has written must be in the context before they run on, because until then it
 // is pages of theirs that are in the pipes.
-func (c *checkpoint) asked(h *hook) bool {
-	if h.stage != stagePostDump {
+func (c *checkpoint) asked(s *stream.Stage) bool {
+	if s.Name != stream.PostDump {
 		return true
 	}
-	c.drains.Wait()
-	if c.failure() != nil || c.isStopped() {
+	c.criu.AwaitImages()
+	if c.criu.Stopped() {
 		return false
 	}
 	if err := c.lookAgain(); err != nil {
-		c.fail(err)
+		c.criu.Fail(err)
 		return false
 	}
 	if err := c.finish(); err != nil {
-		c.fail(err)
+		c.criu.Fail(err)
 		return false
 	}
 	// After this it is too late to give up: the signal may be the last thing
@@ -285,10 +275,10 @@ func signalAll(root int, signal int32) {
 
 // outcome is what has become of the dump, once criu has ended.
 func (c *checkpoint) outcome() error {
-	c.drains.Wait()
-	endOrphans(func(int) bool { return false })
-	c.disown()
-	if err := c.failure(); err != nil {
+	c.criu.AwaitImages()
+	c.criu.EndOrphans(func(int) bool { return false })
+	c.criu.Close()
+	if err := c.criu.Failure(); err != nil {
 		return c.roomFor(err)
 	}
 	if c.saved {
@@ -300,7 +290,7 @@ func (c *checkpoint) outcome() error {
 		c.awaitEnd()
 		return nil
 	}
-	if c.isStopped() {
+	if c.criu.Stopped() {
 		return &ckpt.Error{Op: "checkpoint", Errno: syscall.ECANCELED}
 	}
 	return c.explain()
@@ -329,7 +319,7 @@ func (c *checkpoint) awaitEnd() {
 func (c *checkpoint) explain() error {
 	in, _, err := namespacesOf(c.scope.root)
 	return c.roomFor(explain.Dump(explain.Failure{
-		Status: c.status, Log: c.log.Errors(), Tree: c.scope.tree, Inside: err == nil && in != nil,
+		Status: c.criu.Status(), Log: c.criu.Errors(), Tree: c.scope.tree, Inside: err == nil && in != nil,
 	}))
 }
 

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -58,3 +59,5 @@ func (c *checkpoint) roomFor(err error) error {
 	}
 	return err
 }
+func sysError(op, object string, err error) error { return ckpt.SystemError(op, object, err) }
+func errnoOf(err error) syscall.Errno             { return ckpt.ErrnoOf(err) }

@@ -13,6 +13,7 @@ import (
 
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/images"
+	"blcr-cli/internal/ckpt/criu/tempdir"
 	"blcr-cli/internal/show"
 )
 
@@ -51,10 +52,10 @@ func (p *plan) extractSaved(source source, relocations []ckpt.Relocation) ([]ckp
 		}
 		if p.copies == "" {
 			parents := copiesParents()
-			if p.scratch, err = newScratch(parents); err != nil {
+			if p.scratch, err = tempdir.New(parents); err != nil {
 				return nil, extractError(f, parents[0], err)
 			}
-			p.copies = p.scratch.path
+			p.copies = p.scratch.Path
 		}
 		// Each in a directory of its own, so that it can keep its name.
 		to := filepath.Join(p.copies, itoa(i+1), filepath.Base(f.name))
@@ -267,7 +268,7 @@ func (m *member) close() {
 // removeCopies takes the copies' names away.
 func (p *plan) removeCopies() {
 	if p.copies != "" {
-		p.scratch.remove()
+		p.scratch.Remove()
 		p.copies = ""
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"blcr-cli/internal/ckpt/criu/stream"
 	"blcr-cli/internal/ctxfile"
 	"blcr-cli/internal/target"
 )
@@ -55,7 +56,7 @@ type store interface {
 func (c *checkpoint) prepare(e *engine) (err error) {
 	if c.request.Dir != "" {
 		c.writer = &dirStore{fd: int(c.request.FD)}
-		c.session, err = newSession("")
+		c.criu, err = stream.New(stream.Files, c.handler(nil))
 		return err
 	}
 	if c.request.Compress != 0 {
@@ -67,11 +68,15 @@ func (c *checkpoint) prepare(e *engine) (err error) {
 	}
 	c.writer = w
 	e.measured(func() (done, all int64) { return w.Stored(), 0 })
-	if c.session, err = newSession(captureSocket); err != nil {
-		return err
-	}
-	c.session.request = func(name string, pipe int) { c.drain(w, name, pipe) }
-	return nil
+	c.criu, err = stream.New(stream.Capture, c.handler(func(name string, pipe int) error {
+		return contextError(w.Pipe(name, pipe, strings.HasPrefix(name, "pages-")))
+	}))
+	return err
+}
+
+// handler is what criu is answered with.
+func (c *checkpoint) handler(image func(name string, pipe int) error) stream.Handler {
+	return stream.Handler{Image: image, Stage: func(s *stream.Stage) { s.Answer(c.asked(s)) }}
 }
 
 // destination is criu's options for where the images go, and the descriptors
@@ -81,7 +86,7 @@ func (c *checkpoint) destination() (options []string, inherited []int) {
 	if c.request.Dir != "" {
 		return []string{"-D", "/proc/self/fd/3"}, []int{int(c.request.FD)}
 	}
-	return []string{"--stream", "-D", c.dir.path}, nil
+	return nil, nil
 }
 
 // flush makes sure that the context is on disk, if it is in files.

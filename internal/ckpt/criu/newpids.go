@@ -2,6 +2,7 @@ package criu
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/criu/stream"
 	"blcr-cli/internal/hints"
 	"blcr-cli/internal/proc"
 )
@@ -39,12 +41,12 @@ const lifeline = 3
 // IsHelper tells whether this process was started by this package, to be a part
 // of a request. Then all that the program has to do is to exit with the status
 // that Helper returns.
-func IsHelper() bool { return isHook() || os.Getenv(roleVar) != "" }
+func IsHelper() bool { return stream.IsScript() || os.Getenv(roleVar) != "" }
 
 // Helper does what this process was started for.
 func Helper() (status int) {
-	if isHook() {
-		return answerHook()
+	if stream.IsScript() {
+		return stream.Script()
 	}
 	switch os.Getenv(roleVar) {
 	case roleLauncher:
@@ -98,10 +100,10 @@ func initProcess() int {
 	}
 	_ = unix.Chdir("/")
 
-	line := make([]byte, 16)
-	n, _ := readFull(lifeline, line)
-	unix.Close(lifeline)
-	job := numbers(string(line[:n]))
+	life := os.NewFile(lifeline, "lifeline")
+	line, _ := io.ReadAll(io.LimitReader(life, 16))
+	life.Close()
+	job := numbers(string(line))
 	if len(job) != 1 {
 		// The kernel ends the whole namespace with us.
 		return 1
@@ -156,7 +158,7 @@ func newCell() (*cell, error) {
 		unix.Close(life[1])
 		return nil, sysError("pipe", "", err)
 	}
-	launcher, err := syscall.ForkExec(self(), []string{"cr_restart"}, &syscall.ProcAttr{
+	launcher, err := syscall.ForkExec(proc.Self(), []string{"cr_restart"}, &syscall.ProcAttr{
 		Env:   []string{roleVar + "=" + roleLauncher},
 		Files: []uintptr{0, uintptr(out[1]), 2, uintptr(life[0])},
 	})
@@ -165,7 +167,7 @@ func newCell() (*cell, error) {
 	c := &cell{lifeline: life[1]}
 	var said string
 	if err == nil {
-		wait(launcher)
+		_, _ = unix.Wait4(launcher, nil, unix.WALL, nil)
 		said = c.hear(out[0])
 	}
 	unix.Close(out[0])
@@ -239,7 +241,8 @@ func (c *cell) outer(inner int) int {
 	if err != nil {
 		return 0
 	}
-	for _, pid := range children() {
+	children, _ := proc.OwnChildren()
+	for _, pid := range children {
 		ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid))
 		if err != nil || ns != theirs {
 			continue

@@ -12,6 +12,7 @@ import (
 
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/images"
+	"blcr-cli/internal/ckpt/criu/tempdir"
 	"blcr-cli/internal/proc"
 )
 
@@ -31,7 +32,7 @@ type plan struct {
 
 	// copies is the directory of files that came with the context, "" without.
 	copies  string
-	scratch scratch // the same
+	scratch tempdir.Dir // the same
 
 	tasks   []images.Task
 	stopped map[int32]bool // those that were stopped when they were saved
@@ -39,7 +40,7 @@ type plan struct {
 
 // newPlan reads what it needs from the context.
 func newPlan(source source, r *ckpt.RestartRequest) (*plan, error) {
-	p := &plan{images: make(map[string][]byte)}
+	p := &plan{images: make(map[string][]byte), scratch: tempdir.None}
 	relocations := r.Relocations
 	for _, step := range []func() error{
 		func() error { return p.adopt(source, r) },

@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"blcr-cli/internal/ckpt/criu/binary"
 	"blcr-cli/internal/proc"
 )
 
@@ -24,7 +25,7 @@ func AwaitRelease() {
 
 func held() bool {
 	for _, tid := range proc.Threads(os.Getpid()) {
-		if tracer, err := proc.Tracer(tid); err == nil && tracer != 0 && isHelper(tracer) {
+		if tracer, err := proc.Tracer(tid); err == nil && tracer != 0 && binary.Runs(tracer) {
 			return true
 		}
 	}

@@ -1,19 +1,18 @@
 package criu
 
 import (
-	"blcr-cli/internal/ctxfile"
 	"fmt"
-	"os"
 	"slices"
 	"sync"
 	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/explain"
 	"blcr-cli/internal/ckpt/criu/images"
+	"blcr-cli/internal/ckpt/criu/stream"
+	"blcr-cli/internal/ctxfile"
 	"blcr-cli/internal/hints"
 	"blcr-cli/internal/proc"
 )
@@ -22,11 +21,10 @@ import (
 type restart struct {
 	request *ckpt.RestartRequest
 
-	*session
-	source  source
-	plan    *plan
-	cell    *cell // where the job gets new pids, else nil
-	serving sync.WaitGroup
+	criu   *stream.Criu
+	source source
+	plan   *plan
+	cell   *cell // where the job gets new pids, else nil
 
 	mu        sync.Mutex // of what abandon looks at while begin sets it
 	abandoned bool
@@ -34,8 +32,6 @@ type restart struct {
 	root    int   // pid of the restored root
 	resumed bool  // the processes have been let go
 	held    []int // those of them that are stopped until criu has let go, too
-
-	disown func() // undoes adoptOrphans
 
 	// Valid once finished is closed.
 	err      error
@@ -55,7 +51,7 @@ func (e *engine) Restart(r *ckpt.RestartRequest) (ckpt.Restart, error) {
 		return rs, nil
 	}
 	go func() {
-		<-rs.ended
+		<-rs.criu.Done()
 		rs.err = rs.outcome()
 		rs.close()
 		close(rs.finished)
@@ -67,15 +63,15 @@ func (e *engine) Restart(r *ckpt.RestartRequest) (ckpt.Restart, error) {
 func (r *restart) abandon() {
 	r.mu.Lock()
 	r.abandoned = true
-	source, session := r.source, r.session
+	source, criu := r.source, r.criu
 	r.mu.Unlock()
 	if source == nil {
 		return // nothing has been made yet, nor will it be
 	}
 	source.Abort()
-	if session != nil {
-		session.stop()
-		session.insist(r.finished, func() bool { return true })
+	if criu != nil {
+		criu.Stop()
+		criu.Insist(func() bool { return true })
 	}
 	<-r.finished
 }
@@ -106,32 +102,29 @@ func (r *restart) begin(e *engine) (started bool, err error) {
 	if r.plan, err = newPlan(r.source, r.request); err != nil {
 		return false, contextError(err)
 	}
-	var in *namespaces
+	command := stream.Command{Path: e.criu.Path, Args: r.options(), Inherit: r.plan.inherited, InSession: true}
 	if r.request.RestorePid {
 		err = r.plan.pidsFree()
 	} else if r.cell, err = newCell(); err == nil {
-		in = &namespaces{pid: r.cell.init}
+		command.Enter = (&namespaces{pid: r.cell.init}).enter
 	}
 	if err != nil {
 		return false, err
 	}
-	session, err := newSession(serveSocket)
+	criu, err := stream.New(stream.Serve, stream.Handler{
+		Offer: func(name string) bool {
+			return r.plan.images[name] != nil || r.source.Has(name) && !slices.Contains(r.plan.hidden, name)
+		},
+		Image: r.serve,
+		Stage: func(s *stream.Stage) { s.Answer(r.answered(s)) },
+	})
 	if err != nil {
 		return false, err
 	}
-	if err := r.unlessAbandoned(func() { r.session = session }); err != nil {
-		session.closeAll()
+	if err := r.unlessAbandoned(func() { r.criu = criu }); err != nil {
 		return false, err
 	}
-	r.offer = func(name string) bool {
-		return r.plan.images[name] != nil || r.source.Has(name) && !slices.Contains(r.plan.hidden, name)
-	}
-	r.session.request = r.serve
-	r.asked = r.answered
-	// Until it is clear whose children they are, orphans are ours, to be ended
-	// if this fails.
-	r.disown = adoptOrphans()
-	if err := r.session.start(command{path: e.criu.Path, args: r.options(), extra: r.plan.inherited, in: in, inSession: true}); err != nil {
+	if err := criu.Start(command); err != nil {
 		return false, err
 	}
 	return true, nil
@@ -139,27 +132,17 @@ func (r *restart) begin(e *engine) (started bool, err error) {
 
 // options are criu's for the restore.
 func (r *restart) options() []string {
-	options := append(commonOptions(), "--stream", "-D", r.dir.path, "--restore-detached", "--restore-sibling")
+	options := append(commonOptions(), "--restore-detached", "--restore-sibling")
 	options = append(options, r.plan.options...)
 	return append([]string{"restore"}, options...)
 }
 
 // serve writes an image into its pipe, while criu goes on.
-func (r *restart) serve(name string, pipe int) {
-	r.serving.Add(1)
-	go func() {
-		defer r.serving.Done()
-		defer unix.Close(pipe)
-		var err error
-		if patched := r.plan.images[name]; patched != nil {
-			err = writeAll(pipe, patched)
-		} else {
-			err = r.source.Serve(name, pipe)
-		}
-		if err != nil {
-			r.fail(contextError(err))
-		}
-	}()
+func (r *restart) serve(name string, pipe int) error {
+	if patched := r.plan.images[name]; patched != nil {
+		return writeAll(pipe, patched)
+	}
+	return contextError(r.source.Serve(name, pipe))
 }
 
 // writeAll writes into a pipe. A reader that has gone is no error: criu need
@@ -182,12 +165,12 @@ func writeAll(pipe int, b []byte) error {
 
 // answered answers a hook: it has to be known who was restored, and signals
 // reach the processes before they run.
-func (r *restart) answered(h *hook) bool {
-	switch h.stage {
-	case stagePostRestore:
-		return r.found(h.root)
-	case stagePreResume:
-		if !r.found(h.root) {
+func (r *restart) answered(s *stream.Stage) bool {
+	switch s.Name {
+	case stream.PostRestore:
+		return r.found(s.Root)
+	case stream.PreResume:
+		if !r.found(s.Root) {
 			return false
 		}
 		r.resumed = true
@@ -250,10 +233,9 @@ func (r *restart) found(pid int) bool {
 
 // outcome is what has become of the restore, once criu has ended.
 func (r *restart) outcome() error {
-	r.serving.Wait()
-	defer r.disown()
+	r.criu.AwaitImages()
 	killed := r.resumed && syscall.Signal(r.request.Signal) == unix.SIGKILL
-	if r.status.Exited() && r.status.ExitStatus() == 0 && r.resumed || killed {
+	if status := r.criu.Status(); status.Exited() && status.ExitStatus() == 0 && r.resumed || killed {
 		if syscall.Signal(r.request.Signal) == unix.SIGCONT {
 			// Criu has stopped those again that were stopped.
 			signalAll(r.root, r.request.Signal)
@@ -272,13 +254,13 @@ func (r *restart) outcome() error {
 	if r.cell != nil {
 		r.cell.end()
 	}
-	if err := r.failure(); err != nil {
+	if err := r.criu.Failure(); err != nil {
 		return err
 	}
-	if r.isStopped() {
+	if r.criu.Stopped() {
 		return &ckpt.Error{Op: "restart", Errno: syscall.ECANCELED}
 	}
-	log := r.log.Errors()
+	log := r.criu.Errors()
 	if pid, inUse := explain.PidInUse(log); inUse {
 		return busyError(pid)
 	}
@@ -287,11 +269,14 @@ func (r *restart) outcome() error {
 		h := c.Header()
 		made = explain.Origin{Host: h.Host, Kernel: h.Kernel, Machine: h.Machine}
 	}
-	return explain.Restore(explain.Failure{Status: r.status, Log: log}, made)
+	return explain.Restore(explain.Failure{Status: r.criu.Status(), Log: log}, made)
 }
 
 // close gives back what the restore needed.
 func (r *restart) close() {
+	if r.criu != nil {
+		r.criu.Close()
+	}
 	if r.cell != nil {
 		r.cell.end()
 	}
@@ -359,46 +344,5 @@ func (r *restart) endRestored() {
 		}
 		known[pid] = true
 	}
-	endOrphans(func(pid int) bool { return known[pid] })
-}
-
-// adoptOrphans makes us the parent of what criu leaves behind if it is killed,
-// and returns the way back.
-func adoptOrphans() (undo func()) {
-	var before int32
-	_ = unix.Prctl(unix.PR_GET_CHILD_SUBREAPER, uintptr(unsafe.Pointer(&before)), 0, 0, 0)
-	_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-	return func() { _ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, uintptr(before), 0, 0, 0) }
-}
-
-// endOrphans ends what a criu that has ended has left to us: its own processes,
-// which it makes to find out what the kernel can do and which may wait for it for
-// ever, and others that we know.
-func endOrphans(known func(pid int) bool) {
-	for again := true; again; {
-		again = false
-		for _, pid := range children() {
-			if known(pid) || isHelper(pid) {
-				_ = unix.Kill(pid, unix.SIGKILL)
-				wait(pid)
-				again = true
-			}
-		}
-	}
-}
-
-// children are our own.
-func children() []int {
-	var pids []int
-	tasks, err := os.ReadDir("/proc/self/task")
-	if err != nil {
-		return nil
-	}
-	for _, task := range tasks {
-		text, err := os.ReadFile("/proc/self/task/" + task.Name() + "/children")
-		if err == nil {
-			pids = append(pids, numbers(string(text))...)
-		}
-	}
-	return pids
+	r.criu.EndOrphans(func(pid int) bool { return known[pid] })
 }

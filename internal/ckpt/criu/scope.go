@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/criu/binary"
 	"blcr-cli/internal/hints"
 	"blcr-cli/internal/proc"
 )
@@ -95,7 +96,7 @@ func atWorkRefusal(format string, args ...any) error {
 // a restart.
 func atWork(tree []int) error {
 	for _, pid := range tree {
-		if has(pid, WorkerVar, LeaveVar, hookVar) {
+		if has(pid, WorkerVar, LeaveVar) || binary.Runs(pid) {
 			return atWorkRefusal("%s makes another checkpoint or restart", hints.Process(pid))
 		}
 	}
@@ -205,7 +206,7 @@ func (s *scope) job(pid int) (int, error) {
 			if s.table[child].Dead() {
 				continue
 			}
-			if isHelper(child) {
+			if binary.Runs(child) {
 				return 0, atWorkRefusal("the job of %s %d is still being restarted", restartProgram, named)
 			}
 			jobs = append(jobs, child)
@@ -231,15 +232,6 @@ func (s *scope) job(pid int) (int, error) {
 // isRestart tells whether a process is a cr_restart that a job may be below.
 func isRestart(p *proc.Process) bool {
 	return p.Comm == restartProgram && proc.Program(p.Pid) == restartProgram
-}
-
-// isHelper tells whether a process is a criu at work for one of our commands,
-// or becomes one.
-func isHelper(pid int) bool { return has(pid, hookVar) }
-
-// isRestore tells whether that is one that restores.
-func isRestore(pid int) bool {
-	return isHelper(pid) && slices.Contains(proc.CommandLine(pid), "restore")
 }
 
 // has tells whether one of these is in a process's environment.
@@ -337,9 +329,9 @@ func (s *scope) check(r *ckpt.CheckpointRequest) error {
 		switch {
 		case in[pid] && r.PtracedSkip:
 			s.skipped = true
-		case in[pid] && isRestore(tracer):
+		case in[pid] && binary.Restores(tracer):
 			return atWorkRefusal("process %d is still being restarted", pid)
-		case in[pid] && isHelper(tracer):
+		case in[pid] && binary.Runs(tracer):
 			return refusal(syscall.EBUSY, "process %d is being saved by another request (criu is process %d)", pid, tracer)
 		case in[pid]:
 			// Also where it is allowed: criu has to trace it itself.
@@ -347,7 +339,7 @@ func (s *scope) check(r *ckpt.CheckpointRequest) error {
 				"detach it there, or end that")
 		}
 		switch {
-		case in[tracer] && isHelper(tracer):
+		case in[tracer] && binary.Runs(tracer):
 			// As atWork says, or will say.
 		case in[tracer] && r.PtracerSkip:
 			s.skipped = true

@@ -1,0 +1,244 @@
+package stream
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/criu/tempdir"
+)
+
+// The streaming protocol: every message is a little-endian length of 4 bytes and
+// a protobuf message. Criu names an image; in mode Serve it is told whether there
+// is one. It then sends a byte of no meaning with one end of a pipe, which
+// carries the image.
+
+// socketNames are what criu connects to in its image directory.
+var socketNames = [...]string{Capture: "streamer-capture.sock", Serve: "streamer-serve.sock"}
+
+// longestPath is what fits into a socket's address, less its NUL.
+const longestPath = 107
+
+// longestMessage is more than any request takes.
+const longestMessage = 4096
+
+// listenImages makes the socket that criu connects to for its images, in a
+// directory of its own.
+func (c *Criu) listenImages() error {
+	if c.mode == Files {
+		return nil
+	}
+	name := socketNames[c.mode]
+	var parents []string
+	if dir, err := filepath.Abs(os.TempDir()); err == nil && len(dir)+tempdir.LongestName+len(name)+2 <= longestPath {
+		parents = append(parents, dir)
+	}
+	// A socket takes no room, so any of these will do.
+	var err error
+	if c.dir, err = tempdir.New(append(parents, "/tmp", "/var/tmp", "/dev/shm")); err != nil {
+		return err
+	}
+	if c.images, err = unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0); err != nil {
+		return ckpt.SystemError("socket", "", err)
+	}
+	path := filepath.Join(c.dir.Path, name)
+	if err = unix.Bind(c.images, &unix.SockaddrUnix{Name: path}); err == nil {
+		err = unix.Listen(c.images, 1)
+	}
+	if err != nil {
+		return ckpt.SystemError("bind", path, err)
+	}
+	return nil
+}
+
+// accept takes criu's connection. The directory is not needed any more: nothing
+// of it is left behind if this process is killed.
+func (c *Criu) accept() {
+	conn := c.acceptOn(c.images)
+	if conn < 0 {
+		return
+	}
+	c.conn = conn
+	unix.Close(c.images)
+	c.images = -1
+	c.removeDir()
+}
+
+// message takes one request of criu's.
+func (c *Criu) message() {
+	switch err := c.request(); err {
+	case nil, errStopped:
+	case errHungUp:
+		unix.Close(c.conn)
+		c.conn = -1
+	default:
+		c.Fail(err)
+	}
+}
+
+var (
+	// errHungUp is for a connection that has ended: criu needs no more images,
+	// or has failed and will say why.
+	errHungUp = errors.New("criu has hung up")
+
+	// errStopped is for a message that was not waited for to its end.
+	errStopped = errors.New("criu is being stopped")
+)
+
+// request reads and answers a request for an image.
+func (c *Criu) request() error {
+	name, err := c.readName()
+	if err != nil {
+		return err
+	}
+	if c.mode == Serve {
+		there := c.handler.Offer(name)
+		if err := c.reply(there); err != nil || !there {
+			return err
+		}
+	}
+	pipe, err := c.readDescriptor()
+	if err != nil {
+		return err
+	}
+	c.moving.Add(1)
+	go func() {
+		defer c.moving.Done()
+		defer unix.Close(pipe)
+		if err := c.handler.Image(name, pipe); err != nil {
+			c.Fail(err)
+		}
+	}()
+	return nil
+}
+
+// readName reads which image criu asks for.
+func (c *Criu) readName() (string, error) {
+	var head [4]byte
+	n, err := c.readFull(head[:])
+	if err != nil {
+		return "", err
+	}
+	if n == 0 {
+		return "", errHungUp
+	}
+	length := binary.LittleEndian.Uint32(head[:])
+	if n < len(head) || length > longestMessage {
+		return "", protocolError("a message of %d bytes", length)
+	}
+	body := make([]byte, length)
+	if n, err := c.readFull(body); err != nil {
+		return "", err
+	} else if n < len(body) {
+		return "", protocolError("a message that ends early")
+	}
+	// The only field: number 1, a string.
+	if len(body) < 2 || body[0] != 1<<3|2 || body[1] >= 0x80 || int(body[1]) != len(body)-2 || body[1] == 0 {
+		return "", protocolError("the message % x", body)
+	}
+	return string(body[2:]), nil
+}
+
+// reply says whether there is an image of the name that criu has asked for.
+func (c *Criu) reply(there bool) error {
+	message := []byte{2, 0, 0, 0, 1 << 3, 0}
+	if there {
+		message[5] = 1
+	}
+	switch err := unix.Sendto(c.conn, message, unix.MSG_NOSIGNAL, nil); err {
+	case nil:
+		return nil
+	case unix.EPIPE, unix.ECONNRESET:
+		return errHungUp
+	default:
+		return ckpt.SystemError("send", "criu", err)
+	}
+}
+
+// readDescriptor receives the end of the image's pipe.
+func (c *Criu) readDescriptor() (int, error) {
+	data, control := make([]byte, 1), make([]byte, unix.CmsgSpace(4))
+	for {
+		n, oobn, flags, _, err := unix.Recvmsg(c.conn, data, control, unix.MSG_CMSG_CLOEXEC)
+		if err == unix.EINTR {
+			continue
+		}
+		if err == unix.EAGAIN {
+			if err := c.await(); err != nil {
+				return -1, err
+			}
+			continue
+		}
+		if err == nil && flags&unix.MSG_CTRUNC != 0 {
+			// There was a descriptor, and this process has no number left for it.
+			return -1, ckpt.SystemError("receive a descriptor from", "criu", unix.EMFILE)
+		}
+		if err != nil || n == 0 {
+			return -1, errHungUp
+		}
+		messages, err := unix.ParseSocketControlMessage(control[:oobn])
+		if err != nil || len(messages) != 1 {
+			return -1, protocolError("no descriptor")
+		}
+		fds, err := unix.ParseUnixRights(&messages[0])
+		if err != nil || len(fds) != 1 {
+			return -1, protocolError("no descriptor")
+		}
+		return fds[0], nil
+	}
+}
+
+// readFull reads from criu's connection until b is full or the connection ends.
+func (c *Criu) readFull(b []byte) (n int, err error) {
+	for n < len(b) {
+		m, err := unix.Read(c.conn, b[n:])
+		switch {
+		case err == unix.EINTR:
+		case err == unix.EAGAIN:
+			if err := c.await(); err != nil {
+				return n, err
+			}
+		case err == unix.ECONNRESET:
+			return n, errHungUp
+		case err != nil:
+			return n, ckpt.SystemError("read from", "criu", err)
+		case m == 0:
+			return n, nil
+		}
+		n += max(m, 0)
+	}
+	return n, nil
+}
+
+// await returns when there is something to read on criu's connection. There is no
+// time limit, since criu may have been stopped by a signal in the middle of a
+// message; but it ends with errStopped when Stop is called, and with errHungUp
+// when criu has ended, even if processes that it has made keep the connection.
+func (c *Criu) await() error {
+	for {
+		fds := []unix.PollFd{{Fd: int32(c.conn), Events: unix.POLLIN}, {Fd: int32(c.wake[0]), Events: unix.POLLIN}}
+		_, err := unix.Poll(fds, -1)
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return ckpt.SystemError("poll", "", err)
+		case c.Stopped():
+			return errStopped
+		case fds[0].Revents != 0:
+			return nil
+		default:
+			return errHungUp
+		}
+	}
+}
+
+// protocolError is for what criu should not have sent.
+func protocolError(format string, args ...any) error {
+	return &ckpt.Error{Op: "talk to", Object: "criu", Errno: syscall.EPROTO, Detail: []string{"criu sent " + fmt.Sprintf(format, args...)}}
+}

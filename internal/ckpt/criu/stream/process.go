@@ -1,0 +1,162 @@
+package stream
+
+import (
+	"runtime"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/proc"
+	"blcr-cli/internal/signals"
+)
+
+// Command is how to start a criu.
+type Command struct {
+	Path string
+	Args []string // without the name of the program
+
+	// Inherit has the descriptors that criu gets as 3, 4, …; they stay the
+	// caller's.
+	Inherit []int
+
+	// Enter moves the calling thread, and the processes that it will make, into
+	// other namespaces; nil for those of this process.
+	Enter func() error
+
+	// InSession has criu run in the session and process group of this process,
+	// for what it restores to inherit them. Otherwise it gets a session of its
+	// own.
+	InSession bool
+}
+
+// process is a criu that has been started.
+type process struct {
+	pid    int
+	target int // of kill(2): the process, or its process group if that is its own
+
+	log  log
+	done chan struct{} // closed when it has ended
+
+	// Valid once done is closed.
+	status unix.WaitStatus
+}
+
+// ignoringGroupSignals starts a program that ignores the signals that are sent to
+// a whole process group. Criu gives the processes that it restores the
+// dispositions that they had.
+const ignoringGroupSignals = `trap "" HUP INT QUIT TERM USR1 USR2 TSTP TTIN TTOU; exec "$@"`
+
+// start starts criu. Its standard input is that of this process, by which it
+// finds the terminal of a job. The calling thread becomes the parent of criu, and
+// of what that restores; it has to outlive both, unless criu enters other
+// namespaces.
+//
+// A signal that is meant for this process, such as a Ctrl-C, must not reach criu
+// or its action script: if criu is killed at the wrong moment, its parasite stays
+// in a process. If this process ends, criu fails soon for want of its sockets.
+func start(command Command, env []string) (*process, error) {
+	path, args, attr := command.Path, append([]string{"criu"}, command.Args...), &syscall.SysProcAttr{Setsid: true}
+	if command.InSession {
+		path, args, attr = "/bin/sh", append([]string{"sh", "-c", ignoringGroupSignals, "criu", command.Path}, command.Args...), nil
+	}
+	p := &process{done: make(chan struct{})}
+	out, err := p.log.open()
+	if err != nil {
+		return nil, ckpt.SystemError("pipe", "", err)
+	}
+	files := []uintptr{0, uintptr(out), uintptr(out)}
+	for _, fd := range command.Inherit {
+		// ForkExec needs free numbers above the highest of these, which a number
+		// close to the limit does not leave.
+		if low, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3); err == nil && low < fd {
+			defer unix.Close(low)
+			fd = low
+		} else if err == nil {
+			unix.Close(low)
+		}
+		files = append(files, uintptr(fd))
+	}
+	fork := func() error {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		mask, err := signals.BlockAll(unix.SIGCHLD, unix.SIGALRM)
+		if err != nil {
+			return err
+		}
+		defer signals.RestoreMask(mask)
+		if command.Enter != nil {
+			if err := command.Enter(); err != nil {
+				return err
+			}
+		}
+		p.pid, err = syscall.ForkExec(path, args, &syscall.ProcAttr{Env: env, Files: files, Sys: attr})
+		return err
+	}
+	if command.Enter == nil {
+		err = fork()
+	} else {
+		// A thread that has entered other namespaces is of no use for anything
+		// else. It must not end, either: for the kernel it is the parent of what
+		// it has started, which may have asked for a signal at its parent's end.
+		forked := make(chan error)
+		go func() {
+			runtime.LockOSThread()
+			forked <- fork()
+			select {}
+		}()
+		err = <-forked
+	}
+	unix.Close(out)
+	if err != nil {
+		p.log.close()
+		return nil, ckpt.SystemError("exec", path, err)
+	}
+	// Criu needs descriptors beyond all that a job has; it restores the job's own
+	// limit.
+	var limit unix.Rlimit
+	if unix.Prlimit(p.pid, unix.RLIMIT_NOFILE, nil, &limit) == nil && limit.Cur < limit.Max {
+		limit.Cur = limit.Max
+		_ = unix.Prlimit(p.pid, unix.RLIMIT_NOFILE, &limit, nil)
+	}
+	p.target = p.pid
+	if !command.InSession {
+		p.target = -p.pid
+		// If it is killed while it is at work in a process, that dies, too. This
+		// process may be killed instead.
+		_ = proc.SetOOMScoreAdj(p.pid, -1000)
+	}
+	go p.log.follow()
+	go func() {
+		p.status = wait(p.pid)
+		p.log.finish()
+		close(p.done)
+	}()
+	return p, nil
+}
+
+// wait waits for the end of a child, and reaps it.
+func wait(pid int) unix.WaitStatus {
+	for {
+		var status unix.WaitStatus
+		_, err := unix.Wait4(pid, &status, unix.WALL, nil)
+		switch err {
+		case nil:
+			return status
+		case unix.EINTR:
+		default:
+			// Only if something else in this process has reaped it.
+			return 0xff00
+		}
+	}
+}
+
+// adoptOrphans makes this process the parent of its descendants' orphans, and
+// returns what restores the state before.
+func adoptOrphans() (undo func()) {
+	var before int32
+	_ = unix.Prctl(unix.PR_GET_CHILD_SUBREAPER, uintptr(unsafe.Pointer(&before)), 0, 0, 0)
+	_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+	return func() { _ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, uintptr(before), 0, 0, 0) }
+}
