@@ -42,11 +42,11 @@ count:
 	MOVL	DI, CX
 	LOCK
 	INCL	(AX)(CX*4)
-	LEAQ	·bell(SB), DI
+	LEAQ	·arrivals(SB), DI
 	MOVL	$1, R8
 	LOCK
 	XADDL	R8, (DI)
-	LEAQ	·arrival(SB), AX
+	LEAQ	·latest(SB), AX
 	MOVL	R8, (AX)(CX*4)
 	MOVL	$FUTEX_WAKE_PRIVATE, SI
 	MOVL	$0x7fffffff, DX

@@ -8,30 +8,33 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Forwarder hands the signals that would end this process to another one, which
-// knows how to end, and by whose end this process is to be guided.
+// Forwarder passes the signals that would end this process on to another process
+// of ours, which ends in an orderly way; this process then ends as that one did.
 type Forwarder struct {
-	mu   sync.Mutex
-	seen map[syscall.Signal]bool
+	mu     sync.Mutex
+	caught map[syscall.Signal]bool
 }
 
-// NewForwarder begins to catch.
+// NewForwarder catches the signals that end programs by default. They are kept
+// until To or ToPipe.
 func NewForwarder() *Forwarder {
-	f := &Forwarder{seen: make(map[syscall.Signal]bool)}
-	catch()
+	f := &Forwarder{caught: make(map[syscall.Signal]bool)}
+	catch(fatal)
 	return f
 }
 
-// To hands what has been caught and all that follows to the process pid, which
-// must be a child of ours that has not been waited for.
+// To sends the signals caught so far, and all that follow, to the process pid,
+// which must be a child that has not been waited for. It returns at once.
 func (f *Forwarder) To(pid int) {
-	f.each(func(sig syscall.Signal) { _ = syscall.Kill(pid, sig) })
+	go watch(f.each(func(sig syscall.Signal) { _ = unix.Kill(pid, sig) }))
 }
 
-// ToPipe hands them to whoever reads from a pipe, a byte each. Where nobody does
-// any more alone decides: true for a signal that is to end this process.
+// ToPipe writes them to a pipe, one byte each, for AddFromPipe. If the pipe has no
+// reader any more, alone is called, and the signal ends this process if it
+// returns true. ToPipe returns at once; it keeps using the descriptor, which
+// stays the caller's.
 func (f *Forwarder) ToPipe(pipe int, alone func(syscall.Signal) bool) {
-	f.each(func(sig syscall.Signal) {
+	go watch(f.each(func(sig syscall.Signal) {
 		_, err := unix.Write(pipe, []byte{byte(sig)})
 		for err == unix.EINTR {
 			_, err = unix.Write(pipe, []byte{byte(sig)})
@@ -39,11 +42,46 @@ func (f *Forwarder) ToPipe(pipe int, alone func(syscall.Signal) bool) {
 		if err == unix.EPIPE && alone(sig) {
 			DieOf(sig)
 		}
-	})
+	}))
 }
 
-// AddFromPipe counts what ToPipe writes as if it had been caught here, until the
-// pipe is closed.
+// each returns a function for watch that calls forward for every pending signal.
+func (f *Forwarder) each(forward func(syscall.Signal)) func() bool {
+	return func() bool {
+		for _, sig := range pending() {
+			take(sig)
+			f.mu.Lock()
+			f.caught[sig] = true
+			forward(sig)
+			f.mu.Unlock()
+		}
+		return false
+	}
+}
+
+// seen reports whether sig has been caught.
+func (f *Forwarder) seen(sig syscall.Signal) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.caught[sig] || take(sig) > 0
+}
+
+// Await reports whether sig has been caught, or is caught within 200 ms. A signal
+// that was sent to both processes may arrive here after the other one has died
+// of it.
+func (f *Forwarder) Await(sig syscall.Signal) bool {
+	const milliseconds = 200
+	for range milliseconds {
+		if f.seen(sig) {
+			return true
+		}
+		_, _ = unix.Poll(nil, 1)
+	}
+	return f.seen(sig)
+}
+
+// AddFromPipe counts the signals that ToPipe writes as if they had been caught
+// here. It returns when the pipe is closed, at either end.
 func AddFromPipe(pipe io.Reader) {
 	var b [1]byte
 	for {
@@ -56,49 +94,12 @@ func AddFromPipe(pipe io.Reader) {
 	}
 }
 
-// AddSet counts what is in a set of signals, bit N-1 for signal N, as if it had
-// been caught here.
+// AddSet counts the signals of a set, in which bit N-1 is signal N, as if they had
+// been caught here. Those that do not end programs are left out.
 func AddSet(set uint64) {
-	for sig := syscall.Signal(1); sig <= maxSignal; sig++ {
-		if set>>(sig-1)&1 != 0 && fatal(sig) {
+	for _, sig := range all(fatal) {
+		if set>>(sig-1)&1 != 0 {
 			add(sig)
 		}
 	}
-}
-
-// each calls forward for every signal.
-func (f *Forwarder) each(forward func(syscall.Signal)) {
-	go func() {
-		for {
-			seen := bellNow()
-			for _, sig := range pending() {
-				take(sig)
-				f.mu.Lock()
-				f.seen[sig] = true
-				forward(sig)
-				f.mu.Unlock()
-			}
-			sleep(seen)
-		}
-	}()
-}
-
-// Seen reports whether sig has been caught.
-func (f *Forwarder) Seen(sig syscall.Signal) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.seen[sig] || take(sig) > 0
-}
-
-// Await is Seen for a signal that may have been sent to both processes at the
-// same time, and come a moment after the other one has died of it.
-func (f *Forwarder) Await(sig syscall.Signal) bool {
-	const milliseconds = 200
-	for range milliseconds {
-		if f.Seen(sig) {
-			return true
-		}
-		_, _ = unix.Poll(nil, 1)
-	}
-	return f.Seen(sig)
 }

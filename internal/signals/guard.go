@@ -1,87 +1,33 @@
 package signals
 
 import (
-	"os/signal"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
-
-	"blcr-cli/internal/entry"
 )
 
-// fatal tells whether a signal ends a program by default and can be caught.
-// Faults are among them for the case that somebody sends them: a real one still
-// goes to the runtime. 33 is not, which glibc keeps for itself, and a restart
-// uses to interrupt itself; 64 belongs to package selfckpt.
-func fatal(sig syscall.Signal) bool {
-	switch sig {
-	case syscall.SIGKILL, syscall.SIGSTOP, syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU,
-		syscall.SIGCONT, syscall.SIGCHLD, syscall.SIGURG, syscall.SIGWINCH, 33, 64:
-		return false
-	}
-	return true
-}
-
-// KeepIgnored ignores the signals again that this process's parent had it ignore
-// and the Go runtime has given a handler. To be called first. SIGCHLD is not
-// among them, since nobody could be waited for, and neither is 64, which belongs
-// to package selfckpt.
-func KeepIgnored() {
-	for sig := syscall.Signal(1); sig < maxSignal; sig++ {
-		if entry.Ignored(sig) && sig != syscall.SIGCHLD {
-			signal.Ignore(sig)
-		}
-	}
-}
-
-// DieOfCaught ends the program by a signal that was caught and is for nobody any
-// more, if there is one that ends programs.
-func DieOfCaught() {
-	for _, sig := range pending() {
-		if fatal(sig) {
-			DieOf(sig)
-		}
-	}
-}
-
-// catch catches the fatal signals from now on, but for those that are ignored:
-// they stay so, as nohup wants it.
-func catch() {
-	for sig := syscall.Signal(1); sig <= maxSignal; sig++ {
-		if fatal(sig) && !signal.Ignored(sig) {
-			_ = Catch(sig)
-		}
-	}
-}
-
-// Guard stands between signals and the program's end.
+// Guard undoes what a command has begun when a signal ends it, and then lets the
+// process die of that signal. A signal that is ignored has no effect.
 type Guard struct {
 	mu       sync.Mutex
 	cleanup  func()
 	finished bool
-	ending   atomic.Bool // a signal is ending the program
+	ending   atomic.Bool // a signal is ending the process
 	late     func(syscall.Signal) bool
 }
 
-// NewGuard begins to watch.
+// NewGuard catches the signals that end programs by default, and begins to watch
+// for them.
 func NewGuard() *Guard {
 	g := &Guard{cleanup: func() {}}
-	catch()
-	go func() {
-		for {
-			seen := bellNow()
-			if g.look() {
-				return
-			}
-			sleep(seen)
-		}
-	}()
+	catch(fatal)
+	go watch(g.look)
 	return g
 }
 
-// look ends the program if a signal has been caught that is to do so. It returns
-// true when there is nothing more to look for.
+// look ends the process if a signal that is to end it has been caught. It
+// returns true if the guard has finished.
 func (g *Guard) look() (finished bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -89,49 +35,51 @@ func (g *Guard) look() (finished bool) {
 		return true
 	}
 	for _, sig := range pending() {
-		if fatal(sig) {
-			if g.late != nil && g.late(sig) {
-				take(sig)
-				g.finished = true
-				return true
-			}
-			g.ending.Store(true)
-			g.cleanup()
-			DieOf(sig)
+		if !fatal(sig) {
+			continue
 		}
+		if g.late != nil && g.late(sig) {
+			take(sig)
+			g.finished = true
+			return true
+		}
+		g.ending.Store(true)
+		g.cleanup()
+		DieOf(sig)
 	}
 	return false
 }
 
-// Create runs a function that makes something, and takes over the cleanup that
-// it returns, nil for no change. A signal comes before both or after both.
-func (g *Guard) Create(make func() (cleanup func())) {
+// Create calls create, which makes something and returns the cleanup that undoes
+// everything so far; nil keeps the previous cleanup. A signal takes effect before
+// or after the call, not during it.
+func (g *Guard) Create(create func() (cleanup func())) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if cleanup := make(); cleanup != nil {
+	if cleanup := create(); cleanup != nil {
 		g.cleanup = cleanup
 	}
 }
 
-// Late sets a function that is asked whether a signal comes too late to end the
-// program. It may take its time.
+// Late sets a function that tells whether a signal comes too late to end the
+// process. It may block. If it returns true the guard drops the signal and has
+// finished.
 func (g *Guard) Late(late func(syscall.Signal) bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.late = late
 }
 
-// Finish lets no signal end the program from here on. They stay pending
-// for ForwardToJob, for one; a signal that came before has
-// ended the program.
+// Finish ends the guard: no later signal ends the process. Signals stay caught
+// and pending, for ForwardToJob. An earlier signal has ended the process.
 func (g *Guard) Finish() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.finished = true
 }
 
-// TryFinish is Finish for somebody whom the cleanup may be waiting for: where a
-// signal is about to end the program it returns false instead of waiting.
+// TryFinish is Finish for a caller that the cleanup may be waiting for. If a
+// signal is ending the process it returns false, where Finish would wait.
 func (g *Guard) TryFinish() bool {
 	for !g.mu.TryLock() {
 		if g.ending.Load() {
@@ -144,14 +92,10 @@ func (g *Guard) TryFinish() bool {
 	return true
 }
 
-// Disarm gives the signals their default action back: there is nothing left to
-// undo. One that came before ends the program here.
+// Disarm ends the guard when there is nothing left to undo, and gives the signals
+// their default action. An earlier signal ends the process here.
 func (g *Guard) Disarm() {
-	for sig := syscall.Signal(1); sig <= maxSignal; sig++ {
-		if fatal(sig) && !signal.Ignored(sig) {
-			_ = Default(sig)
-		}
-	}
+	uncatch(fatal)
 	g.look()
 	g.Finish()
 }

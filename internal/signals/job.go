@@ -1,7 +1,6 @@
 package signals
 
 import (
-	"os/signal"
 	"runtime"
 	"slices"
 	"syscall"
@@ -10,70 +9,56 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// checkpointSignal is BLCR's own, which package selfckpt answers.
-const checkpointSignal = syscall.Signal(64)
-
-// HoldForJob catches from now on every signal that is to go on to the job: all but
-// KILL and STOP, which cannot be caught, CHLD, which is about the job, and 64,
-// which is BLCR's. They wait until ForwardToJob says whom they are for, so none is
-// lost, and none ends cr_restart while a half-made job depends on it.
-// Signals that cannot be caught are left as they are.
+// HoldForJob catches from now on every signal that is to be passed on to the job:
+// all but KILL, STOP, CHLD and 64, and also those that this process ignores. They
+// are kept until ForwardToJob, so that none is lost, and none ends cr_restart
+// while a half-made job depends on it.
 func HoldForJob() {
-	for sig := syscall.Signal(1); sig <= maxSignal; sig++ {
-		if forwarded(sig) {
-			_ = Catch(sig)
-		}
+	for _, sig := range all(forwarded) {
+		// Fails for what cannot be caught, which then stays as it is.
+		_ = Catch(sig)
 	}
 }
 
-// HoldStops catches those that a terminal sends to stop us, before HoldForJob and for
-// the time of the request: being stopped and continued would interrupt it.
-// FreeStops undoes that.
-func HoldStops() { eachStop(func(sig syscall.Signal) { _ = Catch(sig) }) }
+// HoldStops catches the signals by which a terminal stops its jobs, unless they
+// are ignored. It is for the time of the request, before HoldForJob: to be
+// stopped and continued would interrupt the request. FreeStops undoes it.
+func HoldStops() { catch(stops) }
 
-// FreeStops gives them their default action back.
-func FreeStops() { eachStop(func(sig syscall.Signal) { _ = Default(sig) }) }
+// FreeStops gives those signals their default action.
+func FreeStops() { uncatch(stops) }
 
-func eachStop(f func(syscall.Signal)) {
-	for sig := syscall.Signal(1); sig <= maxSignal; sig++ {
-		if stops(sig) && !signal.Ignored(sig) {
-			f(sig)
-		}
-	}
-}
-
-func forwarded(sig syscall.Signal) bool {
-	switch sig {
-	case unix.SIGKILL, unix.SIGSTOP, unix.SIGCHLD, checkpointSignal:
-		return false
-	}
-	return true
-}
-
-// ForwardToJob sends the job with that pid what has been held, and from then on every
-// signal as it comes. It returns at once; to be called once, after HoldForJob.
+// ForwardToJob sends the signals held so far to the process pid, and from then on
+// every signal as it arrives. It returns at once. It must be called once, after
+// HoldForJob.
 func ForwardToJob(pid int) {
 	go func() {
-		// Stopping ourselves is done by the thread that runs this.
+		// raiseDefault stops the process from the thread that runs this.
 		runtime.LockOSThread()
-		for {
-			seen := bellNow()
+		watch(func() bool {
 			for _, sig := range effective(pending()) {
 				for range deliveries(sig, take(sig)) {
-					forward(pid, sig)
+					forwardOne(pid, sig)
 				}
 			}
-			sleep(seen)
-		}
+			return false
+		})
 	}()
 }
 
-// firstQueued is the first real-time signal. Of those before it the kernel keeps
-// one of a kind pending, of the others all.
-const firstQueued = 32
+// forwardOne sends one signal to the job. The signals by which a terminal stops
+// its jobs stop this process, too: it is the one that the shell has started.
+func forwardOne(pid int, sig syscall.Signal) {
+	// ESRCH: the job has just ended.
+	_ = unix.Kill(pid, sig)
+	if stops(sig) {
+		_ = raiseDefault(sig) // returns when this process has been continued
+		_ = Catch(sig)
+	}
+}
 
-// deliveries is how often a signal is delivered that was sent count times while
-// nobody could take it.
+// deliveries returns how often the kernel would deliver a signal that was sent
+// count times while it was blocked.
 func deliveries(sig syscall.Signal, count int) int {
 	if sig < firstQueued {
 		return min(count, 1)
@@ -81,9 +66,9 @@ func deliveries(sig syscall.Signal, count int) int {
 	return count
 }
 
-// effective takes those out of pending signals, which are in the order of their
-// arrival, that the kernel forgets while they are pending: to be continued is
-// to forget being stopped, and the other way round.
+// effective removes from pending signals, which are in the order of arrival,
+// those that the kernel would discard while they are pending: SIGCONT discards
+// stop signals, and a stop signal discards SIGCONT.
 func effective(pending []syscall.Signal) []syscall.Signal {
 	last := syscall.Signal(0)
 	for _, sig := range pending {
@@ -92,41 +77,24 @@ func effective(pending []syscall.Signal) []syscall.Signal {
 		}
 	}
 	return slices.DeleteFunc(pending, func(sig syscall.Signal) bool {
-		forgotten := sig == unix.SIGCONT && stops(last) || stops(sig) && last == unix.SIGCONT
-		if forgotten {
+		discarded := sig == unix.SIGCONT && stops(last) || stops(sig) && last == unix.SIGCONT
+		if discarded {
 			take(sig)
 		}
-		return forgotten
+		return discarded
 	})
 }
 
-// stops tells whether a signal is one by which a terminal stops its jobs.
-func stops(sig syscall.Signal) bool {
-	return sig == unix.SIGTSTP || sig == unix.SIGTTIN || sig == unix.SIGTTOU
-}
-
-// forward sends one signal to the job. The signals by which a terminal stops
-// its jobs stop us as well: the shell that started cr_restart knows only us.
-func forward(pid int, sig syscall.Signal) {
-	// A job that has just ended has nothing to be told.
-	_ = unix.Kill(pid, sig)
-	if stops(sig) {
-		// Returns when somebody continues us; then we catch it again.
-		_ = raiseDefault(sig)
-		_ = Catch(sig)
-	}
-}
-
-// WaitJob returns the status with which the job with that pid ended. The error is
-// an errno; ECHILD says that there is no such child.
+// WaitJob waits until the child pid has ended and returns its wait status. The
+// error is an errno; ECHILD: there is no such child.
 func WaitJob(pid int) (unix.WaitStatus, error) {
 	for {
-		// The restored process may have been made by clone with any exit
-		// signal, so look at every kind of child. (unix.Wait4 cannot take
-		// these bits where an int has 32.)
+		// __WALL: a restored process may have been created by clone with any
+		// exit signal. (unix.Wait4 cannot pass the flag where an int has 32
+		// bits.)
 		var status uint32
 		_, _, errno := unix.Syscall6(unix.SYS_WAIT4, uintptr(pid),
-			uintptr(unsafe.Pointer(&status)), unix.WALL|unix.WCLONE, 0, 0, 0)
+			uintptr(unsafe.Pointer(&status)), unix.WALL, 0, 0, 0)
 		switch errno {
 		case 0:
 			return unix.WaitStatus(status), nil
@@ -137,9 +105,9 @@ func WaitJob(pid int) (unix.WaitStatus, error) {
 	}
 }
 
-// EndAs makes this process end as one with that status ended. The exit code of
-// one that exited it returns, for the caller to exit with. Of a signal it dies
-// here, with the kernel's default action and without a core file of its own.
+// EndAs makes this process end as the job with that status ended. If the job
+// exited, EndAs returns the status to exit with. If a signal killed it, this
+// process dies of the same signal here, without a core file of its own.
 func EndAs(status unix.WaitStatus) (exitCode int) {
 	if status.Signaled() {
 		DieOf(status.Signal())

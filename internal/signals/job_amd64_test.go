@@ -3,336 +3,309 @@ package signals
 import (
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/proc"
 )
 
-// collect adds up what the job reports until it has got the signal last.
-func (p *jobProgram) collect(t *testing.T, last syscall.Signal) map[syscall.Signal]int {
-	t.Helper()
-	got := make(map[syscall.Signal]int)
-	for {
-		sig, n := p.gets(t)
-		got[sig] += n
-		if sig == last {
-			return got
-		}
+// parentRole starts a job that reports the signals it gets. It forwards to it those
+// that come after it has printed "held", once the test lets it go on.
+func parentRole(args string) {
+	pid := startJob("report")
+	readByte() // the test has seen that the job is ready
+	if args == "guarded" {
+		NewGuard().Finish()
 	}
+	HoldForJob()
+	fmt.Println("held")
+	readByte()
+	ForwardToJob(pid)
+	fmt.Println("forwards")
+	end, err := WaitJob(pid)
+	must(err)
+	os.Exit(EndAs(end))
 }
 
-// TestHeld pins that what comes before ForwardToJob is not lost: each signal reaches
-// the job as often as it came, and nothing else does.
-func TestHeld(t *testing.T) {
-	p := forwarder(t, "")
-	want := make(map[syscall.Signal]int)
+// startHolding starts parentRole, which holds signals when this returns.
+func startHolding(t *testing.T, args ...any) *program {
+	t.Helper()
+	p := start(t, "parent", args...)
+	p.expect(t, p.report, "ready")
+	p.goOn(t)
+	p.says(t, "held")
+	return p
+}
+
+// startForwarding starts parentRole, which forwards signals when this returns.
+func startForwarding(t *testing.T, args ...any) *program {
+	t.Helper()
+	p := startHolding(t, args...)
+	p.goOn(t)
+	p.says(t, "forwards")
+	return p
+}
+
+// wantCounts compares what the job has got, when nothing more is under way.
+func wantCounts(t *testing.T, got, want map[syscall.Signal]int) {
+	t.Helper()
 	for sig := syscall.Signal(1); sig <= 64; sig++ {
-		if sig == unix.SIGKILL || sig == unix.SIGSTOP || stops(sig) {
-			continue
-		}
-		times := 1
-		if sig > 31 {
-			times = int(sig) // these queue
-		}
-		for range times {
-			p.kill(t, sig)
-		}
-		if forwarded(sig) {
-			want[sig] = times
-		}
-		p.settle(t)
-	}
-	p.adopt(t)
-	total := 0
-	for _, n := range want {
-		total += n
-	}
-	got := make(map[syscall.Signal]int)
-	for total > 0 {
-		sig, n := p.gets(t)
-		got[sig] += n
-		total -= n
-	}
-	// One after the other, so that what is too much has come before them.
-	for _, sig := range []syscall.Signal{unix.SIGUSR1, unix.SIGUSR2} {
-		p.kill(t, sig)
-		for s, n := range p.collect(t, sig) {
-			got[s] += n
-		}
-		want[sig]++
-	}
-	for sig := range syscall.Signal(65) {
 		if got[sig] != want[sig] {
 			t.Errorf("signal %d: the job got %d, want %d", int(sig), got[sig], want[sig])
 		}
 	}
 }
 
-// TestForward pins that each signal reaches the job as it comes, but for
-// SIGCHLD, which is about the job, and 64, which is BLCR's.
-func TestForward(t *testing.T) {
-	p := forwarder(t, "")
-	p.adopt(t)
-	for sig := syscall.Signal(1); sig <= 64; sig++ {
-		if sig == unix.SIGKILL || sig == unix.SIGSTOP || stops(sig) {
-			continue
+// TestHeld: signals that come before ForwardToJob are not lost. Each reaches the job
+// as often as it came, and no other does.
+func TestHeld(t *testing.T) {
+	p := startHolding(t)
+	want, total := make(map[syscall.Signal]int), 0
+	for _, sig := range notStopped {
+		times := 1
+		if sig >= 32 {
+			times = int(sig) // these queue
 		}
+		for range times {
+			p.kill(t, sig)
+		}
+		if slices.Contains(forJob, sig) {
+			want[sig] = times
+			total += times
+		}
+		p.settle(t)
+	}
+	p.goOn(t)
+	p.says(t, "forwards")
+	got := make(map[syscall.Signal]int)
+	for total > 0 {
+		sig, n := p.gets(t)
+		got[sig] += n
+		total -= n
+	}
+	// Two more, one after the other: those before them that are too many have arrived.
+	for _, sig := range []syscall.Signal{unix.SIGUSR1, unix.SIGUSR2} {
 		p.kill(t, sig)
-		if forwarded(sig) {
-			if got, n := p.gets(t); got != sig || n != 1 {
-				t.Errorf("sent %d, the job got %d, %d times", int(sig), int(got), n)
-			}
+		p.collect(t, got, sig)
+		want[sig]++
+	}
+	wantCounts(t, got, want)
+}
+
+// TestForward: each signal reaches the job as it comes, except CHLD, which is about
+// the job, and 64, which is BLCR's.
+func TestForward(t *testing.T) {
+	p := startForwarding(t)
+	for _, sig := range notStopped {
+		p.kill(t, sig)
+		if slices.Contains(forJob, sig) {
+			p.getsOne(t, sig)
 			continue
 		}
 		p.settle(t)
+		got := make(map[syscall.Signal]int)
 		for _, fence := range []syscall.Signal{unix.SIGUSR1, unix.SIGUSR2} {
 			p.kill(t, fence)
-			for got := range p.collect(t, fence) {
-				if got != fence {
-					t.Errorf("sent %d, the job got %d", int(sig), int(got))
-				}
-			}
+			p.collect(t, got, fence)
 		}
+		wantCounts(t, got, map[syscall.Signal]int{unix.SIGUSR1: 1, unix.SIGUSR2: 1})
 	}
 }
 
-// TestStopping pins that the terminal's stop signals reach the job and stop the
-// parent by the same signal, so that a shell sees what it has done; SIGCONT
-// continues both, any number of times.
+// TestStopping: a terminal's stop signals reach the job and stop the parent by the
+// same signal, so that a shell sees it; SIGCONT continues both, any number of times.
 func TestStopping(t *testing.T) {
-	p := forwarder(t, "")
-	p.adopt(t)
+	p := startForwarding(t)
 	for range 2 {
-		for _, sig := range []syscall.Signal{unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU} {
+		for _, sig := range stopping {
 			p.kill(t, sig)
-			if got, n := p.gets(t); got != sig || n != 1 {
-				t.Errorf("sent %d, the job got %d, %d times", int(sig), int(got), n)
-			}
-			if got, want := describe(p.changes(t)), fmt.Sprintf("stopped by %d", int(sig)); got != want {
-				t.Errorf("parent: %s, want %s", got, want)
-			}
+			p.getsOne(t, sig)
+			p.changes(t, fmt.Sprint("stopped by ", int(sig)))
 			p.kill(t, unix.SIGCONT)
-			if got := describe(p.changes(t)); got != "continued" {
-				t.Errorf("parent: %s, want continued", got)
-			}
-			if got, n := p.gets(t); got != unix.SIGCONT || n != 1 {
-				t.Errorf("the job got %d, %d times, want 18 once", int(got), n)
-			}
+			p.changes(t, "continued")
+			p.getsOne(t, unix.SIGCONT)
 		}
 	}
 	p.kill(t, unix.SIGUSR1)
-	if got, _ := p.gets(t); got != unix.SIGUSR1 {
-		t.Errorf("afterwards the job gets %d, want 10", int(got))
-	}
+	p.getsOne(t, unix.SIGUSR1)
 }
 
-// TestStopHeld pins that a stop that comes before ForwardToJob stops both afterwards.
+// TestStopHeld: a stop that comes before ForwardToJob stops both afterwards; only
+// once if it came twice.
 func TestStopHeld(t *testing.T) {
-	p := forwarder(t, "")
-	p.kill(t, unix.SIGTSTP)
-	p.settle(t)
-	p.goOn(t)
-	if got := describe(p.changes(t)); got != "stopped by 20" {
-		t.Errorf("parent: %s", got)
-	}
-	if got, _ := p.gets(t); got != unix.SIGTSTP {
-		t.Errorf("the job got %d", int(got))
-	}
-}
-
-// TestStopHeldTwice pins that whoever wants to stop what is not running yet, and
-// tries twice, has to continue it only once.
-func TestStopHeldTwice(t *testing.T) {
-	p := forwarder(t, "")
-	for range 2 {
-		p.kill(t, unix.SIGTSTP)
-		p.settle(t)
-	}
-	p.goOn(t)
-	if got := describe(p.changes(t)); got != "stopped by 20" {
-		t.Errorf("parent: %s", got)
-	}
-	p.kill(t, unix.SIGCONT)
-	p.changes(t)
-	p.kill(t, unix.SIGUSR1)
-	for sig := syscall.Signal(0); sig != unix.SIGUSR1; {
-		if sig = p.getsUnlessStopped(t); sig == 0 {
-			t.Fatal("continued, and stopped again")
+	for times := 1; times <= 2; times++ {
+		p := startHolding(t)
+		for range times {
+			p.kill(t, unix.SIGTSTP)
+			p.settle(t)
 		}
-	}
-}
-
-// TestContinuedBeforeAdopt pins that a stop that somebody has taken back stops
-// nobody: both are running afterwards.
-func TestContinuedBeforeAdopt(t *testing.T) {
-	for _, stop := range []syscall.Signal{unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU} {
-		p := forwarder(t, "")
-		p.kill(t, stop)
-		p.settle(t)
-		p.kill(t, unix.SIGCONT)
-		p.settle(t)
 		p.goOn(t)
+		p.changes(t, "stopped by 20")
+		p.getsOne(t, unix.SIGTSTP)
+		p.kill(t, unix.SIGCONT)
+		p.changes(t, "continued")
+		p.getsOne(t, unix.SIGCONT)
 		p.kill(t, unix.SIGUSR1)
-		var last syscall.Signal
-		for sig := last; sig != unix.SIGUSR1; {
-			last = sig
-			if sig = p.getsUnlessStopped(t); sig == 0 {
-				t.Errorf("%d, then SIGCONT: the parent is stopped", int(stop))
-				break
-			}
-		}
-		if last == stop {
-			t.Errorf("%d, then SIGCONT: the job got them in the wrong order", int(stop))
-		}
+		p.getsOne(t, unix.SIGUSR1)
+		p.settle(t)
+		p.runs(t)
 	}
 }
 
-// TestStoppedBeforeAdopt pins the other way round: somebody who continues, and
-// then stops, wants it stopped.
-func TestStoppedBeforeAdopt(t *testing.T) {
-	for _, stop := range []syscall.Signal{unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU} {
-		p := forwarder(t, "")
+// runs fails the test if the program has stopped.
+func (p *program) runs(t *testing.T) {
+	t.Helper()
+	var status unix.WaitStatus
+	if pid, err := unix.Wait4(p.Process.Pid, &status, unix.WUNTRACED|unix.WNOHANG, nil); pid != 0 || err != nil {
+		t.Errorf("the program is not running: %v, %s", err, describe(status))
+	}
+}
+
+// TestContinuedBeforeForward: a stop that a SIGCONT has revoked stops neither, and the
+// job does not get it.
+func TestContinuedBeforeForward(t *testing.T) {
+	for _, stop := range stopping {
+		p := startHolding(t)
+		for _, sig := range []syscall.Signal{stop, unix.SIGCONT} {
+			p.kill(t, sig)
+			p.settle(t)
+		}
+		p.goOn(t)
+		p.getsOne(t, unix.SIGCONT)
+		p.says(t, "forwards")
+		p.kill(t, unix.SIGUSR1)
+		p.getsOne(t, unix.SIGUSR1)
+		p.runs(t)
+	}
+}
+
+// TestStoppedBeforeForward: a SIGCONT that a later stop has revoked continues neither,
+// and the job does not get it.
+func TestStoppedBeforeForward(t *testing.T) {
+	for _, stop := range stopping {
+		p := startHolding(t)
 		for _, sig := range []syscall.Signal{stop, unix.SIGCONT, stop} {
 			p.kill(t, sig)
 			p.settle(t)
 		}
 		p.goOn(t)
-		if got, want := describe(p.changes(t)), fmt.Sprintf("stopped by %d", int(stop)); got != want {
-			t.Errorf("parent: %s, want %s", got, want)
-		}
-		if got, n := p.gets(t); got != stop || n != 1 {
-			t.Errorf("%d last: the job first got %d, %d times", int(stop), int(got), n)
-		}
+		p.changes(t, fmt.Sprint("stopped by ", int(stop)))
+		p.getsOne(t, stop)
 	}
 }
 
-// getsUnlessStopped is gets, but returns 0 if the parent stops meanwhile.
-func (p *jobProgram) getsUnlessStopped(t *testing.T) syscall.Signal {
-	t.Helper()
-	got := make(chan syscall.Signal, 1)
-	go func() {
-		line, _ := p.report.ReadString('\n')
-		var sig syscall.Signal
-		fmt.Sscan(line, &sig)
-		got <- sig
-	}()
-	for {
-		select {
-		case sig := <-got:
-			return sig
-		case <-time.After(time.Millisecond):
-		}
-		var status unix.WaitStatus
-		if pid, _ := unix.Wait4(p.Process.Pid, &status, unix.WUNTRACED|unix.WNOHANG, nil); pid > 0 {
-			// Does away with both, and so with the goroutine.
-			unix.Kill(-p.Process.Pid, unix.SIGKILL)
-			<-got
-			return 0
-		}
-	}
-}
-
-// TestGuarded pins the handing over from a Guard, which has caught
-// signals before: all of them reach the job, and at once.
+// TestGuarded: after a Guard, which has caught signals before, all of them reach the
+// job, and at once.
 func TestGuarded(t *testing.T) {
-	p := forwarder(t, "guarded")
-	p.adopt(t)
+	p := startForwarding(t, "guarded")
 	for _, sig := range []syscall.Signal{unix.SIGWINCH, unix.SIGTERM, unix.SIGCONT, 40, unix.SIGINT, unix.SIGHUP} {
-		// The parent's goroutines fall asleep; a signal that comes before
-		// shows less.
-		time.Sleep(5 * time.Millisecond)
+		p.settle(t) // its goroutines sleep
 		p.kill(t, sig)
-		if got, n := p.gets(t); got != sig || n != 1 {
-			t.Errorf("sent %d, the job got %d, %d times", int(sig), int(got), n)
-		}
+		p.getsOne(t, sig)
 	}
 }
 
-// TestGuardedQueue pins that what is queued up at the handing over is counted
-// one by one, too.
+// TestGuardedQueue: after a Guard, queued signals are counted one by one, too.
 func TestGuardedQueue(t *testing.T) {
-	for range 5 { // it depends on who wakes first
-		p := forwarder(t, "guarded")
-		p.adopt(t)
+	for range 5 { // the goroutines compete
+		p := startForwarding(t, "guarded")
 		p.kill(t, unix.SIGSTOP)
-		p.changes(t)
+		p.changes(t, "stopped by 19")
 		const sig, times = 40, 30
 		for range times {
 			p.kill(t, sig)
 		}
 		p.kill(t, unix.SIGCONT)
-		got := 0
-		for got < times {
-			if s, n := p.gets(t); s == sig {
-				got += n
-			}
+		got := make(map[syscall.Signal]int)
+		for got[sig] < times || got[unix.SIGCONT] < 1 {
+			s, n := p.gets(t)
+			got[s] += n
 		}
-		// One more of another kind, so that what is too much has come before it.
+		// One more of another kind: those before it that are too many have arrived.
 		const last = 63
 		p.kill(t, last)
-		if got += p.collect(t, last)[sig]; got != times {
-			t.Errorf("sent %d times, the job got %d", times, got)
-		}
+		p.collect(t, got, last)
+		wantCounts(t, got, map[syscall.Signal]int{sig: times, unix.SIGCONT: 1, last: 1})
 	}
 }
 
-// TestEnd pins that the parent ends as the job ends, without a core file of its
-// own, and not before.
+// waiterRole starts a job, reports its pid, waits for it, and ends as it did.
+func waiterRole(args string) {
+	var pid int
+	if code, ok := strings.CutPrefix(args, "clone "); ok {
+		pid = cloned(uintptr(number(code)))
+	} else {
+		pid = startJob(args)
+	}
+	fmt.Fprintln(os.NewFile(reportFD, "report"), pid)
+	end, err := WaitJob(pid)
+	must(err)
+	os.Exit(EndAs(end))
+}
+
+// cloned makes a child that exits with code, and whose exit signal is not SIGCHLD: a
+// wait without __WALL does not return it.
+//
+//go:norace
+func cloned(code uintptr) int {
+	pid, _, errno := unix.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGWINCH), 0, 0, 0, 0, 0)
+	if errno != 0 {
+		must(errno)
+	}
+	if pid == 0 {
+		unix.RawSyscall(unix.SYS_EXIT_GROUP, code, 0, 0)
+	}
+	return int(pid)
+}
+
+// TestEnd: the parent ends as the job ends, without a core file of its own, and not
+// before.
 func TestEnd(t *testing.T) {
 	t.Chdir(t.TempDir())
-	type ending struct{ job, want string }
-	tests := []ending{
-		{"exit 0", "exit 0"},
-		{"exit 7", "exit 7"},
-		{"exit 255", "exit 255"},
-		// Stopped and continued on the way.
-		{"stop 3", "exit 3"},
-		// A child of another kind, as a restored process may be one.
-		{"clone 5", "exit 5"},
+	for job, want := range map[string]string{
+		"exit 0":   "exit 0",
+		"exit 7":   "exit 7",
+		"exit 255": "exit 255",
+		"clone 5":  "exit 5",
+	} {
+		start(t, "waiter", job).ends(t, "", want)
 	}
 	for _, sig := range []int{1, 2, 3, 4, 6, 8, 9, 11, 13, 14, 15, 24, 27, 31, 32, 33, 34, 40, 63, 64} {
-		tests = append(tests, ending{fmt.Sprint("kill ", sig), fmt.Sprint("signal ", sig)})
-	}
-	for _, c := range tests {
-		p := startParent(t, "waiter "+c.job)
-		if c.job == "stop 3" {
-			continueJob(t, p.Process.Pid)
-		}
-		p.Wait()
-		if got := describe(unix.WaitStatus(p.ProcessState.Sys().(syscall.WaitStatus))); got != c.want {
-			t.Errorf("job %s: parent %s, want %s", c.job, got, c.want)
-		}
+		start(t, "waiter die control", sig).ends(t, "", fmt.Sprint("signal ", sig))
 	}
 }
 
-// continueJob waits until the one child of that process is stopped, and
-// continues it.
-func continueJob(t *testing.T, parent int) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		entries, err := os.ReadDir("/proc")
+// TestEndStopped: that the job stops is not its end.
+func TestEndStopped(t *testing.T) {
+	p := start(t, "waiter stop", 3)
+	var pid int
+	if _, err := fmt.Fscan(p.report, &pid); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		job, err := proc.Read(pid)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, e := range entries {
-			stat, _ := os.ReadFile("/proc/" + e.Name() + "/stat")
-			var pid, ppid int
-			var comm, state string
-			fmt.Sscan(string(stat), &pid, &comm, &state, &ppid)
-			if ppid == parent && state == "T" {
-				if err := unix.Kill(pid, unix.SIGCONT); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
+		if job.State == 'T' {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the job does not stop, its state is %c", job.State)
 		}
 	}
-	t.Fatal("the job does not stop")
+	if err := unix.Kill(pid, unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	p.ends(t, "", "exit 3")
 }
 
-// TestNoChild pins the error for what is no child of ours.
+// TestNoChild: the error for what is not a child of this process.
 func TestNoChild(t *testing.T) {
 	for _, pid := range []int{os.Getppid(), os.Getpid(), 1<<22 + 1} {
 		if status, err := WaitJob(pid); err != unix.ECHILD {
@@ -341,18 +314,8 @@ func TestNoChild(t *testing.T) {
 	}
 }
 
-// TestChildIgnored pins that the job's status arrives even in a process that
-// was started with SIGCHLD ignored, of which the system would reap children by
-// itself.
+// TestChildIgnored: the job's status arrives even in a process that was started with
+// SIGCHLD ignored, in which the kernel would discard it.
 func TestChildIgnored(t *testing.T) {
-	sh, err := syscall.ForkExec("/bin/sh", []string{"sh", "-c", `trap "" CHLD; exec "/proc/$PPID/exe"`}, &syscall.ProcAttr{
-		Env:   append(os.Environ(), roleEnv+"=waiter exit 9"),
-		Files: []uintptr{0, 1, 2},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if status, err := WaitJob(sh); err != nil || describe(status) != "exit 9" {
-		t.Errorf("parent: %s, %v; want exit 9", describe(status), err)
-	}
+	start(t, "ignoring", int(unix.SIGCHLD), "/proc/self/exe", "waiter exit", 9).ends(t, "", "exit 9")
 }

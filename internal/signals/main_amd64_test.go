@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -14,139 +15,210 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"blcr-cli/test/dispositions"
 )
 
-// What signals do cannot be taken back, so everything happens in programs of
-// its own: this test binary, run again in a role. ROLE is a word with
+// What signals do to a process cannot be undone, so the tests use programs: this
+// test binary, started again in a role. The variable has the role's name and its
 // arguments.
 const roleEnv = "SIGNALS_TEST_ROLE"
 
 func TestMain(m *testing.M) {
 	role, args, _ := strings.Cut(os.Getenv(roleEnv), " ")
 	if role == "" {
-		// What make or nohup has us ignore is not to be inherited.
-		for _, sig := range []syscall.Signal{unix.SIGHUP, unix.SIGINT, 32, 33} {
-			_ = Default(sig)
-		}
+		dispositions.Reset()
 		os.Exit(m.Run())
 	}
-	f, ok := roles[role]
-	if !ok {
-		fmt.Fprintf(os.Stderr, "no role %q\n", role)
-		os.Exit(125)
-	}
-	f(args)
+	roles[role](args)
 	os.Exit(0)
 }
 
-// roles are the programs that this test binary can be, by name.
 var roles map[string]func(args string)
 
-func init() { // the roles refer to the map
-	bare := func(f func()) func(string) { return func(string) { f() } }
-	// Many die here, and not all of them by DieOf.
-	noCore := func(f func(string)) func(string) {
-		return func(args string) {
-			unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
-			f(args)
-		}
-	}
-	roles = map[string]func(args string){
-		"report":   bare(report),
-		"counters": bare(counters),
-		"preempt":  bare(preempt),
-		"faults":   bare(faults),
-		"die":      die,
-		"shut":     shut,
-		"raise":    raise,
-		"mask":     bare(mask),
-
-		"guard":        noCore(guardRole),
-		"create":       noCore(bare(createRole)),
-		"finish":       noCore(bare(finishRole)),
-		"try-finish":   noCore(bare(tryFinishRole)),
-		"disarm":       noCore(disarmRole),
-		"forward":      noCore(forwarderRole),
-		"await":        noCore(bare(awaitRole)),
-		"dispositions": noCore(dispositionsRole),
-
-		"parent":   parent,
-		"waiter":   waiter,
-		"reporter": bare(reporter),
-		"exit":     func(args string) { os.Exit(int(number(args))) },
-		"kill":     func(args string) { killSelf(number(args)); os.Exit(125) },
+func init() { // not in the declaration, since roles start others
+	plain := func(role func()) func(string) { return func(string) { role() } }
+	roles = map[string]func(string){
+		// signals_amd64_test.go
+		"die":          dieRole,
+		"die-ignored":  dieIgnoredRole,
+		"raise":        raiseRole,
+		"mask":         plain(maskRole),
+		"dispositions": dispositionsRole,
+		"ignoring":     ignoringRole,
+		// catch_amd64_test.go
+		"report":   plain(reportRole),
+		"counters": plain(countersRole),
+		"preempt":  plain(preemptRole),
+		"faults":   plain(faultsRole),
+		// guard_amd64_test.go
+		"guard":      guardRole,
+		"create":     plain(createRole),
+		"finish":     plain(finishRole),
+		"try-finish": plain(tryFinishRole),
+		"disarm":     disarmRole,
+		// forward_amd64_test.go
+		"forward": forwardRole,
+		"await":   plain(awaitRole),
+		"pipe":    plain(pipeRole),
+		"add":     plain(addRole),
+		// job_amd64_test.go
+		"parent": parentRole,
+		"waiter": waiterRole,
+		"exit":   func(args string) { os.Exit(number(args)) },
 		"stop": func(args string) {
 			must(raiseDefault(unix.SIGSTOP))
-			os.Exit(int(number(args)))
+			os.Exit(number(args))
 		},
 	}
 }
 
-// program is this test binary in a role.
-type program struct {
-	*exec.Cmd
-	lines *bufio.Reader // its stdout
+// must ends a role in which something fails.
+func must(err error) {
+	if err != nil {
+		_, file, line, _ := runtime.Caller(1)
+		fmt.Printf("%s:%d: %v\n", file, line, err)
+		os.Exit(125)
+	}
 }
 
-// command makes the program without starting it. It works for users who may
-// not enter the directory that "go test" built it in.
+// number reads a role's argument.
+func number(s string) int {
+	n, err := strconv.Atoi(s)
+	must(err)
+	return n
+}
+
+// coreFiles allows this process to write a core file, if that can be.
+func coreFiles() {
+	var limit unix.Rlimit
+	must(unix.Getrlimit(unix.RLIMIT_CORE, &limit))
+	limit.Cur = limit.Max
+	must(unix.Setrlimit(unix.RLIMIT_CORE, &limit))
+}
+
+// reportFD is where a role, or the job that it starts, reports to the test apart
+// from its output.
+const reportFD = 3
+
+// startJob starts a role from a role, with the same descriptors.
+func startJob(role string) (pid int) {
+	env := slices.DeleteFunc(os.Environ(), func(s string) bool { return strings.HasPrefix(s, roleEnv+"=") })
+	pid, err := syscall.ForkExec("/proc/self/exe", []string{"job"}, &syscall.ProcAttr{
+		Env:   append(env, roleEnv+"="+role),
+		Files: []uintptr{0, 1, 2, reportFD},
+		Sys:   &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL},
+	})
+	must(err)
+	return pid
+}
+
+// readByte waits until the test calls goOn.
+func readByte() {
+	_, err := io.ReadFull(os.Stdin, make([]byte, 1))
+	must(err)
+}
+
+// waitForEOF waits until the test closes the standard input.
+func waitForEOF() { io.Copy(io.Discard, os.Stdin) }
+
+// program is this test binary in a role, in a process group of its own whose
+// leader's parent, the test, is in another group of the same session. So it is
+// not orphaned, however the tests were started, and SIGTSTP stops it.
+type program struct {
+	*exec.Cmd
+	in     *os.File      // its standard input
+	out    *bufio.Reader // its standard output and error
+	report *bufio.Reader // its descriptor reportFD
+}
+
+// patience is how long a test waits for what should take milliseconds.
+const patience = time.Minute
+
+// command makes a role without starting it. Its path also works for users that
+// may not enter the directory in which "go test" has built it.
 func command(role string, args ...any) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), roleEnv+"="+strings.TrimSpace(role+" "+fmt.Sprintln(args...)))
-	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		// A process group with no parent outside of it is stopped by nobody.
-		Setpgid: true,
-		// Not even a test that is killed leaves anything behind.
-		Pdeathsig: syscall.SIGKILL,
-	}
 	return cmd
 }
 
-// start starts the program. It is killed with the test's end, and after 20 s.
+// start starts a role. It and its job are killed when the test ends.
 func start(t *testing.T, role string, args ...any) *program {
 	t.Helper()
-	p := &program{Cmd: command(role, args...)}
-	out, err := p.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
+	return startCommand(t, command(role, args...))
+}
+
+func startCommand(t *testing.T, cmd *exec.Cmd) *program {
+	t.Helper()
+	pipe := func() (r, w *os.File) {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r, w
 	}
-	p.lines = bufio.NewReader(out)
+	inR, inW := pipe()
+	outR, outW := pipe()
+	reportR, reportW := pipe()
+	p := &program{Cmd: cmd, in: inW, out: bufio.NewReader(outR), report: bufio.NewReader(reportR)}
+	p.Stdin, p.Stdout, p.Stderr = inR, outW, outW
+	p.ExtraFiles = []*os.File{reportW}
+	p.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
-	deadline := time.AfterFunc(20*time.Second, func() { p.Process.Kill() })
+	for _, f := range []*os.File{inR, outW, reportW} {
+		f.Close()
+	}
+	outR.SetReadDeadline(time.Now().Add(patience))
+	reportR.SetReadDeadline(time.Now().Add(patience))
 	t.Cleanup(func() {
-		deadline.Stop()
-		p.Process.Kill()
-		p.Wait()
+		if p.ProcessState == nil { // else another process may have the pid
+			unix.Kill(-p.Process.Pid, unix.SIGKILL)
+			p.Wait()
+		}
+		for _, f := range []*os.File{inW, outR, reportR} {
+			f.Close()
+		}
 	})
 	return p
 }
 
-// line reads the next line that the program prints.
-func (p *program) line(t *testing.T) string {
+// expect compares the next line from r.
+func (p *program) expect(t *testing.T, r *bufio.Reader, want string) {
 	t.Helper()
-	line, err := p.lines.ReadString('\n')
-	if err != nil {
-		t.Fatalf("the program's output: %v", err)
+	if line, err := r.ReadString('\n'); line != want+"\n" {
+		t.Fatalf("%q, %v; want %q", line, err, want)
 	}
-	return strings.TrimSuffix(line, "\n")
 }
 
-// silent holds the program's remaining output against nothing, and returns how
-// it ended.
-func (p *program) silent(t *testing.T) unix.WaitStatus {
+// says compares the next line that the program prints.
+func (p *program) says(t *testing.T, want string) {
 	t.Helper()
-	rest, err := io.ReadAll(p.lines)
+	p.expect(t, p.out, want)
+}
+
+// ends compares the rest of the output, and how the program ends.
+func (p *program) ends(t *testing.T, output, status string) {
+	t.Helper()
+	rest, err := io.ReadAll(p.out)
 	if err != nil {
-		t.Error(err)
-	}
-	if len(rest) != 0 {
-		t.Errorf("the program printed:\n%s", rest)
+		t.Fatalf("output %q, then %v", rest, err)
 	}
 	p.Wait()
-	return unix.WaitStatus(p.ProcessState.Sys().(syscall.WaitStatus))
+	got := describe(unix.WaitStatus(p.ProcessState.Sys().(syscall.WaitStatus)))
+	if string(rest) != output || got != status {
+		t.Errorf("%q: output %q, %s; want %q, %s", p.Env[len(p.Env)-1], rest, got, output, status)
+	}
+}
+
+// goOn lets readByte return.
+func (p *program) goOn(t *testing.T) {
+	t.Helper()
+	if _, err := p.in.Write([]byte{0}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // kill sends the program a signal.
@@ -157,23 +229,90 @@ func (p *program) kill(t *testing.T, sig syscall.Signal) {
 	}
 }
 
-// stopped waits until the program stops, and returns the signal that did it.
-func (p *program) stopped(t *testing.T) syscall.Signal {
+// gets returns the next signal that reportRole reports, and how many of it.
+func (p *program) gets(t *testing.T) (sig syscall.Signal, n int) {
 	t.Helper()
-	var status unix.WaitStatus
+	line, err := p.report.ReadString('\n')
+	if err != nil {
+		t.Fatalf("no more signals are reported: %v", err)
+	}
+	if _, err := fmt.Sscan(line, &sig, &n); err != nil {
+		t.Fatalf("%v in %q", err, line)
+	}
+	return sig, n
+}
+
+// getsOne compares the next signal that reportRole reports.
+func (p *program) getsOne(t *testing.T, want syscall.Signal) {
+	t.Helper()
+	if sig, n := p.gets(t); sig != want || n != 1 {
+		t.Errorf("signal %d is reported %d times, want %d once", int(sig), n, int(want))
+	}
+}
+
+// collect adds up what reportRole reports until it has got last.
+func (p *program) collect(t *testing.T, got map[syscall.Signal]int, last syscall.Signal) {
+	t.Helper()
 	for {
-		_, err := unix.Wait4(p.Process.Pid, &status, unix.WUNTRACED, nil)
-		if err == unix.EINTR {
-			continue
+		sig, n := p.gets(t)
+		got[sig] += n
+		if sig == last {
+			return
 		}
+	}
+}
+
+// settle waits until the program has counted every signal sent so far: none is
+// pending, and no thread is running that may be in the handler. The threads of a
+// program that waits all sleep.
+func (p *program) settle(t *testing.T) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(100 * time.Microsecond) {
+		busy := false
+		tasks := fmt.Sprintf("/proc/%d/task", p.Process.Pid)
+		entries, err := os.ReadDir(tasks)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !status.Stopped() {
-			t.Fatalf("the program ended: %s", describe(status))
+		for _, e := range entries {
+			status, _ := os.ReadFile(tasks + "/" + e.Name() + "/status")
+			for line := range strings.Lines(string(status)) {
+				name, value, _ := strings.Cut(line, ":")
+				value = strings.TrimSpace(value)
+				switch name {
+				case "SigPnd", "ShdPnd":
+					busy = busy || strings.Trim(value, "0") != ""
+				case "State":
+					busy = busy || strings.HasPrefix(value, "R")
+				}
+			}
 		}
-		return status.StopSignal()
+		if !busy {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("signals stay pending")
+		}
 	}
+}
+
+// changes compares how the program stops or goes on.
+func (p *program) changes(t *testing.T, want string) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(100 * time.Microsecond) {
+		var status unix.WaitStatus
+		pid, err := unix.Wait4(p.Process.Pid, &status, unix.WUNTRACED|unix.WCONTINUED|unix.WNOHANG, nil)
+		if err != nil && err != unix.EINTR {
+			t.Fatal(err)
+		}
+		if pid > 0 {
+			if got := describe(status); got != want {
+				t.Errorf("%s, want %s", got, want)
+			}
+			return
+		}
+	}
+	t.Fatalf("the program is not %s", want)
 }
 
 // describe is a wait status as text.
@@ -189,20 +328,4 @@ func describe(s unix.WaitStatus) string {
 		return fmt.Sprintf("signal %d", s.Signal())
 	}
 	return fmt.Sprintf("exit %d", s.ExitStatus())
-}
-
-// must ends a role for which something does not work.
-func must(err error) {
-	if err != nil {
-		_, _, line, _ := runtime.Caller(1)
-		fmt.Fprintf(os.Stderr, "line %d: %v\n", line, err)
-		os.Exit(124)
-	}
-}
-
-// number reads a signal's number.
-func number(s string) syscall.Signal {
-	n, err := strconv.Atoi(s)
-	must(err)
-	return syscall.Signal(n)
 }
