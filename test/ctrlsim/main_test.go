@@ -11,13 +11,10 @@ import (
 	"runtime"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	"blcr-cli/internal/signals"
+	"blcr-cli/test/dispositions"
 )
 
 // progVar makes the test binary be one of the programs of prog_test.go.
@@ -29,10 +26,7 @@ func TestMain(m *testing.M) {
 		os.Unsetenv(progVar)
 		os.Exit(runProgram(name, os.Args[1:]))
 	}
-	// What make or nohup has us ignore is not to be inherited.
-	for _, sig := range []syscall.Signal{unix.SIGHUP, unix.SIGINT, 32, 33} {
-		_ = signals.Default(sig)
-	}
+	dispositions.Reset()
 	warmUp()
 	goroutines, fds := runtime.NumGoroutine(), openFiles()
 	status := m.Run()

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -106,7 +107,11 @@ func TestJobs(t *testing.T) {
 
 // A process that is stopped by the request's signal has the job's name already.
 func TestJobSignal(t *testing.T) {
-	r := good(t, restartBy(t, false, "job sh exit 9", context(t), "20"))
+	c := restartBy(t, false, "job sh exit 9", context(t), "20")
+	// SIGTSTP stops nothing in an orphaned process group, which the test's own is
+	// under cron, setsid or CI.
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	r := good(t, c)
 	if want := "stopped 20 sh\nexit 9\n"; r.out != want {
 		t.Errorf("got %q, want %q", r.out, want)
 	}

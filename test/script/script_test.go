@@ -63,8 +63,8 @@ import (
 
 	"blcr-cli/internal/ctxfile"
 	"blcr-cli/internal/ftbclient/wire"
-	"blcr-cli/internal/signals"
 	"blcr-cli/test/ctrlsim"
+	"blcr-cli/test/dispositions"
 	"blcr-cli/test/ftbsim"
 )
 
@@ -79,10 +79,7 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
-		// What make or nohup has us ignore is not to be inherited.
-		for _, sig := range []syscall.Signal{unix.SIGHUP, unix.SIGINT, 32, 33} {
-			_ = signals.Default(sig)
-		}
+		dispositions.Reset()
 		dir, err := os.MkdirTemp("", "blcr-cli-test")
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
