@@ -1,0 +1,80 @@
+package proc
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Descriptor is an open descriptor of a process.
+type Descriptor struct {
+	FD int
+
+	// Link is what /proc says that it leads to: a path, with " (deleted)" behind
+	// it for a file that has lost its name, or as "socket:[123]".
+	Link string
+
+	Readable, Writable bool // how it was opened
+}
+
+// Descriptors returns what a process has open, in order. A descriptor that is
+// closed meanwhile is left out. The error is that of opendir(3): EACCES where the
+// caller may not trace the process.
+func Descriptors(pid int) ([]Descriptor, error) {
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	fds, err := numbers(dir)
+	if err != nil {
+		return nil, err
+	}
+	var all []Descriptor
+	for _, fd := range fds {
+		d := Descriptor{FD: fd}
+		path := dir + "/" + strconv.Itoa(fd)
+		if d.Link, err = os.Readlink(path); err != nil {
+			continue
+		}
+		// The link's permissions say how the file is open.
+		var st unix.Stat_t
+		if unix.Lstat(path, &st) != nil {
+			continue
+		}
+		d.Readable, d.Writable = st.Mode&0o400 != 0, st.Mode&0o200 != 0
+		all = append(all, d)
+	}
+	slices.SortFunc(all, func(a, b Descriptor) int { return cmp.Compare(a.FD, b.FD) })
+	return all, nil
+}
+
+// Open is the path by which a descriptor of a process can be looked at, whatever
+// has become of the file's name.
+func Open(pid, fd int) string { return fmt.Sprintf("/proc/%d/fd/%d", pid, fd) }
+
+// Watched returns the devices of the files that an inotify descriptor watches, as
+// st_dev of stat(2) on most file systems.
+func Watched(pid, fd int) []uint64 {
+	text, err := read(fmt.Sprintf("/proc/%d/fdinfo/%d", pid, fd))
+	if err != nil {
+		return nil
+	}
+	var devices []uint64
+	for line := range strings.Lines(string(text)) {
+		// "inotify wd:1 ino:2b3 sdev:800013 mask:800afce ignored_mask:0 …": the
+		// kernel's dev_t, with 20 bits for the minor number.
+		if !strings.HasPrefix(line, "inotify ") {
+			continue
+		}
+		for _, word := range strings.Fields(line) {
+			if text, ok := strings.CutPrefix(word, "sdev:"); ok {
+				if n, err := strconv.ParseUint(text, 16, 32); err == nil {
+					devices = append(devices, unix.Mkdev(uint32(n>>20), uint32(n&0xfffff)))
+				}
+			}
+		}
+	}
+	return devices
+}

@@ -1,0 +1,36 @@
+package proc
+
+import (
+	"fmt"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Owner returns the effective user of a process. The error is ESRCH if there is
+// no such process.
+func Owner(pid int) (uid int, err error) {
+	words, err := field(pid, "Uid")
+	if err != nil {
+		return 0, err
+	}
+	if len(words) < 2 {
+		return 0, syscall.ESRCH
+	}
+	return strconv.Atoi(words[1])
+}
+
+// Namespace returns which namespace a process is in, as the inode of nsfs: kind is
+// a name in /proc/PID/ns. The error is that of readlink(2).
+func Namespace(pid int, kind string) (inode uint64, err error) {
+	b := make([]byte, 64)
+	n, err := unix.Readlink(fmt.Sprintf("/proc/%d/ns/%s", pid, kind), b)
+	if err != nil {
+		return 0, err
+	}
+	if _, err := fmt.Sscanf(string(b[:n]), kind+":[%d]", &inode); err != nil {
+		return 0, syscall.EINVAL
+	}
+	return inode, nil
+}

@@ -1,0 +1,142 @@
+package proc
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// What concerns no single process: limits and figures of the machine, control
+// groups, mounts.
+
+// Numbers returns the numbers in a small file of /proc or /sys; none if it cannot
+// be read or has anything else in it, such as "max".
+func Numbers(name string) []uint64 {
+	text, err := read(name)
+	if err != nil {
+		return nil
+	}
+	var found []uint64
+	for _, word := range strings.Fields(string(text)) {
+		n, err := strconv.ParseUint(word, 10, 64)
+		if err != nil {
+			return nil
+		}
+		found = append(found, n)
+	}
+	return found
+}
+
+// MachineMemory returns lines of /proc/meminfo in bytes: "MemTotal",
+// "MemAvailable", and so on. What there is not is 0.
+func MachineMemory() map[string]uint64 {
+	text, _ := os.ReadFile("/proc/meminfo")
+	all := make(map[string]uint64)
+	for line := range strings.Lines(string(text)) {
+		name, value, _ := strings.Cut(line, ":")
+		if f := strings.Fields(value); len(f) == 2 && f[1] == "kB" {
+			n, _ := strconv.ParseUint(f[0], 10, 64)
+			all[name] = n << 10
+		}
+	}
+	return all
+}
+
+// ControlGroup is a control group that a process is in, or one above it.
+type ControlGroup struct {
+	Name string // as the kernel calls it: "/batch/4185"
+	Dir  string // where its files are, if the file system is where it usually is
+}
+
+// ControlGroups returns the control groups of a process that may have files of a
+// controller, such as "memory", its own first. The topmost, which has no limits,
+// is left out.
+func ControlGroups(pid int, controller string) []ControlGroup {
+	text, err := read(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err != nil {
+		return nil
+	}
+	return parseControlGroups(string(text), controller)
+}
+
+// parseControlGroups reads "4:memory:/batch", or "0::/batch" of version 2.
+func parseControlGroups(text, controller string) []ControlGroup {
+	const mounted = "/sys/fs/cgroup"
+	var found []ControlGroup
+	for line := range strings.Lines(text) {
+		f := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
+		if len(f) < 3 {
+			continue
+		}
+		var roots []string
+		switch f[1] {
+		case "":
+			roots = []string{mounted, mounted + "/unified"}
+		case controller:
+			roots = []string{mounted + "/" + controller}
+		}
+		for _, root := range roots {
+			for name := f[2]; len(name) > 1; name = filepath.Dir(name) {
+				found = append(found, ControlGroup{name, root + name})
+			}
+		}
+	}
+	return found
+}
+
+// Frozen returns the control group by which a process is frozen, as by "docker
+// pause" or "systemctl freeze": it does not run, and cannot be traced, until that
+// is thawed. ok is false for a process that is not frozen.
+func Frozen(pid int) (group ControlGroup, ok bool) {
+	for _, g := range ControlGroups(pid, "freezer") {
+		if n := Numbers(g.Dir + "/cgroup.freeze"); len(n) == 1 && n[0] == 1 {
+			return g, true
+		}
+		if text, err := read(g.Dir + "/freezer.self_freezing"); err == nil && strings.TrimSpace(string(text)) == "1" {
+			return g, true
+		}
+	}
+	return group, false
+}
+
+// Mount returns where the file system with that device number, as of st_dev, is
+// mounted here, and its type; "" if it is not to be seen. The last of several
+// places is the one that is seen.
+func Mount(dev uint64) (point, kind string) {
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return "", ""
+	}
+	return findMount(string(text), dev)
+}
+
+func findMount(mountinfo string, dev uint64) (point, kind string) {
+	want := fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev))
+	for line := range strings.Lines(mountinfo) {
+		f := strings.Fields(line)
+		if len(f) < 10 || f[2] != want || point != "" && f[3] != "/" {
+			continue
+		}
+		for i := 6; i+1 < len(f); i++ {
+			if f[i] == "-" {
+				point, kind = unescape(f[4]), f[i+1]
+				break
+			}
+		}
+	}
+	return point, kind
+}
+
+// unescape undoes what the kernel does to blanks in mountinfo.
+func unescape(s string) string {
+	for i := 0; i+4 <= len(s); i++ {
+		if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); s[i] == '\\' && err == nil {
+			s = s[:i] + string([]byte{byte(n)}) + s[i+4:]
+		}
+	}
+	return s
+}

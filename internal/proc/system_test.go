@@ -1,0 +1,105 @@
+package proc
+
+import (
+	"os"
+	"reflect"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestParseControlGroups(t *testing.T) {
+	const text = "5:cpu,cpuacct:/a\n4:memory:/batch/job\n3:pids:/batch\n0::/batch/job\n1:name=systemd:/x:y\nnonsense\n"
+	for controller, want := range map[string][]ControlGroup{
+		"memory": {
+			{"/batch/job", "/sys/fs/cgroup/memory/batch/job"}, {"/batch", "/sys/fs/cgroup/memory/batch"},
+			{"/batch/job", "/sys/fs/cgroup/batch/job"}, {"/batch", "/sys/fs/cgroup/batch"},
+			{"/batch/job", "/sys/fs/cgroup/unified/batch/job"}, {"/batch", "/sys/fs/cgroup/unified/batch"},
+		},
+		"freezer": {
+			{"/batch/job", "/sys/fs/cgroup/batch/job"}, {"/batch", "/sys/fs/cgroup/batch"},
+			{"/batch/job", "/sys/fs/cgroup/unified/batch/job"}, {"/batch", "/sys/fs/cgroup/unified/batch"},
+		},
+	} {
+		if got := parseControlGroups(text, controller); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %v, want %v", controller, got, want)
+		}
+	}
+	if got := parseControlGroups("0::/\n", "memory"); got != nil {
+		t.Errorf("the topmost: %v", got)
+	}
+}
+
+func TestFindMount(t *testing.T) {
+	const text = "22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n" +
+		"40 22 254:0 /sub /bind rw - ext4 /dev/vda rw\n" +
+		"41 22 0:50 /part /only\\040part rw master:2 shared:3 - tmpfs none rw\n"
+	for _, c := range []struct {
+		dev         uint64
+		point, kind string
+	}{
+		{unix.Mkdev(254, 0), "/", "ext4"},
+		{unix.Mkdev(0, 50), "/only part", "tmpfs"},
+		{unix.Mkdev(0, 51), "", ""},
+	} {
+		if point, kind := findMount(text, c.dev); point != c.point || kind != c.kind {
+			t.Errorf("%x: %q %q, want %q %q", c.dev, point, kind, c.point, c.kind)
+		}
+	}
+}
+
+func TestMachineMemory(t *testing.T) {
+	m := MachineMemory()
+	if m["MemTotal"] < 1<<20 || m["MemAvailable"] > m["MemTotal"] || m["nothing"] != 0 {
+		t.Errorf("%v", m)
+	}
+}
+
+// TestDescriptors looks at descriptors of this process.
+func TestDescriptors(t *testing.T) {
+	dir := t.TempDir()
+	file, err := os.OpenFile(dir+"/file", os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if err := os.Remove(dir + "/file"); err != nil {
+		t.Fatal(err)
+	}
+	inotify, err := unix.InotifyInit1(unix.IN_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(inotify)
+	if _, err := unix.InotifyAddWatch(inotify, dir, unix.IN_CREATE); err != nil {
+		t.Fatal(err)
+	}
+	all, err := Descriptors(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := make(map[int]Descriptor)
+	last := -1
+	for _, d := range all {
+		if d.FD <= last {
+			t.Errorf("%d stands behind %d", d.FD, last)
+		}
+		found[d.FD], last = d, d.FD
+	}
+	if got, want := found[int(file.Fd())], (Descriptor{int(file.Fd()), dir + "/file (deleted)", false, true}); got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	if got := found[inotify].Link; got != "anon_inode:inotify" {
+		t.Errorf("inotify is %q", got)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil {
+		t.Fatal(err)
+	}
+	if got := Watched(os.Getpid(), inotify); !reflect.DeepEqual(got, []uint64{uint64(st.Dev)}) {
+		t.Errorf("it watches %x, want %x", got, st.Dev)
+	}
+	if _, err := Descriptors(1 << 23); err == nil {
+		t.Errorf("no error for a process that cannot be")
+	}
+}
