@@ -4,25 +4,25 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
+	"blcr-cli/internal/proc"
 	"blcr-cli/internal/show"
 )
 
-// Space says how it stands with the file system of an open file, or directory, that
-// could not be written to for an error of that number. Need is roughly what was to be
-// written, 0 if that is not known; what the file has of it already counts as free.
+// Space says how much room there is where an open file or directory could not be
+// written to: for ENOSPC, EDQUOT and EFBIG. Need is roughly how many bytes were to be
+// written, 0 if that is not known; what the file has already counts as free. The
+// descriptor stays the caller's.
 func Space(fd int, errno syscall.Errno, need uint64) []string {
 	var st unix.Stat_t
 	if unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG && st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return nil
 	}
 	on := "the file system"
-	if point, kind := mountOf(uint64(st.Dev)); point != "" {
+	if point, kind := proc.Mount(uint64(st.Dev)); point != "" {
 		on = fmt.Sprintf("the file system %s (%s)", show.Name(point), kind)
 	}
 	needs := ""
@@ -59,8 +59,8 @@ func Space(fd int, errno syscall.Errno, need uint64) []string {
 	return nil
 }
 
-// Open says why a file could not be created or opened for writing, as far as that is
-// seen from its directory.
+// Open says why a file could not be created or opened for writing, as far as its
+// directory shows that.
 func Open(path string, errno syscall.Errno) []string {
 	dir := filepath.Dir(path)
 	shown := show.Name(dir)
@@ -83,7 +83,7 @@ func Open(path string, errno syscall.Errno) []string {
 	case unix.EROFS:
 		var st unix.Stat_t
 		if unix.Stat(dir, &st) == nil {
-			if point, kind := mountOf(uint64(st.Dev)); point != "" {
+			if point, kind := proc.Mount(uint64(st.Dev)); point != "" {
 				return []string{fmt.Sprintf("the file system %s (%s) is read-only", show.Name(point), kind)}
 			}
 		}
@@ -107,45 +107,12 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// Owner says whose a file is, and who may do what with it: "belongs to root, mode
-// 0755"; "" if it cannot be seen.
+// Owner says who owns a file, and its mode: "belongs to root, mode 0755"; "" if that
+// cannot be seen.
 func Owner(path string) string {
 	var st unix.Stat_t
 	if unix.Stat(path, &st) != nil {
 		return ""
 	}
 	return fmt.Sprintf("belongs to %s, mode %04o", User(int(st.Uid)), st.Mode&0o7777)
-}
-
-// mountOf finds the file system with that device number; the last of several places
-// is the one that is seen.
-func mountOf(dev uint64) (point, kind string) {
-	text, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return "", ""
-	}
-	want := fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev))
-	for line := range strings.Lines(string(text)) {
-		f := strings.Fields(line)
-		if len(f) < 10 || f[2] != want || point != "" && f[3] != "/" {
-			continue
-		}
-		for i := 6; i+1 < len(f); i++ {
-			if f[i] == "-" {
-				point, kind = unescape(f[4]), f[i+1]
-				break
-			}
-		}
-	}
-	return point, kind
-}
-
-// unescape undoes what the kernel does to blanks in mountinfo.
-func unescape(s string) string {
-	for i := 0; i+4 <= len(s); i++ {
-		if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); s[i] == '\\' && err == nil {
-			s = s[:i] + string(rune(n)) + s[i+4:]
-		}
-	}
-	return s
 }

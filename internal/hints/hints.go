@@ -1,23 +1,24 @@
-// Package hints is what the machine can tell about a failure, for the lines below
-// a message: who somebody is, what limit was hit, how full a file system is, where
-// a program can be had.
+// Package hints says what this machine knows about a failure that is not the
+// fault of any engine: which limit was hit, how full a file system is, who owns a
+// file or a process, what has a number that is in use, where a criu can be had.
 //
-// Everything here is looked at after something has failed, costs what it costs then,
-// and says nothing where it is not sure. The package prints nothing, and knows
-// neither requests nor engines.
+// Its functions return lines for below a message. They are called after something
+// has failed, look at the machine as it is then, and return nothing where they are
+// not sure. What belongs here is useful for any engine; what CRIU itself says about
+// its failures is for package explain. The package prints nothing and knows no
+// requests.
 package hints
 
 import (
 	"fmt"
-	"os"
 	"os/user"
 	"strconv"
-	"strings"
 
+	"blcr-cli/internal/proc"
 	"blcr-cli/internal/show"
 )
 
-// User is how to call the user with that number.
+// User names a user: "root", "user alice", or "user 1000" for one without a name.
 func User(uid int) string {
 	if uid == 0 {
 		return "root"
@@ -28,11 +29,11 @@ func User(uid int) string {
 	return fmt.Sprintf("user %d", uid)
 }
 
-// Process is a process with its command, "process 4185 (sim)".
+// Process names a process with its command: "process 4185 (sim)".
 func Process(pid int) string {
-	comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	p, err := proc.Read(pid)
 	if err != nil {
 		return fmt.Sprintf("process %d", pid)
 	}
-	return fmt.Sprintf("process %d (%s)", pid, show.Name(strings.TrimSuffix(string(comm), "\n")))
+	return fmt.Sprintf("process %d (%s)", pid, show.Name(p.Comm))
 }

@@ -1,6 +1,7 @@
 package hints
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -79,6 +80,27 @@ func TestSpace(t *testing.T) {
 	defer null.Close()
 	if got := Space(int(null.Fd()), unix.ENOSPC, 0); got != nil {
 		t.Errorf("a device: %q", got)
+	}
+}
+
+// TestMachineMemory: the memory of the machine is mentioned only where it is short.
+func TestMachineMemory(t *testing.T) {
+	const gib = 1 << 30
+	for _, c := range []struct {
+		m      map[string]uint64
+		strict bool
+		want   string
+	}{
+		{map[string]uint64{"MemTotal": 24 * gib, "MemAvailable": 23 * gib}, false, "[]"},
+		{map[string]uint64{"MemTotal": 24 * gib, "MemAvailable": 1 * gib}, false, "[this machine has 1.0 GiB of memory left, of 24 GiB]"},
+		{map[string]uint64{"MemTotal": 24 * gib, "MemAvailable": 20 * gib, "CommitLimit": 12 * gib, "Committed_AS": 11 * gib}, true,
+			"[the processes of this machine have asked for 11 GiB of memory, of 12 GiB that they may have: see sysctl vm.overcommit_memory]"},
+		{map[string]uint64{"MemTotal": 24 * gib, "MemAvailable": 20 * gib, "CommitLimit": 12 * gib, "Committed_AS": 11 * gib}, false, "[]"},
+		{nil, false, "[]"},
+	} {
+		if got := fmt.Sprint(machineMemory(c.m, c.strict)); got != c.want {
+			t.Errorf("%v: %s, want %s", c.m, got, c.want)
+		}
 	}
 }
 

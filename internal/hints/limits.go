@@ -3,17 +3,16 @@ package hints
 import (
 	"fmt"
 	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
+	"blcr-cli/internal/proc"
 	"blcr-cli/internal/show"
 )
 
-// Limits says which limit an error of that number comes from, and how to get on.
+// Limits says which limit of this process, or of the machine, an error of that
+// number comes from.
 func Limits(errno syscall.Errno) []string {
 	switch errno {
 	case unix.EMFILE:
@@ -22,7 +21,7 @@ func Limits(errno syscall.Errno) []string {
 			return []string{fmt.Sprintf("a process may have %d files open here (ulimit -n), at most %d (ulimit -Hn)", l.Cur, l.Max)}
 		}
 	case unix.ENFILE:
-		if n := numbersIn("/proc/sys/fs/file-nr"); len(n) == 3 {
+		if n := proc.Numbers("/proc/sys/fs/file-nr"); len(n) == 3 {
 			return []string{fmt.Sprintf("all processes of this machine have %d files open, of %d that they may have: see sysctl fs.file-max", n[0], n[2])}
 		}
 	case unix.EAGAIN:
@@ -33,8 +32,7 @@ func Limits(errno syscall.Errno) []string {
 	return nil
 }
 
-// Processes says why there can be no more processes, nothing where there is no limit
-// near.
+// Processes says why there can be no more processes; nothing if no limit is near.
 func Processes() []string {
 	const near = 32 // threads that a request may need at a time
 	var said []string
@@ -44,102 +42,62 @@ func Processes() []string {
 			said = append(said, fmt.Sprintf("%s has %d processes and threads, of %d (ulimit -u)", User(uid), n, l.Cur))
 		}
 	}
-	for _, g := range groups("pids") {
-		most, now := numbersIn(g.path+"/pids.max"), numbersIn(g.path+"/pids.current")
+	for _, g := range proc.ControlGroups(os.Getpid(), "pids") {
+		most, now := proc.Numbers(g.Dir+"/pids.max"), proc.Numbers(g.Dir+"/pids.current")
 		if len(most) == 1 && len(now) == 1 && now[0]+near > most[0] {
-			said = append(said, fmt.Sprintf("the control group %s has %d processes and threads, of %d (pids.max)", show.Name(g.name), now[0], most[0]))
+			said = append(said, fmt.Sprintf("the control group %s has %d processes and threads, of %d (pids.max)", show.Name(g.Name), now[0], most[0]))
 		}
 	}
-	if n := numbersIn("/proc/sys/kernel/threads-max"); len(said) == 0 && len(n) == 1 && near > n[0] {
+	if n := proc.Numbers("/proc/sys/kernel/threads-max"); len(said) == 0 && len(n) == 1 && near > n[0] {
 		said = append(said, fmt.Sprintf("this machine may have %d threads: see sysctl kernel.threads-max", n[0]))
 	}
 	return said
 }
 
-// Memory says where there is little of it.
+// Memory says what limits the memory of this process and its children. The
+// machine's own memory is mentioned only if little of it is left: otherwise it is
+// not the cause.
 func Memory() []string {
 	var said []string
 	var l unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_AS, &l) == nil && l.Cur < 1<<62 {
 		said = append(said, fmt.Sprintf("a process may have %s of address space here (ulimit -v)", show.Size(l.Cur)))
 	}
-	for _, g := range groups("memory") {
+	for _, g := range proc.ControlGroups(os.Getpid(), "memory") {
 		for _, names := range [][2]string{{"memory.max", "memory.current"}, {"memory.limit_in_bytes", "memory.usage_in_bytes"}} {
-			most, now := numbersIn(g.path+"/"+names[0]), numbersIn(g.path+"/"+names[1])
+			most, now := proc.Numbers(g.Dir+"/"+names[0]), proc.Numbers(g.Dir+"/"+names[1])
 			if len(most) == 1 && len(now) == 1 && most[0] < 1<<60 {
-				said = append(said, fmt.Sprintf("the control group %s uses %s of memory, of %s (%s)", show.Name(g.name), show.Size(now[0]), show.Size(most[0]), names[0]))
+				said = append(said, fmt.Sprintf("the control group %s uses %s of memory, of %s (%s)", show.Name(g.Name), show.Size(now[0]), show.Size(most[0]), names[0]))
 			}
 		}
 	}
 	if len(said) > 0 {
 		return said
 	}
-	text, _ := os.ReadFile("/proc/meminfo")
-	for line := range strings.Lines(string(text)) {
-		if f := strings.Fields(line); len(f) == 3 && f[0] == "MemAvailable:" {
-			n, _ := strconv.ParseUint(f[1], 10, 64)
-			said = append(said, fmt.Sprintf("this machine has %s of memory left", show.Size(n<<10)))
-		}
-	}
-	return said
+	strict := proc.Numbers("/proc/sys/vm/overcommit_memory")
+	return machineMemory(proc.MachineMemory(), len(strict) == 1 && strict[0] == 2)
 }
 
-// group is a control group that this process is in, or one above it.
-type group struct{ name, path string }
-
-// groups are those with a controller, the own one first. The highest has no limits.
-func groups(controller string) []group {
-	text, err := os.ReadFile("/proc/self/cgroup")
-	if err != nil {
-		return nil
+// machineMemory is the part of Memory that is about the whole machine. Strict says
+// that the kernel promises no more memory than it has.
+func machineMemory(m map[string]uint64, strict bool) []string {
+	total, left := m["MemTotal"], m["MemAvailable"]
+	if most, given := m["CommitLimit"], m["Committed_AS"]; strict && given > most-most/8 {
+		return []string{fmt.Sprintf("the processes of this machine have asked for %s of memory, of %s that they may have: see sysctl vm.overcommit_memory", show.Size(given), show.Size(most))}
 	}
-	var found []group
-	for line := range strings.Lines(string(text)) {
-		f := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
-		if len(f) < 3 {
-			continue
-		}
-		for _, root := range []string{"/sys/fs/cgroup/" + controller, "/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
-			if f[1] != "" && (f[1] != controller || filepath.Base(root) != controller) || f[1] == "" && filepath.Base(root) == controller {
-				continue
-			}
-			for name := f[2]; len(name) > 1; name = filepath.Dir(name) {
-				found = append(found, group{name, root + name})
-			}
-		}
+	if left < total/8 {
+		return []string{fmt.Sprintf("this machine has %s of memory left, of %s", show.Size(left), show.Size(total))}
 	}
-	return found
+	return nil
 }
 
-// numbersIn are the numbers in a small file; none if there is anything else in it,
-// such as "max".
-func numbersIn(name string) []uint64 {
-	text, err := os.ReadFile(name)
-	if err != nil {
-		return nil
-	}
-	var found []uint64
-	for _, word := range strings.Fields(string(text)) {
-		n, err := strconv.ParseUint(word, 10, 64)
-		if err != nil {
-			return nil
-		}
-		found = append(found, n)
-	}
-	return found
-}
-
-// threadsOf counts what a user has of them.
+// threadsOf counts the threads of a user.
 func threadsOf(uid int) uint64 {
-	names, _ := filepath.Glob("/proc/[0-9]*")
+	table, _ := proc.All()
 	n := uint64(0)
-	for _, name := range names {
-		var st unix.Stat_t
-		if unix.Stat(name, &st) != nil || int(st.Uid) != uid {
-			continue
-		}
-		if tasks, err := os.ReadDir(name + "/task"); err == nil {
-			n += uint64(len(tasks))
+	for pid := range table {
+		if owner, err := proc.Owner(pid); err == nil && owner == uid {
+			n += uint64(len(proc.Threads(pid)))
 		}
 	}
 	return n

@@ -5,8 +5,6 @@ import (
 	"os"
 	"slices"
 
-	"golang.org/x/sys/unix"
-
 	"blcr-cli/internal/proc"
 )
 
@@ -74,22 +72,22 @@ func sessionOrGroup(id int) string {
 
 // ofOther names a process's user if that is not ours: " of user alice".
 func ofOther(pid int) string {
-	var st unix.Stat_t
-	if unix.Stat(fmt.Sprintf("/proc/%d", pid), &st) != nil || int(st.Uid) == os.Geteuid() {
+	uid, err := proc.Owner(pid)
+	if err != nil || uid == os.Geteuid() {
 		return ""
 	}
-	return " of " + User(int(st.Uid))
+	return " of " + User(uid)
 }
 
 // Permission says why the caller may not save a process, and who may; "" if the
 // process cannot be seen.
 func Permission(pid int) string {
-	var st unix.Stat_t
-	if unix.Stat(fmt.Sprintf("/proc/%d", pid), &st) != nil {
+	uid, err := proc.Owner(pid)
+	if err != nil {
 		return ""
 	}
-	owner := User(int(st.Uid))
-	switch int(st.Uid) {
+	owner := User(uid)
+	switch uid {
 	case os.Geteuid():
 		return fmt.Sprintf("%s has more rights than %s has, as a set-user-ID program has: only root may save it", Process(pid), owner)
 	case 0:
