@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -40,24 +41,16 @@ const (
 	optPtracedAllow
 	optPtracerError
 	optPtracerSkip
-	optKmsgNone
-	optKmsgError
-	optKmsgWarning
 	optTime
 	optCompress
-	optVerbose
-	optQuiet
-	optHelp
-	optVersion
-	optSignal // the first of sigopt's; keep it last
 )
 
 // options is the one table of cr_checkpoint's options.
 var options = append(getopt.Table{
-	{ID: optVerbose, Short: 'v', Long: []string{"verbose"}},
-	{ID: optQuiet, Short: 'q', Long: []string{"quiet"}},
-	{ID: optHelp, Short: 'h', Long: []string{"help"}},
-	{ID: optVersion, Long: []string{"version"}},
+	{ID: cli.OptVerbose, Short: 'v', Long: []string{"verbose"}},
+	{ID: cli.OptQuiet, Short: 'q', Long: []string{"quiet"}},
+	{ID: cli.OptHelp, Short: 'h', Long: []string{"help"}},
+	{ID: cli.OptVersion, Long: []string{"version"}},
 	{ID: optTree, Short: 'T', Long: []string{"tree"}},
 	{ID: optProcess, Short: 'p', Long: []string{"pid", "process"}},
 	{ID: optGroup, Short: 'g', Long: []string{"pgid", "group"}},
@@ -82,12 +75,9 @@ var options = append(getopt.Table{
 	{ID: optPtracedAllow, Long: []string{"ptraced-allow"}},
 	{ID: optPtracerError, Long: []string{"ptracer-error"}},
 	{ID: optPtracerSkip, Long: []string{"ptracer-skip"}},
-	{ID: optKmsgNone, Long: []string{"kmsg-none"}},
-	{ID: optKmsgError, Long: []string{"kmsg-error"}},
-	{ID: optKmsgWarning, Long: []string{"kmsg-warning"}},
 	{ID: optTime, Short: 't', Long: []string{"time"}, Arg: getopt.RequiredArgument},
 	{ID: optCompress, Long: []string{"compress"}, Arg: getopt.OptionalArgument, Exact: true},
-}, cli.SignalOptions(optSignal, nil)...)
+}, cli.RequestOptions(nil)...)
 
 // destination is where the context goes, as far as options say.
 type destination int
@@ -115,33 +105,46 @@ type stop struct {
 	stderr string
 }
 
-var (
-	usageError = &stop{status: 255, stderr: usage}
-	helpWanted = &stop{stdout: usage}
-)
+func (s *stop) Error() string { return s.stderr }
+
+var usageError = &stop{status: 255, stderr: usage}
+
+// stopFor is the stop that an error of reading the command line stands for.
+func stopFor(err error) *stop {
+	var own *stop
+	var text cli.Text
+	switch {
+	case errors.As(err, &own):
+		return own
+	case errors.As(err, &text):
+		return &stop{stdout: string(text)}
+	case err == cli.ErrSignalRange:
+		return invalid(err.Error())
+	}
+	return usageError
+}
 
 func invalid(message string) *stop {
 	return &stop{status: ckpt.ExitStatus(syscall.EINVAL), stderr: message + "\n"}
 }
 
-// parse reads the command line. Options act in the order given: a later one is
-// not even looked at when an earlier one ends the program, and -q and -v, which
-// set con's level, hold from where they stand.
+// parse reads the command line.
 func parse(args []string, con *cli.Console) (*settings, *stop) {
 	s := &settings{request: ckpt.CheckpointRequest{Scope: ckpt.ScopeTree}, target: target.Spec{Sync: true}}
-	p := getopt.New(options, args, getopt.PosixlyCorrect())
-	for m, err := range p.Options() {
-		if err != nil {
-			if err.Char == '?' {
-				return nil, helpWanted
+	line := cli.CommandLine{
+		Options: options, Usage: usage, Version: versionLine(),
+		Option: func(m getopt.Match) error {
+			if stop := s.option(m); stop != nil {
+				return stop
 			}
-			return nil, usageError
-		}
-		if stop := s.option(m, con); stop != nil {
-			return nil, stop
-		}
+			return nil
+		},
 	}
-	operands := p.Operands()
+	operands, err := line.Parse(args, con)
+	if err != nil {
+		return nil, stopFor(err)
+	}
+	s.request.Signal, s.kmsg = line.Signal, line.Kmsg
 	if len(operands) != 1 {
 		return nil, usageError
 	}
@@ -159,19 +162,8 @@ func parse(args []string, con *cli.Console) (*settings, *stop) {
 	return s, nil
 }
 
-func (s *settings) option(m getopt.Match, con *cli.Console) *stop {
+func (s *settings) option(m getopt.Match) *stop {
 	r := &s.request
-	if signal, mine, err := cli.ParseSignal(optSignal, m); mine {
-		r.Signal = signal
-		switch err {
-		case nil:
-			return nil
-		case cli.ErrSignalRange:
-			return invalid(err.Error())
-		default:
-			return usageError
-		}
-	}
 	switch m.ID {
 	case optTree:
 		r.Scope = ckpt.ScopeTree
@@ -225,25 +217,10 @@ func (s *settings) option(m getopt.Match, con *cli.Console) *stop {
 	case optPtracerSkip:
 		r.PtracerSkip = true
 
-	case optKmsgNone:
-		s.kmsg = cli.KmsgNone
-	case optKmsgError:
-		s.kmsg = cli.KmsgError
-	case optKmsgWarning:
-		s.kmsg = cli.KmsgWarning
-
 	case optTime:
 		return s.limit(m.Arg)
 	case optCompress:
 		return s.compress(m)
-	case optVerbose:
-		con.Level++
-	case optQuiet:
-		con.Level = -1
-	case optHelp:
-		return helpWanted
-	case optVersion:
-		return &stop{stdout: versionLine()}
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"syscall"
 
 	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/cli"
 	"blcr-cli/internal/show"
 )
 
@@ -20,11 +21,6 @@ const (
 type usageError struct{ why string }
 
 func (e *usageError) Error() string { return e.why }
-
-// outputError is a failure to write to stdout.
-type outputError struct{ err error }
-
-func (e *outputError) Error() string { return "standard output: " + reason(e.err) }
 
 // notContext is why a file is no context, or not one that is complete.
 type notContext string
@@ -41,7 +37,13 @@ func status(err error) int {
 }
 
 // message is the text for an error that is about no file.
-func message(err error) string { return show.Text(err.Error()) }
+func message(err error) string {
+	var output *cli.OutputError
+	if errors.As(err, &output) {
+		return "standard output: " + reason(output.Err)
+	}
+	return show.Text(err.Error())
+}
 
 // reason is why a file could not be read, as one line without its end.
 func reason(err error) string {

@@ -1,12 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
-	"syscall"
 
 	"blcr-cli/internal/cli"
-	"blcr-cli/internal/entry"
 	"blcr-cli/internal/show"
 )
 
@@ -37,12 +36,13 @@ func run(args []string, stdout, stderr io.Writer) int {
 // do does what the arguments ask for. An error is about no FILE; good says that
 // all of these were.
 func do(args []string, con *cli.Console) (good bool, err error) {
-	s, wanted, err := parse(args, con)
-	if err != nil {
+	s, err := parse(args, con)
+	var text cli.Text
+	switch {
+	case errors.As(err, &text):
+		return true, con.Print(string(text))
+	case err != nil:
 		return false, err
-	}
-	if wanted != "" {
-		return true, emit(con, string(wanted))
 	}
 	good = true
 	separator := ""
@@ -60,7 +60,7 @@ func do(args []string, con *cli.Console) (good bool, err error) {
 			separator = "\n"
 		}
 		if text != "" {
-			if err := emit(con, text); err != nil {
+			if err := con.Print(text); err != nil {
 				return false, err
 			}
 		}
@@ -69,16 +69,4 @@ func do(args []string, con *cli.Console) (good bool, err error) {
 		}
 	}
 	return good, nil
-}
-
-// emit prints on stdout.
-func emit(con *cli.Console, text string) error {
-	if entry.Closed(1) {
-		// What is there now is not what we were given.
-		return &outputError{syscall.EBADF}
-	}
-	if _, err := io.WriteString(con.Stdout, text); err != nil {
-		return &outputError{err}
-	}
-	return nil
 }

@@ -20,6 +20,7 @@ import (
 	"blcr-cli/internal/ckpt/criu"
 	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/ckpt/kernel/header"
+	"blcr-cli/internal/cli"
 	"blcr-cli/internal/ctxfile"
 	"blcr-cli/internal/show"
 )
@@ -117,7 +118,7 @@ func FuzzOutput(f *testing.F) {
 		}
 		for _, err := range []error{
 			notContext(s), errors.New(s), &ckpt.Error{Errno: syscall.EINVAL, Detail: []string{"context: " + s}}, syscall.Errno(n),
-			&ckpt.Error{Errno: syscall.Errno(n), Detail: []string{s}}, &usageError{s}, &outputError{errors.New(s)},
+			&ckpt.Error{Errno: syscall.Errno(n), Detail: []string{s}}, &usageError{s}, &cli.OutputError{Err: errors.New(s)},
 		} {
 			for _, text := range []string{reason(err), message(err)} {
 				if !harmless(text+"\n") || strings.Contains(text, "\n") {
@@ -208,7 +209,7 @@ func TestReasons(t *testing.T) {
 			t.Errorf("%v: %q, want %q", test.err, got, test.want)
 		}
 	}
-	for err, want := range map[error]int{&usageError{"x"}: 255, &outputError{syscall.EPIPE}: 1, syscall.EIO: 1} {
+	for err, want := range map[error]int{&usageError{"x"}: 255, &cli.OutputError{Err: syscall.EPIPE}: 1, syscall.EIO: 1} {
 		if got := status(err); got != want {
 			t.Errorf("%v: status %d, want %d", err, got, want)
 		}

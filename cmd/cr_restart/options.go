@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"syscall"
 
@@ -30,20 +31,13 @@ const (
 	optNoRestorePgid
 	optRestoreSid
 	optNoRestoreSid
-	optKmsgNone
-	optKmsgError
-	optKmsgWarning
-	optQuiet
-	optHelp
-	optVersion
-	optSignal // the first of sigopt's; keep it last
 )
 
 // options is the one table of cr_restart's options.
 var options = append(getopt.Table{
-	{ID: optHelp, Short: 'h', Long: []string{"help"}},
-	{ID: optVersion, Short: 'v', Long: []string{"version"}},
-	{ID: optQuiet, Short: 'q', Long: []string{"quiet"}},
+	{ID: cli.OptHelp, Short: 'h', Long: []string{"help"}},
+	{ID: cli.OptVersion, Short: 'v', Long: []string{"version"}},
+	{ID: cli.OptQuiet, Short: 'q', Long: []string{"quiet"}},
 	{ID: optFile, Short: 'f', Long: []string{"file"}, Arg: getopt.RequiredArgument},
 	{ID: optFd, Short: 'F', Long: []string{"fd"}, Arg: getopt.RequiredArgument},
 	{ID: optDir, Short: 'd', Long: []string{"dir"}, Arg: getopt.RequiredArgument},
@@ -63,10 +57,7 @@ var options = append(getopt.Table{
 	{ID: optNoRestorePgid, Long: []string{"no-restore-pgid"}},
 	{ID: optRestoreSid, Long: []string{"restore-sid"}},
 	{ID: optNoRestoreSid, Long: []string{"no-restore-sid"}},
-	{ID: optKmsgNone, Long: []string{"kmsg-none"}},
-	{ID: optKmsgError, Long: []string{"kmsg-error"}},
-	{ID: optKmsgWarning, Long: []string{"kmsg-warning"}},
-}, cli.SignalOptions(optSignal, map[string]string{"stop": "freeze"})...)
+}, cli.RequestOptions(map[string]string{"stop": "freeze"})...)
 
 // source is where the context comes from.
 type source int
@@ -92,25 +83,25 @@ type ending struct{ stdout string }
 
 func (*ending) Error() string { return "nothing to do" }
 
-// parse reads the command line into s. Options act in the order given: a later
-// one is not even looked at when an earlier one ends the program, and -q, which
-// sets con's level, and the hooks hold from where they stand. An error is an
-// *ending or a *failure.
+// parse reads the command line into s. The hooks for failures hold from where they
+// stand. An error is an *ending or a *failure.
 func (s *settings) parse(args []string, con *cli.Console) error {
 	s.request.RestorePid = true
-	p := getopt.New(options, args, getopt.PosixlyCorrect())
-	for m, err := range p.Options() {
-		if err != nil {
-			if err.Char == '?' {
-				return &ending{usage}
-			}
-			return usageFailure()
-		}
-		if err := s.option(m, con); err != nil {
-			return err
-		}
+	line := cli.CommandLine{Options: options, Usage: usage, Version: versionLine(), Option: s.option}
+	operands, err := line.Parse(args, con)
+	var text cli.Text
+	var misuse *getopt.Error
+	switch {
+	case errors.As(err, &text):
+		return &ending{string(text)}
+	case errors.As(err, &misuse), err == cli.ErrSignalNotANumber:
+		return usageFailure()
+	case err == cli.ErrSignalRange:
+		return badArgument(err.Error())
+	case err != nil:
+		return err
 	}
-	operands := p.Operands()
+	s.request.Signal, s.kmsg = line.Signal, line.Kmsg
 	if s.source == sourceOperand {
 		if len(operands) != 1 {
 			return usageFailure()
@@ -122,19 +113,8 @@ func (s *settings) parse(args []string, con *cli.Console) error {
 	return nil
 }
 
-func (s *settings) option(m getopt.Match, con *cli.Console) error {
+func (s *settings) option(m getopt.Match) error {
 	r := &s.request
-	if signal, mine, err := cli.ParseSignal(optSignal, m); mine {
-		r.Signal = signal
-		switch err {
-		case nil:
-			return nil
-		case cli.ErrSignalRange:
-			return badArgument(err.Error())
-		default:
-			return usageFailure()
-		}
-	}
 	switch m.ID {
 	case optFile, optFd, optDir:
 		return s.from(m)
@@ -178,20 +158,6 @@ func (s *settings) option(m getopt.Match, con *cli.Console) error {
 		r.RestoreSid = true
 	case optNoRestoreSid:
 		r.RestoreSid = false
-
-	case optKmsgNone:
-		s.kmsg = cli.KmsgNone
-	case optKmsgError:
-		s.kmsg = cli.KmsgError
-	case optKmsgWarning:
-		s.kmsg = cli.KmsgWarning
-
-	case optQuiet:
-		con.Level = -1
-	case optHelp:
-		return &ending{usage}
-	case optVersion:
-		return &ending{versionLine()}
 	}
 	return nil
 }

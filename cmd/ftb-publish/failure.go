@@ -6,6 +6,7 @@ import (
 	"os"
 	"syscall"
 
+	"blcr-cli/internal/cli"
 	"blcr-cli/internal/ftbclient"
 	"blcr-cli/internal/ftbclient/wire"
 	"blcr-cli/internal/show"
@@ -37,15 +38,9 @@ func (e *argumentError) Error() string {
 	return e.what + ": " + e.why
 }
 
-// outputError is a failure to write to stdout.
-type outputError struct{ err error }
-
-func (e *outputError) Error() string { return "standard output: " + e.err.Error() }
-func (e *outputError) Unwrap() error { return e.err }
-
 // status is the exit status for an error.
 func status(err error) int {
-	var output *outputError
+	var output *cli.OutputError
 	var argument *argumentError
 	switch {
 	case errors.As(err, &output):

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -26,18 +27,14 @@ const (
 	optTimeout
 	optPrintHandle
 	optJSON
-	optVerbose
-	optQuiet
-	optHelp
-	optVersion
 )
 
 // options is the one table of ftb-publish's options.
 var options = getopt.Table{
-	{ID: optVerbose, Short: 'v', Long: []string{"verbose"}},
-	{ID: optQuiet, Short: 'q', Long: []string{"quiet"}},
-	{ID: optHelp, Short: 'h', Long: []string{"help"}},
-	{ID: optVersion, Long: []string{"version"}},
+	{ID: cli.OptVerbose, Short: 'v', Long: []string{"verbose"}},
+	{ID: cli.OptQuiet, Short: 'q', Long: []string{"quiet"}},
+	{ID: cli.OptHelp, Short: 'h', Long: []string{"help"}},
+	{ID: cli.OptVersion, Long: []string{"version"}},
 	{ID: optSpace, Long: []string{"space"}, Arg: getopt.RequiredArgument},
 	{ID: optSeverity, Long: []string{"severity"}, Arg: getopt.RequiredArgument},
 	{ID: optClientName, Long: []string{"client-name"}, Arg: getopt.RequiredArgument},
@@ -76,53 +73,34 @@ const (
 	outputJSON
 )
 
-// wanted is text that the command line asks for, in place of anything else.
-type wanted string
-
-// parse reads the command line. Options act in the order given: a later one is
-// not even looked at when an earlier one ends the program, and -q and -v, which
-// set con's level, hold from where they stand.
-func parse(args []string, con *cli.Console) (*settings, wanted, error) {
+// parse reads the command line. An error is a cli.Text, an
+// *argumentError, or one of package ftbclient.
+func parse(args []string, con *cli.Console) (*settings, error) {
 	s := &settings{
 		identity: ftbclient.Identity{Space: blcrSpace},
 		event:    ftbclient.Event{Type: wire.Normal},
 		timeout:  defaultTimeout,
 	}
-	p := getopt.New(options, args, getopt.PosixlyCorrect())
-	for m, err := range p.Options() {
-		if err != nil {
-			if err.Char == '?' {
-				return nil, usage, nil
-			}
-			return nil, "", &argumentError{"", err.Error()}
-		}
-		switch m.ID {
-		case optHelp:
-			return nil, usage, nil
-		case optVersion:
-			return nil, wanted(versionLine()), nil
-		case optVerbose:
-			con.Level++
-		case optQuiet:
-			con.Level = -1
-		default:
-			if err := s.option(m); err != nil {
-				return nil, "", err
-			}
-		}
+	line := cli.CommandLine{Options: options, Usage: usage, Version: versionLine(), Option: s.option}
+	operands, err := line.Parse(args, con)
+	var misuse *getopt.Error
+	switch {
+	case errors.As(err, &misuse):
+		return nil, &argumentError{"", err.Error()}
+	case err != nil:
+		return nil, err
 	}
-	operands := p.Operands()
 	switch {
 	case len(operands) == 0:
-		return nil, "", &argumentError{"", "no EVENT given"}
+		return nil, &argumentError{"", "no EVENT given"}
 	case len(operands) > 1:
-		return nil, "", &argumentError{"", fmt.Sprintf("one EVENT can be published, not %d", len(operands))}
+		return nil, &argumentError{"", fmt.Sprintf("one EVENT can be published, not %d", len(operands))}
 	}
 	s.event.Name = operands[0]
 	if s.event.Severity == "" {
 		s.event.Severity = severity(s.identity.Space, s.event.Name)
 	}
-	return s, "", checkName(s.event.Name)
+	return s, checkName(s.event.Name)
 }
 
 func (s *settings) option(m getopt.Match) error {

@@ -3,14 +3,13 @@ package main
 import (
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
-	"syscall"
 	"time"
 
 	"blcr-cli/internal/cli"
-	"blcr-cli/internal/entry"
 	"blcr-cli/internal/ftbclient"
 	"blcr-cli/internal/ftbclient/wire"
 )
@@ -35,12 +34,13 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 
 // do does what the arguments ask for.
 func do(args []string, stdin io.Reader, con *cli.Console) error {
-	s, wanted, err := parse(args, con)
-	if err != nil {
+	s, err := parse(args, con)
+	var text cli.Text
+	switch {
+	case errors.As(err, &text):
+		return con.Print(string(text))
+	case err != nil:
 		return err
-	}
-	if wanted != "" {
-		return emit(con, string(wanted))
 	}
 	// Before there is a connection: an agent waits for each of its clients, and
 	// lets all others wait meanwhile.
@@ -98,9 +98,9 @@ func encodeHandle(h wire.Handle) (string, error) {
 func (s *settings) report(con *cli.Console, done outcome) error {
 	switch {
 	case s.output == outputJSON:
-		return emit(con, s.json(done))
+		return con.Print(s.json(done))
 	case s.output == outputHandle && done.err == nil:
-		return emit(con, done.handle+"\n")
+		return con.Print(done.handle + "\n")
 	}
 	return nil
 }
@@ -135,16 +135,4 @@ func (s *settings) json(done outcome) string {
 	// There is nothing in it that cannot be encoded.
 	b, _ := json.Marshal(line)
 	return string(b) + "\n"
-}
-
-// emit prints on stdout.
-func emit(con *cli.Console, text string) error {
-	if entry.Closed(1) {
-		// What is there now is not what we were given.
-		return &outputError{syscall.EBADF}
-	}
-	if _, err := io.WriteString(con.Stdout, text); err != nil {
-		return &outputError{err}
-	}
-	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"testing/iotest"
 	"time"
 
+	"blcr-cli/internal/cli"
 	"blcr-cli/internal/ftbclient"
 	"blcr-cli/internal/ftbclient/wire"
 	"blcr-cli/test/ftbsim"
@@ -180,7 +181,7 @@ func TestFailures(t *testing.T) {
 		{&ftbclient.Error{Op: "handshake", Object: "127.0.0.1:1", Kind: ftbclient.ErrTimeout}, 4, "timed out: handshake 127.0.0.1:1"},
 		{&ftbclient.Error{Op: "handshake", Object: "127.0.0.1:1", Kind: ftbclient.ErrProtocol, Err: &wire.FieldError{Field: "hostname", Size: 64, Value: "\n"}}, 5, "not an FTB agent's answer: handshake 127.0.0.1:1: hostname has no end"},
 		{&ftbclient.Error{Op: "publish", Object: "127.0.0.1:1", Kind: ftbclient.ErrLost, Err: syscall.EPIPE}, 5, "connection to the FTB agent lost: publish 127.0.0.1:1: broken pipe"},
-		{&outputError{syscall.ENOSPC}, 1, "standard output: no space left on device"},
+		{&cli.OutputError{Err: syscall.ENOSPC}, 1, "standard output: no space left on device"},
 	} {
 		if got := status(test.err); got != test.status {
 			t.Errorf("%v: status %d, want %d", test.err, got, test.status)

@@ -3,14 +3,14 @@ package cli
 import (
 	"fmt"
 	"io"
+	"syscall"
+
+	"blcr-cli/internal/entry"
 )
 
-// The console is what the commands say and to whom: results on stdout,
-// everything else on stderr, nothing after -q, more after -v, and the engine's
-// log lines with BLCR's "- " in front.
-//
-// The texts are the commands'; the rules are here: on success not a byte goes
-// to stderr unless it was asked for.
+// The console is what the commands print and where: results on stdout, everything
+// else on stderr, nothing there after -q, more after -v, and details with BLCR's
+// "- " in front. On success nothing goes to stderr unless it was asked for.
 
 // Kmsg says when the lines that an engine logged of a request are shown.
 type Kmsg int
@@ -30,6 +30,24 @@ type Console struct {
 
 	// Level is -1 after -q; each -v adds one.
 	Level int
+}
+
+// OutputError is an error of writing to stdout.
+type OutputError struct{ Err error }
+
+func (e *OutputError) Error() string { return "standard output: " + e.Err.Error() }
+func (e *OutputError) Unwrap() error { return e.Err }
+
+// Print writes a result to stdout. An error is an *[OutputError]; it is EBADF where
+// the caller has closed stdout, in place of which the Go runtime opens /dev/null.
+func (c *Console) Print(text string) error {
+	if entry.Closed(1) {
+		return &OutputError{syscall.EBADF}
+	}
+	if _, err := io.WriteString(c.Stdout, text); err != nil {
+		return &OutputError{err}
+	}
+	return nil
 }
 
 // Errorf prints an error or warning, unless quiet.

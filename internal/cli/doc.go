@@ -1,7 +1,8 @@
-// Package cli is how the commands read and speak: numbers and signals on command
-// lines as BLCR's tools take them, the two output streams with their levels, the
-// progress line, the version, and the start of every command.
+// Package cli is how the commands read and speak: command lines with the options
+// that several commands have, numbers as BLCR's tools take them, the two output
+// streams with their levels, the progress line, the version, and the start of
+// every command.
 //
-// The command line itself is read by package getopt below. This package knows
-// no command, no option table, no engine.
+// Package getopt below finds the options on a command line. What does not belong
+// here is an option that only one command has, a message of one, or an engine.
 package cli

@@ -1,0 +1,142 @@
+package cli
+
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/cli/getopt"
+)
+
+// IDs of the options that several commands have, for the rows in their tables.
+// They are negative; the IDs of a command's own options begin at 1.
+const (
+	OptHelp = -1 - iota
+	OptVersion
+	OptVerbose
+	OptQuiet
+	optKmsgNone
+	optKmsgError
+	optKmsgWarning
+	optSignal // those of signalNames follow: keep it last
+)
+
+// maxSignal is the largest signal number that -S takes.
+const maxSignal = 64
+
+// signalNames is the options that stand for one signal. The "early" ones are
+// BLCR's for debuggers: they stop or end the processes before their callbacks run.
+var signalNames = []struct {
+	name   string
+	signal int32
+}{
+	{"run", 0},
+	{"stop", int32(unix.SIGSTOP)},
+	{"term", int32(unix.SIGTERM)},
+	{"abort", int32(unix.SIGABRT)},
+	{"kill", int32(unix.SIGKILL)},
+	{"cont", int32(unix.SIGCONT)},
+	{"early-stop", -int32(unix.SIGSTOP)},
+	{"early-abrt", -int32(unix.SIGABRT)},
+}
+
+// RequestOptions returns the rows of the options that cr_checkpoint and cr_restart
+// share. Synonyms gives those that stand for one signal a second name.
+func RequestOptions(synonyms map[string]string) getopt.Table {
+	table := getopt.Table{
+		{ID: optKmsgNone, Long: []string{"kmsg-none"}},
+		{ID: optKmsgError, Long: []string{"kmsg-error"}},
+		{ID: optKmsgWarning, Long: []string{"kmsg-warning"}},
+		{ID: optSignal, Short: 'S', Long: []string{"signal"}, Arg: getopt.RequiredArgument},
+	}
+	for i, n := range signalNames {
+		long := []string{n.name}
+		if synonym, ok := synonyms[n.name]; ok {
+			long = append(long, synonym)
+		}
+		table = append(table, getopt.Option{ID: optSignal - 1 - i, Long: long})
+	}
+	return table
+}
+
+// Text is what the command line asks for in place of anything else: the usage
+// text or the version. It is an error so that it ends the reading.
+type Text string
+
+func (t Text) Error() string { return string(t) }
+
+// What is wrong with the argument of -S. ErrSignalRange is BLCR's message.
+var (
+	ErrSignalNotANumber = errors.New("signal is not a number")
+	//lint:ignore ST1005 to the byte
+	ErrSignalRange = errors.New("Valid signal numbers are from 1 to 64, inclusive.")
+)
+
+// CommandLine reads a command line. It takes the options above itself.
+type CommandLine struct {
+	Options getopt.Table
+	Usage   string // for --help and -?
+	Version string // for --version, with its end of line
+
+	// Option takes an option that is the command's own. An error ends the reading.
+	Option func(getopt.Match) error
+
+	// What the options of [RequestOptions] have come to. Of all options for a
+	// signal the last one counts, and so of those for messages.
+	Signal int32 // 0 is none; -N is N before the callbacks
+	Kmsg   Kmsg
+}
+
+// Parse reads args and returns the operands. Options act in the order given: a
+// later one is not even looked at when an earlier one ends the reading, and -q and
+// -v, which set the level of con, hold from where they stand. An error is a [Text],
+// a *[getopt.Error], [ErrSignalNotANumber], [ErrSignalRange], or one of c.Option.
+func (c *CommandLine) Parse(args []string, con *Console) (operands []string, err error) {
+	p := getopt.New(c.Options, args, getopt.PosixlyCorrect())
+	for m, err := range p.Options() {
+		switch {
+		case err != nil && err.Char == '?':
+			return nil, Text(c.Usage)
+		case err != nil:
+			return nil, err
+		}
+		if err := c.take(m, con); err != nil {
+			return nil, err
+		}
+	}
+	return p.Operands(), nil
+}
+
+func (c *CommandLine) take(m getopt.Match, con *Console) error {
+	switch m.ID {
+	case OptHelp:
+		return Text(c.Usage)
+	case OptVersion:
+		return Text(c.Version)
+	case OptVerbose:
+		con.Level++
+	case OptQuiet:
+		con.Level = -1
+	case optKmsgNone:
+		c.Kmsg = KmsgNone
+	case optKmsgError:
+		c.Kmsg = KmsgError
+	case optKmsgWarning:
+		c.Kmsg = KmsgWarning
+	case optSignal:
+		n, ok := ParseInt(m.Arg)
+		if !ok {
+			return ErrSignalNotANumber
+		}
+		if n < 1 || n > maxSignal {
+			return ErrSignalRange
+		}
+		c.Signal = n
+	default:
+		if m.ID > 0 {
+			return c.Option(m)
+		}
+		c.Signal = signalNames[optSignal-1-m.ID].signal
+	}
+	return nil
+}
