@@ -15,6 +15,7 @@ import (
 	"blcr-cli/internal/blcrevents"
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu"
+	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/ckpt/engines"
 	"blcr-cli/internal/cli"
 	"blcr-cli/internal/entry"
@@ -321,7 +322,7 @@ type openTarget interface {
 // open opens the destination.
 func (w *work) open() (openTarget, error) {
 	if w.dest == destDir {
-		dest, err := target.OpenDir(context.Background(), w.target, criu.Inventory, criu.IsImage)
+		dest, err := target.OpenDir(context.Background(), w.target, images.InventoryName, images.IsImage)
 		if err != nil {
 			return nil, w.targetFailure(err)
 		}

@@ -7,6 +7,7 @@ import (
 
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/cli"
+	"blcr-cli/internal/ctxfile"
 	"blcr-cli/internal/show"
 )
 
@@ -45,24 +46,19 @@ func message(err error) string {
 	return show.Text(err.Error())
 }
 
-// reason is why a file could not be read, as one line without its end.
+// reason returns why a file could not be read, as one line without its end.
 func reason(err error) string {
-	var not notContext
-	var e *ckpt.Error
-	var errno syscall.Errno
-	switch {
-	case errors.As(err, &not):
-		return show.Text(string(not))
-	case errors.As(err, &e) && e.Errno == syscall.EINVAL && len(e.Detail) > 0:
-		// What it is about is said already.
-		text := e.Detail[0]
-		for _, prefix := range []string{"context: ", "directory: "} {
-			text = strings.TrimPrefix(text, prefix)
+	if e, ok := errors.AsType[*ckpt.Error](err); ok && e.Errno == syscall.EINVAL && len(e.Detail) > 0 {
+		// The message has the name of the file already.
+		return show.Text(strings.TrimPrefix(e.Detail[0], "directory: "))
+	}
+	if e, ok := errors.AsType[*ctxfile.Error](err); ok && e.Reason != "" {
+		if e.Object != "" {
+			return show.Text(e.Object + ": " + e.Reason)
 		}
-		return show.Text(text)
-	case errors.As(err, &e):
-		return ckpt.Strerror(e.Errno)
-	case errors.As(err, &errno):
+		return show.Text(e.Reason)
+	}
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
 		return ckpt.Strerror(errno)
 	}
 	return show.Text(err.Error())

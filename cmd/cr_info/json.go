@@ -11,8 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"blcr-cli/internal/ckpt/criu"
 	"blcr-cli/internal/ckpt/criu/images"
+	"blcr-cli/internal/ckpt/criu/inspect"
 )
 
 // The objects of --json. The names are documented. What is not known, and what
@@ -97,7 +97,7 @@ type jsonFile struct {
 	Listening   bool   `json:"listening,omitempty"`
 	CloseOnExec bool   `json:"close_on_exec"`
 	Removed     bool   `json:"removed"`
-	Outside     bool   `json:"outside"`
+	External    bool   `json:"external"`
 }
 
 type jsonRemoved struct {
@@ -144,7 +144,7 @@ func (r *report) json() string {
 	return escape(b.String())
 }
 
-func (c *jsonContext) criu(info *criu.Info) {
+func (c *jsonContext) criu(info *inspect.Info) {
 	h := info.Header
 	c.Format = "criu"
 	if info.Directory {
@@ -185,7 +185,7 @@ func (c *jsonContext) blcr(b *blcrContext) {
 	}
 }
 
-func processJSON(p *criu.ProcessInfo) *jsonProcess {
+func processJSON(p *inspect.Process) *jsonProcess {
 	j := &jsonProcess{
 		PID: p.PID, PGID: p.PGID, SID: p.SID, Name: p.Name, State: stateName(p.State),
 		Exe: p.Exe, Cwd: p.Cwd, Root: p.Root, FilesOf: p.FilesOf,
@@ -196,10 +196,10 @@ func processJSON(p *criu.ProcessInfo) *jsonProcess {
 	for _, t := range p.Threads {
 		j.Threads = append(j.Threads, jsonThread{int(t.TID), t.Name})
 	}
-	if ended(p) {
-		n := p.End.ExitStatus()
-		if p.End.Signaled() {
-			n = int(p.End.Signal())
+	if p.State.Ended() {
+		n := p.Status.ExitStatus()
+		if p.Status.Signaled() {
+			n = int(p.Status.Signal())
 			j.ExitSignal = &n
 		} else {
 			j.ExitStatus = &n
@@ -211,7 +211,7 @@ func processJSON(p *criu.ProcessInfo) *jsonProcess {
 	for _, f := range p.Files {
 		d := jsonFile{
 			FD: f.FD, Kind: f.Kind, Path: f.Path, Access: f.Access, Inode: f.Inode, Local: f.Local, Peer: f.Peer,
-			PeerInode: f.PeerInode, Listening: f.Listening, CloseOnExec: f.CloseOnExec, Removed: f.Removed, Outside: f.Outside,
+			PeerInode: f.PeerInode, Listening: f.Listening, CloseOnExec: f.CloseOnExec, Removed: f.Removed, External: f.External,
 		}
 		if f.Offset >= 0 {
 			d.Offset = &f.Offset
@@ -240,7 +240,7 @@ func escape(line string) string {
 
 // The names of things that both forms of output have.
 
-func engineVersion(info *criu.Info) string {
+func engineVersion(info *inspect.Info) string {
 	_, version, _ := strings.Cut(info.Header.Engine, " ")
 	return version
 }
@@ -273,12 +273,7 @@ func stateName(s images.State) string {
 	return fmt.Sprintf("state_%d", s)
 }
 
-// ended tells whether it is a process that had ended.
-func ended(p *criu.ProcessInfo) bool {
-	return p.State == images.StateDead || p.State == images.StateZombie
-}
-
-// signalName is the name of a signal.
+// signalName returns the name of a signal.
 func signalName(n unix.WaitStatus) string {
 	if name := unix.SignalName(n.Signal()); name != "" {
 		return name

@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"blcr-cli/internal/ckpt/criu"
+	"blcr-cli/internal/ckpt/criu/inspect"
 	"blcr-cli/internal/ckpt/kernel/header"
 	"blcr-cli/internal/ctxfile"
 	"blcr-cli/internal/entry"
@@ -17,7 +17,7 @@ type report struct {
 	file string
 
 	// One of these, or neither: then err says why.
-	criu *criu.Info
+	criu *inspect.Info
 	blcr *blcrContext
 
 	// err is also for a context that can be told something of, but is not whole.
@@ -83,13 +83,18 @@ func (r *report) read(fd int) {
 	}
 	directory := st.Mode&unix.S_IFMT == unix.S_IFDIR
 	if !directory {
-		// What cannot be looked at without being read is left to Inspect.
+		// What cannot be looked at without being read is left to inspect.Context.
 		if kind, err := ctxfile.Sniff(fd); err == nil && kind == ctxfile.BLCR {
 			r.readBLCR(fd, &st)
 			return
 		}
 	}
-	if r.criu, r.err = criu.Inspect(fd, directory); r.err == nil && r.criu.Missing != "" {
+	if directory {
+		r.criu, r.err = inspect.Directory(fd)
+	} else {
+		r.criu, r.err = inspect.Context(fd)
+	}
+	if r.err == nil && r.criu.Missing != "" {
 		r.err = notContext("incomplete: " + r.criu.Missing)
 	}
 }

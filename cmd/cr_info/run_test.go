@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt"
-	"blcr-cli/internal/ckpt/criu"
 	"blcr-cli/internal/ckpt/criu/images"
+	"blcr-cli/internal/ckpt/criu/inspect"
 	"blcr-cli/internal/ckpt/kernel/header"
 	"blcr-cli/internal/cli"
 	"blcr-cli/internal/ctxfile"
@@ -31,28 +31,28 @@ import (
 // filled is a report with s wherever there is text, and n wherever there is a
 // number.
 func filled(s string, n int64) *report {
-	f := criu.FileInfo{
+	f := inspect.File{
 		FD: uint32(n), Kind: "type_99", Path: s, Offset: n, Access: "read_write", Inode: uint32(n),
-		Local: s, Peer: s, PeerInode: uint32(n), Listening: true, CloseOnExec: true, Removed: true, Outside: true,
+		Local: s, Peer: s, PeerInode: uint32(n), Listening: true, CloseOnExec: true, Removed: true, External: true,
 	}
-	pipe := criu.FileInfo{Kind: "pipe", Inode: uint32(n), Offset: -1}
-	p := criu.ProcessInfo{
-		Task: images.Task{PID: int32(n), PGID: int32(n), SID: int32(n)},
+	pipe := inspect.File{Kind: "pipe", Inode: uint32(n), Offset: -1}
+	p := inspect.Process{
+		PID: int32(n), PGID: int32(n), SID: int32(n),
 		Name: s, State: images.StateAlive, UID: uint32(n), GID: uint32(n), Mapped: uint64(n), Saved: uint64(n),
-		Threads: []criu.ThreadInfo{{TID: int32(n), Name: s}, {TID: 1, Name: s + "!"}}, Exe: s, Cwd: s, Root: s,
-		Files: []criu.FileInfo{f, pipe, {}}, FilesOf: int32(n),
+		Threads: []inspect.Thread{{TID: int32(n), Name: s}, {TID: 1, Name: s + "!"}}, Exe: s, Cwd: s, Root: s,
+		Files: []inspect.File{f, pipe, {}}, FilesOf: int32(n),
 	}
-	dead := criu.ProcessInfo{Task: images.Task{PID: 2, PPID: int32(n)}, Name: s, State: images.StateDead, End: unix.WaitStatus(n)}
-	other := criu.ProcessInfo{Task: images.Task{PID: 2, PPID: int32(n)}, Name: s, State: images.State(n)}
-	return &report{file: s, err: notContext(s), criu: &criu.Info{
+	dead := inspect.Process{PID: 2, PPID: int32(n), Name: s, State: images.StateDead, Status: unix.WaitStatus(n)}
+	other := inspect.Process{PID: 2, PPID: int32(n), Name: s, State: images.State(n)}
+	return &report{file: s, err: notContext(s), criu: &inspect.Info{
 		Header: ctxfile.Header{
 			Engine: s, Created: time.Unix(n, 0), Host: s, Kernel: s, Machine: s, Command: []string{s, s + "x"}, Cut: true,
 		},
-		Missing: s, Processes: []criu.ProcessInfo{p, dead, other},
-		Outside: []criu.OutsideInfo{{FileInfo: f, FDs: []criu.Descriptor{{PID: int32(n), FD: uint32(n)}, {PID: int32(n), FD: 1}, {PID: 3, FD: 1}}}},
-		Removed: []criu.RemovedFile{{Path: s, To: s, Stored: n}, {Path: s}},
-		Saved:   []criu.SavedFile{{Path: s, Size: n, Stored: n, Shared: true}},
-		Sizes:   criu.Sizes{Pages: n, Removed: n, Saved: n, Images: n, Rest: n},
+		Missing: s, Processes: []inspect.Process{p, dead, other},
+		External: []inspect.External{{File: f, FDs: []inspect.Descriptor{{PID: int32(n), FD: uint32(n)}, {PID: int32(n), FD: 1}, {PID: 3, FD: 1}}}},
+		Removed:  []inspect.RemovedFile{{Path: s, To: s, Stored: n}, {Path: s}},
+		Saved:    []inspect.SavedFile{{Path: s, Size: n, Stored: n, Shared: true}},
+		Sizes:    inspect.Sizes{Pages: n, Removed: n, Saved: n, Images: n, Rest: n},
 	}}
 }
 
@@ -117,7 +117,7 @@ func FuzzOutput(f *testing.F) {
 			}
 		}
 		for _, err := range []error{
-			notContext(s), errors.New(s), &ckpt.Error{Errno: syscall.EINVAL, Detail: []string{"context: " + s}}, syscall.Errno(n),
+			notContext(s), errors.New(s), &ckpt.Error{Errno: syscall.EINVAL, Detail: []string{"directory: " + s}}, &ctxfile.Error{Errno: syscall.EINVAL, Object: s, Reason: s}, syscall.Errno(n),
 			&ckpt.Error{Errno: syscall.Errno(n), Detail: []string{s}}, &usageError{s}, &cli.OutputError{Err: errors.New(s)},
 		} {
 			for _, text := range []string{reason(err), message(err)} {
@@ -185,7 +185,7 @@ func TestThreads(t *testing.T) {
 	r := filled("x", 1)
 	p := &r.criu.Processes[0]
 	for i := range 500 {
-		p.Threads = append(p.Threads, criu.ThreadInfo{TID: int32(i), Name: "worker"})
+		p.Threads = append(p.Threads, inspect.Thread{TID: int32(i), Name: "worker"})
 	}
 	if text := r.text(false); !strings.Contains(text, " and 482 more\n") {
 		t.Error(text)
@@ -200,7 +200,9 @@ func TestReasons(t *testing.T) {
 		{notContext("not a context"), "not a context"},
 		{syscall.ENOENT, "No such file or directory"},
 		{&ckpt.Error{Op: "read", Errno: syscall.EIO, Detail: []string{"read context: input/output error"}}, "Input/output error"},
-		{&ckpt.Error{Op: "read", Errno: syscall.EINVAL, Detail: []string{"context: truncated"}}, "truncated"},
+		{&ctxfile.Error{Op: "read", Errno: syscall.EINVAL, Reason: "truncated"}, "truncated"},
+		{&ctxfile.Error{Op: "read", Errno: syscall.EINVAL, Object: "core-1.img", Reason: "odd"}, "core-1.img: odd"},
+		{&ctxfile.Error{Op: "read", Errno: syscall.EIO}, "Input/output error"},
 		{&ckpt.Error{Op: "read", Errno: syscall.EINVAL, Detail: []string{"directory: empty"}}, "empty"},
 		{fmt.Errorf("wrapped: %w", syscall.EACCES), "Permission denied"},
 		{errors.New("other\n"), `other\n`},

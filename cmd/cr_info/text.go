@@ -7,7 +7,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"blcr-cli/internal/ckpt/criu"
+	"blcr-cli/internal/ckpt/criu/inspect"
 	"blcr-cli/internal/show"
 )
 
@@ -27,8 +27,8 @@ func (r *report) text(heading bool) string {
 	for i := range info.Processes {
 		filesText(&b, &info.Processes[i])
 	}
-	outsideText(&b, info)
-	travellersText(&b, info)
+	externalText(&b, info)
+	storedFilesText(&b, info)
 	sizeText(&b, info)
 	return b.String()
 }
@@ -64,7 +64,7 @@ func (c *blcrContext) text(b *strings.Builder) {
 	}
 }
 
-func contextText(b *strings.Builder, info *criu.Info) {
+func contextText(b *strings.Builder, info *inspect.Info) {
 	h := info.Header
 	state := "complete"
 	if info.Missing != "" {
@@ -110,7 +110,7 @@ func contextText(b *strings.Builder, info *criu.Info) {
 	line(b, "Memory", fmt.Sprintf("%s mapped, %s saved", show.Size(mapped), show.Size(saved)))
 }
 
-func processesText(b *strings.Builder, info *criu.Info) {
+func processesText(b *strings.Builder, info *inspect.Info) {
 	t := newTable("PID>", "PPID>", "PGID>", "SID>", "UID>", "STATE", "THREADS>", "MAPPED>", "SAVED>", "NAME")
 	depth := make(map[int32]int)
 	for i := range info.Processes {
@@ -121,11 +121,11 @@ func processesText(b *strings.Builder, info *criu.Info) {
 			parent = strconv.Itoa(int(p.PPID))
 		}
 		state := stateName(p.State)
-		if ended(p) {
-			if p.End.Signaled() {
-				state += ", " + signalName(p.End)
+		if p.State.Ended() {
+			if p.Status.Signaled() {
+				state += ", " + signalName(p.Status)
 			} else {
-				state += ", " + strconv.Itoa(p.End.ExitStatus())
+				state += ", " + strconv.Itoa(p.Status.ExitStatus())
 			}
 		} else {
 			uid, mapped, saved = strconv.Itoa(int(p.UID)), show.Size(p.Mapped), show.Size(p.Saved)
@@ -148,8 +148,8 @@ func id(n int32) string {
 // mostThreads is how many threads of a process are listed.
 const mostThreads = 20
 
-func filesText(b *strings.Builder, p *criu.ProcessInfo) {
-	if ended(p) {
+func filesText(b *strings.Builder, p *inspect.Process) {
+	if p.State.Ended() {
 		return
 	}
 	t := newTable("FD>", "KIND", "ACCESS", "OFFSET>", "NAME")
@@ -194,7 +194,7 @@ func filesText(b *strings.Builder, p *criu.ProcessInfo) {
 func kind(name string) string { return strings.ReplaceAll(name, "_", " ") }
 
 // fileName is what a descriptor leads to.
-func fileName(f *criu.FileInfo) string {
+func fileName(f *inspect.File) string {
 	var parts []string
 	if f.Path != "" {
 		parts = append(parts, show.Name(f.Path))
@@ -223,35 +223,35 @@ func fileName(f *criu.FileInfo) string {
 	return strings.Join(parts, " ")
 }
 
-func remarks(f *criu.FileInfo) string {
+func remarks(f *inspect.File) string {
 	s := ""
 	if f.Removed {
 		s += ", removed"
 	}
-	if f.Outside {
-		s += ", outside"
+	if f.External {
+		s += ", external"
 	}
 	return s
 }
 
-func outsideText(b *strings.Builder, info *criu.Info) {
+func externalText(b *strings.Builder, info *inspect.Info) {
 	t := newTable("KIND", "ACCESS", "NAME", "DESCRIPTORS")
-	for _, o := range info.Outside {
+	for _, e := range info.External {
 		var refs []string
-		for i := 0; i < len(o.FDs); {
-			pid := o.FDs[i].PID
+		for i := 0; i < len(e.FDs); {
+			pid := e.FDs[i].PID
 			var fds []string
-			for ; i < len(o.FDs) && o.FDs[i].PID == pid; i++ {
-				fds = append(fds, strconv.Itoa(int(o.FDs[i].FD)))
+			for ; i < len(e.FDs) && e.FDs[i].PID == pid; i++ {
+				fds = append(fds, strconv.Itoa(int(e.FDs[i].FD)))
 			}
 			refs = append(refs, fmt.Sprintf("%s of %d", strings.Join(fds, ", "), pid))
 		}
-		t.add(kind(o.Kind), kind(o.Access), fileName(&o.FileInfo), strings.Join(refs, "; "))
+		t.add(kind(e.Kind), kind(e.Access), fileName(&e.File), strings.Join(refs, "; "))
 	}
-	t.write(b, "Leading outside")
+	t.write(b, "External files")
 }
 
-func travellersText(b *strings.Builder, info *criu.Info) {
+func storedFilesText(b *strings.Builder, info *inspect.Info) {
 	t := newTable("KIND", "STORED>", "NAME")
 	for _, f := range info.Saved {
 		t.add("saved", show.Size(f.Stored), show.Name(f.Path))
@@ -263,10 +263,10 @@ func travellersText(b *strings.Builder, info *criu.Info) {
 			t.add("removed", show.Size(f.Stored), show.Name(f.Path))
 		}
 	}
-	t.write(b, "Files travelling along")
+	t.write(b, "Files in the context")
 }
 
-func sizeText(b *strings.Builder, info *criu.Info) {
+func sizeText(b *strings.Builder, info *inspect.Info) {
 	s := info.Sizes
 	t := newTable("PART", "BYTES>", ">")
 	add := func(what string, n int64) {

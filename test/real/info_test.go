@@ -29,7 +29,7 @@ type infoFile struct {
 	Inode       uint64 `json:"inode"`
 	CloseOnExec bool   `json:"close_on_exec"`
 	Removed     bool   `json:"removed"`
-	Outside     bool   `json:"outside"`
+	External    bool   `json:"external"`
 }
 
 type infoThread struct {
@@ -341,9 +341,9 @@ func TestInfo(t *testing.T) {
 	}
 }
 
-// TestInfoOutside: pipes and sockets that lead outside are told from those that
-// do not, and so is what travels along.
-func TestInfoOutside(t *testing.T) {
+// TestInfoExternal: external pipes and sockets are told from those with both ends in
+// the tree, and files that were saved are listed.
+func TestInfoExternal(t *testing.T) {
 	engine(t)
 	j := newJob(t, "counter")
 	var pipe, inner [2]int
@@ -380,9 +380,9 @@ func TestInfoOutside(t *testing.T) {
 	if p.State != "running" {
 		t.Errorf("it is %s", p.State)
 	}
-	outside := map[uint32]bool{3: true, 6: true}
+	external := map[uint32]bool{3: true, 6: true}
 	for _, f := range p.Files {
-		if f.Outside != outside[f.FD] || f.Removed != (f.FD == 7) {
+		if f.External != external[f.FD] || f.Removed != (f.FD == 7) {
 			t.Errorf("%+v", f)
 		}
 	}

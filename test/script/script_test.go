@@ -465,7 +465,7 @@ func cmdImages(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	put("pages-1.img", bytes.Repeat([]byte("page"), 2*4096/4))
 	put("ghost-file-1.img", []byte("gone"))
-	put("outside-pipes", []byte("24235871\n"))
+	put("external-pipes", []byte("24235871\n"))
 	put("saved-files", []byte("blcr-cli saved files 1\n\"/tmp/job/tree\" 70000 0 0755 0 0 private file-1 0+5\n"))
 	put("file-1", []byte("12345"))
 }

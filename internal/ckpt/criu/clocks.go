@@ -1,7 +1,6 @@
 package criu
 
 import (
-	"fmt"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,50 +18,45 @@ import (
 
 // clocks decides about the time namespace.
 func (p *plan) clocks(source source) error {
-	text, err := source.Bytes("inventory.img")
+	inventory, err := images.Read(source, images.InventoryName, images.ReadInventory)
 	if err != nil {
 		return err
 	}
-	inventory, err := images.ReadInventory(text)
-	if err != nil {
-		return imageError(err)
-	}
-	elsewhere := make(map[string][]byte) // images of those that were in another one than criu
-	saved := "timens-0.img"
+	const criuClocks = "timens-0.img" // of processes in criu's own time namespace
+	saved := criuClocks
+	elsewhere := make(map[string][]byte) // ids images of processes in another one
 	for _, task := range p.tasks {
-		name := fmt.Sprintf("ids-%d.img", task.PID)
-		if !source.Has(name) { // one that has ended
+		name := images.Name("ids", task.PID)
+		if !source.Has(name) { // it has ended
 			continue
 		}
-		if text, err = source.Bytes(name); err != nil {
+		img, err := source.Bytes(name)
+		if err != nil {
 			return err
 		}
-		ids, err := images.TaskIDs(text)
+		ids, err := images.TaskIDs(img)
 		if err != nil {
-			return imageError(err)
+			return err
 		}
-		if ids.Time != inventory.Root.Time {
-			elsewhere[name] = text
-			saved = fmt.Sprintf("timens-%d.img", ids.Time)
+		if ids.Time != inventory.CRIU.Time {
+			elsewhere[name] = img
+			saved = images.Name("timens", ids.Time)
 		}
 	}
 	if !source.Has(saved) {
 		return nil
 	}
-	if text, err = source.Bytes(saved); err != nil {
-		return err
-	}
-	seen, err := images.ReadClocks(text)
+	seen, err := images.Read(source, saved, images.ReadClocks)
 	if err != nil {
-		return imageError(err)
+		return err
 	}
 	if clock(unix.CLOCK_MONOTONIC) < seen.Monotonic || clock(unix.CLOCK_BOOTTIME) < seen.Boottime {
 		return nil
 	}
-	p.hidden = append(p.hidden, "timens-0.img")
-	for name, text := range elsewhere {
-		if p.images[name], err = images.PutTime(text, inventory.Root.Time); err != nil {
-			return imageError(err)
+	p.hidden = append(p.hidden, criuClocks)
+	for name, img := range elsewhere {
+		if p.images[name], err = images.SetTimeNamespace(img, inventory.CRIU.Time); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/ctxfile"
 	"blcr-cli/internal/hints"
 	"blcr-cli/internal/proc"
@@ -22,8 +23,11 @@ func pattern(expr string) func() *regexp.Regexp {
 	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })
 }
 
-// contextError is an error of package ctxfile in this engine's terms.
+// contextError is an error of package ctxfile or images in this engine's terms.
 func contextError(err error) error {
+	if errors.Is(err, images.ErrMalformed) || errors.Is(err, images.ErrSavedFiles) {
+		return &ckpt.Error{Op: "read", Object: "context", Errno: unix.EINVAL, Detail: []string{"context: " + err.Error()}}
+	}
 	var e *ctxfile.Error
 	if err == nil || !errors.As(err, &e) {
 		return err

@@ -27,23 +27,19 @@ import (
 // their names are missing or others, and returns the relocations that lead to
 // them, and the given ones.
 func (p *plan) extractSaved(source source, relocations []ckpt.Relocation) ([]ckpt.Relocation, error) {
-	if !source.Has(savedList) {
+	if !source.Has(images.SavedFilesName) {
 		return relocations, nil
 	}
-	list, err := source.Bytes(savedList)
+	files, err := images.Read(source, images.SavedFilesName, images.ParseSavedFiles)
 	if err != nil {
 		return nil, err
 	}
-	files, err := parseSaved(list)
-	if err != nil {
-		return nil, imageError(err)
-	}
 	var extracted []ckpt.Relocation
 	for i, f := range files {
-		if !source.Has(f.member) {
-			return nil, imageError(fmt.Errorf("%w: there is no %s", errSaved, f.member))
+		if !source.Has(f.Member) {
+			return nil, fmt.Errorf("%w: there is no %s", images.ErrSavedFiles, f.Member)
 		}
-		there, err := f.isAt(images.Relocated(f.name, relocations), source)
+		there, err := isAt(f, ckpt.Relocate(f.Name, relocations), source)
 		if err != nil {
 			return nil, err
 		}
@@ -58,11 +54,11 @@ func (p *plan) extractSaved(source source, relocations []ckpt.Relocation) ([]ckp
 			p.copies = p.scratch.Path
 		}
 		// Each in a directory of its own, so that it can keep its name.
-		to := filepath.Join(p.copies, itoa(i+1), filepath.Base(f.name))
-		if err := f.extract(to, source); err != nil {
+		to := filepath.Join(p.copies, itoa(i+1), filepath.Base(f.Name))
+		if err := extract(f, to, source); err != nil {
 			return nil, extractError(f, filepath.Dir(p.copies), err)
 		}
-		extracted = append(extracted, ckpt.Relocation{Old: f.name, New: to})
+		extracted = append(extracted, ckpt.Relocation{Old: f.Name, New: to})
 	}
 	return append(extracted, relocations...), nil
 }
@@ -81,14 +77,14 @@ func copiesParents() []string {
 }
 
 // extractError is for a file that cannot be put below a directory.
-func extractError(f *savedFile, dir string, err error) error {
+func extractError(f *images.SavedFile, dir string, err error) error {
 	var c *contextFailure
 	if errors.As(err, &c) {
 		return c.error
 	}
 	errno := errnoOf(err)
 	return &ckpt.Error{Op: "write", Object: dir, Errno: errno, Detail: []string{
-		fmt.Sprintf("%s, which came with the context, cannot be put into %s: %s", show.Name(f.name), show.Name(dir), ckpt.Strerror(errno)),
+		fmt.Sprintf("%s, which came with the context, cannot be put into %s: %s", show.Name(f.Name), show.Name(dir), ckpt.Strerror(errno)),
 	}}
 }
 
@@ -99,13 +95,13 @@ func (c *contextFailure) Unwrap() error { return c.error }
 
 // isAt tells whether the file is still there under a name. What cannot be looked
 // at cannot be used either. An error is the context's.
-func (f *savedFile) isAt(name string, source source) (bool, error) {
+func isAt(f *images.SavedFile, name string, source source) (bool, error) {
 	var st unix.Stat_t
 	// Criu insists on the mode as well.
-	if unix.Stat(name, &st) != nil || st.Mode != unix.S_IFREG|f.mode || st.Size != f.size {
+	if unix.Stat(name, &st) != nil || st.Mode != unix.S_IFREG|f.Mode || st.Size != f.Size {
 		return false, nil
 	}
-	if st.Mtim.Nano() == f.mtime && !f.shared {
+	if st.Mtim.Nano() == f.MTime && !f.Shared {
 		// What is written through memory may not have changed the time yet.
 		return true, nil
 	}
@@ -115,27 +111,27 @@ func (f *savedFile) isAt(name string, source source) (bool, error) {
 	}
 	file := os.NewFile(uintptr(fd), name)
 	defer file.Close()
-	m, err := openMember(source, f.member)
+	m, err := openMember(source, f.Member)
 	if err != nil {
 		return false, err
 	}
 	defer m.close()
 	equal, at := true, int64(0)
-	for _, d := range slices.Concat(f.data, []piece{{f.size, 0}}) {
+	for _, d := range slices.Concat(f.Data, []images.Extent{{Offset: f.Size}}) {
 		begin, holeErr := file.Seek(at, unix.SEEK_DATA)
 		if errors.Is(holeErr, unix.EINVAL) { // a file system that does not tell
 			begin, holeErr = at, nil
 		}
-		if holeErr == nil && begin < d.offset {
-			equal, err = equalData(zeros{}, file, begin, d.offset-begin)
+		if holeErr == nil && begin < d.Offset {
+			equal, err = equalData(zeros{}, file, begin, d.Offset-begin)
 		}
 		if equal && err == nil {
-			equal, err = equalData(m, file, d.offset, d.length)
+			equal, err = equalData(m, file, d.Offset, d.Length)
 		}
 		if !equal || err != nil {
 			break
 		}
-		at = d.offset + d.length
+		at = d.Offset + d.Length
 	}
 	var c *contextFailure
 	if errors.As(err, &c) {
@@ -174,7 +170,7 @@ func equalData(r io.Reader, file *os.File, offset, length int64) (bool, error) {
 }
 
 // extract makes a copy, in a directory that it makes, too.
-func (f *savedFile) extract(to string, source source) error {
+func extract(f *images.SavedFile, to string, source source) error {
 	if err := os.Mkdir(filepath.Dir(to), 0o700); err != nil {
 		return err
 	}
@@ -183,38 +179,38 @@ func (f *savedFile) extract(to string, source source) error {
 		return err
 	}
 	defer file.Close()
-	m, err := openMember(source, f.member)
+	m, err := openMember(source, f.Member)
 	if err != nil {
 		return &contextFailure{err}
 	}
 	defer m.close()
 	buffer := make([]byte, 128<<10)
-	for _, d := range f.data {
-		if _, err := file.Seek(d.offset, io.SeekStart); err != nil {
+	for _, d := range f.Data {
+		if _, err := file.Seek(d.Offset, io.SeekStart); err != nil {
 			return err
 		}
-		n, err := io.CopyBuffer(struct{ io.Writer }{file}, io.LimitReader(m, d.length), buffer)
-		if err == nil && n < d.length {
-			err = &contextFailure{imageError(fmt.Errorf("%w: %s is too short", errSaved, f.member))}
+		n, err := io.CopyBuffer(struct{ io.Writer }{file}, io.LimitReader(m, d.Length), buffer)
+		if err == nil && n < d.Length {
+			err = &contextFailure{fmt.Errorf("%w: %s is too short", images.ErrSavedFiles, f.Member)}
 		}
 		if err != nil {
 			return err
 		}
 	}
-	if err := file.Truncate(f.size); err != nil {
+	if err := file.Truncate(f.Size); err != nil {
 		return err
 	}
 	// The owner first: a new one takes away the right to be another user, which
 	// is not to be had for a file that cannot have its old owner.
-	mode := f.mode
-	if err := file.Chown(int(f.uid), int(f.gid)); err != nil {
+	mode := f.Mode
+	if err := file.Chown(int(f.UID), int(f.GID)); err != nil {
 		mode &^= unix.S_ISUID | unix.S_ISGID
 	}
 	fd := int(file.Fd())
 	if err := unix.Fchmod(fd, mode); err != nil {
 		return err
 	}
-	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, unix.NsecToTimespec(f.mtime)}
+	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, unix.NsecToTimespec(f.MTime)}
 	if err := unix.UtimesNanoAt(unix.AT_FDCWD, to, times, 0); err != nil {
 		return err
 	}

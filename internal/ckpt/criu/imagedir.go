@@ -1,15 +1,13 @@
 package criu
 
 import (
-	"bytes"
 	"io"
-	"os"
 	"runtime"
-	"strings"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
+	"blcr-cli/internal/ckpt/criu/imagedir"
+	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/ckpt/criu/stream"
 	"blcr-cli/internal/ctxfile"
 	"blcr-cli/internal/target"
@@ -22,25 +20,8 @@ import (
 // There are no pipes that could be closed, so a checkpoint that is abandoned
 // ends only when criu is done with writing: then the hook says no.
 
-// Inventory is the image that every directory of images has.
-const Inventory = "inventory.img"
-
-// besides are the files that are found in such a directory besides images: what
-// criu leaves there of logs and statistics.
-var besides = pattern(`^(parent|stats-(dump|restore)|(dump|restore)\.log)$`)
-
-// isMember tells whether a member of a context is one that is ours and not
-// criu's. All that are ever stored have to be known here.
-func isMember(name string) bool {
-	return name == savedList || name == neighboursImage || memberName().MatchString(name)
-}
-
-// IsImage tells whether a file of that name belongs into a directory of images.
-func IsImage(name string) bool {
-	return strings.HasSuffix(name, ".img") && name != ".img" || besides().MatchString(name) || isMember(name)
-}
-
-// store is what a context is written with: a *ctxfile.Writer or a *dirStore.
+// store is what a context is written with: a *ctxfile.Writer or an
+// *imagedir.Writer.
 type store interface {
 	// Bytes and File store a member that criu does not know of. They may be
 	// called from many goroutines.
@@ -55,7 +36,7 @@ type store interface {
 // prepare makes what the images go through.
 func (c *checkpoint) prepare(e *engine) (err error) {
 	if c.request.Dir != "" {
-		c.writer = &dirStore{fd: int(c.request.FD)}
+		c.writer = imagedir.NewWriter(int(c.request.FD))
 		c.criu, err = stream.New(stream.Files, c.handler(nil))
 		return err
 	}
@@ -69,7 +50,7 @@ func (c *checkpoint) prepare(e *engine) (err error) {
 	c.writer = w
 	e.measured(func() (done, all int64) { return w.Stored(), 0 })
 	c.criu, err = stream.New(stream.Capture, c.handler(func(name string, pipe int) error {
-		return contextError(w.Pipe(name, pipe, strings.HasPrefix(name, "pages-")))
+		return contextError(w.Pipe(name, pipe, images.IsPages(name)))
 	}))
 	return err
 }
@@ -105,48 +86,4 @@ func (c *checkpoint) flush() error {
 		return sysError("write", "context", err)
 	}
 	return nil
-}
-
-// dirStore puts members beside the images of a directory.
-type dirStore struct {
-	fd      int // the directory; the caller's
-	aborted atomic.Bool
-}
-
-func (s *dirStore) Bytes(name string, data []byte) error { return s.File(name, bytes.NewReader(data)) }
-
-func (s *dirStore) File(name string, r io.Reader) error {
-	if !isMember(name) {
-		// It would make the directory one that is never replaced again.
-		return sysError("create", name, unix.EINVAL)
-	}
-	fd, err := unix.Openat(s.fd, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
-	if err != nil {
-		return sysError("create", name, err)
-	}
-	file := os.NewFile(uintptr(fd), name)
-	_, err = io.Copy(file, &abortable{r, &s.aborted})
-	if e := file.Close(); err == nil {
-		err = e
-	}
-	if err != nil {
-		return sysError("write", name, err)
-	}
-	return nil
-}
-
-func (s *dirStore) Abort()       { s.aborted.Store(true) }
-func (s *dirStore) Close() error { return nil }
-
-// abortable is a reader that can be told to give up.
-type abortable struct {
-	r       io.Reader
-	aborted *atomic.Bool
-}
-
-func (a *abortable) Read(b []byte) (int, error) {
-	if a.aborted.Load() {
-		return 0, unix.ECANCELED
-	}
-	return a.r.Read(b)
 }

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/proc"
 )
 
@@ -15,10 +16,6 @@ import (
 // which at a restart leads to cr_restart's surroundings, or one whose other end
 // has been closed, which must come back with what is still in it. The images do
 // not tell which, so it is noted with them.
-
-// neighboursImage is the image of that note: a line for each pipe to the
-// outside, by its inode.
-const neighboursImage = "outside-pipes"
 
 // pipeEnds is which ends of a pipe are open.
 type pipeEnds struct{ read, write bool }
@@ -52,7 +49,7 @@ func (c *checkpoint) noteNeighbours() error {
 			}
 		}
 	}
-	if err := c.writer.Bytes(neighboursImage, []byte(note.String())); err != nil {
+	if err := c.writer.Bytes(images.ExternalPipesName, []byte(note.String())); err != nil {
 		return contextError(err)
 	}
 	return nil
@@ -158,21 +155,4 @@ func (c *checkpoint) sockets() []string {
 		}
 	}
 	return options
-}
-
-// neighbours reads the note: whether a pipe led to the outside. Without a note
-// all of them may have.
-func neighbours(source source) (func(inode uint32) bool, error) {
-	if !source.Has(neighboursImage) {
-		return func(uint32) bool { return true }, nil
-	}
-	text, err := source.Bytes(neighboursImage)
-	if err != nil {
-		return nil, err
-	}
-	known := make(map[uint32]bool)
-	for _, inode := range numbers(string(text)) {
-		known[uint32(inode)] = true
-	}
-	return func(inode uint32) bool { return known[inode] }, nil
 }

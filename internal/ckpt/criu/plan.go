@@ -2,10 +2,8 @@ package criu
 
 import (
 	"errors"
-	"fmt"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -43,12 +41,12 @@ func newPlan(source source, r *ckpt.RestartRequest) (*plan, error) {
 	p := &plan{images: make(map[string][]byte), scratch: tempdir.None}
 	relocations := r.Relocations
 	for _, step := range []func() error{
-		func() error { return p.adopt(source, r) },
+		func() error { return p.sessions(source, r) },
 		func() error { return p.states(source) },
 		func() error { return p.clocks(source) },
 		func() (err error) { relocations, err = p.extractSaved(source, relocations); return err },
 		func() error { return p.relocate(source, relocations) },
-		func() error { return p.outside(source) },
+		func() error { return p.external(source) },
 	} {
 		if err := step(); err != nil {
 			p.close()
@@ -58,106 +56,83 @@ func newPlan(source source, r *ckpt.RestartRequest) (*plan, error) {
 	return p, nil
 }
 
-// adopt puts the processes into our session and process group, or leaves them
-// in theirs.
-func (p *plan) adopt(source source, r *ckpt.RestartRequest) error {
-	pstree, err := source.Bytes("pstree.img")
+// sessions puts the processes into cr_restart's session and process group, or
+// leaves them in theirs.
+func (p *plan) sessions(source source, r *ckpt.RestartRequest) error {
+	pstree, err := source.Bytes(images.PstreeName)
 	if err != nil {
 		return err
 	}
-	a := images.Adoption{KeepSID: r.RestoreSid, KeepPGID: r.RestorePgid}
+	o := images.SessionOptions{RestoreSID: r.RestoreSid, RestorePGID: r.RestorePgid}
 	if r.RestorePid {
 		sid, err := unix.Getsid(0)
 		if err != nil {
 			return sysError("getsid", "", err)
 		}
-		a.SID, a.PGID = int32(sid), int32(unix.Getpgrp())
+		o.SID, o.PGID = int32(sid), int32(unix.Getpgrp())
 	}
-	// Without a number is our session where its leader is outside of the pid
-	// namespace, and in the new one that --no-restore-pid makes. A job in such a
-	// session cannot be saved again, so it gets its own, unless it would lose its
-	// terminal by that.
-	a.Lead = a.SID == 0 && !(source.Has("tty-info.img") && hasTerminal())
-	patched, adopted, err := images.AdoptTasks(pstree, a)
-	if errors.Is(err, images.ErrInUse) {
-		var pid int
-		fmt.Sscan(err.Error()[strings.LastIndex(err.Error(), ":")+1:], &pid)
-		return busyError(pid)
+	// cr_restart's session has no id where its leader is outside of the pid
+	// namespace, as it is of the new one that --no-restore-pid makes. A job in
+	// such a session cannot be saved again. So it gets a session of its own,
+	// unless that would take its terminal away.
+	o.NewSession = o.SID == 0 && !(source.Has(images.TTYInfoName) && hasTerminal())
+	p.images[images.PstreeName], p.tasks, err = images.SetSessions(pstree, o)
+	if inUse, ok := errors.AsType[*images.InUseError](err); ok {
+		return busyError(int(inUse.ID))
 	}
-	if err != nil {
-		return imageError(err)
-	}
-	p.images["pstree.img"], p.tasks = patched, adopted.Tasks
-	return nil
+	return err
 }
 
 // states notes which processes were stopped.
 func (p *plan) states(source source) error {
 	p.stopped = make(map[int32]bool)
 	for _, task := range p.tasks {
-		text, err := source.Bytes(fmt.Sprintf("core-%d.img", task.PID))
+		core, err := images.Read(source, images.Name("core", task.PID), images.ReadCore)
 		if err != nil {
 			return err
-		}
-		core, err := images.ReadCore(text)
-		if err != nil {
-			return imageError(err)
 		}
 		p.stopped[task.PID] = core.State == images.StateStopped
 	}
 	return nil
 }
 
-// relocate has files opened under other names.
+// relocate changes the names of files.
 func (p *plan) relocate(source source, relocations []ckpt.Relocation) error {
-	files, err := source.Bytes("files.img")
+	files, err := source.Bytes(images.FilesName)
 	if err != nil {
 		return err
 	}
-	if files, _, err = images.Relocate(files, relocations); err != nil {
-		return imageError(err)
+	files, err = images.Relocate(files, func(name string) string { return ckpt.Relocate(name, relocations) })
+	if err != nil {
+		return err
 	}
-	// As with BLCR a file may have grown, or be another; but not one that there
-	// is code in, or memory.
+	// As with BLCR a file may have grown, or be another; but not one that is
+	// executed or mapped.
 	mapped, err := p.mapped(source)
 	if err != nil {
 		return err
 	}
-	files, _, err = images.DropValidation(files, func(f images.File) bool { return !mapped[f.ID] })
-	if err != nil {
-		return imageError(err)
-	}
-	p.images["files.img"] = files
-	return nil
+	p.images[images.FilesName], err = images.DropValidation(files, func(f images.File) bool { return !mapped[f.ID] })
+	return err
 }
 
-// mapped are the files that processes have in memory.
+// mapped returns the files that processes have in memory, by images.File.ID.
 func (p *plan) mapped(source source) (map[uint32]bool, error) {
 	mapped := make(map[uint32]bool)
 	for _, task := range p.tasks {
-		name := fmt.Sprintf("mm-%d.img", task.PID)
-		if !source.Has(name) { // one that has ended
+		name := images.Name("mm", task.PID)
+		if !source.Has(name) { // it has ended
 			continue
 		}
-		text, err := source.Bytes(name)
+		memory, err := images.Read(source, name, images.TaskMemory)
 		if err != nil {
 			return nil, err
 		}
-		memory, err := images.TaskMemory(text)
-		if err != nil {
-			return nil, imageError(err)
-		}
-		mapped[memory.Exe] = true
-		for _, m := range memory.Mappings {
-			mapped[m.File] = true
+		for _, id := range append(memory.Mapped, memory.Exe) {
+			mapped[id] = true
 		}
 	}
 	return mapped, nil
-}
-
-// imageError is for an image that is not as it should be.
-func imageError(err error) error {
-	return &ckpt.Error{Op: "read", Object: "context", Errno: syscall.EINVAL, Detail: []string{"context: " + err.Error()}}
 }
 
 // patience is how long processes that have ended may take to be gone.

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/proc"
 	"blcr-cli/internal/show"
 )
@@ -22,7 +23,7 @@ func (c *checkpoint) saveFiles() error {
 	if !r.SaveExe && !r.SavePrivate && !r.SaveShared {
 		return nil
 	}
-	s := &saver{request: r, writer: c.writer, known: make(map[fileID]*savedFile), stored: make(map[fileID]*savedFile)}
+	s := &saver{request: r, writer: c.writer, known: make(map[fileID]*images.SavedFile), stored: make(map[fileID]*images.SavedFile)}
 	for _, pid := range c.scope.tree {
 		if ended(pid) {
 			continue
@@ -31,7 +32,7 @@ func (c *checkpoint) saveFiles() error {
 			return err
 		}
 	}
-	return contextError(s.writer.Bytes(savedList, encodeSaved(s.files)))
+	return contextError(s.writer.Bytes(images.SavedFilesName, images.EncodeSavedFiles(s.files)))
 }
 
 // saver saves files of many processes, each file once.
@@ -41,9 +42,9 @@ type saver struct {
 		Bytes(name string, data []byte) error
 		File(name string, r io.Reader) error
 	}
-	files  []*savedFile
-	known  map[fileID]*savedFile // nil for those that are not to be saved
-	stored map[fileID]*savedFile // without names
+	files  []*images.SavedFile
+	known  map[fileID]*images.SavedFile // nil for those that are not to be saved
+	stored map[fileID]*images.SavedFile // without names
 }
 
 // fileID is a file, under one name or under any.
@@ -105,7 +106,7 @@ type mapped struct {
 func (s *saver) add(m mapped) error {
 	if f, known := s.known[m.id]; known && m.id != (fileID{}) {
 		if f != nil && m.shared {
-			f.shared = true
+			f.Shared = true
 		}
 		return nil
 	}
@@ -118,7 +119,7 @@ func (s *saver) add(m mapped) error {
 
 // save saves a file that was not seen in a mapping before; none if it is not
 // one to be saved.
-func (s *saver) save(m mapped) (*savedFile, error) {
+func (s *saver) save(m mapped) (*images.SavedFile, error) {
 	path, err := m.look()
 	if path == "" || err != nil {
 		return nil, err
@@ -134,17 +135,17 @@ func (s *saver) save(m mapped) (*savedFile, error) {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return nil, err
 	}
-	f := &savedFile{
-		name: m.name, size: st.Size, mtime: st.Mtim.Nano(), mode: st.Mode & 0o7777, uid: st.Uid, gid: st.Gid, shared: m.shared,
+	f := &images.SavedFile{
+		Name: m.name, Size: st.Size, MTime: st.Mtim.Nano(), Mode: st.Mode & 0o7777, UID: st.Uid, GID: st.Gid, Shared: m.shared,
 	}
 	id := fileID{st.Dev, st.Ino, m.name}
 	if other := s.known[id]; other != nil { // as an executable
-		other.shared = other.shared || m.shared
+		other.Shared = other.Shared || m.shared
 		return other, nil
 	}
 	anyName := fileID{dev: st.Dev, ino: st.Ino}
 	if other := s.stored[anyName]; other != nil {
-		f.member, f.data = other.member, other.data
+		f.Member, f.Data = other.Member, other.Data
 	} else if err := s.store(f, file); err != nil {
 		return nil, err
 	} else {
@@ -189,20 +190,20 @@ func (m *mapped) look() (path string, err error) {
 const deletedMark = " (deleted)"
 
 // store writes a file's data into the context.
-func (s *saver) store(f *savedFile, file *os.File) error {
+func (s *saver) store(f *images.SavedFile, file *os.File) error {
 	var err error
-	if f.data, err = pieces(file, f.size); err != nil {
+	if f.Data, err = pieces(file, f.Size); err != nil {
 		return err
 	}
 	data := &fileData{}
 	var readers []io.Reader
-	for _, p := range f.data {
-		readers = append(readers, io.NewSectionReader(file, p.offset, p.length))
-		data.left += p.length
+	for _, p := range f.Data {
+		readers = append(readers, io.NewSectionReader(file, p.Offset, p.Length))
+		data.left += p.Length
 	}
 	data.from = io.MultiReader(readers...)
-	f.member = fmt.Sprintf("file-%d", len(s.stored)+1)
-	err = contextError(s.writer.File(f.member, data))
+	f.Member = images.SavedFileName(len(s.stored) + 1)
+	err = contextError(s.writer.File(f.Member, data))
 	if data.err != nil {
 		return data.err
 	}
@@ -234,9 +235,9 @@ var errShorter = errors.New("somebody has made it shorter meanwhile")
 
 // pieces finds the data between a file's holes. Small holes count as data, for
 // a list of all of them might be longer than they are.
-func pieces(file *os.File, size int64) ([]piece, error) {
+func pieces(file *os.File, size int64) ([]images.Extent, error) {
 	smallest := max(64<<10, size>>12)
-	var found []piece
+	var found []images.Extent
 	for at := int64(0); at < size; {
 		begin, err := file.Seek(at, unix.SEEK_DATA)
 		if errors.Is(err, unix.ENXIO) {
@@ -247,7 +248,7 @@ func pieces(file *os.File, size int64) ([]piece, error) {
 			end, err = file.Seek(begin, unix.SEEK_HOLE)
 		}
 		if errors.Is(err, unix.EINVAL) { // a file system that does not tell
-			return []piece{{0, size}}, nil
+			return []images.Extent{{Length: size}}, nil
 		}
 		if err != nil {
 			return nil, err
@@ -256,10 +257,10 @@ func pieces(file *os.File, size int64) ([]piece, error) {
 			break
 		}
 		end = min(end, size) // it may have grown
-		if last := len(found) - 1; last >= 0 && begin-found[last].offset-found[last].length < smallest {
-			found[last].length = end - found[last].offset
+		if last := len(found) - 1; last >= 0 && begin-found[last].Offset-found[last].Length < smallest {
+			found[last].Length = end - found[last].Offset
 		} else {
-			found = append(found, piece{begin, end - begin})
+			found = append(found, images.Extent{Offset: begin, Length: end - begin})
 		}
 		at = end
 	}

@@ -2,8 +2,8 @@ package images
 
 import "time"
 
-// Clocks are the clocks that count from the start of the machine, or of what the
-// processes took for it.
+// Clocks are the clocks that count from the start of the machine, or from where
+// the time namespace of the processes begins (timens_entry in timens.proto).
 type Clocks struct {
 	Monotonic, Boottime time.Duration
 }
@@ -15,25 +15,25 @@ func ReadClocks(timens []byte) (Clocks, error) {
 	if err != nil {
 		return Clocks{}, err
 	}
-	var c Clocks
-	for num, clock := range map[uint32]*time.Duration{1: &c.Monotonic, 2: &c.Boottime} {
-		t, ok, err := m.sub(num)
+	var times [2]time.Duration
+	for i := range times {
+		num := uint32(1 + i)
+		t, err := m.sub(num)
 		if err != nil {
 			return Clocks{}, err
 		}
-		if !ok {
+		if t == nil {
 			return Clocks{}, malformed("required field %d is missing", num)
 		}
-		*clock = time.Duration(t.u64(1))*time.Second + time.Duration(t.u64(2))
+		times[i] = time.Duration(t.u64(1))*time.Second + time.Duration(t.u64(2))
 	}
-	return c, nil
+	return Clocks{times[0], times[1]}, nil
 }
 
-// PutTime changes ids-PID.img so that the task is in the time namespace with that
-// number.
-func PutTime(ids []byte, number uint32) ([]byte, error) {
-	out, _, err := kindIDs.rewrite(ids, func(m message) (message, verdict, error) {
-		return m.put(numberField(12, uint64(number))), replace, nil
+// SetTimeNamespace changes ids-PID.img so that the task is in the time namespace
+// with that id, an IDs.Time.
+func SetTimeNamespace(ids []byte, id uint32) ([]byte, error) {
+	return kindIDs.rewrite(ids, func(_ int, m message) (message, error) {
+		return m.put(intField(idsTime, uint64(id))), nil
 	})
-	return out, err
 }

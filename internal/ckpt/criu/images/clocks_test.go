@@ -11,7 +11,7 @@ import (
 func TestClocks(t *testing.T) {
 	img := read(t, "timens-0")
 	got := must[Clocks](t)(ReadClocks(img))
-	want := decode(t, img, func() *timens.TimensEntry { return new(timens.TimensEntry) })[0]
+	want := entries(t, img, func() *timens.TimensEntry { return new(timens.TimensEntry) })[0]
 	monotonic := time.Duration(want.Monotonic.GetTvSec())*time.Second + time.Duration(want.Monotonic.GetTvNsec())
 	boottime := time.Duration(want.Boottime.GetTvSec())*time.Second + time.Duration(want.Boottime.GetTvNsec())
 	if got.Monotonic != monotonic || got.Boottime != boottime || monotonic == 0 {
@@ -22,10 +22,10 @@ func TestClocks(t *testing.T) {
 	}
 }
 
-func TestPutTime(t *testing.T) {
+func TestSetTimeNamespace(t *testing.T) {
 	ids := read(t, "ids-root")
 	before := must[IDs](t)(TaskIDs(ids))
-	out := must[[]byte](t)(PutTime(ids, 4711))
+	out := must[[]byte](t)(SetTimeNamespace(ids, 4711))
 	after := must[IDs](t)(TaskIDs(out))
 	want := before
 	want.Time = 4711
@@ -33,5 +33,5 @@ func TestPutTime(t *testing.T) {
 		t.Errorf("%+v, want %+v", after, want)
 	}
 	// It is still what criu reads.
-	decode(t, out, func() *criu_core.TaskKobjIdsEntry { return new(criu_core.TaskKobjIdsEntry) })
+	entries(t, out, func() *criu_core.TaskKobjIdsEntry { return new(criu_core.TaskKobjIdsEntry) })
 }

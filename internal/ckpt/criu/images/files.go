@@ -7,10 +7,10 @@ import (
 	"slices"
 )
 
-// FileType is what kind of file an entry of files.img or fdinfo-N.img is for.
+// FileType is the kind of an open file (enum fd_types in fdinfo.proto).
 type FileType uint32
 
-// File types (enum fd_types in fdinfo.proto).
+// File types.
 const (
 	TypeReg       FileType = 1
 	TypePipe      FileType = 2
@@ -34,7 +34,8 @@ const (
 	TypePIDFD     FileType = 20
 )
 
-// Fields of file_entry. All from fileReg on are bodies, one for each type.
+// Fields of file_entry. All from fileReg to fileLast are bodies, one for each
+// type.
 const (
 	fileType  = 1
 	fileID    = 2
@@ -48,25 +49,18 @@ const (
 	fileLast  = 22
 )
 
-// Fields of fdinfo_entry.
+// Fields of the bodies: reg_file_entry, pipe_entry, fifo_entry, tty_file_entry,
+// unix_sk_entry, inet_sk_entry and memfd_file_entry.
 const (
-	fdFile  = 1
-	fdFlags = 2
-	fdType  = 3
-	fdFD    = 4
-)
-
-// Fields of the bodies.
-const (
-	regID        = 1
-	regFlags     = 2
-	regPos       = 3
-	regFown      = 5
-	regName      = 6
-	regSize      = 8
-	regMode      = 10
-	regBuildID   = 11
-	regCheckLast = 14 // 11 to 14 are build-id and checksum
+	regID       = 1
+	regFlags    = 2
+	regPos      = 3
+	regFown     = 5
+	regName     = 6
+	regSize     = 8
+	regMode     = 10
+	regBuildID  = 11
+	regChecksum = 14 // the last of the fields of build-id and checksum
 
 	pipeID    = 2
 	pipeFlags = 3
@@ -82,13 +76,12 @@ const (
 	unixType  = 3
 	unixState = 4
 	unixFlags = 5
-	unixUsage = 6 // uflags: what the socket is to criu
+	unixUsage = 6 // uflags
 	unixPeer  = 8
 	unixName  = 11
 	unixDir   = 14
 
 	inetInode     = 2
-	inetFamily    = 3
 	inetType      = 4
 	inetProtocol  = 5
 	inetState     = 6
@@ -109,89 +102,81 @@ const (
 // unixExtern is USK_EXTERN of criu's sk-unix.c.
 const unixExtern = 1 << 0
 
-// File is an entry of files.img: an open file, or (TypeReg) a name that
-// executables, mappings, directories, FIFOs and terminals refer to by its ID.
+// File is an entry of files.img (file_entry in fdinfo.proto): an open file, or
+// with TypeReg also a name that executables, mappings, directories, FIFOs and
+// terminals refer to by its ID.
 type File struct {
 	ID    uint32
 	Type  FileType
-	Flags uint32 // as of open(2)
+	Flags uint32 // of open(2)
+	Pos   uint64 // the offset, of TypeReg and TypeMemFD
 
-	// Of TypeReg, which also is for directories, devices and what was mapped.
-	Name    string // absolute; without " (deleted)"
-	Pos     uint64
-	Size    uint64
-	HasSize bool // criu insists on that size, see DropValidation
-	Mode    uint32
+	// Name and Mode are of TypeReg (reg_file_entry), which is for directories,
+	// devices and mapped files, too. The name is absolute, without " (deleted)".
+	Name string
+	Mode uint32 // of stat(2)
 
 	PipeID    uint32 // of TypePipe and TypeFIFO: the inode
-	TTYInfoID uint32 // of TypeTTY: which entry of tty-info.img
+	TTYInfoID uint32 // of TypeTTY: the TTY.ID
 	RegID     uint32 // of TypeFIFO and TypeTTY: the TypeReg entry with its name
+	MemFD     uint32 // of TypeMemFD: the key in MemFDNames
 
-	// Of TypeUnix. The name may be abstract (begin with a NUL byte) or empty; one
-	// of the file system has its NUL byte at the end, and may be relative to Dir.
+	// Of TypeUnix (unix_sk_entry) and TypeInet.
+	SocketType uint32 // of socket(2)
+	State      uint32 // of TCP, for UNIX sockets as well: 1 is connected, 10 listening
+	Inode      uint32
+
+	// Of TypeUnix. The name may be abstract (begin with a NUL byte) or empty; a
+	// name in the file system ends in a NUL byte and may be relative to Dir.
 	SocketName string
 	Dir        string
-	SocketType uint32 // as of socket(2)
-	State      uint32 // as of TCP: 1 connected, 10 listening
-	Inode      uint32
-	Peer       uint32 // inode, 0 is none
-	External   bool   // nobody's who was saved, but somebody's peer
+	Peer       uint32 // the inode of the other end, 0 for none
+	External   bool   // it was not open in the tree, but is the peer of one that was
 
-	Inet InetSocket // of TypeInet; its SocketType, State and Inode are above
-
-	MemFD uint32 // of TypeMemFD: which entry of memfd.img; Pos is above
+	Inet InetSocket // of TypeInet
 }
 
-// InetSocket is a socket of IPv4 or IPv6.
+// InetSocket is the rest of a socket of IPv4 or IPv6 (inet_sk_entry in
+// sk-inet.proto).
 type InetSocket struct {
 	Protocol    uint32         // of IP: 6 is TCP
-	Local, Peer netip.AddrPort // invalid if they make no sense
+	Local, Peer netip.AddrPort // invalid if the image has no address there
 }
 
 // Files reads files.img.
-func Files(files []byte) ([]File, error) {
-	var all []File
-	err := kindFiles.each(files, func(m message) error {
-		f, err := parseFile(m)
-		all = append(all, f)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return all, nil
+func Files(files []byte) ([]File, error) { return all(kindFiles, files, parseFile) }
+
+// bodies are the fields of file_entry with the body of a type.
+var bodies = map[FileType]uint32{
+	TypeReg: fileReg, TypePipe: filePipe, TypeFIFO: fileFIFO, TypeTTY: fileTTY, TypeUnix: fileUnix,
+	TypeInet: fileInet, TypeMemFD: fileMemFD,
 }
 
-// parseFile reads an entry of files.img.
+// parseFile reads a file_entry. Of types that are not in bodies only ID and Type
+// are read.
 func parseFile(m message) (File, error) {
+	f := File{ID: m.u32(fileID), Type: FileType(m.u32(fileType))}
 	if err := m.require(fileType, fileID); err != nil {
 		return File{}, err
 	}
-	f := File{ID: m.u32(fileID), Type: FileType(m.u32(fileType))}
-	num, known := map[FileType]uint32{
-		TypeReg: fileReg, TypePipe: filePipe, TypeFIFO: fileFIFO, TypeTTY: fileTTY, TypeUnix: fileUnix,
-		TypeInet: fileInet, TypeMemFD: fileMemFD,
-	}[f.Type]
+	num, known := bodies[f.Type]
 	if !known {
 		return f, nil
 	}
-	body, ok, err := m.sub(num)
+	body, err := m.sub(num)
 	if err != nil {
 		return File{}, err
 	}
-	if !ok {
+	if body == nil {
 		return File{}, malformed("file %#x of type %d has no body", f.ID, f.Type)
 	}
 	switch f.Type {
 	case TypeReg:
-		f.Name = body.text(regName)
+		f.Flags, f.Pos = body.u32(regFlags), body.u64(regPos)
+		f.Name, f.Mode = body.text(regName), body.u32(regMode)
 		if f.Name == "" {
 			return File{}, malformed("file %#x has no name", f.ID)
 		}
-		f.Flags = body.u32(regFlags)
-		f.Pos = body.u64(regPos)
-		f.Size, f.HasSize = body.number(regSize)
-		f.Mode = body.u32(regMode)
 	case TypePipe:
 		f.PipeID, f.Flags = body.u32(pipeID), body.u32(pipeFlags)
 	case TypeFIFO:
@@ -204,28 +189,22 @@ func parseFile(m message) (File, error) {
 		f.State, f.Inode, f.Peer = body.u32(unixState), body.u32(unixInode), body.u32(unixPeer)
 		f.External = body.u32(unixUsage)&unixExtern != 0
 	case TypeInet:
-		f.SocketType, f.State, f.Flags = body.u32(inetType), body.u32(inetState), body.u32(inetFlags)
-		f.Inode = body.u32(inetInode)
-		f.Inet, err = parseInet(body)
+		f.SocketType, f.Flags = body.u32(inetType), body.u32(inetFlags)
+		f.State, f.Inode = body.u32(inetState), body.u32(inetInode)
+		f.Inet.Protocol = body.u32(inetProtocol)
+		if f.Inet.Local, err = address(body, inetLocal, inetLocalPort); err == nil {
+			f.Inet.Peer, err = address(body, inetPeer, inetPeerPort)
+		}
 	case TypeMemFD:
 		f.Flags, f.Pos, f.MemFD = body.u32(memfdFlags), body.u64(memfdPos), body.u32(memfdInode)
 	}
 	return f, err
 }
 
-// parseInet reads an inet_sk_entry.
-func parseInet(m message) (s InetSocket, err error) {
-	s.Protocol = m.u32(inetProtocol)
-	if s.Local, err = address(m, inetLocal, inetLocalPort); err == nil {
-		s.Peer, err = address(m, inetPeer, inetPeerPort)
-	}
-	return s, err
-}
-
-// address reads an address, of which the image has the words as they are in
-// memory, and its port.
+// address reads an address, of which the image has the 32-bit words as they are
+// in memory, and its port.
 func address(m message, words, port uint32) (netip.AddrPort, error) {
-	all, err := m.numbers(words)
+	all, err := m.repeated(words)
 	if err != nil {
 		return netip.AddrPort{}, err
 	}
@@ -234,145 +213,95 @@ func address(m message, words, port uint32) (netip.AddrPort, error) {
 		b = binary.LittleEndian.AppendUint32(b, uint32(w))
 	}
 	ip, ok := netip.AddrFromSlice(b)
-	if !ok { // nobody but people asks for it
+	if !ok {
+		// No error: addresses are only shown, and nothing depends on them.
 		return netip.AddrPort{}, nil
 	}
 	return netip.AddrPortFrom(ip, uint16(m.u32(port))), nil
 }
 
-// MemFDNames reads memfd.img: the names by what File.MemFD says.
+// MemFDNames reads memfd.img (memfd_inode_entry in memfd.proto): the names of
+// memfds by File.MemFD.
 func MemFDNames(memfd []byte) (map[uint32]string, error) {
 	names := make(map[uint32]string)
-	err := kindMemFD.each(memfd, func(m message) error {
+	err := kindMemFD.each(memfd, func(_ int, m message) error {
 		names[m.u32(memfdInodeID)] = m.text(memfdInodeName)
 		return m.require(memfdInodeID)
 	})
 	return names, err
 }
 
-// Flags of open(2).
+// Fields of fdinfo_entry.
 const (
-	readOnly   = 0
-	writeOnly  = 1
-	accessMode = 3
+	fdFile  = 1
+	fdFlags = 2
+	fdType  = 3
+	fdFD    = 4
 )
 
-// FD is an entry of fdinfo-N.img: a descriptor and the open file behind it.
+// FD is a descriptor and the open file behind it: an entry of fdinfo-N.img
+// (fdinfo_entry in fdinfo.proto).
 type FD struct {
 	FD     uint32
 	FileID uint32
 	Type   FileType
-	Flags  uint32 // FD_CLOEXEC
+	Flags  uint32 // of F_GETFD: FD_CLOEXEC
 }
 
-// FDs reads fdinfo-N.img. N is IDs.Files of the tasks that have this table.
-func FDs(fdinfo []byte) ([]FD, error) {
-	var all []FD
-	err := kindFDInfo.each(fdinfo, func(m message) error {
-		all = append(all, FD{
-			FD: m.u32(fdFD), FileID: m.u32(fdFile), Type: FileType(m.u32(fdType)), Flags: m.u32(fdFlags),
-		})
-		return m.require(fdFile, fdFlags, fdType, fdFD)
-	})
-	if err != nil {
-		return nil, err
-	}
-	return all, nil
+// FDs reads fdinfo-N.img, a table of descriptors. N is IDs.Files of the tasks
+// that have this table.
+func FDs(fdinfo []byte) ([]FD, error) { return all(kindFDInfo, fdinfo, parseFD) }
+
+// parseFD reads a fdinfo_entry.
+func parseFD(m message) (FD, error) {
+	fd := FD{FD: m.u32(fdFD), FileID: m.u32(fdFile), Type: FileType(m.u32(fdType)), Flags: m.u32(fdFlags)}
+	return fd, m.require(fdFile, fdFlags, fdType, fdFD)
 }
 
-// Ref is a descriptor in one of the saved tables.
-type Ref struct {
-	Table uint32 // the N of fdinfo-N
-	FD    uint32
-}
+// Tables are tables of descriptors by the N of fdinfo-N.img.
+type Tables map[uint32][]FD
 
-// refs are the descriptors for files ids, in the order of table and number.
-func refs(tables map[uint32][]FD, typ FileType, ids ...uint32) []Ref {
-	var all []Ref
-	for n, fds := range tables {
+// fds returns the descriptors of files ids, in the order of table and number.
+func (t Tables) fds(typ FileType, ids ...uint32) []uint32 {
+	type ref struct{ table, fd uint32 }
+	var refs []ref
+	for n, fds := range t {
 		for _, fd := range fds {
 			if fd.Type == typ && slices.Contains(ids, fd.FileID) {
-				all = append(all, Ref{n, fd.FD})
+				refs = append(refs, ref{n, fd.FD})
 			}
 		}
 	}
-	slices.SortFunc(all, func(a, b Ref) int {
-		return cmp.Or(cmp.Compare(a.Table, b.Table), cmp.Compare(a.FD, b.FD))
+	slices.SortFunc(refs, func(a, b ref) int { return cmp.Or(cmp.Compare(a.table, b.table), cmp.Compare(a.fd, b.fd)) })
+	var fds []uint32
+	for _, r := range refs {
+		fds = append(fds, r.fd)
+	}
+	return fds
+}
+
+// RemapType is how criu keeps a file that has lost its name (enum remap_type in
+// remap-file-path.proto).
+type RemapType uint32
+
+// Remap types.
+const (
+	RemapLinked RemapType = 0 // it still has another name, which is another entry of files.img
+	RemapGhost  RemapType = 1 // its content is in ghost-file-N.img
+	RemapProc   RemapType = 2 // it was in /proc of a process that has ended
+)
+
+// Remap is an entry of remap-fpath.img (remap_file_path_entry in
+// remap-file-path.proto): a file that has lost its name.
+type Remap struct {
+	File uint32 // File.ID
+	To   uint32 // of RemapLinked a File.ID, of RemapGhost the N, of RemapProc a pid
+	Type RemapType
+}
+
+// Remaps reads remap-fpath.img.
+func Remaps(remap []byte) ([]Remap, error) {
+	return all(kindRemap, remap, func(m message) (Remap, error) {
+		return Remap{m.u32(1), m.u32(2), RemapType(m.u32(3))}, m.require(1, 2)
 	})
-	return all
-}
-
-// Pipe is a pipe of which the tree has one end only.
-type Pipe struct {
-	ID    uint32   // the inode, as in pipe:[ID]
-	Write bool     // the tree has the end for writing, else that for reading
-	Files []uint32 // ids of the open files of that end; give them to Redirect
-	FDs   []Ref
-}
-
-// Socket is a UNIX socket whose peer was not saved.
-type Socket struct {
-	Type  uint32 // as of socket(2)
-	Named bool   // the peer has a name, by which criu finds it again
-	Files []uint32
-	FDs   []Ref
-}
-
-// OutsideSockets are the connected UNIX sockets between the tree and somebody
-// who was not saved, in the order of files.img. criu has saved them only if it
-// was told to, with --external unix[INODE], and cannot connect those again whose
-// peer has no name. tables serve for Socket.FDs.
-func OutsideSockets(files []File, tables map[uint32][]FD) []Socket {
-	outside := make(map[uint32]File)
-	for _, f := range files {
-		if f.Type == TypeUnix && f.External {
-			outside[f.Inode] = f
-		}
-	}
-	var sockets []Socket
-	for _, f := range files {
-		peer, ok := outside[f.Peer]
-		if f.Type != TypeUnix || f.External || f.Peer == 0 || !ok {
-			continue
-		}
-		sockets = append(sockets, Socket{
-			Type: f.SocketType, Named: peer.SocketName != "",
-			Files: []uint32{f.ID}, FDs: refs(tables, TypeUnix, f.ID),
-		})
-	}
-	return sockets
-}
-
-// OutsidePipes are the pipes between the tree and somebody who was not saved,
-// in the order of files.img. FIFOs are not among them: criu opens those by
-// name. tables are the fdinfo-N images by N; they only serve for Pipe.FDs.
-func OutsidePipes(files []File, tables map[uint32][]FD) []Pipe {
-	type ends struct {
-		read, write bool
-		files       []uint32
-	}
-	pipes := make(map[uint32]*ends)
-	var order []uint32
-	for _, f := range files {
-		if f.Type != TypePipe {
-			continue
-		}
-		e := pipes[f.PipeID]
-		if e == nil {
-			e = new(ends)
-			pipes[f.PipeID] = e
-			order = append(order, f.PipeID)
-		}
-		// A pipe opened again through /proc can be for both.
-		e.read = e.read || f.Flags&accessMode != writeOnly
-		e.write = e.write || f.Flags&accessMode != readOnly
-		e.files = append(e.files, f.ID)
-	}
-	var outside []Pipe
-	for _, id := range order {
-		if e := pipes[id]; e.read != e.write {
-			outside = append(outside, Pipe{id, e.write, e.files, refs(tables, TypePipe, e.files...)})
-		}
-	}
-	return outside
 }

@@ -1,11 +1,10 @@
 package images
 
-import "fmt"
-
-// Pagemap is pagemap-PID.img: which pages of a process are in pages-N.img.
+// Pagemap is the sum of pagemap-PID.img or pagemap-shmem-N.img (pagemap_head and
+// pagemap_entry in pagemap.proto), in pages.
 type Pagemap struct {
-	PagesID  uint32 // the N
-	Saved    uint64 // how many pages there are in it
+	PagesID  uint32 // the N of pages-N.img, which has the pages
+	Saved    uint64 // how many pages are there
 	InParent uint64 // how many are in an earlier dump
 }
 
@@ -21,51 +20,41 @@ const (
 	pagePresent  = 1 << 2 // PE_PRESENT
 )
 
-// ReadPagemap reads pagemap-PID.img, or pagemap-shmem-N.img. It may be a large
-// one.
+// ReadPagemap reads pagemap-PID.img or pagemap-shmem-N.img. It allocates no more
+// for a large image than for a small one.
 func ReadPagemap(pagemap []byte) (Pagemap, error) {
-	at, err := kindPagemap.body(pagemap)
+	var p Pagemap
+	err := kindPagemap.each(pagemap, func(i int, m message) error {
+		if i == 0 {
+			p.PagesID = m.u32(pagemapPagesID)
+			return m.require(pagemapPagesID)
+		}
+		return p.add(m)
+	})
 	if err != nil {
 		return Pagemap{}, err
-	}
-	var p Pagemap
-	var m message // the same memory for all entries
-	for i := 0; at < len(pagemap); i++ {
-		payload, err := next(pagemap[at:])
-		if err == nil {
-			at += 4 + len(payload)
-			if m, err = appendMessage(m[:0], payload); err == nil {
-				err = p.add(m, i == 0)
-			}
-		}
-		if err != nil {
-			return Pagemap{}, fmt.Errorf("%s: entry %d: %w", kindPagemap.name, i, err)
-		}
 	}
 	return p, nil
 }
 
-// add counts an entry.
-func (p *Pagemap) add(m message, head bool) error {
-	if head {
-		p.PagesID = m.u32(pagemapPagesID)
-		return m.require(pagemapPagesID)
-	}
-	count, ok := m.number(pagemapCount)
-	if !ok {
-		// That of criu before 4.1.
-		if count, ok = m.number(pagemapOldCount); !ok {
-			return malformed("required field %d is missing", pagemapOldCount)
+// add adds a pagemap_entry.
+func (p *Pagemap) add(m message) error {
+	count := m.u64(pagemapCount)
+	if !m.has(pagemapCount) {
+		// By criu before 4.1.
+		if err := m.require(pagemapOldCount); err != nil {
+			return err
 		}
+		count = m.u64(pagemapOldCount)
 	}
-	flags, ok := m.number(pagemapFlags)
-	if !ok {
+	flags := m.u64(pagemapFlags)
+	if !m.has(pagemapFlags) {
 		flags = pagePresent
-		if m.flag(pagemapOldParent) {
+		if m.u64(pagemapOldParent) != 0 {
 			flags = pageInParent
 		}
 	}
-	const most = 1 << 52 // of pages of an address space
+	const most = 1 << 52 // pages of an address space
 	if count > most || p.Saved > most || p.InParent > most {
 		return malformed("there are too many pages")
 	}

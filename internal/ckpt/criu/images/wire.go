@@ -6,7 +6,14 @@ import (
 	"slices"
 )
 
-// Wire types of protobuf. Groups (3 and 4) never were in an image.
+// Protobuf's wire format, as far as images have it. The package protowire would
+// read it as well, but every program that links it opens its own executable by
+// package os before main, and with that an epoll descriptor of the Go runtime.
+// BLCR's module cannot save a process that has one, and cr_checkpoint and
+// cr_restart have to be saved while they wait. protowire is the oracle of the
+// tests.
+
+// Wire types. Groups (3 and 4) never were in an image.
 const (
 	wireVarint  = 0
 	wireFixed64 = 1
@@ -14,97 +21,98 @@ const (
 	wireFixed32 = 5
 )
 
-// field is one field of a message. raw is all of it as it stood in the image,
-// so that what is not understood goes out as it came in.
+// field is one field of a message.
 type field struct {
 	num   uint32
 	wire  byte
-	value uint64 // of a varint or fixed field
+	value uint64 // of a varint
 	data  []byte // of a length-delimited field
-	raw   []byte
+	raw   []byte // all of it as it stood in the image, by which it is written
 }
 
-// message is a protobuf message, field by field in the order of the image.
+// message is a protobuf message, field by field in the order of the image. A nil
+// message has no fields.
 type message []field
 
-// mostFields is how many fields a message may have: each takes a lot more memory
+// maxFields is how many fields a message may have: each takes much more memory
 // than it has bytes. No process has that many mappings.
-const mostFields = 1 << 21
+const maxFields = 1 << 21
 
-// parseMessage splits b, which the message goes on to refer to.
+// parseMessage splits b, which the message refers to from then on.
 func parseMessage(b []byte) (message, error) { return appendMessage(nil, b) }
 
-// appendMessage is parseMessage with the memory of m, which is empty.
+// appendMessage is parseMessage into the memory of m, which must be empty.
 func appendMessage(m message, b []byte) (message, error) {
-	for at := 0; at < len(b); {
-		start := at
-		tag, n := binary.Uvarint(b[at:])
-		if n <= 0 {
-			return nil, malformed("a field's tag is cut off or too long")
+	if m == nil {
+		m = message{}
+	}
+	for len(b) > 0 {
+		if len(m) == maxFields {
+			return nil, malformed("there are more than %d fields", maxFields)
 		}
-		at += n
-		f := field{num: uint32(tag >> 3), wire: byte(tag & 7)}
-		if tag>>3 == 0 || tag>>3 >= 1<<29 {
-			return nil, malformed("there is no field number %d", tag>>3)
-		}
-		switch f.wire {
-		case wireVarint:
-			if f.value, n = binary.Uvarint(b[at:]); n <= 0 {
-				return nil, malformed("field %d is cut off or too long", f.num)
-			}
-			at += n
-		case wireFixed32, wireFixed64:
-			n = 4
-			if f.wire == wireFixed64 {
-				n = 8
-			}
-			if len(b)-at < n {
-				return nil, malformed("field %d is cut off", f.num)
-			}
-			if n == 4 {
-				f.value = uint64(binary.LittleEndian.Uint32(b[at:]))
-			} else {
-				f.value = binary.LittleEndian.Uint64(b[at:])
-			}
-			at += n
-		case wireBytes:
-			size, n := binary.Uvarint(b[at:])
-			if n <= 0 {
-				return nil, malformed("the length of field %d is cut off or too long", f.num)
-			}
-			at += n
-			if size > uint64(len(b)-at) {
-				return nil, malformed("field %d has %d bytes of %d", f.num, len(b)-at, size)
-			}
-			f.data = b[at : at+int(size)]
-			at += int(size)
-		default:
-			return nil, malformed("field %d is of unknown wire type %d", f.num, f.wire)
-		}
-		f.raw = b[start:at]
-		if len(m) == mostFields {
-			return nil, malformed("there are more than %d fields", mostFields)
+		f, err := parseField(b)
+		if err != nil {
+			return nil, err
 		}
 		m = append(m, f)
+		b = b[len(f.raw):]
 	}
 	return m, nil
 }
 
-// encode is the message as bytes again.
-func (m message) encode() []byte {
-	size := 0
-	for _, f := range m {
-		size += len(f.raw)
+// parseField reads the field that b begins with.
+func parseField(b []byte) (f field, err error) {
+	tag, n := binary.Uvarint(b)
+	if n <= 0 {
+		return field{}, malformed("a field's tag is cut off or too long")
 	}
-	b := make([]byte, 0, size)
+	if tag>>3 == 0 || tag>>3 >= 1<<29 {
+		return field{}, malformed("there is no field number %d", tag>>3)
+	}
+	f = field{num: uint32(tag >> 3), wire: byte(tag & 7)}
+	rest := b[n:]
+	used := 0
+	switch f.wire {
+	case wireVarint:
+		if f.value, used = binary.Uvarint(rest); used <= 0 {
+			return field{}, malformed("field %d is cut off or too long", f.num)
+		}
+	case wireFixed32, wireFixed64:
+		used = 4
+		if f.wire == wireFixed64 {
+			used = 8
+		}
+		if len(rest) < used {
+			return field{}, malformed("field %d is cut off", f.num)
+		}
+	case wireBytes:
+		size, n := binary.Uvarint(rest)
+		if n <= 0 {
+			return field{}, malformed("the length of field %d is cut off or too long", f.num)
+		}
+		if size > uint64(len(rest)-n) {
+			return field{}, malformed("field %d has %d bytes of %d", f.num, len(rest)-n, size)
+		}
+		used = n + int(size)
+		f.data = rest[n:used]
+	default:
+		return field{}, malformed("field %d is of unknown wire type %d", f.num, f.wire)
+	}
+	f.raw = b[:n+used]
+	return f, nil
+}
+
+// append appends the message's bytes to b.
+func (m message) append(b []byte) []byte {
 	for _, f := range m {
 		b = append(b, f.raw...)
 	}
 	return b
 }
 
-// last is the field num that counts: of several the last one.
-func (m message) last(num uint32, wire byte) (field, bool) {
+// last returns the field that counts where there are several of a number: the
+// last one.
+func (m message) last(num uint32, wire byte) (f field, ok bool) {
 	for _, f := range slices.Backward(m) {
 		if f.num == num && f.wire == wire {
 			return f, true
@@ -113,105 +121,97 @@ func (m message) last(num uint32, wire byte) (field, bool) {
 	return field{}, false
 }
 
-// number is an optional integer field.
-func (m message) number(num uint32) (uint64, bool) {
-	f, ok := m.last(num, wireVarint)
-	return f.value, ok
-}
-
-// u32 is the value of an integer field, 0 if there is none.
-func (m message) u32(num uint32) uint32 {
-	v, _ := m.number(num)
-	return uint32(v)
-}
-
-// u64 is the value of an integer field, 0 if there is none.
+// u64 returns an integer field, 0 if there is none.
 func (m message) u64(num uint32) uint64 {
-	v, _ := m.number(num)
-	return v
+	f, _ := m.last(num, wireVarint)
+	return f.value
 }
 
-// flag is the value of a bool field, false if there is none.
-func (m message) flag(num uint32) bool {
-	v, _ := m.number(num)
-	return v != 0
+// u32 is u64 for fields of 32 bits.
+func (m message) u32(num uint32) uint32 { return uint32(m.u64(num)) }
+
+// has reports whether there is that integer field.
+func (m message) has(num uint32) bool {
+	_, ok := m.last(num, wireVarint)
+	return ok
 }
 
-// text is the value of a string or bytes field, "" if there is none.
+// text returns a string or bytes field, "" if there is none.
 func (m message) text(num uint32) string {
 	f, _ := m.last(num, wireBytes)
 	return string(f.data)
 }
 
-// sub is a message in the message; ok is false if there is none.
-func (m message) sub(num uint32) (sub message, ok bool, err error) {
+// sub returns a message in the message, nil if there is none.
+func (m message) sub(num uint32) (message, error) {
 	f, ok := m.last(num, wireBytes)
 	if !ok {
-		return nil, false, nil
+		return nil, nil
 	}
-	if sub, err = parseMessage(f.data); err != nil {
-		return nil, false, fmt.Errorf("in field %d: %w", num, err)
+	sub, err := parseMessage(f.data)
+	if err != nil {
+		return nil, fmt.Errorf("in field %d: %w", num, err)
 	}
-	return sub, true, nil
+	return sub, nil
 }
 
-// numbers are the values of a repeated integer field, packed or not.
-func (m message) numbers(num uint32) ([]uint64, error) {
-	var all []uint64
+// repeated returns the values of a repeated integer field, packed or not.
+func (m message) repeated(num uint32) ([]uint64, error) {
+	var values []uint64
 	for _, f := range m {
 		switch {
 		case f.num != num:
 		case f.wire == wireVarint:
-			all = append(all, f.value)
+			values = append(values, f.value)
 		case f.wire == wireBytes:
 			for b := f.data; len(b) > 0; {
 				v, n := binary.Uvarint(b)
 				if n <= 0 {
 					return nil, malformed("field %d is cut off or too long", num)
 				}
-				all = append(all, v)
+				values = append(values, v)
 				b = b[n:]
 			}
 		}
 	}
-	return all, nil
+	return values, nil
 }
 
 // require fails unless the integer fields nums are all there. criu refuses such
 // an image as well, but names neither the image nor the field.
 func (m message) require(nums ...uint32) error {
 	for _, num := range nums {
-		if _, ok := m.number(num); !ok {
+		if !m.has(num) {
 			return malformed("required field %d is missing", num)
 		}
 	}
 	return nil
 }
 
-// put makes f the only field of its number, in the place of the one it
-// replaces, at the end if there is none.
+// put returns a message in which f is the only field of its number: in the place
+// of the first one, or at the end if there is none.
 func (m message) put(f field) message {
 	at := slices.IndexFunc(m, func(o field) bool { return o.num == f.num })
 	if at < 0 {
 		return append(slices.Clone(m), f)
 	}
 	out := append(slices.Clone(m[:at]), f)
-	return append(out, m[at+1:].without(f.num)...)
+	return append(out, m[at+1:].without(f.num, f.num)...)
 }
 
-// without is the message without the fields nums.
-func (m message) without(nums ...uint32) message {
+// without returns the message without the fields from first to last.
+func (m message) without(first, last uint32) message {
 	out := make(message, 0, len(m))
 	for _, f := range m {
-		if !slices.Contains(nums, f.num) {
+		if f.num < first || f.num > last {
 			out = append(out, f)
 		}
 	}
 	return out
 }
 
-// numberField makes an integer field.
-func numberField(num uint32, v uint64) field {
+// intField makes an integer field.
+func intField(num uint32, v uint64) field {
 	raw := binary.AppendUvarint(nil, uint64(num)<<3|wireVarint)
 	return field{num: num, wire: wireVarint, value: v, raw: binary.AppendUvarint(raw, v)}
 }

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -19,103 +17,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/criu/images"
 )
 
-func TestSavedList(t *testing.T) {
-	files := []*savedFile{
-		{name: "/a", member: "file-1"},
-		{name: "/bin/x \"y\" \\ z", size: 10, mtime: -5, mode: 0o4755, uid: 4294967295, gid: 1, shared: true, member: "file-2", data: []piece{{0, 10}}},
-		{name: "/line\nfeed\r/\xff\xfe/ü\x01", size: math.MaxInt64, mtime: math.MaxInt64, mode: 0o7777, member: "file-999999999",
-			data: []piece{{0, 1}, {1, 1}, {4096, math.MaxInt64 - 4096}}},
-		{name: "/z (deleted)", size: 5, member: "file-2"},
-	}
-	list := encodeSaved(files)
-	if lines := bytes.Count(list, []byte("\n")); lines != len(files)+1 {
-		t.Errorf("%d lines:\n%s", lines, list)
-	}
-	got, err := parseSaved(list)
-	if err != nil || !reflect.DeepEqual(got, files) {
-		t.Errorf("%v, want\n%s\ngot\n%s", err, list, encodeSaved(got))
-	}
-	if got, err := parseSaved(encodeSaved(nil)); err != nil || len(got) != 0 {
-		t.Errorf("the empty list: %v, %v", got, err)
-	}
-	// Cut off anywhere it is refused, or a list of fewer.
-	for n := range list {
-		if got, err := parseSaved(list[:n]); err == nil && list[n-1] != '\n' {
-			t.Errorf("%d bytes of %d: %d files", n, len(list), len(got))
-		}
-	}
-}
-
-func TestSavedListHostile(t *testing.T) {
-	for _, line := range []string{
-		"",
-		"\n",
-		`/a 1 1 0644 0 0 private file-1`,
-		"`/a` 1 1 0644 0 0 private file-1",
-		`"" 1 1 0644 0 0 private file-1`,
-		`"a" 1 1 0644 0 0 private file-1`,
-		`"/" 1 1 0644 0 0 private file-1`,
-		`"/a/" 1 1 0644 0 0 private file-1`,
-		`"/a/.." 1 1 0644 0 0 private file-1`,
-		`"/a/../b" 1 1 0644 0 0 private file-1`,
-		`"/a//b" 1 1 0644 0 0 private file-1`,
-		`"/a/." 1 1 0644 0 0 private file-1`,
-		`"/a\x00b" 1 1 0644 0 0 private file-1`,
-		`"/a"1 1 0644 0 0 private file-1`,
-		`"/a"  1 1 0644 0 0 private file-1`,
-		`"/a" 1 1 0644 0 0 private`,
-		`"/a" -1 1 0644 0 0 private file-1`,
-		`"/a" 9223372036854775808 1 0644 0 0 private file-1`,
-		`"/a" 1 x 0644 0 0 private file-1`,
-		`"/a" 1 1 0100644 0 0 private file-1`,
-		`"/a" 1 1 0648 0 0 private file-1`,
-		`"/a" 1 1 0644 -1 0 private file-1`,
-		`"/a" 1 1 0644 0 4294967296 private file-1`,
-		`"/a" 1 1 0644 0 0 both file-1`,
-		`"/a" 1 1 0644 0 0 private pstree.img`,
-		`"/a" 1 1 0644 0 0 private file-0`,
-		`"/a" 1 1 0644 0 0 private file-`,
-		`"/a" 1 1 0644 0 0 private ../file-1`,
-		`"/a" 1 1 0644 0 0 private file-1/x`,
-		`"/a" 1 1 0644 0 0 private file-1 `,
-		`"/a" 1 1 0644 0 0 private file-1 0`,
-		`"/a" 1 1 0644 0 0 private file-1 0+0`,
-		`"/a" 1 1 0644 0 0 private file-1 0+2`,
-		`"/a" 1 1 0644 0 0 private file-1 -1+1`,
-		`"/a" 1 1 0644 0 0 private file-1 1+1`,
-		`"/a" 9 1 0644 0 0 private file-1 4+2 3+1`,
-		`"/a" 9 1 0644 0 0 private file-1 0+5 4+1`,
-		`"/a" 9 1 0644 0 0 private file-1 1+9223372036854775807`,
-	} {
-		if line != "" {
-			line += "\n"
-		}
-		if got, err := parseSaved([]byte(savedFirst + "\"/good\" 0 0 0644 0 0 private file-1\n" + line)); line != "" && !errors.Is(err, errSaved) {
-			t.Errorf("%q: %v, %+v", line, err, got[len(got)-1])
-		}
-	}
-	for _, list := range []string{"", "x", strings.TrimSuffix(savedFirst, "\n"), "blcr-cli saved files 2\n"} {
-		if _, err := parseSaved([]byte(list)); !errors.Is(err, errSaved) {
-			t.Errorf("%q: %v", list, err)
-		}
-	}
-}
-
-func FuzzSavedList(f *testing.F) {
-	f.Add(savedFirst + "\"/a\" 10 1 0644 0 0 private file-1 0+5 6+4\n")
-	f.Fuzz(func(t *testing.T, list string) {
-		files, err := parseSaved([]byte(list))
-		if err != nil {
-			return
-		}
-		again, err := parseSaved(encodeSaved(files))
-		if err != nil || !reflect.DeepEqual(files, again) {
-			t.Errorf("%q: %v, %v", list, err, again)
-		}
-	})
-}
+// savedFilesHeader is the first line of a list of saved files.
+const savedFilesHeader = "blcr-cli saved files 1\n"
 
 // members is a context in memory.
 type members struct {
@@ -174,7 +80,7 @@ func newSavedLab(t *testing.T) *savedLab {
 	if err := os.Mkdir(filepath.Join(l.dir, "tmp"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	l.s = &saver{request: &ckpt.CheckpointRequest{SaveShared: true}, writer: l.ctx, known: make(map[fileID]*savedFile), stored: make(map[fileID]*savedFile)}
+	l.s = &saver{request: &ckpt.CheckpointRequest{SaveShared: true}, writer: l.ctx, known: make(map[fileID]*images.SavedFile), stored: make(map[fileID]*images.SavedFile)}
 	return l
 }
 
@@ -209,8 +115,8 @@ func (l *savedLab) save() {
 		l.t.Fatal(err)
 	}
 	// The process of the test may have other files of that kind.
-	l.s.files = slices.DeleteFunc(l.s.files, func(f *savedFile) bool { return !strings.HasPrefix(f.name, l.dir) })
-	l.ctx.of[savedList] = encodeSaved(l.s.files)
+	l.s.files = slices.DeleteFunc(l.s.files, func(f *images.SavedFile) bool { return !strings.HasPrefix(f.Name, l.dir) })
+	l.ctx.of[images.SavedFilesName] = images.EncodeSavedFiles(l.s.files)
 }
 
 // extract returns where each file is to be found, "" for those of its own name.
@@ -238,7 +144,7 @@ func TestSaveAndExtract(t *testing.T) {
 	l.save()
 	var names []string
 	for _, f := range l.s.files {
-		names = append(names, f.name)
+		names = append(names, f.Name)
 	}
 	slices.Sort(names)
 	want := []string{hole, odd, second, sparse}
@@ -288,10 +194,10 @@ func TestSaveAndExtract(t *testing.T) {
 		t.Errorf("%s: %v, %v", p.copies, st.Mode(), err)
 	}
 	for _, f := range l.s.files {
-		i := slices.IndexFunc(found, func(r ckpt.Relocation) bool { return r.Old == f.name })
-		if f.name == hole {
+		i := slices.IndexFunc(found, func(r ckpt.Relocation) bool { return r.Old == f.Name })
+		if f.Name == hole {
 			if i >= 0 {
-				t.Errorf("%s is extracted", f.name)
+				t.Errorf("%s is extracted", f.Name)
 			}
 			continue
 		}
@@ -300,10 +206,10 @@ func TestSaveAndExtract(t *testing.T) {
 		if err := unix.Stat(to, &st); err != nil {
 			t.Fatal(err)
 		}
-		if st.Mode != unix.S_IFREG|0o640 || st.Size != f.size || st.Mtim.Nano() != f.mtime || st.Uid != f.uid || filepath.Base(to) != filepath.Base(f.name) {
+		if st.Mode != unix.S_IFREG|0o640 || st.Size != f.Size || st.Mtim.Nano() != f.MTime || st.Uid != f.UID || filepath.Base(to) != filepath.Base(f.Name) {
 			t.Errorf("%s: %+v", to, st)
 		}
-		if f.name != sparse {
+		if f.Name != sparse {
 			if b, err := os.ReadFile(to); err != nil || string(b) != "content" {
 				t.Errorf("%s: %q, %v", to, b, err)
 			}
@@ -383,11 +289,11 @@ func TestExtractDamaged(t *testing.T) {
 		{`"/nowhere/` + strings.Repeat("x", 300) + `" 0 1 0644 0 0 private file-1` + "\n", "", nil, syscall.ENAMETOOLONG},
 	} {
 		l := newSavedLab(t)
-		l.ctx.of[savedList] = []byte(savedFirst + test.list)
+		l.ctx.of[images.SavedFilesName] = []byte(savedFilesHeader + test.list)
 		l.ctx.of["file-1"] = []byte(test.member)
 		l.ctx.fail = test.fail
 		p, found, err := l.extract()
-		if !errors.Is(err, test.errno) {
+		if err = contextError(err); !errors.Is(err, test.errno) {
 			t.Errorf("%q: %v, %v", test.list, found, err)
 		}
 		p.close()

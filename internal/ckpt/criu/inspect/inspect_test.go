@@ -1,4 +1,4 @@
-package criu
+package inspect
 
 import (
 	"encoding/binary"
@@ -30,7 +30,6 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
-	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/ctxfile"
 )
@@ -110,7 +109,7 @@ func sample() map[string]string {
 	dirs := encode(0x51403912, &criufs.FsEntry{CwdId: new(uint32(2)), RootId: new(uint32(3))})
 	const read, write, both = 0, 1, 2
 	return map[string]string{
-		Inventory: encode(0x58313116, &criuinventory.InventoryEntry{ImgVersion: new(uint32(2)), FdinfoPerId: new(true)}),
+		images.InventoryName: encode(0x58313116, &criuinventory.InventoryEntry{ImgVersion: new(uint32(2)), FdinfoPerId: new(true)}),
 		"pstree.img": encode(0x50273030,
 			pstree(10, 0, 10, 5, 12), pstree(11, 10, 10, 5), pstree(13, 10, 10, 5)),
 		"core-10.img": core("root\x1b[2J", 1, 0), "core-11.img": core("child", 3, 0), "core-13.img": core("dead", 2, 7<<8),
@@ -133,9 +132,9 @@ func sample() map[string]string {
 			fd(0, 6, criufdinfo.FdTypes_PIPE), fd(1, 7, criufdinfo.FdTypes_PIPE), fd(2, 8, criufdinfo.FdTypes_PIPE), fd(3, 9, criufdinfo.FdTypes_PIPE),
 			fd(4, 4, criufdinfo.FdTypes_REG), fd(5, 5, criufdinfo.FdTypes_REG), fd(6, 6, criufdinfo.FdTypes_PIPE),
 			fd(7, 10, criufdinfo.FdTypes_UNIXSK), fd(8, 12, criufdinfo.FdTypes_UNIXSK), fd(100, 99, criufdinfo.FdTypes_EVENTFD)),
-		neighboursImage: "1000\n",
-		savedList:       savedFirst + "\"/bin/prog\" 10000 0 0755 0 0 private file-1 0+10\n",
-		"file-1":        "0123456789",
+		images.ExternalPipesName: "1000\n",
+		images.SavedFilesName:    "blcr-cli saved files 1\n" + "\"/bin/prog\" 10000 0 0755 0 0 private file-1 0+10\n",
+		"file-1":                 "0123456789",
 	}
 }
 
@@ -167,9 +166,26 @@ func contextOf(t testing.TB, images map[string]string) int {
 	return fd
 }
 
+// imageDir makes a directory of images and opens it.
+func imageDir(t *testing.T, images map[string]string) (fd int, dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	for name, content := range images {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	return fd, dir
+}
+
 func TestInspect(t *testing.T) {
 	fd := contextOf(t, sample())
-	info, err := Inspect(fd, false)
+	info, err := Context(fd)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,18 +210,18 @@ func TestInspect(t *testing.T) {
 		p.Mapped != 0x4000 || p.Saved != 8192 || p.Exe != "/bin/prog" || p.Cwd != "/home" || p.Root != "/" {
 		t.Errorf("%+v", p)
 	}
-	if want := []ThreadInfo{{10, "root\x1b[2J"}, {12, "thread"}}; !reflect.DeepEqual(p.Threads, want) {
+	if want := []Thread{{10, "root\x1b[2J"}, {12, "thread"}}; !reflect.DeepEqual(p.Threads, want) {
 		t.Errorf("threads: %+v", p.Threads)
 	}
-	want := []FileInfo{
-		{FD: 0, Kind: "pipe", Offset: -1, Access: "read", Inode: 1000, Outside: true},
+	want := []File{
+		{FD: 0, Kind: "pipe", Offset: -1, Access: "read", Inode: 1000, External: true},
 		{FD: 1, Kind: "pipe", Offset: -1, Access: "read", Inode: 1001},
 		{FD: 2, Kind: "pipe", Offset: -1, Access: "write", Inode: 1001},
 		{FD: 3, Kind: "pipe", Offset: -1, Access: "write", Inode: 1002}, // closed at its other end
 		{FD: 4, Kind: "file", Path: "/tmp/gone", Offset: 17, Access: "read_write", Removed: true},
 		{FD: 5, Kind: "device", Path: "/dev/null", Access: "write"},
-		{FD: 6, Kind: "pipe", Offset: -1, Access: "read", Inode: 1000, Outside: true},
-		{FD: 7, Kind: "unix_socket", Offset: -1, Inode: 2000, PeerInode: 2001, Peer: "/run/log", Outside: true},
+		{FD: 6, Kind: "pipe", Offset: -1, Access: "read", Inode: 1000, External: true},
+		{FD: 7, Kind: "unix_socket", Offset: -1, Inode: 2000, PeerInode: 2001, Peer: "/run/log", External: true},
 		{FD: 8, Kind: "unix_socket", Offset: -1, Inode: 2002, Path: "@abstract", PeerInode: 2003},
 		{FD: 9, Kind: "unix_socket", Offset: -1, Inode: 2003, PeerInode: 2002, Peer: "@abstract"},
 		{FD: 100, Kind: "eventfd", Offset: -1},
@@ -219,17 +235,17 @@ func TestInspect(t *testing.T) {
 	if p := info.Processes[1]; p.FilesOf != 10 || p.Files != nil || p.State != images.StateStopped || p.PPID != 10 {
 		t.Errorf("%+v", p)
 	}
-	if p := info.Processes[2]; p.State != images.StateDead || p.End.ExitStatus() != 7 || p.Files != nil || p.Mapped != 0 {
+	if p := info.Processes[2]; p.State != images.StateDead || p.Status.ExitStatus() != 7 || p.Files != nil || p.Mapped != 0 {
 		t.Errorf("%+v", p)
 	}
-	if len(info.Outside) != 2 || !reflect.DeepEqual(info.Outside[0].FDs, []Descriptor{{10, 0}, {10, 6}}) || !reflect.DeepEqual(info.Outside[1].FDs, []Descriptor{{10, 7}}) {
-		t.Errorf("outside: %+v", info.Outside)
+	if len(info.External) != 2 || !reflect.DeepEqual(info.External[0].FDs, []Descriptor{{10, 0}, {10, 6}}) || !reflect.DeepEqual(info.External[1].FDs, []Descriptor{{10, 7}}) {
+		t.Errorf("external: %+v", info.External)
 	}
 
 	// A directory of the same.
 	dirFD, dir := imageDir(t, sample())
 	written := time.Unix(1.5e9, 0)
-	if err := os.Chtimes(filepath.Join(dir, Inventory), written, written); err != nil {
+	if err := os.Chtimes(filepath.Join(dir, images.InventoryName), written, written); err != nil {
 		t.Fatal(err)
 	}
 	// What is in there besides does not count.
@@ -238,7 +254,7 @@ func TestInspect(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	same, err := Inspect(dirFD, true)
+	same, err := Directory(dirFD)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,12 +270,12 @@ func TestInspect(t *testing.T) {
 	}
 }
 
-// Without the note all pipes of one end may lead outside.
+// Without the note all pipes of one end may lead external.
 func TestInspectWithoutNote(t *testing.T) {
-	images := sample()
-	delete(images, neighboursImage)
-	info, err := Inspect(contextOf(t, images), false)
-	if err != nil || info.Missing != "" || !info.Processes[0].Files[3].Outside || info.Processes[0].Files[1].Outside {
+	files := sample()
+	delete(files, images.ExternalPipesName)
+	info, err := Context(contextOf(t, files))
+	if err != nil || info.Missing != "" || !info.Processes[0].Files[3].External || info.Processes[0].Files[1].External {
 		t.Errorf("%v: %+v", err, info)
 	}
 }
@@ -267,15 +283,15 @@ func TestInspectWithoutNote(t *testing.T) {
 // Each image that is missing is told, but for those that need not be there.
 func TestInspectMissing(t *testing.T) {
 	for name := range sample() {
-		images := sample()
-		delete(images, name)
-		info, err := Inspect(contextOf(t, images), false)
+		files := sample()
+		delete(files, name)
+		info, err := Context(contextOf(t, files))
 		switch name {
-		case Inventory, "pstree.img", "file-1":
+		case images.InventoryName, "pstree.img", "file-1":
 			if detail(err) == "" {
 				t.Errorf("without %s: %v", name, err)
 			}
-		case "remap-fpath.img", neighboursImage, savedList:
+		case "remap-fpath.img", images.ExternalPipesName, images.SavedFilesName:
 			if err != nil || info.Missing != "" {
 				t.Errorf("without %s: %v, %+v", name, err, info)
 			}
@@ -288,24 +304,24 @@ func TestInspectMissing(t *testing.T) {
 	short := sample()
 	short["pages-1.img"] = short["pages-1.img"][:8191]
 	fd, dir := imageDir(t, short)
-	if info, err := Inspect(fd, true); err != nil || info.Missing != "pages-1.img is truncated" {
+	if info, err := Directory(fd); err != nil || info.Missing != "pages-1.img is truncated" {
 		t.Errorf("%v: %+v", err, info)
 	}
 	if err := os.Symlink("..", dir+"/parent"); err != nil {
 		t.Fatal(err)
 	}
-	if info, err := Inspect(fd, true); err != nil || !strings.Contains(info.Missing, "earlier dump") {
+	if info, err := Directory(fd); err != nil || !strings.Contains(info.Missing, "earlier dump") {
 		t.Errorf("%v: %+v", err, info)
 	}
 }
 
-// detail is the text for users of an error about the context, "" if it is none.
+// detail is what is wrong with the images, "" if that is not what err is about.
 func detail(err error) string {
-	var e *ckpt.Error
-	if errors.As(err, &e) && e.Errno == syscall.EINVAL && len(e.Detail) == 1 {
-		return e.Detail[0]
+	var file *ctxfile.Error
+	if err == nil || errors.As(err, &file) || errors.Is(err, syscall.EBADF) {
+		return ""
 	}
-	return ""
+	return err.Error()
 }
 
 // Images that are cut off or other ones are errors that name them, and nothing
@@ -313,14 +329,14 @@ func detail(err error) string {
 func TestInspectDamaged(t *testing.T) {
 	for name, content := range sample() {
 		switch {
-		case strings.HasPrefix(name, "pages-"), strings.HasPrefix(name, "ghost-"), name == "file-1", name == neighboursImage:
+		case strings.HasPrefix(name, "pages-"), strings.HasPrefix(name, "ghost-"), name == "file-1", name == images.ExternalPipesName:
 			continue
 		}
 		for _, damage := range []string{"", content[:len(content)-1], "junk" + content} {
-			images := sample()
-			images[name] = damage
-			_, err := Inspect(contextOf(t, images), false)
-			if text := detail(err); text == "" || !strings.Contains(text, name) && name != savedList {
+			files := sample()
+			files[name] = damage
+			_, err := Context(contextOf(t, files))
+			if text := detail(err); !strings.Contains(text, name) {
 				t.Errorf("%s of %d bytes: %v", name, len(damage), err)
 			}
 		}
@@ -352,7 +368,7 @@ func TestInspectTooLarge(t *testing.T) {
 		}
 	}
 	start := time.Now()
-	if _, err := Inspect(fd, true); err == nil {
+	if _, err := Directory(fd); err == nil {
 		t.Error("nothing is wrong")
 	}
 	if d := time.Since(start); d > 20*time.Second {
@@ -363,28 +379,28 @@ func TestInspectTooLarge(t *testing.T) {
 // Many processes and descriptors are done in time, and no image is read twice
 // for those that share it.
 func TestInspectMany(t *testing.T) {
-	images := sample()
+	all := sample()
 	tree := []proto.Message{pstree(10, 0, 10, 5)}
 	var files, fds []proto.Message
 	for i := uint32(1); i < 3000; i++ {
 		tree = append(tree, pstree(10+i, 10, 10, 5))
 		for _, name := range []string{"core", "mm", "fs", "ids", "pagemap"} {
-			images[fmt.Sprintf("%s-%d.img", name, 10+i)] = images[name+"-11.img"]
+			all[fmt.Sprintf("%s-%d.img", name, 10+i)] = all[name+"-11.img"]
 		}
 	}
 	for i := uint32(1); i < 50000; i++ {
 		files = append(files, pipeEnd(i, 5000+i, 0))
 		fds = append(fds, fd(i, i, criufdinfo.FdTypes_PIPE))
 	}
-	images["pstree.img"] = encode(0x50273030, tree...)
-	images["files.img"] = encode(0x56303138, files...)
-	images["fdinfo-2.img"] = encode(0x56213732, fds...)
-	delete(images, neighboursImage)
-	delete(images, "remap-fpath.img")
-	context := contextOf(t, images)
+	all["pstree.img"] = encode(0x50273030, tree...)
+	all["files.img"] = encode(0x56303138, files...)
+	all["fdinfo-2.img"] = encode(0x56213732, fds...)
+	delete(all, images.ExternalPipesName)
+	delete(all, "remap-fpath.img")
+	context := contextOf(t, all)
 	start := time.Now()
-	info, err := Inspect(context, false)
-	if err != nil || len(info.Processes) != 3000 || len(info.Outside) != 49999 {
+	info, err := Context(context)
+	if err != nil || len(info.Processes) != 3000 || len(info.External) != 49999 {
 		t.Fatalf("%v: %d", err, len(info.Processes))
 	}
 	if d := time.Since(start); d > 10*time.Second {
@@ -394,13 +410,13 @@ func TestInspectMany(t *testing.T) {
 
 func TestInspectErrors(t *testing.T) {
 	fd, _ := imageDir(t, map[string]string{"core-1.img": "x"})
-	if _, err := Inspect(fd, true); !strings.Contains(detail(err), "there is no inventory.img in it") {
+	if _, err := Directory(fd); !strings.Contains(detail(err), "there is no inventory.img in it") {
 		t.Error(err)
 	}
-	if _, err := Inspect(-1, false); !errors.Is(err, syscall.EBADF) {
+	if _, err := Context(-1); !errors.Is(err, syscall.EBADF) {
 		t.Error(err)
 	}
-	if _, err := Inspect(-1, true); !errors.Is(err, syscall.EBADF) {
+	if _, err := Directory(-1); !errors.Is(err, syscall.EBADF) {
 		t.Error(err)
 	}
 	null, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
@@ -408,7 +424,8 @@ func TestInspectErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(null)
-	if _, err := Inspect(null, false); detail(err) != "context: not a context" {
+	_, err = Context(null)
+	if e, ok := errors.AsType[*ctxfile.Error](err); !ok || e.Reason != "not a context" {
 		t.Error(err)
 	}
 }
@@ -420,9 +437,9 @@ func FuzzInspect(f *testing.F) {
 		f.Add(uint(i), []byte(sample()[name]))
 	}
 	f.Fuzz(func(t *testing.T, i uint, b []byte) {
-		images := sample()
-		images[all[i%uint(len(all))]] = string(b)
-		if info, err := Inspect(contextOf(t, images), false); err == nil && len(info.Processes) == 0 {
+		files := sample()
+		files[all[i%uint(len(all))]] = string(b)
+		if info, err := Context(contextOf(t, files)); err == nil && len(info.Processes) == 0 {
 			t.Error("no processes")
 		}
 	})

@@ -1,10 +1,12 @@
-package criu
+package imagedir
 
 import (
 	"bytes"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/criu/images"
 )
 
 // imageDir makes a directory and opens it.
@@ -32,7 +35,7 @@ func imageDir(t *testing.T, files map[string]string) (fd int, dir string) {
 }
 
 // served is what Serve writes.
-func served(t *testing.T, s source, name string) ([]byte, error) {
+func served(t *testing.T, s *Dir, name string) ([]byte, error) {
 	t.Helper()
 	var p [2]int
 	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
@@ -53,9 +56,9 @@ func served(t *testing.T, s source, name string) ([]byte, error) {
 	return <-read, err
 }
 
-func TestDirSource(t *testing.T) {
+func TestDir(t *testing.T) {
 	large := bytes.Repeat([]byte("0123456789abcdef"), 1<<18)
-	fd, dir := imageDir(t, map[string]string{Inventory: "inventory", "empty.img": "", "pages-1.img": string(large)})
+	fd, dir := imageDir(t, map[string]string{images.InventoryName: "inventory", "empty.img": "", "pages-1.img": string(large)})
 	if err := os.Symlink("/etc/passwd", dir+"/link.img"); err != nil {
 		t.Fatal(err)
 	}
@@ -65,15 +68,23 @@ func TestDirSource(t *testing.T) {
 	if err := unix.Mkfifo(dir+"/fifo.img", 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s, err := openDirSource(fd, "D")
+	s, err := Open(fd, "D")
 	if err != nil {
 		t.Fatal(err)
+	}
+	if err := s.Restorable(); err != nil {
+		t.Error(err)
+	}
+	list, err := s.List()
+	slices.SortFunc(list, func(a, b Image) int { return strings.Compare(a.Name, b.Name) })
+	if err != nil || len(list) != 3 || list[2].Name != "pages-1.img" || list[2].Size != int64(len(large)) || time.Since(list[2].ModTime) > time.Hour {
+		t.Errorf("%+v, %v", list, err)
 	}
 	// Another directory gets the name.
 	if err := os.Rename(dir, dir+".away"); err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string][]byte{Inventory: []byte("inventory"), "empty.img": {}, "pages-1.img": large} {
+	for name, want := range map[string][]byte{images.InventoryName: []byte("inventory"), "empty.img": {}, "pages-1.img": large} {
 		if !s.Has(name) {
 			t.Errorf("no %s", name)
 		}
@@ -84,14 +95,14 @@ func TestDirSource(t *testing.T) {
 			t.Errorf("%s: %d bytes served, %v", name, len(b), err)
 		}
 	}
-	for _, name := range []string{"", ".", "..", "none.img", "link.img", "sub.img", "fifo.img", "../" + filepath.Base(dir) + ".away/" + Inventory, dir + ".away/" + Inventory} {
+	for _, name := range []string{"", ".", "..", "none.img", "link.img", "sub.img", "fifo.img", "../" + filepath.Base(dir) + ".away/" + images.InventoryName, dir + ".away/" + images.InventoryName} {
 		if s.Has(name) {
 			t.Errorf("has %q", name)
 		}
-		if _, err := s.Bytes(name); errnoOf(err) != unix.EINVAL {
+		if _, err := s.Bytes(name); ckpt.ErrnoOf(err) != unix.EINVAL {
 			t.Errorf("%q: %v", name, err)
 		}
-		if _, err := served(t, s, name); errnoOf(err) != unix.EINVAL {
+		if _, err := served(t, s, name); ckpt.ErrnoOf(err) != unix.EINVAL {
 			t.Errorf("%q: %v", name, err)
 		}
 	}
@@ -112,12 +123,12 @@ func TestDirSource(t *testing.T) {
 		t.Fatal(err)
 	}
 	time.AfterFunc(20*time.Millisecond, s.Abort)
-	if err := s.Serve("pages-1.img", p[1]); errnoOf(err) != unix.ECANCELED {
+	if err := s.Serve("pages-1.img", p[1]); ckpt.ErrnoOf(err) != unix.ECANCELED {
 		t.Errorf("aborted: %v", err)
 	}
 	unix.Close(p[0])
 	unix.Close(p[1])
-	if _, err := s.Bytes(Inventory); errnoOf(err) != unix.ECANCELED {
+	if _, err := s.Bytes(images.InventoryName); ckpt.ErrnoOf(err) != unix.ECANCELED {
 		t.Errorf("after Abort: %v", err)
 	}
 	s.Close()
@@ -125,10 +136,10 @@ func TestDirSource(t *testing.T) {
 }
 
 // Where splice does not work, data is copied.
-func TestDirSourceCopy(t *testing.T) {
+func TestDirCopy(t *testing.T) {
 	large := bytes.Repeat([]byte("0123456789abcdef"), 1<<17)
-	fd, dir := imageDir(t, map[string]string{Inventory: "", "x": string(large)})
-	s, err := openDirSource(fd, dir)
+	fd, dir := imageDir(t, map[string]string{images.InventoryName: "", "x": string(large)})
+	s, err := Open(fd, dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +158,7 @@ func TestDirSourceCopy(t *testing.T) {
 		b, _ := io.ReadAll(r)
 		read <- b
 	}()
-	err = s.(*dirSource).feed(int(w.Fd()), &copying{from: int(file.Fd()), buffer: make([]byte, 1000)})
+	err = s.feed(int(w.Fd()), &copying{from: int(file.Fd()), buffer: make([]byte, 1000)})
 	w.Close()
 	if b := <-read; err != nil || !bytes.Equal(b, large) {
 		t.Errorf("%d bytes, %v", len(b), err)
@@ -155,58 +166,53 @@ func TestDirSourceCopy(t *testing.T) {
 	r.Close()
 }
 
-func TestDirSourceRefused(t *testing.T) {
+func TestRestorable(t *testing.T) {
 	check := func(fd int, want syscall.Errno, detail string) {
 		t.Helper()
-		s, err := openDirSource(fd, "D")
-		e, ok := err.(*ckpt.Error)
-		if s != nil || !ok || e.Errno != want || len(e.Detail) != 1 || e.Detail[0] != detail {
-			t.Errorf("%v, %#v", s, err)
+		d, err := Open(fd, "D")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		e, ok := d.Restorable().(*ckpt.Error)
+		if !ok || e.Errno != want || len(e.Detail) != 1 || e.Detail[0] != detail {
+			t.Errorf("%#v", e)
 		}
 	}
 	fd, _ := imageDir(t, map[string]string{"pstree.img": ""})
 	check(fd, unix.EINVAL, "D: there is no inventory.img in it, so it is no directory of images")
-	fd, dir := imageDir(t, map[string]string{Inventory: ""})
+	fd, dir := imageDir(t, map[string]string{images.InventoryName: ""})
 	if err := os.Symlink("../1", dir+"/parent"); err != nil {
 		t.Fatal(err)
 	}
 	check(fd, unix.EOPNOTSUPP, "D: it only holds what has changed since an earlier dump, which criu alone can restore")
+	if _, err := Open(-1, "D"); ckpt.ErrnoOf(err) != unix.EBADF {
+		t.Error(err)
+	}
 }
 
-func TestDirStore(t *testing.T) {
+func TestWriter(t *testing.T) {
 	fd, dir := imageDir(t, nil)
-	var s store = &dirStore{fd: fd}
-	if err := s.Bytes(savedList, []byte("a list")); err != nil {
+	s := NewWriter(fd)
+	if err := s.Bytes(images.SavedFilesName, []byte("a list")); err != nil {
 		t.Error(err)
 	}
 	if err := s.File("file-1", bytes.NewReader([]byte("a file"))); err != nil {
 		t.Error(err)
 	}
-	for name, want := range map[string]string{savedList: "a list", "file-1": "a file"} {
+	for name, want := range map[string]string{images.SavedFilesName: "a list", "file-1": "a file"} {
 		if b, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(b) != want {
 			t.Errorf("%s: %q, %v", name, b, err)
 		}
 	}
-	if err := s.Bytes(savedList, nil); errnoOf(err) != unix.EEXIST {
+	if err := s.Bytes(images.SavedFilesName, nil); ckpt.ErrnoOf(err) != unix.EEXIST {
 		t.Errorf("twice: %v", err)
 	}
-	if err := s.Bytes("unheard-of", nil); errnoOf(err) != unix.EINVAL {
+	if err := s.Bytes("unheard-of", nil); ckpt.ErrnoOf(err) != unix.EINVAL {
 		t.Errorf("no member: %v", err)
 	}
 	s.Abort()
-	if err := s.Bytes("file-2", []byte("x")); errnoOf(err) != unix.ECANCELED {
+	if err := s.Bytes("file-2", []byte("x")); ckpt.ErrnoOf(err) != unix.ECANCELED {
 		t.Errorf("after Abort: %v", err)
-	}
-}
-
-func TestIsImage(t *testing.T) {
-	for name, want := range map[string]bool{
-		"inventory.img": true, "pages-12.img": true, "core-1.img": true, "saved-files": true, "outside-pipes": true, "file-12": true,
-		"stats-dump": true, "stats-restore": true, "dump.log": true, "parent": true,
-		".img": false, "letter": false, "photo.jpg": false, "file-": false, "file-0": false, "xdump.log": false, "": false,
-	} {
-		if got := IsImage(name); got != want {
-			t.Errorf("%q: %t", name, got)
-		}
 	}
 }

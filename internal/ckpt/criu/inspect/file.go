@@ -1,4 +1,4 @@
-package criu
+package inspect
 
 import (
 	"fmt"
@@ -10,7 +10,14 @@ import (
 	"blcr-cli/internal/ckpt/criu/images"
 )
 
-// kinds are the names of the kinds of files. Some have others, see file.
+// States of TCP, which all sockets have.
+const (
+	tcpEstablished = 1 // TCP_ESTABLISHED; a connected UDP socket has it as well
+	tcpListen      = 10
+)
+
+// kinds are the names of the types of files. Some files have other names; see
+// inspection.file.
 var kinds = map[images.FileType]string{
 	images.TypeReg: "file", images.TypePipe: "pipe", images.TypeFIFO: "fifo", images.TypeTTY: "terminal",
 	images.TypeInet: "inet_socket", images.TypeUnix: "unix_socket", images.TypePacket: "packet_socket", images.TypeNetlink: "netlink_socket",
@@ -19,16 +26,16 @@ var kinds = map[images.FileType]string{
 	images.TypeNS: "namespace", images.TypeTun: "tun", images.TypeBPFMap: "bpf_map", images.TypeExt: "external",
 }
 
-// Protocols of IP that have kinds of their own.
+// protocols are the names of the kinds of TypeInet by the protocol of IP.
 var protocols = map[uint32]string{unix.IPPROTO_TCP: "tcp_socket", unix.IPPROTO_UDP: "udp_socket"}
 
 // file describes a descriptor.
-func (in *inspection) file(fd images.FD) FileInfo {
+func (in *inspection) file(fd images.FD) File {
 	f := in.files[fd.FileID]
-	d := FileInfo{
+	d := File{
 		FD: fd.FD, Kind: kinds[fd.Type], Offset: -1,
 		CloseOnExec: fd.Flags&unix.FD_CLOEXEC != 0,
-		Removed:     in.removed[fd.FileID], Outside: in.outside[fd.FileID],
+		Removed:     in.removed[fd.FileID], External: in.external[fd.FileID],
 	}
 	if d.Kind == "" {
 		d.Kind = fmt.Sprintf("type_%d", fd.Type)
@@ -74,7 +81,7 @@ func (in *inspection) file(fd images.FD) FileInfo {
 	return d
 }
 
-// peers are the names of UNIX sockets, by inode.
+// peers returns the names of UNIX sockets, by inode.
 func (in *inspection) peers() map[uint32]string {
 	if in.socketNames == nil {
 		in.socketNames = make(map[uint32]string)
@@ -87,8 +94,8 @@ func (in *inspection) peers() map[uint32]string {
 	return in.socketNames
 }
 
-// socketPath is the name of a UNIX socket as it is written: "@" for the first
-// byte of one that is not in the file system.
+// socketPath returns the name of a UNIX socket as it is usually written, with "@"
+// for the NUL byte of an abstract one.
 func socketPath(f images.File) string {
 	if abstract, ok := strings.CutPrefix(f.SocketName, "\x00"); ok {
 		return "@" + abstract
@@ -100,7 +107,7 @@ func socketPath(f images.File) string {
 	return name
 }
 
-// socketAddress is an address as it is written, "" for none.
+// socketAddress returns an address as it is written, "" for none.
 func socketAddress(a netip.AddrPort) string {
 	if !a.IsValid() {
 		return ""
@@ -108,7 +115,7 @@ func socketAddress(a netip.AddrPort) string {
 	return a.String()
 }
 
-// access is what the flags of open(2) say that may be done.
+// access returns what flags of open(2) permit.
 func access(flags uint32) string {
 	switch flags & unix.O_ACCMODE {
 	case unix.O_RDONLY:

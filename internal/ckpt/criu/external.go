@@ -1,0 +1,250 @@
+package criu
+
+import (
+	"fmt"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/ckpt/criu/images"
+)
+
+// Files that are external to the tree cannot be restored: a terminal, or one end
+// of a pipe or a UNIX socket whose other end was open elsewhere. As with BLCR the
+// job gets what cr_restart has open under the same number instead: its standard
+// input as standard input, and so on, also above 2. Where cr_restart has nothing
+// open under that number, a terminal becomes cr_restart's terminal, and a pipe
+// one whose other end is closed.
+
+// external replaces those files. It needs files.img as it is otherwise served.
+func (p *plan) external(source source) error {
+	tables, err := p.tables(source)
+	if err != nil {
+		return err
+	}
+	files, err := images.Files(p.images[images.FilesName])
+	if err != nil {
+		return err
+	}
+	isExternal, err := externalPipes(source)
+	if err != nil {
+		return err
+	}
+	keys := make(map[uint32]images.InheritKeys)
+	add := func(e images.External, k images.InheritKeys) {
+		for _, id := range e.Files {
+			keys[id] = k
+		}
+	}
+	for _, pipe := range images.ExternalPipes(files, tables) {
+		if !isExternal(pipe.ID) {
+			continue
+		}
+		if k := p.keys(pipe.FDs); k.Default != "" { // else criu makes one whose other end is closed
+			add(pipe.External, k)
+		}
+	}
+	for _, socket := range images.ExternalSockets(files, tables) {
+		if socket.Type == unix.SOCK_DGRAM && socket.Named {
+			continue // criu connects it again, for example to a system logger
+		}
+		k := p.keys(socket.FDs)
+		if k.Default == "" {
+			k.Default = p.deadSocket(int(socket.Type))
+		}
+		add(socket.External, k)
+	}
+	ttys, err := p.ttys(source)
+	if err != nil {
+		return err
+	}
+	for _, tty := range images.ExternalTTYs(files, ttys, tables) {
+		k := p.keys(tty.FDs)
+		if k.Default == "" {
+			k.Default = p.terminal()
+		}
+		if tty.Type == images.TTYCurrent {
+			k = images.InheritKeys{Default: p.terminal()}
+		}
+		add(tty.External, k)
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	changed, inheritance, err := images.Inherit(p.images[images.FilesName], keys)
+	if err != nil {
+		return err
+	}
+	p.images[images.FilesName] = changed
+	for n := range tables {
+		name := images.Name("fdinfo", n)
+		if p.images[name], err = images.Read(source, name, inheritance.FDInfo); err != nil {
+			return err
+		}
+	}
+	return p.prune(source)
+}
+
+// externalPipes returns whether the other end of a pipe was open elsewhere, by
+// its inode. Of a context that does not tell, that may be so for all.
+func externalPipes(source source) (func(inode uint32) bool, error) {
+	if !source.Has(images.ExternalPipesName) {
+		return func(uint32) bool { return true }, nil
+	}
+	text, err := source.Bytes(images.ExternalPipesName)
+	if err != nil {
+		return nil, err
+	}
+	external := images.ParseExternalPipes(text)
+	return func(inode uint32) bool { return external[inode] }, nil
+}
+
+// tables reads the tables of descriptors of all processes.
+func (p *plan) tables(source source) (images.Tables, error) {
+	tables := make(images.Tables)
+	for _, task := range p.tasks {
+		name := images.Name("ids", task.PID)
+		if !source.Has(name) { // it has ended
+			continue
+		}
+		ids, err := images.Read(source, name, images.TaskIDs)
+		if err != nil {
+			return nil, err
+		}
+		name = images.Name("fdinfo", ids.Files)
+		if tables[ids.Files] != nil || !source.Has(name) {
+			continue
+		}
+		if tables[ids.Files], err = images.Read(source, name, images.FDs); err != nil {
+			return nil, err
+		}
+	}
+	return tables, nil
+}
+
+// ttys reads the terminals, of which those of sessions that are not restored are
+// no controlling terminals any more.
+func (p *plan) ttys(source source) ([]images.TTY, error) {
+	if !source.Has(images.TTYInfoName) {
+		return nil, nil
+	}
+	img, err := source.Bytes(images.TTYInfoName)
+	if err != nil {
+		return nil, err
+	}
+	if img, err = images.DropControllingTTYs(img, p.tasks); err != nil {
+		return nil, err
+	}
+	p.images[images.TTYInfoName] = img
+	return images.TTYs(img)
+}
+
+// prune removes the images of terminals that are replaced.
+func (p *plan) prune(source source) error {
+	files, err := images.Files(p.images[images.FilesName])
+	if err != nil {
+		return err
+	}
+	for name, prune := range map[string]func([]byte, []images.File) ([]byte, error){
+		images.TTYInfoName: images.PruneTTYInfo,
+		images.TTYDataName: images.PruneTTYData,
+	} {
+		img := p.images[name]
+		if img == nil {
+			if !source.Has(name) {
+				continue
+			}
+			if img, err = source.Bytes(name); err != nil {
+				return err
+			}
+		}
+		if p.images[name], err = prune(img, files); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keys returns what the descriptors of one open file are replaced by: each by
+// cr_restart's descriptor of the same number. Those that cr_restart does not have
+// are replaced by the first that it has; if it has none there is no default.
+func (p *plan) keys(fds []uint32) images.InheritKeys {
+	k := images.InheritKeys{FD: make(map[uint32]string)}
+	for _, fd := range fds {
+		if isOpen(int(fd)) {
+			k.FD[fd] = p.inherit(fmt.Sprintf("descriptor-%d", fd), int(fd))
+			if k.Default == "" {
+				k.Default = k.FD[fd]
+			}
+		}
+	}
+	return k
+}
+
+// isOpen tells whether we were started with that descriptor. What we have opened
+// ourselves is closed on exec, and so is what stands in for a closed one.
+func isOpen(fd int) bool {
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+	return err == nil && flags&unix.FD_CLOEXEC == 0
+}
+
+// terminal is the key for our controlling terminal, or for nothing where we have
+// none.
+func (p *plan) terminal() string {
+	const key = "terminal"
+	if slices.Contains(p.keysInUse, key) {
+		return key
+	}
+	fd, err := unix.Open("/dev/tty", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return p.null()
+	}
+	p.owned = append(p.owned, fd)
+	return p.inherit(key, fd)
+}
+
+// hasTerminal tells whether we have a controlling terminal.
+func hasTerminal() bool {
+	fd, err := unix.Open("/dev/tty", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	unix.Close(fd)
+	return true
+}
+
+// null is the key for nothing.
+func (p *plan) null() string {
+	const key = "null"
+	if slices.Contains(p.keysInUse, key) {
+		return key
+	}
+	// It is there on every machine; should it not be, criu says so.
+	fd, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err == nil {
+		p.owned = append(p.owned, fd)
+	}
+	return p.inherit(key, fd)
+}
+
+// deadSocket is the key for a socket whose peer has gone.
+func (p *plan) deadSocket(kind int) string {
+	pair, err := unix.Socketpair(unix.AF_UNIX, kind|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return p.null()
+	}
+	unix.Close(pair[1])
+	p.owned = append(p.owned, pair[0])
+	return p.inherit(fmt.Sprintf("socket-%d", len(p.keysInUse)), pair[0])
+}
+
+// inherit gives criu a descriptor by the name of key.
+func (p *plan) inherit(key string, fd int) string {
+	if !slices.Contains(p.keysInUse, key) {
+		p.keysInUse = append(p.keysInUse, key)
+		// Standard input, output and errors are criu's own.
+		p.options = append(p.options, "--inherit-fd", fmt.Sprintf("fd[%d]:%s", 3+len(p.inherited), key))
+		p.inherited = append(p.inherited, fd)
+	}
+	return key
+}

@@ -1,0 +1,68 @@
+package images
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// oracle splits b as protowire does. ok is false for what is no message, or has
+// groups, which images never have.
+func oracle(b []byte) (m message, ok bool) {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeField(b)
+		if n < 0 || !num.IsValid() || typ == protowire.StartGroupType {
+			return nil, false
+		}
+		f := field{num: uint32(num), wire: byte(typ), raw: b[:n]}
+		_, _, tag := protowire.ConsumeTag(b)
+		switch typ {
+		case protowire.VarintType:
+			f.value, _ = protowire.ConsumeVarint(b[tag:])
+		case protowire.BytesType:
+			f.data, _ = protowire.ConsumeBytes(b[tag:])
+		}
+		m = append(m, f)
+		b = b[n:]
+	}
+	return m, true
+}
+
+// FuzzMessage compares parseMessage with protowire.
+func FuzzMessage(f *testing.F) {
+	names, _ := filepath.Glob("testdata/*.img")
+	for _, name := range names {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		for b = b[min(8, len(b)):]; len(b) > 0; {
+			p, err := payload(b)
+			if err != nil {
+				break // inventory.img has but one magic
+			}
+			f.Add(p)
+			b = b[4+len(p):]
+		}
+	}
+	f.Add([]byte{0x91, 0x38, 1, 2, 3, 4, 5, 6, 7, 8, 0x95, 0x38, 1, 2, 3, 4, 0xa0, 0x38, 0x81, 0x80, 0x80, 0x80, 0x0})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		want, ok := oracle(b)
+		got, err := parseMessage(b)
+		if ok != (err == nil) || ok && len(got) != len(want) {
+			t.Fatalf("%v, %d fields; protowire has %d: %t", err, len(got), len(want), ok)
+		}
+		for i := range got {
+			g, w := got[i], want[i]
+			if g.num != w.num || g.wire != w.wire || g.value != w.value || !bytes.Equal(g.data, w.data) || !bytes.Equal(g.raw, w.raw) {
+				t.Errorf("field %d: %+v, protowire has %+v", i, g, w)
+			}
+		}
+		if err == nil && !bytes.Equal(got.append(nil), b) {
+			t.Error("written it is another message")
+		}
+	})
+}
