@@ -15,8 +15,8 @@ import (
 	"blcr-cli/internal/ckpt/criu/inspect"
 )
 
-// The objects of --json. The names are documented. What is not known, and what
-// does not apply, is not there.
+// The objects of --json. The names are documented in cr_info(1). Members that are
+// unknown or do not apply are left out.
 
 type jsonContext struct {
 	File     string `json:"file"`
@@ -221,7 +221,8 @@ func processJSON(p *inspect.Process) *jsonProcess {
 	return j
 }
 
-// escape escapes in JSON what terminals might act upon, which only strings have.
+// escape escapes the characters in a line of JSON that a terminal might act upon.
+// Only strings contain such characters.
 func escape(line string) string {
 	var b strings.Builder
 	for _, r := range line {
@@ -238,7 +239,7 @@ func escape(line string) string {
 	return b.String()
 }
 
-// The names of things that both forms of output have.
+// Names that the text and the JSON output share.
 
 func engineVersion(info *inspect.Info) string {
 	_, version, _ := strings.Cut(info.Header.Engine, " ")

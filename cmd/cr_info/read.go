@@ -12,7 +12,7 @@ import (
 	"blcr-cli/internal/entry"
 )
 
-// report is what has become of one FILE.
+// report is the result for one FILE.
 type report struct {
 	file string
 
@@ -20,7 +20,7 @@ type report struct {
 	criu *inspect.Info
 	blcr *blcrContext
 
-	// err is also for a context that can be told something of, but is not whole.
+	// err is also set for a context that can be reported on but is incomplete.
 	err error
 }
 
@@ -50,7 +50,7 @@ func examine(file string) *report {
 	fd := 0
 	if file == "-" {
 		if entry.Closed(0) {
-			// What is there now is not what we were given.
+			// What is open as 0 now is the Go runtime's /dev/null.
 			r.err = syscall.EBADF
 			return r
 		}

@@ -25,8 +25,8 @@ import (
 	"blcr-cli/internal/show"
 )
 
-// What a user sees is in testdata/script/cr_info, and what is read in the tests of
-// package criu. Here is how it is printed.
+// Whole runs are tested by testdata/script/cr_info, and reading by the tests of
+// package criu. These tests are about printing.
 
 // filled is a report with s wherever there is text, and n wherever there is a
 // number.
@@ -56,7 +56,7 @@ func filled(s string, n int64) *report {
 	}}
 }
 
-// filledBLCR is the same of a context of BLCR's.
+// filledBLCR is the same for a context of BLCR's.
 func filledBLCR(s string, n int64) *report {
 	return &report{file: s, blcr: &blcrContext{Header: &header.Header{
 		Version: int(n), Scope: int(n), Architecture: int(n),

@@ -33,7 +33,7 @@ func (r *report) text(heading bool) string {
 	return b.String()
 }
 
-// line writes a line of what is said of the whole, unless there is nothing.
+// line writes a line about the whole context, unless the value is empty.
 func line(b *strings.Builder, key, value string) {
 	if value != "" {
 		fmt.Fprintf(b, "%-11s %s\n", key+":", value)
@@ -130,7 +130,7 @@ func processesText(b *strings.Builder, info *inspect.Info) {
 		} else {
 			uid, mapped, saved = strconv.Itoa(int(p.UID)), show.Size(p.Mapped), show.Size(p.Saved)
 		}
-		// However deep it is, it has to fit into a line.
+		// The indent is bounded, so that a line stays readable however deep the tree is.
 		name := strings.Repeat("  ", min(depth[p.PID], 20)) + show.Name(p.Name)
 		t.add(strconv.Itoa(int(p.PID)), parent, id(p.PGID), id(p.SID), uid, state, strconv.Itoa(len(p.Threads)), mapped, saved, name)
 	}
@@ -193,7 +193,7 @@ func filesText(b *strings.Builder, p *inspect.Process) {
 // kind is a name of JSON for people.
 func kind(name string) string { return strings.ReplaceAll(name, "_", " ") }
 
-// fileName is what a descriptor leads to.
+// fileName names what a descriptor refers to.
 func fileName(f *inspect.File) string {
 	var parts []string
 	if f.Path != "" {
@@ -305,13 +305,13 @@ func newTable(titles ...string) *table {
 func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
 
 // write writes the table below a heading; nothing if there are no rows. The last
-// column does not make the others move.
+// column is not padded.
 func (t *table) write(b *strings.Builder, heading string) {
 	if len(t.rows) < 2 {
 		return
 	}
 	fmt.Fprintf(b, "\n%s:\n", heading)
-	// One long name shall not push everything to the side.
+	// Cells longer than this do not widen their column.
 	const widest = 60
 	widths := make([]int, len(t.right))
 	for _, row := range t.rows {
@@ -340,7 +340,8 @@ func count(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// word is one of a command line.
+// word returns a word of a command line as a shell would take it, or quoted like a
+// string of Go's.
 func word(s string) string {
 	if s == "" || s == "..." || slices.ContainsFunc([]byte(s), func(c byte) bool {
 		return !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("_-+./,:=@%", c) >= 0)

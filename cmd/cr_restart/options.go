@@ -90,16 +90,16 @@ func (s *settings) parse(args []string, con *cli.Console) error {
 	line := cli.CommandLine{Options: options, Usage: usage, Version: versionLine(), Option: s.option}
 	operands, err := line.Parse(args, con)
 	var text cli.Text
-	var misuse *getopt.Error
+	var own *failure
 	switch {
 	case errors.As(err, &text):
 		return &ending{string(text)}
-	case errors.As(err, &misuse), err == cli.ErrSignalNotANumber:
-		return usageFailure()
+	case errors.As(err, &own):
+		return own
 	case err == cli.ErrSignalRange:
 		return badArgument(err.Error())
 	case err != nil:
-		return err
+		return usageFailure()
 	}
 	s.request.Signal, s.kmsg = line.Signal, line.Kmsg
 	if s.source == sourceOperand {

@@ -25,7 +25,7 @@ func launch(argv, env []string) *launchError {
 	failure := &launchError{program: argv[0], errno: unix.ENOENT}
 	for _, file := range candidates(argv[0], path) {
 		errno := execute(file, argv, env)
-		// The first one that is there but cannot be executed has the last word.
+		// The error is that of the first file that exists and cannot be executed.
 		if missing(failure.errno) {
 			failure.errno = errno
 		}
@@ -67,9 +67,9 @@ func exec(file string, argv, env []string) syscall.Errno {
 	return errno
 }
 
-// isText tells whether a file could be a script: its first line, as far as one
-// looks, has no NUL in it. What has is a program for another machine, of which
-// the shell would make nonsense.
+// isText reports whether a file could be a script: its first line, of which 256
+// bytes are looked at, has no NUL in it. A file with one is a program for another
+// machine, which the shell must not read as a script.
 func isText(file string) bool {
 	f, err := os.Open(file)
 	if err != nil {

@@ -15,8 +15,9 @@ import (
 	"blcr-cli/internal/cli"
 )
 
-// What execs becomes the main thread, but without what belongs to a thread, such
-// as the signal that it gets when its parent dies.
+// The thread that execs becomes the main thread, but keeps its own attributes of a
+// thread. If it were not the main thread before, the program would lose those that
+// the caller has set, such as the parent death signal (prctl(2)).
 func init() { runtime.LockOSThread() }
 
 func main() {

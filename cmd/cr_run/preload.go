@@ -119,9 +119,9 @@ func (l *loader) finds(library string) bool {
 	return false
 }
 
-// cached returns the files that ldconfig's cache has for the library. Whatever
-// its format, the paths are in there, each ended by a NUL; it may be older than
-// what has become of the files.
+// cached returns the files that ldconfig's cache has for the library. In
+// each of its formats the paths are NUL-terminated strings. The cache may be out of
+// date.
 func (l *loader) cached(library string) []string {
 	cache, err := os.ReadFile(l.cache)
 	if err != nil {

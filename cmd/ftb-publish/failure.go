@@ -14,18 +14,18 @@ import (
 
 // This file is the only one that turns errors into messages and exit statuses.
 
-// Exit statuses, apart from 0: the event was taken by an agent that had
-// answered the handshake.
+// Exit statuses. 0 means that an agent that had answered the handshake has taken
+// the event.
 const (
-	statusOutput   = 1 // it was, but stdout could not be written to
-	statusArgument = 2 // nobody was contacted
+	statusOutput   = 1 // as 0, but stdout could not be written to
+	statusArgument = 2 // no agent was contacted
 	statusNoAgent  = 3
 	statusTimeout  = 4
 	statusProtocol = 5
 )
 
-// argumentError is an argument that cannot be accepted, or a payload that
-// cannot be had.
+// argumentError is an argument that cannot be accepted, or a payload that cannot
+// be read.
 type argumentError struct {
 	what string // the option, the operand or the file
 	why  string
@@ -56,8 +56,8 @@ func status(err error) int {
 	}
 }
 
-// message is the text for an error, one line without its end, whatever the user
-// has called his files.
+// message is the text for an error: one line without its end, whatever characters
+// names of files have.
 func message(err error) string {
 	return show.Text(describe(err))
 }
@@ -74,7 +74,7 @@ func describe(err error) string {
 	var field *wire.FieldError
 	switch {
 	case errors.As(err, &field):
-		// Not with what stands there instead.
+		// The content of the field is not shown: it has no end.
 		text += ": " + field.Field + " has no end"
 	case client.Err != nil:
 		text += ": " + client.Err.Error()

@@ -141,7 +141,7 @@ func (s *settings) option(m getopt.Match) error {
 			s.payload.file, s.payload.isFile = m.Arg, true
 		}
 	case optReplyTo:
-		// Not with the argument in the message: it is too long for a line.
+		// The message does not repeat the argument, which is too long for a line.
 		handle, err := hex.DecodeString(strings.TrimSpace(m.Arg))
 		if err != nil || len(handle) != wire.HandleSize {
 			return refuse("a handle is %d hexadecimal digits", 2*wire.HandleSize)
@@ -219,7 +219,7 @@ func severity(space, event string) string {
 
 // seconds reads a decimal number of seconds, such as "2" or "0.5".
 func seconds(s string) (time.Duration, bool) {
-	// ParseFloat takes more than that.
+	// ParseFloat would also take exponents, hexadecimal numbers and names.
 	if strings.Trim(s, "0123456789.") != "" {
 		return 0, false
 	}

@@ -57,7 +57,7 @@ func do(args []string, stdin io.Reader, con *cli.Console) error {
 	return done.err
 }
 
-// outcome is what has become of the event.
+// outcome is the result of publishing the event.
 type outcome struct {
 	agent  string // "" for none
 	handle string // in hexadecimal digits; "" if the event was not published
@@ -73,8 +73,8 @@ func (s *settings) publish(con *cli.Console) (done outcome) {
 	done.agent = conn.Agent()
 	con.Notef("%s: the agent is %s\n", name, done.agent)
 	handle, err := conn.Publish(s.event)
-	// The kernel has taken the event, but if the agent is not even there for the
-	// goodbye, nobody has got it.
+	// Publish has only handed the event to the kernel. If the agent does not answer
+	// the disconnect, it may not have received the event.
 	if closing := conn.Close(); err == nil {
 		err = closing
 	}

@@ -13,11 +13,9 @@ import (
 	"blcr-cli/internal/show"
 )
 
-// The progress line shows on a terminal how far something has come that takes
-// long: one line, drawn again and again, and erased at the end.
-//
-// It knows no checkpoint: what is measured, and when, is the caller's. Where
-// there is no terminal, or somebody else has it, it writes nothing.
+// The progress line shows on a terminal how far a long operation has come: one line,
+// redrawn until it is erased at the end. The caller measures. Nothing is written
+// where stderr is no terminal, or while another process group has the terminal.
 
 // A short wait needs no explanation; a line that changes faster cannot be read.
 const (
@@ -29,7 +27,8 @@ const (
 // known. It is called from another goroutine.
 type Meter func() (done, all int64)
 
-// ProgressLine is a line under way. A nil one is of no effect.
+// ProgressLine is a progress line that is being shown. The methods of a nil one do
+// nothing.
 type ProgressLine struct {
 	fd    int
 	what  string
@@ -41,10 +40,9 @@ type ProgressLine struct {
 	drawn   int // columns of what stands on the terminal
 }
 
-// startProgress begins to wait, and shows from the second second on what is being done and
-// how far it is. It returns nil where fd is no terminal. Stop ends it.
-//
-// No timer of the Go runtime's is used, which would open an epoll descriptor.
+// startProgress shows, after the first second, what is being done and how far it
+// has come. It returns nil where fd is no terminal. Stop ends it. It uses no timer
+// of the Go runtime, which would open an epoll descriptor.
 func startProgress(fd int, what string, meter Meter) *ProgressLine {
 	if !isatty.IsTerminal(uintptr(fd)) || os.Getenv("TERM") == "dumb" {
 		return nil
@@ -74,7 +72,7 @@ func (l *ProgressLine) Stop() {
 	}
 }
 
-// draw returns false when there is nothing more to be drawn.
+// draw draws the line. It returns false once the line has been stopped.
 func (l *ProgressLine) draw() bool {
 	done, all := int64(0), int64(0)
 	if l.meter != nil {
@@ -99,8 +97,8 @@ func (l *ProgressLine) draw() bool {
 	return true
 }
 
-// erasure takes away what stands there, which has become several lines if the
-// terminal has become narrower.
+// erasure returns what erases the line drawn last. If the terminal has become
+// narrower since, the line has become several.
 func (l *ProgressLine) erasure(columns int) string {
 	if columns > 0 && l.drawn > columns {
 		return fmt.Sprintf("\r\x1b[%dA\x1b[J", (l.drawn-1)/columns)
@@ -117,16 +115,17 @@ func (l *ProgressLine) columns() int {
 	return int(size.Col)
 }
 
-// inForeground tells whether the terminal is ours to write to. A job in the
-// background might be stopped by that, and would write across others.
+// inForeground reports whether this process group has the terminal. A background job
+// that writes might be stopped (stty tostop), and would overwrite the foreground
+// job's text.
 func (l *ProgressLine) inForeground() bool {
 	group, err := unix.IoctlGetInt(l.fd, unix.TIOCGPGRP)
 	return err == nil && group == unix.Getpgrp()
 }
 
 func (l *ProgressLine) write(s string) {
-	// In one piece, so that nothing of others' comes in between. A terminal that
-	// takes nothing now gets the next one.
+	// One write, so that no other process writes in between. If the terminal takes
+	// nothing now, the next line replaces this one.
 	_, _ = unix.Write(l.fd, []byte(s))
 }
 
@@ -151,7 +150,7 @@ func parts(what string, done, all int64, elapsed time.Duration) []string {
 	return p
 }
 
-// fit joins as many as there is room for; "" if not even the first has it.
+// fit joins as many parts as there is room for; "" if there is none for the first.
 func fit(parts []string, columns int) string {
 	for n := len(parts); n > 0; n-- {
 		if text := strings.Join(parts[:n], ", "); len(text) <= columns {
@@ -161,7 +160,7 @@ func fit(parts []string, columns int) string {
 	return ""
 }
 
-// duration is a time for people, which need not be exact.
+// duration returns a time, rounded, for people.
 func duration(d time.Duration) string {
 	s := int64((d + time.Second - 1) / time.Second)
 	switch {

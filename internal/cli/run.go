@@ -10,17 +10,13 @@ import (
 	"blcr-cli/internal/signals"
 )
 
-// Run is how each command starts: the process made into what a
-// program in C would be, the command-line application around it, and the two
-// streams.
-//
-// It knows no command and reads no option.
-
 // Run runs a command and returns its exit status. Args is its whole argument
-// vector; action gets it without the command's name.
+// vector; action gets it without the command's name. Before that the process is
+// made what a program in C would be: the garbage collector is off, and signals that
+// were ignored are ignored.
 func Run(name, purpose string, args []string, stdout, stderr io.Writer, action func(args []string, con *Console) int) int {
-	// The command lives for one request, and what it does not do it waits for.
-	// Without collections the runtime has no reason to interrupt a system call.
+	// The command makes one request and ends. Without garbage collection the
+	// runtime has no reason to interrupt a system call.
 	debug.SetGCPercent(-1)
 	signals.KeepIgnored()
 

@@ -48,7 +48,7 @@ var shells = map[string]struct {
 	"fish": {"fish", "/usr/bin/fish", nil, func(t *testing.T, dir, _, line string) []string { return fish(t, dir, line) }},
 }
 
-// run runs a shell in dir, with nothing of who runs the test.
+// run runs a shell in dir, with an environment of its own.
 func run(t *testing.T, dir string, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

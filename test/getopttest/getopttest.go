@@ -233,7 +233,8 @@ read:
 	return differences
 }
 
-// cannot ends a test that cannot run here: where it should have, it fails.
+// cannot ends a test that cannot run on this machine: it is skipped, or fails where
+// CI=true is in the environment.
 func cannot(t testing.TB, format string, args ...any) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {
@@ -280,7 +281,7 @@ func feed(w io.Writer, batches chan<- []line, stop <-chan struct{}, table []byte
 	// Returns whether to go on.
 	send := func() bool {
 		if _, err = w.Write(buf); err != nil {
-			// Whoever reads the answers finds out why; hand it the lines.
+			// The reader of the answers finds out why. It needs the lines.
 			select {
 			case batches <- batch:
 			case <-stop:
