@@ -15,6 +15,7 @@ import (
 	"blcr-cli/internal/ckpt/criu"
 	"blcr-cli/internal/ckpt/engines"
 	"blcr-cli/internal/cli"
+	"blcr-cli/internal/forkexec"
 	"blcr-cli/internal/proc"
 	"blcr-cli/internal/signals"
 )
@@ -55,7 +56,7 @@ func leaving() *leave {
 }
 
 // start starts this program again, with the pipes.
-func (l *leave) start(env []string, attr *syscall.SysProcAttr) (pid int, err error) {
+func (l *leave) start(env []string, attr *forkexec.Attr) (pid int, err error) {
 	for _, fd := range []int{l.status, l.signals} {
 		if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0); err != nil {
 			return 0, err
@@ -73,7 +74,7 @@ func (l *leave) leaveOrKeep() int {
 		return l.keep()
 	}
 	l.leaver = os.Getpid()
-	if _, err := l.start(nil, &syscall.SysProcAttr{Setsid: true}); err != nil {
+	if _, err := l.start(nil, &forkexec.Attr{Setsid: true}); err != nil {
 		return 1
 	}
 	return 0
@@ -92,7 +93,7 @@ func (l *leave) keep() int {
 	}
 	var end unix.WaitStatus
 	// A worker that nobody waits for is not to go on.
-	worker, err := l.start([]string{workerVar + "=1"}, &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM})
+	worker, err := l.start([]string{workerVar + "=1"}, &forkexec.Attr{Pdeathsig: syscall.SIGTERM})
 	unix.Close(l.signals)
 	if err == nil {
 		end, err = waitWorker(worker)
@@ -122,7 +123,7 @@ func (s *settings) delegateOutside(con *cli.Console, forward *signals.Forwarder)
 	var leaver int
 	if err == nil {
 		l := &leave{status: status[1], signals: signals[0], waiting: os.Getpid()}
-		leaver, err = l.start(nil, nil)
+		leaver, err = l.start(nil, &forkexec.Attr{})
 	}
 	if err != nil {
 		con.Errorf("fork() failed: %s\n", ckpt.Strerror(errnoOf(err)))

@@ -4,7 +4,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -13,6 +12,7 @@ import (
 	"blcr-cli/internal/ckpt/kernel/selfckpt"
 	"blcr-cli/internal/cli"
 	"blcr-cli/internal/entry"
+	"blcr-cli/internal/forkexec"
 	"blcr-cli/internal/signals"
 )
 
@@ -81,11 +81,13 @@ func ended(con *cli.Console, forward *signals.Forwarder, end unix.WaitStatus) in
 }
 
 // startWorker starts the worker.
-func startWorker() (pid int, err error) { return startSelf([]string{workerVar + "=1"}, nil) }
+func startWorker() (pid int, err error) {
+	return startSelf([]string{workerVar + "=1"}, &forkexec.Attr{})
+}
 
 // startSelf starts this program once more, with the same arguments and the same
 // open descriptors.
-func startSelf(env []string, attr *syscall.SysProcAttr) (pid int, err error) {
+func startSelf(env []string, attr *forkexec.Attr) (pid int, err error) {
 	// By its own name, which becomes the child's comm.
 	path, err := os.Executable()
 	if err == nil {
@@ -102,7 +104,8 @@ func startSelf(env []string, attr *syscall.SysProcAttr) (pid int, err error) {
 			env = append(env, v)
 		}
 	}
-	return syscall.ForkExec(path, os.Args, &syscall.ProcAttr{Env: env, Files: entry.Standard(), Sys: attr})
+	attr.Env, attr.Files, attr.Answers = env, entry.Standard(), true
+	return forkexec.Start(path, os.Args, attr)
 }
 
 func waitWorker(pid int) (unix.WaitStatus, error) {

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/entry"
+	"blcr-cli/internal/forkexec"
 	"blcr-cli/internal/signals"
 )
 
@@ -47,7 +48,8 @@ func runHook(command string) int {
 		return 0
 	}
 	argv := []string{"sh", "-c", command}
-	pid, err := syscall.ForkExec("/bin/sh", argv, &syscall.ProcAttr{Env: os.Environ(), Files: standardFiles()})
+	// While a request may come.
+	pid, err := forkexec.Start("/bin/sh", argv, &forkexec.Attr{Env: os.Environ(), Files: standardFiles()})
 	if err != nil {
 		return 255
 	}

@@ -61,6 +61,10 @@ func HideClosed() {
 	}
 }
 
+// OpenFiles is the soft limit of open files that the process was started with, 0
+// if that is unknown.
+func OpenFiles() uint64 { return nofile }
+
 // RestoreLimit sets the soft limit of open files to its original value. Children
 // started by package syscall have it in any case; those of a raw fork need this.
 func RestoreLimit() {

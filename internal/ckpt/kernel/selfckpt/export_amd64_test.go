@@ -22,6 +22,9 @@ func SetLimit(sec, nsec int64) { limit = [2]int64{sec, nsec} }
 // Answer is the answer of phase 2.
 func Answer() uint32 { return answer }
 
+// ChildStackSize is the size of the stack whose end is ChildStack.
+const ChildStackSize = uint64(len(childStack))
+
 // Answers.
 const (
 	SaveDefaults  = saveDefaults

@@ -24,6 +24,8 @@
 // interface.
 package selfckpt
 
+import "unsafe"
+
 // The answers of phase 2, which every thread but the callback thread gives.
 const (
 	omit         = iota // omit me
@@ -51,6 +53,18 @@ var limit = [2]int64{30, 0}
 // stack is the callback thread's. A signal frame holds all vector registers,
 // 11 KiB where there is AMX.
 var stack [32 << 10]byte
+
+// childStack is the stack of a child between fork and exec. It is not used in this
+// process.
+var childStack [32 << 10]byte
+
+// ChildStack returns the end of the stack that a child of a fork has to run on
+// until it calls exec. The handler recognizes it, and answers "omit me" whatever
+// the answer of this process is: the restored copy of such a child would start
+// its program once more.
+func ChildStack() uintptr {
+	return uintptr(unsafe.Pointer(&childStack)) + unsafe.Sizeof(childStack)
+}
 
 // Save changes the answer to "save me", for the rest of the process's life. It
 // is for a process that can be saved: one that only waits and holds no descriptor

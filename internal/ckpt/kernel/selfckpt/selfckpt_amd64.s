@@ -64,6 +64,10 @@
 // runs on that stack: after a restart the thread may have another id, but it has
 // the same stack.
 #define STACK_SIZE 32768
+#define CHILD_STACK_SIZE 32768
+
+// Of struct ucontext: the stack pointer of what was interrupted.
+#define UCONTEXT_RSP 160
 
 // Arguments of the callback thread's ioctls.
 GLOBL info<>(SB), NOPTR, $INFO_SIZE
@@ -109,6 +113,11 @@ TEXT ·handler(SB),NOSPLIT|NOFRAME,$0
 	SUBQ	AX, CX
 	CMPQ	CX, $STACK_SIZE
 	JCS	callback
+	LEAQ	·childStack(SB), AX
+	MOVQ	UCONTEXT_RSP(DX), CX
+	SUBQ	AX, CX
+	CMPQ	CX, $CHILD_STACK_SIZE
+	JLS	omit                    // its end included
 	CMPL	·answer(SB), $SAVE_DEFAULTS
 	JEQ	defaults
 	CMPL	·answer(SB), $SAVE_AS_IS

@@ -172,6 +172,10 @@ func TestConstants(t *testing.T) {
 		"STATE_REGISTERED":   selfckpt.Registered,
 		"STATE_ENDED":        selfckpt.Ended,
 		"STACK_SIZE":         uint64(len(selfckpt.Stack())),
+		"CHILD_STACK_SIZE":   selfckpt.ChildStackSize,
+		// <asm/ucontext.h>, <asm/sigcontext.h>: flags, link, stack_t, then r8 to r15,
+		// rdi, rsi, rbp, rbx, rdx, rax, rcx.
+		"UCONTEXT_RSP": 8 + 8 + 24 + 8*8 + 7*8,
 	}
 	for _, m := range regexp.MustCompile(`(?m)^#define\s+(\w+)\s+(\w+)`).FindAllStringSubmatch(assembly, -1) {
 		name := m[1]

@@ -1,0 +1,44 @@
+// Package forkexec starts a program from a process that BLCR's module may ask to
+// take part in a checkpoint at any moment.
+//
+// syscall.ForkExec cannot be used there. It creates the child with CLONE_VFORK and
+// CLONE_VM: the parent waits in the kernel, uninterruptible, until the child has
+// called exec. If a request arrives meanwhile, the child gets signal 64, answers it
+// with the parent's handler, and waits in the module until all processes in scope
+// have answered. The parent cannot answer, so both wait for ever, and so does the
+// requester. BLCR's own tools use fork.
+//
+// So this package uses clone(SIGCHLD). Until exec the child runs assembly only, on
+// a stack by which package selfckpt recognizes it: its answer is "omit me".
+//
+// What belongs here: fork and exec, and what has to happen in between. It waits
+// for no child and knows no role of a program.
+package forkexec
+
+import "syscall"
+
+// Attr is how a program is started.
+type Attr struct {
+	// Env is its environment, "NAME=VALUE" each.
+	Env []string
+
+	// Files are its descriptors 0, 1, …, by the numbers that they have here. A
+	// number of ^0 leaves a descriptor closed, as those of 0 to 2 are that are
+	// missing. Descriptors of higher numbers are inherited if they are not
+	// close-on-exec.
+	Files []uintptr
+
+	// Setsid gives it a session of its own.
+	Setsid bool
+
+	// Pdeathsig, if not 0, is the signal that it gets when the calling thread
+	// ends.
+	Pdeathsig syscall.Signal
+
+	// Answers says that it is a program of ours, which answers signal 64 from
+	// its entry point on. It is then started with that signal ignored, since a
+	// signal 64 that arrives during exec, with the default action, would kill
+	// it. To the module an ignored signal is a missing handler: it asks again
+	// after half a second.
+	Answers bool
+}
