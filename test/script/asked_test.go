@@ -146,6 +146,7 @@ var restartPoints = []moment{
 
 // TestAskedRestart asks cr_restart, at every point and with every option.
 func TestAskedRestart(t *testing.T) {
+	t.Parallel()
 	for _, option := range []string{"--omit-maybe", "--omit-always", "--omit-never"} {
 		for _, scope := range []string{"tree", "process", "group"} {
 			for _, point := range restartPoints {
@@ -231,6 +232,7 @@ exit $status
 // TestAskedCheckpoint asks the group of cr_checkpoint at every point, while it
 // saves somebody else, and while it saves that group itself.
 func TestAskedCheckpoint(t *testing.T) {
+	t.Parallel()
 	for _, own := range []string{"-p $!", "$$", "-g 0"} {
 		for _, point := range checkpointPoints {
 			for i, when := range []string{"before", "after"} {
@@ -291,6 +293,7 @@ func (a *askedRun) judgeCheckpoint(t *testing.T) {
 // TestAskedSignal has the signal of --term come after the other's checkpoint:
 // cr_restart dies as its job does, whether it was saved or not.
 func TestAskedSignal(t *testing.T) {
+	t.Parallel()
 	for _, option := range []string{"--omit-maybe", "--omit-always", "--omit-never"} {
 		for _, scope := range []string{"tree", "process", "group"} {
 			t.Run(option+"/"+scope, func(t *testing.T) {
@@ -308,6 +311,7 @@ func TestAskedSignal(t *testing.T) {
 // TestAskedRestarted has everybody go on as if restored from the other's context:
 // cr_restart waits for its job on.
 func TestAskedRestarted(t *testing.T) {
+	t.Parallel()
 	for _, option := range []string{"--omit-maybe", "--omit-never"} {
 		for _, point := range []string{"open@2", "rstrt-req@1", "rstrt-log@1", "rstrt-reap@1"} {
 			t.Run(option+"/"+point, func(t *testing.T) {
@@ -331,6 +335,7 @@ func TestAskedRestarted(t *testing.T) {
 
 // TestAskedTwice asks a cr_restart that waits for its job again and again.
 func TestAskedTwice(t *testing.T) {
+	t.Parallel()
 	for _, option := range []string{"--omit-maybe", "--omit-never"} {
 		t.Run(option, func(t *testing.T) {
 			t.Parallel()

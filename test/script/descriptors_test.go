@@ -122,6 +122,7 @@ type waiting struct {
 var harmless = []syscall.Signal{unix.SIGCONT, unix.SIGWINCH, unix.SIGURG, 64}
 
 func TestDescriptorsRestart(t *testing.T) {
+	t.Parallel()
 	for _, w := range []waiting{
 		{name: "plain", args: []string{"ctx"}},
 		{name: "hook", args: []string{"--run-on-success", "echo ran; sleep 0.01", "ctx"}},
@@ -165,6 +166,7 @@ func TestDescriptorsRestart(t *testing.T) {
 }
 
 func TestDescriptorsCheckpoint(t *testing.T) {
+	t.Parallel()
 	for _, w := range []waiting{
 		{name: "plain"},
 		{name: "agent", agent: "well"},

@@ -729,6 +729,7 @@ var checkpointTolerated = []*tolerated{
 
 // TestFaultsCheckpoint makes each call of cr_checkpoint fail.
 func TestFaultsCheckpoint(t *testing.T) {
+	t.Parallel()
 	allUsed(t, checkpointTolerated)
 	for _, v := range checkpointVariants() {
 		t.Run(v.name, func(t *testing.T) {
@@ -792,6 +793,7 @@ func (v *checkpointVariant) judgeFault(o *outcome) {
 // TestKillCheckpoint stops cr_checkpoint right before each call, and then runs
 // it again.
 func TestKillCheckpoint(t *testing.T) {
+	t.Parallel()
 	for _, v := range checkpointVariants() {
 		if strings.HasSuffix(v.name, "/nosync") && !strings.HasPrefix(v.name, "atomic/") && !everything() {
 			continue // whatever has been written, it is not by a power failure that we are stopped
@@ -908,6 +910,7 @@ func (g *ground) termAt(c *ctrlsim.Command, line int, hold time.Duration) *outco
 // TestTermCheckpoint ends cr_checkpoint by SIGTERM, at each operation on the
 // control file and at random times.
 func TestTermCheckpoint(t *testing.T) {
+	t.Parallel()
 	rounds := 40
 	if everything() {
 		rounds = 1000
@@ -1120,6 +1123,7 @@ var restartQuiet = []*tolerated{
 // TestFaultsRestart makes each call of cr_restart, and of the processes that it
 // forks, fail.
 func TestFaultsRestart(t *testing.T) {
+	t.Parallel()
 	allUsed(t, restartTolerated)
 	allUsed(t, restartQuiet)
 	for _, v := range restartVariants() {
@@ -1190,6 +1194,7 @@ func (v *restartVariant) judgeFault(o *outcome) {
 // TestKillRestart stops cr_restart, and the processes that it forks, right
 // before each call.
 func TestKillRestart(t *testing.T) {
+	t.Parallel()
 	for _, v := range restartVariants() {
 		t.Run(v.name, func(t *testing.T) {
 			t.Parallel()
@@ -1306,6 +1311,7 @@ func TestTermRestart(t *testing.T) {
 // TestFaultsRestartThreads has a restart process fail to make its threads, which
 // no system call of cr_restart's shows.
 func TestFaultsRestartThreads(t *testing.T) {
+	t.Parallel()
 	const cloneThread = 0x10000 // which is invalid by itself
 	v := restartVariant{scenario: fmt.Sprintf("procs 4\nclone-flags %#x", cloneThread)}
 	g := newGround(t)

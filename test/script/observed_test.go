@@ -41,6 +41,7 @@ var notReplayed = regexp.MustCompile(`(?m)^\| (\w+) \| .+ \|$`)
 // TestObserved checks that each observed case is replayed by a script, or that
 // there is a reason why not, and that there is nothing else.
 func TestObserved(t *testing.T) {
+	t.Parallel()
 	const dir = "testdata/script/observed"
 	covered := map[string]int{}
 	scripts, err := filepath.Glob(filepath.Join(dir, "*.txtar"))

@@ -63,8 +63,8 @@ import (
 
 	"blcr-cli/internal/ctxfile"
 	"blcr-cli/internal/ftbclient/wire"
+	"blcr-cli/internal/signals"
 	"blcr-cli/test/ctrlsim"
-	"blcr-cli/test/dispositions"
 	"blcr-cli/test/ftbsim"
 )
 
@@ -79,7 +79,15 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
-		dispositions.Reset()
+		// What the callers of the tests have set is not part of them.
+		for _, name := range ownVariables {
+			os.Unsetenv(name)
+		}
+		syscall.Umask(0o022)
+		// What make or nohup has us ignore is not to be inherited.
+		for _, sig := range []syscall.Signal{unix.SIGHUP, unix.SIGINT, 32, 33} {
+			_ = signals.Default(sig)
+		}
 		dir, err := os.MkdirTemp("", "blcr-cli-test")
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -117,6 +125,7 @@ func build(dir string) error {
 }
 
 func TestScript(t *testing.T) {
+	t.Parallel()
 	var dirs []string
 	err := filepath.WalkDir("testdata/script", func(path string, d os.DirEntry, err error) error {
 		if err == nil && d.IsDir() {
@@ -132,6 +141,7 @@ func TestScript(t *testing.T) {
 			continue
 		}
 		t.Run(filepath.Base(dir), func(t *testing.T) {
+			t.Parallel()
 			testscript.Run(t, testscript.Params{
 				Dir:   dir,
 				Setup: setup,
@@ -176,10 +186,6 @@ func setup(env *testscript.Env) error {
 	s := &session{env: env}
 	env.Values[sessionKey{}] = s
 	env.Setenv("PATH", bin+string(os.PathListSeparator)+env.Getenv("PATH"))
-	// What the callers of the tests have set is not part of them.
-	for _, name := range ownVariables {
-		os.Unsetenv(name)
-	}
 	// Nor is what criu this machine may have.
 	env.Setenv("CR_ENGINE", "kernel")
 	// And what agent.
@@ -193,7 +199,6 @@ func setup(env *testscript.Env) error {
 	env.Setenv(agentVar, strconv.Itoa(s.nobody.Port()))
 	// With -v the commands would say that nobody is there.
 	env.Setenv("CR_FTB", "off")
-	syscall.Umask(0o022)
 	return nil
 }
 
