@@ -65,6 +65,7 @@ func Compiler(t testing.TB) string {
 //     leader of a new one, which is not, since its parent is in the same session.
 //     The kernel discards SIGTSTP, SIGTTIN and SIGTTOU in an orphaned group.
 //   - The umask is 022.
+//   - In a process of [OwnNetwork] the loopback interface is up.
 func Start() {
 	for sig := 1; sig <= 64; sig++ {
 		defaultIfIgnored(sig)
@@ -73,6 +74,12 @@ func Start() {
 		_ = unix.Setpgid(0, 0) // it fails for a session's leader, whose group is orphaned in any case
 	}
 	unix.Umask(0o022)
+	if InOwnNetwork() {
+		if err := loopbackUp(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
 }
 
 // sigaction is struct kernel_sigaction, <asm/signal.h>. Where an architecture has
@@ -117,6 +124,27 @@ func parentOf(pid int) (parent, pgrp, session int) {
 	}
 	number := func(i int) int { n, _ := strconv.Atoi(f[i]); return n }
 	return number(1), number(2), number(3)
+}
+
+// Commands builds the commands into a directory, as the Makefile does; their
+// version is 0.0.0-test.
+func Commands(dir string) error {
+	flags := "-s -w -X blcr-cli/internal/cli.Version=0.0.0-test"
+	if runtime.GOARCH == "amd64" {
+		flags += " -E blcr-cli/internal/entry.entry"
+	}
+	return Build(dir, "-tags", "urfave_cli_no_docs", "-buildvcs=false", "-ldflags", flags, "blcr-cli/cmd/...")
+}
+
+// Build runs "go build", without cgo, with these arguments and the directory to
+// build into.
+func Build(dir string, args ...string) error {
+	build := exec.Command("go", append([]string{"build", "-trimpath", "-o", dir}, args...)...)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", strings.Join(build.Args, " "), err, out)
+	}
+	return nil
 }
 
 // Main does [Start], runs the tests, and returns the status to exit with. It is 1

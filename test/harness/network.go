@@ -25,18 +25,17 @@ func InOwnNetwork() bool { return os.Getenv(networkVar) != "" }
 // OwnNetwork is for a test that needs a well-known port. It returns true in a
 // process that has a network namespace of its own, in which only the loopback
 // interface is up and every port is free. In any other process it runs the test
-// once more in such a process, by way of TestMain, reports what comes of it, and
-// returns false: the test has to return then. Without run it is the calling test
-// that is run, otherwise those that match, as go test's -run.
+// once more in such a process, reports what comes of it, and returns false: the
+// test has to return then. TestMain has to use [Start] or [Main].
+//
+// Without run it is the calling test that is run there, otherwise those that match
+// its elements, as those of go test's -run; one at a time.
 //
 // An ordinary user's test is root in a user namespace of its own there. Where that
 // is not allowed the test is ended as [Missing] does.
 func OwnNetwork(t *testing.T, run ...string) bool {
 	t.Helper()
 	if InOwnNetwork() {
-		if err := loopbackUp(); err != nil {
-			t.Fatal(err)
-		}
 		return true
 	}
 	pattern := strings.Join(run, "/")
@@ -47,7 +46,7 @@ func OwnNetwork(t *testing.T, run ...string) bool {
 		}
 		pattern = strings.Join(parts, "/")
 	}
-	cmd := exec.Command("/proc/self/exe", "-test.v", "-test.run="+pattern)
+	cmd := exec.Command("/proc/self/exe", "-test.v", "-test.parallel=1", "-test.run="+pattern)
 	cmd.Dir = directory
 	cmd.Env = append(os.Environ(), networkVar+"=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}

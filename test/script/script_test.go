@@ -63,65 +63,59 @@ import (
 
 	"blcr-cli/internal/ctxfile"
 	"blcr-cli/internal/ftbclient/wire"
-	"blcr-cli/internal/signals"
 	"blcr-cli/test/ctrlsim"
 	"blcr-cli/test/ftbsim"
+	"blcr-cli/test/harness"
 )
 
 // bin is the directory with the built commands.
 var bin string
 
+// binVar has that directory, for a process that is started to be in a network of
+// its own.
+const binVar = "BLCR_CLI_TEST_BIN"
+
 func TestMain(m *testing.M) {
 	ctrlsim.Init()
 	os.Exit(func() int {
+		harness.Start()
+		// What the callers of the tests have set is not part of them.
+		for _, name := range ownVariables {
+			os.Unsetenv(name)
+		}
 		// All paths are those of the repository's root.
 		if err := os.Chdir("../.."); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
-		// What the callers of the tests have set is not part of them.
-		for _, name := range ownVariables {
-			os.Unsetenv(name)
+		if bin = os.Getenv(binVar); bin != "" {
+			return m.Run()
 		}
-		syscall.Umask(0o022)
-		// What make or nohup has us ignore is not to be inherited.
-		for _, sig := range []syscall.Signal{unix.SIGHUP, unix.SIGINT, 32, 33} {
-			_ = signals.Default(sig)
-		}
-		dir, err := os.MkdirTemp("", "blcr-cli-test")
-		if err != nil {
+		var err error
+		if bin, err = os.MkdirTemp("", "blcr-cli-test"); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
-		defer os.RemoveAll(dir)
+		defer os.RemoveAll(bin)
+		os.Setenv(binVar, bin)
 		// Unprivileged processes of a test have to get at them.
-		if err := os.Chmod(dir, 0o755); err != nil {
+		if err := os.Chmod(bin, 0o755); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
-		bin = dir
-		if err := build(dir); err != nil {
-			fmt.Fprintln(os.Stderr, "building the commands:", err)
+		if err := errors.Join(harness.Commands(bin), harness.Build(bin, "./test/ctrlsim/ctrlsim")); err != nil {
+			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
 		return m.Run()
 	}())
 }
 
-// build builds the commands as the Makefile does, and the simulator's.
-func build(dir string) error {
-	for _, args := range [][]string{
-		{"-tags", "urfave_cli_no_docs", "-ldflags", "-E blcr-cli/internal/entry.entry -X blcr-cli/internal/cli.Version=0.0.0-test", "./cmd/..."},
-		{"./test/ctrlsim/ctrlsim"},
-	} {
-		build := exec.Command("go", append([]string{"build", "-trimpath", "-o", dir}, args...)...)
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		build.Stdout, build.Stderr = os.Stderr, os.Stderr
-		if err := build.Run(); err != nil {
-			return err
-		}
-	}
-	return nil
+// TestWellKnownPort runs the scripts that need the port where an agent is looked
+// for by default, in a network of their own. TestScript skips them.
+func TestWellKnownPort(t *testing.T) {
+	t.Parallel()
+	harness.OwnNetwork(t, "^TestScript$", "", "^config-default$")
 }
 
 func TestScript(t *testing.T) {
@@ -213,22 +207,17 @@ const (
 	agentDefault = 10809
 )
 
-// condition is for [root]: running as root; [agentport]: nobody has the port
-// where an agent is looked for by default; and [cc], [bash], [perl], [python3]: there
-// is a C compiler and so on, or has to be one.
+// condition is for [root]: running as root; [network]: in a network of its own, see
+// TestWellKnownPort; and [cc], [ps] and so on: the program is there, or has to be.
 func condition(name string) (bool, error) {
 	switch name {
 	case "root":
 		return os.Geteuid() == 0, nil
-	case "agentport":
-		agent, err := ftbsim.Start(ftbsim.Config{Port: agentDefault})
-		if err == nil {
-			agent.Close()
-		}
-		return err == nil, nil
-	case "cc", "bash", "perl", "python3":
+	case "network":
+		return harness.InOwnNetwork(), nil
+	case "bash", "cc", "flock", "gzip", "perl", "ps", "python3", "setpriv", "setsid", "unshare":
 		_, err := exec.LookPath(name)
-		return err == nil || os.Getenv("CI") == "true", nil
+		return err == nil || harness.All(), nil
 	}
 	return false, fmt.Errorf("no such condition")
 }
