@@ -61,12 +61,14 @@ build: ## the commands into bin/, static
 		-ldflags "-s -w $(LDFLAGS) -X blcr-cli/internal/cli.Version=$(VERSION)" -o $(OUT) ./cmd/...
 
 test: ## the whole suite, without root
-	$(GO) test -count=1 -timeout 5m $(TESTFLAGS) ./...
+	@test/tools
+	$(GO) test -count=1 -timeout 20m $(TESTFLAGS) ./...
 
-check: ## the same as root, then real processes; nothing may be skipped for want of something
+check: ## the same as root, without samples and skipping nothing, then real processes
 	@test "$$(id -u)" = 0 || { echo "make check: it takes root; 'make test' is the part that does not" >&2; exit 1; }
+	@CI=true test/tools
 	@$(MAKE) --no-print-directory criu
-	CI=true $(GO) test -count=1 -timeout 5m $(TESTFLAGS) ./...
+	CI=true $(GO) test -count=1 -timeout 20m $(TESTFLAGS) ./...
 	CI=true $(GO) test -count=1 -timeout 20m $(TESTFLAGS) -parallel 2 -tags real ./test/real
 
 demo: ## as root: a program is saved while it counts, and counts on when it is back
@@ -83,6 +85,7 @@ lint: ## formatting, go vet on two architectures, staticcheck, manual pages, she
 	@command -v mandoc >/dev/null || { echo "make lint: mandoc is missing" >&2; exit 1; }
 	mandoc -T lint -W warning $(PAGES)
 	@! command -v shellcheck >/dev/null || shellcheck --shell=bash --severity=warning completions/bash/*
+	@! command -v shellcheck >/dev/null || shellcheck --severity=warning .ci/run test/tools
 
 ledger: ## the differences from BLCR in blcr-cli(7), after a change of DIFFERENCES.md
 	$(GO) test -count=1 -run '^TestDifferences$$' ./man -update

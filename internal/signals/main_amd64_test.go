@@ -16,7 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"blcr-cli/test/dispositions"
+	"blcr-cli/test/harness"
 )
 
 // What signals do to a process cannot be undone, so the tests use programs: this
@@ -27,7 +27,7 @@ const roleEnv = "SIGNALS_TEST_ROLE"
 func TestMain(m *testing.M) {
 	role, args, _ := strings.Cut(os.Getenv(roleEnv), " ")
 	if role == "" {
-		dispositions.Reset()
+		harness.Start()
 		os.Exit(m.Run())
 	}
 	roles[role](args)

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"blcr-cli/test/dispositions"
+	"blcr-cli/test/harness"
 )
 
 // progVar makes the test binary be one of the programs of prog_test.go.
@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 		os.Unsetenv(progVar)
 		os.Exit(runProgram(name, os.Args[1:]))
 	}
-	dispositions.Reset()
+	harness.Start()
 	warmUp()
 	goroutines, fds := runtime.NumGoroutine(), openFiles()
 	status := m.Run()
