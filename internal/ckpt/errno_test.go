@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"blcr-cli/test/harness"
 )
 
 // blcrErrors is BLCR's own numbers, as blcr_errcodes.h and cr_strerror have
@@ -74,13 +76,7 @@ int main(void)
 	return 0;
 }
 `
-	cc, err := exec.LookPath("cc")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("no C compiler in PATH")
-		}
-		t.Skip("no C compiler in PATH")
-	}
+	cc := harness.Compiler(t)
 	dir := t.TempDir()
 	file, program := filepath.Join(dir, "strerror.c"), filepath.Join(dir, "strerror")
 	if err := os.WriteFile(file, []byte(source), 0o600); err != nil {

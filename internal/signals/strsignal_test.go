@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"blcr-cli/test/harness"
 )
 
 // TestStrsignal holds the names against the C library's.
@@ -25,13 +27,7 @@ int main(void)
 	return 0;
 }
 `
-	cc, err := exec.LookPath("cc")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("no C compiler in PATH")
-		}
-		t.Skip("no C compiler in PATH")
-	}
+	cc := harness.Compiler(t)
 	dir := t.TempDir()
 	file, program := filepath.Join(dir, "strsignal.c"), filepath.Join(dir, "strsignal")
 	if err := os.WriteFile(file, []byte(source), 0o600); err != nil {

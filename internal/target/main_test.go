@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 
+	"blcr-cli/test/harness"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -314,7 +316,7 @@ func TestFull(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can mount a file system to fill")
 	}
-	if os.Getenv("CI") != "true" && !mountns() {
+	if !harness.All() && !mountns() {
 		t.Skip("no right to make a mount namespace")
 	}
 	cmd := asRole("full")

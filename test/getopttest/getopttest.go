@@ -25,6 +25,7 @@ import (
 	"testing"
 
 	"blcr-cli/internal/cli/getopt"
+	"blcr-cli/test/harness"
 )
 
 // glibcSource is the C side; the protocol is described at its head.
@@ -223,7 +224,7 @@ read:
 	case len(differences) == maxDifferences:
 		// cut short: the C side's end tells nothing
 	case errors.As(waitErr, &exit) && exit.ExitCode() == exitNotGlibc:
-		cannot(t, "cannot compare with glibc: %s", bytes.TrimSpace(stderr.Bytes()))
+		harness.Missing(t, "cannot compare with glibc: %s", bytes.TrimSpace(stderr.Bytes()))
 	case readErr != nil || waitErr != nil || wErr != nil:
 		t.Fatalf("C side: %v; %v; %v; its stderr: %q", readErr, waitErr, wErr, stderr.String())
 	default:
@@ -233,30 +234,10 @@ read:
 	return differences
 }
 
-// cannot ends a test that cannot run on this machine: it is skipped, or fails where
-// CI=true is in the environment.
-func cannot(t testing.TB, format string, args ...any) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf(format, args...)
-	}
-	t.Skipf(format, args...)
-}
-
 // buildGlibc compiles the C side and returns the program's path.
 func buildGlibc(t testing.TB) string {
 	t.Helper()
-	compilers := []string{"cc", "gcc", "clang"}
-	cc := ""
-	for _, name := range compilers {
-		if path, err := exec.LookPath(name); err == nil {
-			cc = path
-			break
-		}
-	}
-	if cc == "" {
-		cannot(t, "cannot compare with glibc: no C compiler (%s) in PATH", strings.Join(compilers, ", "))
-	}
+	cc := harness.Compiler(t)
 	dir := t.TempDir()
 	source, program := filepath.Join(dir, "glibc.c"), filepath.Join(dir, "glibc")
 	if err := os.WriteFile(source, glibcSource, 0o600); err != nil {

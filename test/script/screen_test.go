@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"blcr-cli/test/harness"
 )
 
 // screen is a terminal that can be looked at, in tmux.
@@ -21,12 +23,7 @@ type screen struct {
 // for progress to be shown.
 func newScreen(t *testing.T, columns int, command string) *screen {
 	t.Helper()
-	if _, err := exec.LookPath("tmux"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("no tmux in PATH")
-		}
-		t.Skip("no tmux in PATH")
-	}
+	harness.Tool(t, "tmux")
 	dir := t.TempDir()
 	s := &screen{t, filepath.Join(dir, "tmux")}
 	t.Cleanup(func() { exec.Command("tmux", "-S", s.socket, "kill-server").Run() })

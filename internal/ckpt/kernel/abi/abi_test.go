@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"blcr-cli/internal/ckpt/kernel/abi"
+	"blcr-cli/test/harness"
 )
 
 // ops is every operation with its number. The numbers are literals, so that
@@ -251,7 +252,7 @@ func TestNames(t *testing.T) {
 // interface.
 func TestC(t *testing.T) {
 	model := forArch(t, "-m64", "-m32")
-	cc := compiler(t)
+	cc := harness.Compiler(t)
 	program := filepath.Join(t.TempDir(), "abi")
 	args := []string{model, "-ffreestanding", "-fno-stack-protector", "-fno-pic", "-no-pie", "-static", "-nostdlib", "-o", program, "testdata/abi.c"}
 	if out, err := exec.CommandContext(t.Context(), cc, args...).CombinedOutput(); err != nil {
@@ -293,22 +294,6 @@ func difference(c, g string) string {
 		}
 	}
 	return b.String()
-}
-
-// compiler finds a C compiler. A machine that builds releases has one.
-func compiler(t *testing.T) string {
-	t.Helper()
-	for _, name := range []string{"cc", "gcc", "clang"} {
-		if path, err := exec.LookPath(name); err == nil {
-			return path
-		}
-	}
-	const reason = "no C compiler in PATH"
-	if os.Getenv("CI") == "true" {
-		t.Fatal(reason)
-	}
-	t.Skip(reason)
-	panic("unreachable")
 }
 
 // Test386 runs these tests once more as a 32-bit program.
