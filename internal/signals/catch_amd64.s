@@ -9,9 +9,10 @@
 
 // handler(signal DI, siginfo SI, ucontext DX)
 //
-// Runs on the signal stack, with every signal blocked, in any thread and at
-// any instruction of the Go runtime: it touches no Go state but the counters.
-// The kernel restores all registers afterwards, so none needs saving.
+// It runs on the signal stack, with every signal blocked, in any thread and at
+// any instruction of the Go runtime, so it accesses no Go state but the counters
+// of caught.go. rt_sigreturn restores all registers, so it saves none. For a
+// counted signal it does what add does.
 TEXT ·handler(SB),NOSPLIT|NOFRAME,$0
 	MOVL	SI_CODE(SI), AX
 	CMPL	AX, $0
@@ -23,7 +24,7 @@ fromprocess:
 	MOVL	SI_PID(SI), CX
 	CMPL	CX, ·self(SB)
 	JNE	count
-	CMPL	DI, $23                 // SIGURG: the runtime wants to preempt
+	CMPL	DI, $23                 // SIGURG: a preemption request of the runtime
 	JEQ	runtime
 	JMP	done
 fromkernel:
@@ -60,7 +61,7 @@ runtime:
 	LEAQ	·previous(SB), AX
 	MOVL	DI, CX
 	MOVQ	(AX)(CX*8), AX
-	CMPQ	AX, $1                  // SIG_DFL, SIG_IGN: nobody to ask
+	CMPQ	AX, $1                  // SIG_DFL, SIG_IGN: no previous handler
 	JLS	die
 	JMP	AX
 die:

@@ -5,10 +5,10 @@ import (
 	"syscall"
 )
 
-// firstRealTime is glibc's SIGRTMIN; it keeps 32 and 33 to itself.
+// firstRealTime is glibc's SIGRTMIN; glibc reserves 32 and 33.
 const firstRealTime = 34
 
-// Strsignal is the name of a signal as glibc's strsignal gives it.
+// Strsignal returns the name of a signal as glibc's strsignal does in the C locale.
 func Strsignal(sig syscall.Signal) string {
 	if name, ok := signalName[sig]; ok {
 		return name

@@ -12,7 +12,7 @@ import (
 	"blcr-cli/test/harness"
 )
 
-// TestStrsignal holds the names against the C library's.
+// TestStrsignal compares the names with the C library's.
 func TestStrsignal(t *testing.T) {
 	const source = `
 #include <stdio.h>
