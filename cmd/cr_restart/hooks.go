@@ -53,17 +53,11 @@ func runHook(command string) int {
 	if err != nil {
 		return 255
 	}
-	for {
-		var status unix.WaitStatus
-		_, err := unix.Wait4(pid, &status, 0, nil)
-		switch {
-		case err == unix.EINTR:
-		case err == nil && status.Exited():
-			return status.ExitStatus()
-		default:
-			return 255
-		}
+	status, err := signals.Wait(pid)
+	if err != nil || !status.Exited() {
+		return 255
 	}
+	return status.ExitStatus()
 }
 
 // runHookShielded is runHook with what system(3) does for its caller: the keys

@@ -149,7 +149,7 @@ func (w *work) do() (status int, err error) {
 		return 0, nil
 	}
 	signals.ForwardToJob(pid)
-	end, err := signals.WaitJob(pid)
+	end, err := signals.Wait(pid)
 	if err != nil {
 		return 0, waitJobFailure(pid, err)
 	}

@@ -85,13 +85,12 @@ func effective(pending []syscall.Signal) []syscall.Signal {
 	})
 }
 
-// WaitJob waits until the child pid has ended and returns its wait status. The
-// error is an errno; ECHILD: there is no such child.
-func WaitJob(pid int) (unix.WaitStatus, error) {
+// Wait waits until the child pid has ended, reaps it, and returns its wait status.
+// The error is an errno; ECHILD: there is no such child.
+func Wait(pid int) (unix.WaitStatus, error) {
 	for {
-		// __WALL: a restored process may have been created by clone with any
-		// exit signal. (unix.Wait4 cannot pass the flag where an int has 32
-		// bits.)
+		// __WALL: a restored process may have any exit signal. (unix.Wait4
+		// cannot pass the flag where an int has 32 bits.)
 		var status uint32
 		_, _, errno := unix.Syscall6(unix.SYS_WAIT4, uintptr(pid),
 			uintptr(unsafe.Pointer(&status)), unix.WALL, 0, 0, 0)

@@ -27,7 +27,7 @@ func parentRole(args string) {
 	readByte()
 	ForwardToJob(pid)
 	fmt.Println("forwards")
-	end, err := WaitJob(pid)
+	end, err := Wait(pid)
 	must(err)
 	os.Exit(EndAs(end))
 }
@@ -243,7 +243,7 @@ func waiterRole(args string) {
 		pid = startJob(args)
 	}
 	fmt.Fprintln(os.NewFile(reportFD, "report"), pid)
-	end, err := WaitJob(pid)
+	end, err := Wait(pid)
 	must(err)
 	os.Exit(EndAs(end))
 }
@@ -308,8 +308,8 @@ func TestEndStopped(t *testing.T) {
 // TestNoChild: the error for what is not a child of this process.
 func TestNoChild(t *testing.T) {
 	for _, pid := range []int{os.Getppid(), os.Getpid(), 1<<22 + 1} {
-		if status, err := WaitJob(pid); err != unix.ECHILD {
-			t.Errorf("WaitJob(%d) = %v, %v; want ECHILD", pid, status, err)
+		if status, err := Wait(pid); err != unix.ECHILD {
+			t.Errorf("Wait(%d) = %v, %v; want ECHILD", pid, status, err)
 		}
 	}
 }

@@ -12,7 +12,7 @@
 //   - Guard: a command undoes what it has begun, then dies of the signal.
 //   - Forwarder: a command passes the signals on to another process of ours,
 //     which decides what they end.
-//   - HoldForJob, ForwardToJob, WaitJob, EndAs: cr_restart as the parent of a
+//   - HoldForJob, ForwardToJob, Wait, EndAs: cr_restart as the parent of a
 //     restored job, which is the pid of a child.
 //
 // What there is to undo, what a job is made from, and engines do not belong

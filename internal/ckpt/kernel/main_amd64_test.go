@@ -345,7 +345,7 @@ func tryRestart(old int) (restored bool) {
 		fmt.Println("init's child")
 		return true
 	}
-	if status, err := signals.WaitJob(pid); say("job", err) {
+	if status, err := signals.Wait(pid); say("job", err) {
 		fmt.Printf("status %#x\n", uint32(status))
 	}
 	return true

@@ -129,27 +129,15 @@ func start(command Command, env []string) (*process, error) {
 	}
 	go p.log.follow()
 	go func() {
-		p.status = wait(p.pid)
+		var err error
+		if p.status, err = signals.Wait(p.pid); err != nil {
+			// Only if something else in this process has reaped it.
+			p.status = 0xff00
+		}
 		p.log.finish()
 		close(p.done)
 	}()
 	return p, nil
-}
-
-// wait waits for the end of a child, and reaps it.
-func wait(pid int) unix.WaitStatus {
-	for {
-		var status unix.WaitStatus
-		_, err := unix.Wait4(pid, &status, unix.WALL, nil)
-		switch err {
-		case nil:
-			return status
-		case unix.EINTR:
-		default:
-			// Only if something else in this process has reaped it.
-			return 0xff00
-		}
-	}
 }
 
 // adoptOrphans makes this process the parent of its descendants' orphans, and

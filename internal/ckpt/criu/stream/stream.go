@@ -19,6 +19,7 @@ import (
 	"blcr-cli/internal/ckpt/criu/binary"
 	"blcr-cli/internal/ckpt/criu/tempdir"
 	"blcr-cli/internal/proc"
+	"blcr-cli/internal/signals"
 )
 
 // Mode is what criu does with its images.
@@ -234,7 +235,7 @@ func (c *Criu) EndOrphans(known func(pid int) bool) {
 		for _, pid := range children {
 			if known(pid) || binary.Runs(pid) {
 				_ = unix.Kill(pid, unix.SIGKILL)
-				wait(pid)
+				_, _ = signals.Wait(pid)
 				again = true
 			}
 		}
