@@ -1,8 +1,10 @@
 package proc
 
 import (
+	"bufio"
 	"fmt"
-	"os"
+	"io/fs"
+	"iter"
 	"strconv"
 	"strings"
 
@@ -25,24 +27,40 @@ func (m *Mapping) Link(pid int) string {
 	return fmt.Sprintf("/proc/%d/map_files/%x-%x", pid, m.Start, m.End)
 }
 
-// Mappings returns what a process has mapped of files, and of what looks like
-// one: System V memory has a path as well. A process that has ended has none.
-func Mappings(pid int) ([]Mapping, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
-	if err != nil {
-		return nil, err
-	}
-	var mappings []Mapping
-	for line := range strings.Lines(string(text)) {
-		m, ok, err := parseMapping(strings.TrimSuffix(line, "\n"))
+// longestMapping is more than any line of a maps file has, in bytes: each of the
+// 4096 of a path may take four.
+const longestMapping = 32 << 10
+
+// Mappings yields what a process has mapped of files, and of what looks like one:
+// System V memory has a path as well. A process that has ended has none. An error
+// is a *fs.PathError and the last that it yields.
+//
+// It reads while it yields: a process may have 65530 mappings with long paths.
+func Mappings(pid int) iter.Seq2[Mapping, error] {
+	return func(yield func(Mapping, error) bool) {
+		path := fmt.Sprintf("/proc/%d/maps", pid)
+		f, err := open(path)
 		if err != nil {
-			return nil, err
+			yield(Mapping{}, &fs.PathError{Op: "open", Path: path, Err: err})
+			return
 		}
-		if ok {
-			mappings = append(mappings, m)
+		defer f.close()
+		lines := bufio.NewScanner(f)
+		lines.Buffer(make([]byte, longestMapping), longestMapping)
+		for lines.Scan() {
+			m, ok, err := parseMapping(lines.Text())
+			if err != nil {
+				yield(Mapping{}, &fs.PathError{Op: "read", Path: path, Err: err})
+				return
+			}
+			if ok && !yield(m, nil) {
+				return
+			}
+		}
+		if err := lines.Err(); err != nil {
+			yield(Mapping{}, &fs.PathError{Op: "read", Path: path, Err: err})
 		}
 	}
-	return mappings, nil
 }
 
 // parseMapping reads a line of a maps file; not ok is one without a path.

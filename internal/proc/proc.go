@@ -1,7 +1,8 @@
-// Package proc reads what /proc says about processes: who is whose child, and
-// in which group and session. See proc(5).
+// Package proc is the only reader of /proc: what it shows of processes and of the
+// machine. See proc(5).
 //
-// It decides nothing, and knows neither checkpoints nor criu.
+// It decides nothing, and knows neither checkpoints nor CRIU. What a process
+// decides itself, such as its command line, is read up to a limit.
 package proc
 
 import (
@@ -119,33 +120,6 @@ func All() (Table, error) {
 	return table, nil
 }
 
-// numbers returns the names in a directory that are numbers. Other than with
-// package os, no poller comes into being, which BLCR's module could not save.
-func numbers(dir string) ([]int, error) {
-	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer unix.Close(fd)
-	var all []int
-	buf := make([]byte, 8<<10)
-	for {
-		n, err := unix.ReadDirent(fd, buf)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil || n <= 0 {
-			return all, err
-		}
-		_, _, names := unix.ParseDirent(buf[:n], -1, nil)
-		for _, name := range names {
-			if number, err := strconv.Atoi(name); err == nil {
-				all = append(all, number)
-			}
-		}
-	}
-}
-
 // Children returns the pids of the children of each process.
 func (t Table) Children() map[int][]int {
 	children := make(map[int][]int)
@@ -196,24 +170,39 @@ func Descend(root int) ([]int, error) {
 func children(pid int) ([]int, error) {
 	var pids []int
 	for _, tid := range Threads(pid) {
-		dir := fmt.Sprintf("/proc/%d/task/%d", pid, tid)
-		text, err := os.ReadFile(dir + "/children")
+		more, err := ThreadChildren(pid, tid)
 		if err != nil {
-			if unix.Access(dir, unix.F_OK) != nil {
+			if unix.Access(threadDir(pid, tid), unix.F_OK) != nil {
 				continue // the thread has ended
 			}
 			return nil, err
 		}
-		for _, word := range strings.Fields(string(text)) {
-			child, err := strconv.Atoi(word)
-			if err != nil {
-				return nil, err
-			}
-			pids = append(pids, child)
-		}
+		pids = append(pids, more...)
 	}
 	return pids, nil
 }
+
+// ThreadChildren returns the pids of the children that a thread of a process is
+// the parent of. The error is ENOENT where there is no such thread, or on a kernel
+// that does not list them: it does with CONFIG_PROC_CHILDREN, on Linux 3.5 with
+// CONFIG_CHECKPOINT_RESTORE.
+func ThreadChildren(pid, tid int) ([]int, error) {
+	text, err := readAll(threadDir(pid, tid)+"/children", mostChildren)
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for word := range strings.FieldsSeq(string(text)) {
+		child, err := strconv.Atoi(word)
+		if err != nil {
+			return nil, err
+		}
+		pids = append(pids, child)
+	}
+	return pids, nil
+}
+
+func threadDir(pid, tid int) string { return fmt.Sprintf("/proc/%d/task/%d", pid, tid) }
 
 // Leader returns the process of which id is a thread; id itself for most.
 // The error is ESRCH where there is neither.
@@ -297,26 +286,6 @@ func fields(pid int, names ...string) (map[string][]string, error) {
 	return status, nil
 }
 
-// read reads a file of /proc, which comes in one piece where that is short.
-// (os.ReadFile takes nine system calls where this takes three, and there are as
-// many files as processes.)
-func read(path string) ([]byte, error) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer unix.Close(fd)
-	var buf [4 << 10]byte
-	n, err := unix.Read(fd, buf[:])
-	if err != nil {
-		return nil, err
-	}
-	if n == len(buf) {
-		return os.ReadFile(path)
-	}
-	return bytes.Clone(buf[:n]), nil
-}
-
 // Threads returns the numbers of a process's threads.
 func Threads(pid int) []int {
 	tids, err := numbers(fmt.Sprintf("/proc/%d/task", pid))
@@ -349,9 +318,11 @@ func Memory(pid int) int64 {
 	return all + swapped
 }
 
-// CommandLine returns a process's arguments; none for a thread of the kernel.
+// CommandLine returns the arguments of a process, of longer ones than 256 KiB the
+// beginning; none for a thread of the kernel, or a process that has ended. The
+// process itself decides what is in there, and how much.
 func CommandLine(pid int) []string {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	text, err := readAll(fmt.Sprintf("/proc/%d/cmdline", pid), mostArguments)
 	if err != nil || len(text) == 0 {
 		return nil
 	}
@@ -361,12 +332,16 @@ func CommandLine(pid int) []string {
 // Executable returns the path of the program that a process runs, without the
 // kernel's note that it was deleted meanwhile. Empty where it is not to be seen.
 func Executable(pid int) string {
-	path, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+	path, err := os.Readlink(ExecutableLink(pid))
 	if err != nil {
 		return ""
 	}
 	return strings.TrimSuffix(path, " (deleted)")
 }
+
+// ExecutableLink is the program itself, whatever has become of its name. Following
+// the link takes the right to trace the process.
+func ExecutableLink(pid int) string { return fmt.Sprintf("/proc/%d/exe", pid) }
 
 // Program is the last part of Executable.
 func Program(pid int) string {
@@ -386,7 +361,7 @@ func Self() string {
 		_, err = os.Stat(path)
 	}
 	if err != nil {
-		return "/proc/" + strconv.Itoa(os.Getpid()) + "/exe"
+		return ExecutableLink(os.Getpid())
 	}
 	return path
 }

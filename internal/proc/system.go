@@ -2,7 +2,6 @@ package proc
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -34,7 +33,7 @@ func Numbers(name string) []uint64 {
 // MachineMemory returns lines of /proc/meminfo in bytes: "MemTotal",
 // "MemAvailable", and so on. What there is not is 0.
 func MachineMemory() map[string]uint64 {
-	text, _ := os.ReadFile("/proc/meminfo")
+	text, _ := read("/proc/meminfo")
 	all := make(map[string]uint64)
 	for line := range strings.Lines(string(text)) {
 		name, value, _ := strings.Cut(line, ":")
@@ -107,7 +106,7 @@ func Frozen(pid int) (group ControlGroup, ok bool) {
 // mounted here, and its type; "" if it is not to be seen. The last of several
 // places is the one that is seen.
 func Mount(dev uint64) (point, kind string) {
-	text, err := os.ReadFile("/proc/self/mountinfo")
+	text, err := readAll("/proc/self/mountinfo", mostMounts)
 	if err != nil {
 		return "", ""
 	}

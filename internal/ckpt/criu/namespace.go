@@ -23,11 +23,11 @@ type namespaces struct {
 // namespacesOf returns those of a process where they are not ours, nil where
 // they are, and the pid that the process has in there.
 func namespacesOf(pid int) (in *namespaces, inner int, err error) {
-	theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid))
+	theirs, err := proc.Namespace(pid, "pid")
 	if err != nil {
 		return nil, 0, err
 	}
-	ours, err := os.Readlink("/proc/self/ns/pid")
+	ours, err := proc.Namespace(os.Getpid(), "pid")
 	if err != nil {
 		return nil, 0, err
 	}

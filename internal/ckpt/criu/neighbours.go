@@ -6,8 +6,6 @@ import (
 	"os"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/proc"
 )
@@ -99,32 +97,18 @@ func (o *pipesOfOthers) get() *pipesOfOthers {
 
 // addPipes adds the ends of pipes that a process has open.
 func addPipes(pid int, ends map[uint64]pipeEnds) error {
-	dir := fmt.Sprintf("/proc/%d/fd", pid)
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, entry := range entries {
-		path := dir + "/" + entry.Name()
-		link, err := os.Readlink(path)
-		if err != nil {
-			continue // closed meanwhile
-		}
+	descriptors, err := proc.Descriptors(pid)
+	for _, d := range descriptors {
 		var inode uint64
-		if n, _ := fmt.Sscanf(link, "pipe:[%d]", &inode); n != 1 {
-			continue
-		}
-		// The link's permissions say how the file is open.
-		var st unix.Stat_t
-		if err := unix.Lstat(path, &st); err != nil {
+		if n, _ := fmt.Sscanf(d.Link, "pipe:[%d]", &inode); n != 1 {
 			continue
 		}
 		e := ends[inode]
-		e.read = e.read || st.Mode&0o400 != 0
-		e.write = e.write || st.Mode&0o200 != 0
+		e.read = e.read || d.Readable
+		e.write = e.write || d.Writable
 		ends[inode] = e
 	}
-	return nil
+	return err
 }
 
 // mostSockets is how many sockets criu is told of. Every one costs an argument.
@@ -137,18 +121,10 @@ func (c *checkpoint) sockets() []string {
 	var options []string
 	seen := make(map[uint64]bool)
 	for _, pid := range c.scope.tree {
-		dir := fmt.Sprintf("/proc/%d/fd", pid)
-		entries, err := os.ReadDir(dir)
-		if err != nil {
-			continue // criu will say it
-		}
-		for _, entry := range entries {
-			link, err := os.Readlink(dir + "/" + entry.Name())
-			if err != nil {
-				continue
-			}
+		descriptors, _ := proc.Descriptors(pid) // criu will say what is wrong
+		for _, d := range descriptors {
 			var inode uint64
-			if n, _ := fmt.Sscanf(link, "socket:[%d]", &inode); n == 1 && !seen[inode] && len(seen) < mostSockets {
+			if n, _ := fmt.Sscanf(d.Link, "socket:[%d]", &inode); n == 1 && !seen[inode] && len(seen) < mostSockets {
 				seen[inode] = true
 				options = append(options, "--external", fmt.Sprintf("unix[%d]", inode))
 			}

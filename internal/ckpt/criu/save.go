@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"syscall"
@@ -55,7 +56,7 @@ type fileID struct {
 
 // process saves files of one process.
 func (s *saver) process(pid int) error {
-	link := fmt.Sprintf("/proc/%d/exe", pid)
+	link := proc.ExecutableLink(pid)
 	exe, err := os.Readlink(link)
 	if err == nil && s.request.SaveExe {
 		err = s.add(mapped{link: link, name: exe})
@@ -69,11 +70,10 @@ func (s *saver) process(pid int) error {
 	var st unix.Stat_t
 	_ = unix.Stat(link, &st)
 
-	mappings, err := proc.Mappings(pid)
-	if err != nil {
-		return readError(fmt.Sprintf("/proc/%d/maps", pid), err)
-	}
-	for _, m := range mappings {
+	for m, err := range proc.Mappings(pid) {
+		if err != nil {
+			return readError(err.(*fs.PathError).Path, err)
+		}
 		wanted := s.request.SavePrivate
 		if m.Shared {
 			wanted = s.request.SaveShared

@@ -1,10 +1,7 @@
 package kernel
 
 import (
-	"fmt"
 	"os"
-	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -14,6 +11,7 @@ import (
 
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/kernel/abi"
+	"blcr-cli/internal/proc"
 	"blcr-cli/internal/signals"
 )
 
@@ -163,11 +161,11 @@ func (c *restartChildren) isSettled() bool {
 // restored, which is its exit status, and 0 if it has not. A restored process
 // that has ended has its own name, and is left to be waited for.
 func childFailure(pid int) syscall.Errno {
-	name, state, parent := stat(pid)
-	if parent != os.Getpid() || state != 'Z' {
+	p, err := proc.Read(pid)
+	if err != nil || p.PPid != os.Getpid() || p.State != 'Z' {
 		return 0
 	}
-	if ours, _, _ := stat(os.Getpid()); name != ours {
+	if self, err := proc.Read(os.Getpid()); err != nil || p.Comm != self.Comm {
 		return 0
 	}
 	status, reaped := reap(pid)
@@ -207,59 +205,20 @@ func end(pid int) {
 // ownChild tells whether pid is a child of ours that has not been reaped. If it
 // is not, the number may by now be that of any process.
 func ownChild(pid int) bool {
-	_, _, parent := stat(pid)
-	return parent == os.Getpid()
+	// waitid would tell as well, but takes __WALL only from Linux 4.7 on.
+	p, err := proc.Read(pid)
+	return err == nil && p.PPid == os.Getpid()
 }
 
 // children returns the pids of the main thread's children, or none where /proc
-// does not list them (it does with CONFIG_PROC_CHILDREN, on Linux 3.5 with
-// CONFIG_CHECKPOINT_RESTORE).
+// does not list them.
 func children() map[int]bool {
 	pids := make(map[int]bool)
-	for _, field := range strings.Fields(readProc(fmt.Sprintf("/proc/self/task/%d/children", os.Getpid()))) {
-		if pid, err := strconv.Atoi(field); err == nil {
-			pids[pid] = true
-		}
+	list, _ := proc.ThreadChildren(os.Getpid(), os.Getpid())
+	for _, pid := range list {
+		pids[pid] = true
 	}
 	return pids
-}
-
-// stat returns a process's name, state and parent, also of one that has ended
-// and has not been reaped; zeros where there is none. (waitid would tell as well,
-// but takes __WALL only from Linux 4.7 on.)
-func stat(pid int) (name string, state byte, parent int) {
-	// PID (NAME) STATE PPID …, where NAME may hold any character.
-	line := readProc(fmt.Sprintf("/proc/%d/stat", pid))
-	open, end := strings.IndexByte(line, '('), strings.LastIndexByte(line, ')')
-	if open < 0 || end < open {
-		return "", 0, 0
-	}
-	if _, err := fmt.Sscanf(line[end+1:], " %c %d", &state, &parent); err != nil {
-		return "", 0, 0
-	}
-	return line[open+1 : end], state, parent
-}
-
-// readProc returns the content of a file, or "". It does not use package os,
-// which would open an epoll descriptor.
-func readProc(path string) string {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return ""
-	}
-	defer unix.Close(fd)
-	var content []byte
-	buf := make([]byte, 4096)
-	for {
-		n, err := unix.Read(fd, buf)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil || n <= 0 {
-			return string(content)
-		}
-		content = append(content, buf[:n]...)
-	}
 }
 
 // forkArgs is what fork's child needs. The assembly reads it by offset.
