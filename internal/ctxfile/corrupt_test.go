@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"blcr-cli/test/harness"
 )
 
 // memfd returns a file of that content, at its beginning.
@@ -55,6 +57,7 @@ func everything(fd int) (im images, errs map[string]error, h Header, err error) 
 	return im, errs, r.Header(), nil
 }
 
+// A context that ends anywhere too early is not one.
 func TestPrefixes(t *testing.T) {
 	_, b := small(t)
 	stream := bytes.Clone(b)
@@ -62,6 +65,10 @@ func TestPrefixes(t *testing.T) {
 	for name, b := range map[string][]byte{"file": b, "stream": stream} {
 		fd := memfd(t, nil)
 		for n := range b {
+			if !harness.All() && n%13 != 0 && n%pageSize > 2 && n%pageSize < pageSize-trailerLen-2 {
+				unix.Pwrite(fd, b[n:n+1], int64(n))
+				continue
+			}
 			_, err := Open(context.Background(), fd)
 			checkErrno(t, err, unix.EINVAL)
 			if at, _ := unix.Seek(fd, 0, unix.SEEK_CUR); at != 0 {
@@ -96,6 +103,9 @@ func TestFlips(t *testing.T) {
 	fd := memfd(t, b)
 	defer unix.Close(fd)
 	for i := range b {
+		if text := i < trailerField; !harness.All() && i%7 != 0 && (text || i < len(b)-1000) {
+			continue
+		}
 		mask := byte(i*37) | 1
 		seek(t, fd, 0)
 		unix.Pwrite(fd, []byte{b[i] ^ mask}, int64(i))
@@ -313,38 +323,6 @@ func TestOtherFiles(t *testing.T) {
 	defer unix.Close(fd)
 	_, err = Open(context.Background(), fd)
 	checkErrno(t, err, unix.EBADF)
-}
-
-// FuzzOpen is best run with -fuzzminimizetime 10x: its inputs are long.
-func FuzzOpen(f *testing.F) {
-	_, b := small(f)
-	f.Add(b)
-	stream := bytes.Clone(b)
-	clear(stream[trailerField:idField])
-	f.Add(stream)
-	f.Add(append(stream, b...))
-	_, compressed := smallCompressed(f)
-	f.Add(compressed)
-	f.Add([]byte("C\x00\x00\x00R\x00\x00\x00"))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		// As they are, and with the checksums put right.
-		for range 2 {
-			fd := memfd(t, b)
-			im, _, h, err := everything(fd)
-			unix.Close(fd)
-			if err != nil {
-				checkErrno(t, err, unix.EINVAL)
-			}
-			total := 0
-			for _, data := range im {
-				total += len(data)
-			}
-			if total > len(b) && h.Compression == "" {
-				t.Fatalf("%d bytes of %d", total, len(b))
-			}
-			reseal(b)
-		}
-	})
 }
 
 // reseal makes the checksums of what may be a context right.

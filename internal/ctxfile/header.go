@@ -147,12 +147,18 @@ func word(s string) string {
 
 // shorten cuts s so that quote makes at most limit bytes of it.
 func shorten(s string, limit int, quote func(string) string) string {
-	if len(s) > limit {
-		s = s[:max(0, limit)]
-	}
-	for s != "" && len(quote(s)) > limit {
-		_, n := utf8.DecodeLastRuneInString(s)
-		s = s[:len(s)-n]
+	s = s[:max(0, min(len(s), limit))]
+	for s != "" {
+		excess := len(quote(s)) - limit
+		if excess <= 0 {
+			break
+		}
+		// A byte becomes four at most, as \x1b.
+		cut := len(s) - max(1, excess/4)
+		for i := 1; i < utf8.UTFMax && cut > 0 && !utf8.RuneStart(s[cut]); i++ {
+			cut--
+		}
+		s = s[:cut]
 	}
 	return s
 }
