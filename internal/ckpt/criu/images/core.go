@@ -81,7 +81,7 @@ func TaskMemory(mm []byte) (Memory, error) {
 		if f.num != mmVMA || f.wire != wireBytes {
 			continue
 		}
-		if v, err = appendMessage(v[:0], f.data); err != nil {
+		if v, err = appendMessage(v[:0], f.data()); err != nil {
 			return Memory{}, err
 		}
 		status := v.u32(vmaStatus)

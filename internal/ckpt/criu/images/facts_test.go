@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/netip"
+	"strings"
 	"testing"
 
 	criufdinfo "github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
@@ -111,9 +112,9 @@ func TestInetSockets(t *testing.T) {
 	)
 	files := must[[]File](t)(Files(img))
 	for i, want := range []InetSocket{
-		{Protocol: 6, Local: netip.MustParseAddrPort("127.0.0.1:80"), Peer: netip.MustParseAddrPort("10.1.2.3:4000")},
-		{Protocol: 6, Local: netip.MustParseAddrPort("[fe80::1]:443"), Peer: netip.MustParseAddrPort("[::]:0")},
-		{Protocol: 6},
+		{6, InetAddr{"\x7f\x00\x00\x01", 80}, InetAddr{"\x0a\x01\x02\x03", 4000}},
+		{6, InetAddr{"\xfe\x80" + strings.Repeat("\x00", 13) + "\x01", 443}, InetAddr{strings.Repeat("\x00", 16), 0}},
+		{6, InetAddr{"\x01\x00\x00\x00\x02\x00\x00\x00", 1}, InetAddr{}},
 	} {
 		f := files[i]
 		if f.Inet != want || f.Inode != f.ID+100 || f.SocketType != 1 || f.State != []uint32{1, 10, 7}[i] {

@@ -3,7 +3,6 @@ package images
 import (
 	"cmp"
 	"encoding/binary"
-	"net/netip"
 	"slices"
 )
 
@@ -139,8 +138,14 @@ type File struct {
 // InetSocket is the rest of a socket of IPv4 or IPv6 (inet_sk_entry in
 // sk-inet.proto).
 type InetSocket struct {
-	Protocol    uint32         // of IP: 6 is TCP
-	Local, Peer netip.AddrPort // invalid if the image has no address there
+	Protocol    uint32 // of IP: 6 is TCP
+	Local, Peer InetAddr
+}
+
+// InetAddr is an address of IPv4 or IPv6 and a port.
+type InetAddr struct {
+	IP   string // its bytes: 4, 16, or any other number if the image is not sound
+	Port uint16
 }
 
 // Files reads files.img.
@@ -192,8 +197,8 @@ func parseFile(m message) (File, error) {
 		f.SocketType, f.Flags = body.u32(inetType), body.u32(inetFlags)
 		f.State, f.Inode = body.u32(inetState), body.u32(inetInode)
 		f.Inet.Protocol = body.u32(inetProtocol)
-		if f.Inet.Local, err = address(body, inetLocal, inetLocalPort); err == nil {
-			f.Inet.Peer, err = address(body, inetPeer, inetPeerPort)
+		if f.Inet.Local, err = inetAddr(body, inetLocal, inetLocalPort); err == nil {
+			f.Inet.Peer, err = inetAddr(body, inetPeer, inetPeerPort)
 		}
 	case TypeMemFD:
 		f.Flags, f.Pos, f.MemFD = body.u32(memfdFlags), body.u64(memfdPos), body.u32(memfdInode)
@@ -201,23 +206,15 @@ func parseFile(m message) (File, error) {
 	return f, err
 }
 
-// address reads an address, of which the image has the 32-bit words as they are
+// inetAddr reads an address, of which the image has the 32-bit words as they are
 // in memory, and its port.
-func address(m message, words, port uint32) (netip.AddrPort, error) {
+func inetAddr(m message, words, port uint32) (InetAddr, error) {
 	all, err := m.repeated(words)
-	if err != nil {
-		return netip.AddrPort{}, err
-	}
-	var b []byte
+	var ip []byte
 	for _, w := range all {
-		b = binary.LittleEndian.AppendUint32(b, uint32(w))
+		ip = binary.LittleEndian.AppendUint32(ip, uint32(w))
 	}
-	ip, ok := netip.AddrFromSlice(b)
-	if !ok {
-		// No error: addresses are only shown, and nothing depends on them.
-		return netip.AddrPort{}, nil
-	}
-	return netip.AddrPortFrom(ip, uint16(m.u32(port))), nil
+	return InetAddr{string(ip), uint16(m.u32(port))}, err
 }
 
 // MemFDNames reads memfd.img (memfd_inode_entry in memfd.proto): the names of

@@ -10,8 +10,7 @@
 // images are stored belongs to ctxfile and to imagedir, which of them a restart
 // changes to the engine. Images come from a context, which anyone may have made.
 // Whatever they hold, the answer is an image or an error that wraps
-// [ErrMalformed], and the memory used is bounded by a small multiple of the
-// image's size. Fields and entries that the package does not know come out byte
+// [ErrMalformed]. Fields and entries that the package does not know come out byte
 // for byte as they went in, so that the images of a newer criu pass.
 //
 // Numbers of fields and magics are those of images/*.proto and

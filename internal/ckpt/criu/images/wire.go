@@ -21,13 +21,21 @@ const (
 	wireFixed32 = 5
 )
 
-// field is one field of a message.
+// field is one field of a message. It is kept small, for messages may have many.
 type field struct {
-	num   uint32
-	wire  byte
-	value uint64 // of a varint
-	data  []byte // of a length-delimited field
-	raw   []byte // all of it as it stood in the image, by which it is written
+	num  uint32
+	wire byte
+	head uint8  // how many bytes of raw are its tag and length
+	raw  []byte // all of it as it stood in the image, by which it is written
+}
+
+// data returns the content of a length-delimited field.
+func (f field) data() []byte { return f.raw[f.head:] }
+
+// value returns the number in a varint field.
+func (f field) value() uint64 {
+	v, _ := binary.Uvarint(f.raw[f.head:])
+	return v
 }
 
 // message is a protobuf message, field by field in the order of the image. A nil
@@ -61,45 +69,41 @@ func appendMessage(m message, b []byte) (message, error) {
 }
 
 // parseField reads the field that b begins with.
-func parseField(b []byte) (f field, err error) {
-	tag, n := binary.Uvarint(b)
-	if n <= 0 {
+func parseField(b []byte) (field, error) {
+	tag, head := binary.Uvarint(b)
+	if head <= 0 {
 		return field{}, malformed("a field's tag is cut off or too long")
 	}
-	if tag>>3 == 0 || tag>>3 >= 1<<29 {
-		return field{}, malformed("there is no field number %d", tag>>3)
+	num, wire := tag>>3, byte(tag&7)
+	if num == 0 || num >= 1<<29 {
+		return field{}, malformed("there is no field number %d", num)
 	}
-	f = field{num: uint32(tag >> 3), wire: byte(tag & 7)}
-	rest := b[n:]
-	used := 0
-	switch f.wire {
+	size := uint64(0)
+	switch wire {
 	case wireVarint:
-		if f.value, used = binary.Uvarint(rest); used <= 0 {
-			return field{}, malformed("field %d is cut off or too long", f.num)
-		}
-	case wireFixed32, wireFixed64:
-		used = 4
-		if f.wire == wireFixed64 {
-			used = 8
-		}
-		if len(rest) < used {
-			return field{}, malformed("field %d is cut off", f.num)
-		}
-	case wireBytes:
-		size, n := binary.Uvarint(rest)
+		_, n := binary.Uvarint(b[head:])
 		if n <= 0 {
-			return field{}, malformed("the length of field %d is cut off or too long", f.num)
+			return field{}, malformed("field %d is cut off or too long", num)
 		}
-		if size > uint64(len(rest)-n) {
-			return field{}, malformed("field %d has %d bytes of %d", f.num, len(rest)-n, size)
+		size = uint64(n)
+	case wireFixed32:
+		size = 4
+	case wireFixed64:
+		size = 8
+	case wireBytes:
+		length, n := binary.Uvarint(b[head:])
+		if n <= 0 {
+			return field{}, malformed("the length of field %d is cut off or too long", num)
 		}
-		used = n + int(size)
-		f.data = rest[n:used]
+		size = length
+		head += n
 	default:
-		return field{}, malformed("field %d is of unknown wire type %d", f.num, f.wire)
+		return field{}, malformed("field %d is of unknown wire type %d", num, wire)
 	}
-	f.raw = b[:n+used]
-	return f, nil
+	if size > uint64(len(b)-head) {
+		return field{}, malformed("field %d has %d bytes of %d", num, len(b)-head, size)
+	}
+	return field{uint32(num), wire, uint8(head), b[:head+int(size)]}, nil
 }
 
 // append appends the message's bytes to b.
@@ -124,7 +128,7 @@ func (m message) last(num uint32, wire byte) (f field, ok bool) {
 // u64 returns an integer field, 0 if there is none.
 func (m message) u64(num uint32) uint64 {
 	f, _ := m.last(num, wireVarint)
-	return f.value
+	return f.value()
 }
 
 // u32 is u64 for fields of 32 bits.
@@ -139,7 +143,7 @@ func (m message) has(num uint32) bool {
 // text returns a string or bytes field, "" if there is none.
 func (m message) text(num uint32) string {
 	f, _ := m.last(num, wireBytes)
-	return string(f.data)
+	return string(f.data())
 }
 
 // sub returns a message in the message, nil if there is none.
@@ -148,7 +152,7 @@ func (m message) sub(num uint32) (message, error) {
 	if !ok {
 		return nil, nil
 	}
-	sub, err := parseMessage(f.data)
+	sub, err := parseMessage(f.data())
 	if err != nil {
 		return nil, fmt.Errorf("in field %d: %w", num, err)
 	}
@@ -162,9 +166,9 @@ func (m message) repeated(num uint32) ([]uint64, error) {
 		switch {
 		case f.num != num:
 		case f.wire == wireVarint:
-			values = append(values, f.value)
+			values = append(values, f.value())
 		case f.wire == wireBytes:
-			for b := f.data; len(b) > 0; {
+			for b := f.data(); len(b) > 0; {
 				v, n := binary.Uvarint(b)
 				if n <= 0 {
 					return nil, malformed("field %d is cut off or too long", num)
@@ -212,13 +216,13 @@ func (m message) without(first, last uint32) message {
 
 // intField makes an integer field.
 func intField(num uint32, v uint64) field {
-	raw := binary.AppendUvarint(nil, uint64(num)<<3|wireVarint)
-	return field{num: num, wire: wireVarint, value: v, raw: binary.AppendUvarint(raw, v)}
+	head := binary.AppendUvarint(nil, uint64(num)<<3|wireVarint)
+	return field{num, wireVarint, uint8(len(head)), binary.AppendUvarint(head, v)}
 }
 
 // bytesField makes a string, bytes or message field.
 func bytesField(num uint32, data []byte) field {
-	raw := binary.AppendUvarint(nil, uint64(num)<<3|wireBytes)
-	raw = binary.AppendUvarint(raw, uint64(len(data)))
-	return field{num: num, wire: wireBytes, data: data, raw: append(raw, data...)}
+	head := binary.AppendUvarint(nil, uint64(num)<<3|wireBytes)
+	head = binary.AppendUvarint(head, uint64(len(data)))
+	return field{num, wireBytes, uint8(len(head)), append(head, data...)}
 }

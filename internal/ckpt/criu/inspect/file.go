@@ -72,7 +72,7 @@ func (in *inspection) file(fd images.FD) File {
 		d.Inode = f.Inode
 		d.Local, d.Peer = socketAddress(f.Inet.Local), socketAddress(f.Inet.Peer)
 		d.Listening = f.Inet.Protocol == unix.IPPROTO_TCP && f.State == tcpListen
-		if d.Listening || f.Inet.Peer.Port() == 0 {
+		if d.Listening || f.Inet.Peer.Port == 0 {
 			d.Peer = ""
 		}
 	case images.TypeMemFD:
@@ -108,11 +108,12 @@ func socketPath(f images.File) string {
 }
 
 // socketAddress returns an address as it is written, "" for none.
-func socketAddress(a netip.AddrPort) string {
-	if !a.IsValid() {
+func socketAddress(a images.InetAddr) string {
+	ip, ok := netip.AddrFromSlice([]byte(a.IP))
+	if !ok {
 		return ""
 	}
-	return a.String()
+	return netip.AddrPortFrom(ip, a.Port).String()
 }
 
 // access returns what flags of open(2) permit.

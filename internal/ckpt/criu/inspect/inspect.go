@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/netip"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -369,15 +368,15 @@ func (in *inspection) findExternal() error {
 		}
 	}
 	files := slices.Collect(maps.Values(in.files))
-	connected := make(map[[2]netip.AddrPort]bool)
+	connected := make(map[[2]images.InetAddr]bool)
 	for _, f := range files {
-		connected[[2]netip.AddrPort{f.Inet.Local, f.Inet.Peer}] = true
+		connected[[2]images.InetAddr{f.Inet.Local, f.Inet.Peer}] = true
 	}
 	for _, f := range files {
 		switch {
 		case f.Type == images.TypeExt:
 			add(f.ID)
-		case f.Type == images.TypeInet && f.State == tcpEstablished && !connected[[2]netip.AddrPort{f.Inet.Peer, f.Inet.Local}]:
+		case f.Type == images.TypeInet && f.State == tcpEstablished && !connected[[2]images.InetAddr{f.Inet.Peer, f.Inet.Local}]:
 			add(f.ID)
 		}
 	}
