@@ -67,6 +67,7 @@ func Compiler(t testing.TB) string {
 //   - The umask is 022.
 //   - In a process of [OwnNetwork] the loopback interface is up.
 func Start() {
+	directory, _ = os.Getwd()
 	for sig := 1; sig <= 64; sig++ {
 		defaultIfIgnored(sig)
 	}

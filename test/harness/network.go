@@ -16,8 +16,10 @@ import (
 // networkVar is set in a process that has been started by [OwnNetwork].
 const networkVar = "BLCR_CLI_TEST_OWN_NETWORK"
 
-// directory is where "go test" has started the tests; TestMain may go elsewhere.
-var directory, _ = os.Getwd()
+// directory is where "go test" has started the tests; TestMain may go elsewhere. It is
+// set by [Start] and not here, since a test binary that is started as another program
+// must make no system calls of its own.
+var directory string
 
 // InOwnNetwork says whether this process has been started by [OwnNetwork].
 func InOwnNetwork() bool { return os.Getenv(networkVar) != "" }
