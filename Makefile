@@ -31,6 +31,9 @@ CRIUDIR     = .criu
 # below: go test does not see what the scripts' commands are built from.)
 TESTFLAGS   = -parallel 6
 
+# How long make fuzz runs each target.
+TIME        = 30s
+
 COMMANDS = cr_checkpoint cr_info cr_restart cr_run ftb-publish
 BINARIES = $(COMMANDS:%=$(OUT)%)
 # One for each command, and whatever else there is.
@@ -54,7 +57,7 @@ CRIUDEST = $(DESTDIR)$(PREFIX)/lib/blcr-cli/criu
 DIST        = dist
 MAINTAINER ?= $(shell sed -n 's/^Copyright (c) [0-9-]* //p' LICENSE) <$(shell git log -1 --format=%ae)>
 
-.PHONY: build test check demo lint ledger getopt-million bench bench-criu criu install uninstall dist dist-check clean help
+.PHONY: build test check fuzz demo lint ledger getopt-million bench bench-criu criu install uninstall dist dist-check clean help
 
 build: ## the commands into bin/, static
 	$(if $(VERSION),,$(error CHANGELOG.md has no version heading))CGO_ENABLED=0 $(GO) build -tags $(TAGS) -trimpath -buildvcs=false \
@@ -70,6 +73,14 @@ check: ## the same as root, without samples and skipping nothing, then real proc
 	@$(MAKE) --no-print-directory criu
 	CI=true $(GO) test -count=1 -timeout 20m $(TESTFLAGS) ./...
 	CI=true $(GO) test -count=1 -timeout 20m $(TESTFLAGS) -parallel 2 -tags real ./test/real
+
+fuzz: ## every fuzz target in turn, each for TIME (30s)
+	@failed=; for file in $$(grep -rl --include='*_test.go' '^func Fuzz' .); do \
+		for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$$file"); do \
+			echo "$${file%/*} $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(TIME) -fuzzminimizetime 10x "$${file%/*}" || failed="$$failed $$target"; \
+		done; \
+	done; test -z "$$failed" || { echo "make fuzz: failed:$$failed" >&2; exit 1; }
 
 demo: ## as root: a program is saved while it counts, and counts on when it is back
 	@test "$$(id -u)" = 0 || { echo 'make demo: only root can save and restore processes: sudo env "PATH=$$PATH" make demo' >&2; exit 1; }
