@@ -8,13 +8,13 @@ import (
 	"blcr-cli/internal/ckpt/criu/images"
 )
 
-// Criu restores processes into a time namespace of their own, in which the
-// clocks that count from the start of the machine go on where they were. But it
-// cannot save processes of several such namespaces together, as a cr_restart and
-// its job would be in. BLCR's jobs see the clocks of the machine, on which time
-// has passed meanwhile; so do ours, unless these clocks are behind what the job
-// has seen already: after a restart of the machine, or on another one. There is
-// no clock that goes backwards.
+// criu restores processes into a time namespace of their own, in which the clocks
+// that count from the start of the machine go on where they were. But it cannot
+// save processes of several time namespaces together, as cr_restart and its job
+// would be. With BLCR a job sees the clocks of the machine, on which time has
+// passed meanwhile. So it does here, unless these clocks are behind what the job
+// has seen already, as after a reboot or on another machine: such a clock must not
+// go backwards.
 
 // clocks decides about the time namespace.
 func (p *plan) clocks(source source) error {
@@ -62,7 +62,7 @@ func (p *plan) clocks(source source) error {
 	return nil
 }
 
-// clock reads one of our clocks.
+// clock reads a clock of this machine.
 func clock(which int32) time.Duration {
 	var t unix.Timespec
 	if unix.ClockGettime(which, &t) != nil {

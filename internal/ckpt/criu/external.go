@@ -181,15 +181,16 @@ func (p *plan) keys(fds []uint32) images.InheritKeys {
 	return k
 }
 
-// isOpen tells whether we were started with that descriptor. What we have opened
-// ourselves is closed on exec, and so is what stands in for a closed one.
+// isOpen reports whether cr_restart was started with that descriptor. Descriptors
+// that it has opened itself are close-on-exec, and so are the stand-ins for closed
+// standard descriptors.
 func isOpen(fd int) bool {
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
 	return err == nil && flags&unix.FD_CLOEXEC == 0
 }
 
-// terminal is the key for our controlling terminal, or for nothing where we have
-// none.
+// terminal returns the key for cr_restart's controlling terminal, or for /dev/null
+// if it has none.
 func (p *plan) terminal() string {
 	const key = "terminal"
 	if slices.Contains(p.keysInUse, key) {
@@ -203,7 +204,7 @@ func (p *plan) terminal() string {
 	return p.inherit(key, fd)
 }
 
-// hasTerminal tells whether we have a controlling terminal.
+// hasTerminal reports whether cr_restart has a controlling terminal.
 func hasTerminal() bool {
 	fd, err := unix.Open("/dev/tty", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -213,13 +214,13 @@ func hasTerminal() bool {
 	return true
 }
 
-// null is the key for nothing.
+// null returns the key for /dev/null.
 func (p *plan) null() string {
 	const key = "null"
 	if slices.Contains(p.keysInUse, key) {
 		return key
 	}
-	// It is there on every machine; should it not be, criu says so.
+	// If it cannot be opened, criu's error tells so.
 	fd, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err == nil {
 		p.owned = append(p.owned, fd)
@@ -227,7 +228,7 @@ func (p *plan) null() string {
 	return p.inherit(key, fd)
 }
 
-// deadSocket is the key for a socket whose peer has gone.
+// deadSocket returns the key for a socket whose peer is closed.
 func (p *plan) deadSocket(kind int) string {
 	pair, err := unix.Socketpair(unix.AF_UNIX, kind|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -238,11 +239,11 @@ func (p *plan) deadSocket(kind int) string {
 	return p.inherit(fmt.Sprintf("socket-%d", len(p.keysInUse)), pair[0])
 }
 
-// inherit gives criu a descriptor by the name of key.
+// inherit has criu inherit a descriptor under the name key, and returns key.
 func (p *plan) inherit(key string, fd int) string {
 	if !slices.Contains(p.keysInUse, key) {
 		p.keysInUse = append(p.keysInUse, key)
-		// Standard input, output and errors are criu's own.
+		// 0 to 2 are criu's own standard descriptors.
 		p.options = append(p.options, "--inherit-fd", fmt.Sprintf("fd[%d]:%s", 3+len(p.inherited), key))
 		p.inherited = append(p.inherited, fd)
 	}

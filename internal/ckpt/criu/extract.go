@@ -17,15 +17,14 @@ import (
 	"blcr-cli/internal/show"
 )
 
-// Files that came with the context are used where those of their names are
-// missing or others: then criu is told another name, of a copy in a directory of
-// ours. The copies lose their names as soon as the processes have them open, or
-// will never have. What is left is a deleted file, which the next checkpoint
-// takes along without being asked.
+// Saved files are used where the file of that name is missing or has changed: they
+// are copied into a temporary directory, and their names are relocated to the
+// copies. The copies are unlinked as soon as the processes have them open, or the
+// restart has failed. The processes then have a deleted file open, which every
+// checkpoint saves.
 
-// extractSaved provides the files that came with the context where those of
-// their names are missing or others, and returns the relocations that lead to
-// them, and the given ones.
+// extractSaved extracts the saved files that are missing or have changed. It
+// returns the relocations to the copies, followed by the given ones.
 func (p *plan) extractSaved(source source, relocations []ckpt.Relocation) ([]ckpt.Relocation, error) {
 	if !source.Has(images.SavedFilesName) {
 		return relocations, nil
@@ -63,8 +62,9 @@ func (p *plan) extractSaved(source source, relocations []ckpt.Relocation) ([]ckp
 	return append(extracted, relocations...), nil
 }
 
-// copiesParents are where the copies may go: criu must be able to make programs
-// of them. Where that is forbidden everywhere, criu will say so.
+// copiesParents returns directories for the copies. They must be on file systems
+// from which programs can be executed; where none is, /tmp is returned and criu's
+// error tells the cause.
 func copiesParents() []string {
 	var parents []string
 	for _, dir := range []string{os.TempDir(), "/var/tmp", "/tmp"} {
@@ -76,7 +76,8 @@ func copiesParents() []string {
 	return append(parents, "/tmp")
 }
 
-// extractError is for a file that cannot be put below a directory.
+// extractError returns the error for a saved file that cannot be written below
+// dir. An error of the context is returned as it is.
 func extractError(f *images.SavedFile, dir string, err error) error {
 	var c *contextFailure
 	if errors.As(err, &c) {
@@ -88,21 +89,23 @@ func extractError(f *images.SavedFile, dir string, err error) error {
 	}}
 }
 
-// contextFailure is an error of the context's, not of where a file goes.
+// contextFailure is an error of reading the context, in contrast to one of the
+// file that is compared or written.
 type contextFailure struct{ error }
 
 func (c *contextFailure) Unwrap() error { return c.error }
 
-// isAt tells whether the file is still there under a name. What cannot be looked
-// at cannot be used either. An error is the context's.
+// isAt reports whether the file is still there under a name. A file that cannot be
+// read is not: it could not be used either. The error is one of reading the
+// context.
 func isAt(f *images.SavedFile, name string, source source) (bool, error) {
 	var st unix.Stat_t
-	// Criu insists on the mode as well.
+	// criu requires the mode as well.
 	if unix.Stat(name, &st) != nil || st.Mode != unix.S_IFREG|f.Mode || st.Size != f.Size {
 		return false, nil
 	}
 	if st.Mtim.Nano() == f.MTime && !f.Shared {
-		// What is written through memory may not have changed the time yet.
+		// A write through a shared mapping may not have changed the time yet.
 		return true, nil
 	}
 	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
@@ -119,7 +122,7 @@ func isAt(f *images.SavedFile, name string, source source) (bool, error) {
 	equal, at := true, int64(0)
 	for _, d := range slices.Concat(f.Data, []images.Extent{{Offset: f.Size}}) {
 		begin, holeErr := file.Seek(at, unix.SEEK_DATA)
-		if errors.Is(holeErr, unix.EINVAL) { // a file system that does not tell
+		if errors.Is(holeErr, unix.EINVAL) { // the file system has no SEEK_DATA
 			begin, holeErr = at, nil
 		}
 		if holeErr == nil && begin < d.Offset {
@@ -140,7 +143,7 @@ func isAt(f *images.SavedFile, name string, source source) (bool, error) {
 	return equal && err == nil, nil
 }
 
-// zeros is what is in a hole.
+// zeros reads as a hole does.
 type zeros struct{}
 
 func (zeros) Read(b []byte) (int, error) {
@@ -148,7 +151,7 @@ func (zeros) Read(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// equalData compares what comes from r with a part of a file.
+// equalData compares length bytes from r with a part of a file.
 func equalData(r io.Reader, file *os.File, offset, length int64) (bool, error) {
 	const most = 128 << 10
 	one, two := make([]byte, min(most, length)), make([]byte, min(most, length))
@@ -169,7 +172,7 @@ func equalData(r io.Reader, file *os.File, offset, length int64) (bool, error) {
 	return true, nil
 }
 
-// extract makes a copy, in a directory that it makes, too.
+// extract writes the copy of a saved file, and makes its directory.
 func extract(f *images.SavedFile, to string, source source) error {
 	if err := os.Mkdir(filepath.Dir(to), 0o700); err != nil {
 		return err
@@ -200,8 +203,8 @@ func extract(f *images.SavedFile, to string, source source) error {
 	if err := file.Truncate(f.Size); err != nil {
 		return err
 	}
-	// The owner first: a new one takes away the right to be another user, which
-	// is not to be had for a file that cannot have its old owner.
+	// The owner comes first, since chown clears set-user-ID and set-group-ID.
+	// A file that cannot have its former owner must not have them.
 	mode := f.Mode
 	if err := file.Chown(int(f.UID), int(f.GID)); err != nil {
 		mode &^= unix.S_ISUID | unix.S_ISGID
@@ -217,20 +220,20 @@ func extract(f *images.SavedFile, to string, source source) error {
 	return file.Close()
 }
 
-// member is one of the context's that is being read.
+// member is a member of the context that is being read.
 type member struct {
 	io.ReadCloser
 	served chan error
 	err    error
 }
 
-// openMember begins to read one.
+// openMember begins to read a member.
 func openMember(source source, name string) (*member, error) {
 	var fds [2]int
 	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
 		return nil, sysError("pipe", "", err)
 	}
-	// The end that is read from does not keep a thread.
+	// Non-blocking, so that a read waits in the poller and keeps no thread.
 	_ = unix.SetNonblock(fds[0], true)
 	m := &member{ReadCloser: os.NewFile(uintptr(fds[0]), name), served: make(chan error, 1)}
 	go func() {
@@ -241,7 +244,7 @@ func openMember(source source, name string) (*member, error) {
 	return m, nil
 }
 
-// Read reads; errors are the context's.
+// Read implements io.Reader. Errors are *contextFailure.
 func (m *member) Read(b []byte) (int, error) {
 	n, err := m.ReadCloser.Read(b)
 	if err == io.EOF && m.err == nil && m.served != nil {
@@ -253,7 +256,7 @@ func (m *member) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// close gives back what is needed for reading.
+// close ends the reading.
 func (m *member) close() {
 	m.Close()
 	if m.served != nil {
@@ -261,7 +264,7 @@ func (m *member) close() {
 	}
 }
 
-// removeCopies takes the copies' names away.
+// removeCopies unlinks the copies.
 func (p *plan) removeCopies() {
 	if p.copies != "" {
 		p.scratch.Remove()

@@ -36,7 +36,7 @@ func (c *checkpoint) saveFiles() error {
 	return contextError(s.writer.Bytes(images.SavedFilesName, images.EncodeSavedFiles(s.files)))
 }
 
-// saver saves files of many processes, each file once.
+// saver saves the files of processes, each file once.
 type saver struct {
 	request *ckpt.CheckpointRequest
 	writer  interface {
@@ -44,17 +44,17 @@ type saver struct {
 		File(name string, r io.Reader) error
 	}
 	files  []*images.SavedFile
-	known  map[fileID]*images.SavedFile // nil for those that are not to be saved
-	stored map[fileID]*images.SavedFile // without names
+	known  map[fileID]*images.SavedFile // nil for a file that is not saved
+	stored map[fileID]*images.SavedFile // by fileID without a name
 }
 
-// fileID is a file, under one name or under any.
+// fileID identifies a file, under one name or under any ("").
 type fileID struct {
 	dev, ino uint64
 	name     string
 }
 
-// process saves files of one process.
+// process saves the files of a process that the request asks for.
 func (s *saver) process(pid int) error {
 	link := proc.ExecutableLink(pid)
 	exe, err := os.Readlink(link)
@@ -82,7 +82,7 @@ func (s *saver) process(pid int) error {
 		if !wanted || isExe {
 			continue
 		}
-		// Its own way of writing names is the better one.
+		// The link has the name as it is; in maps a line feed is escaped.
 		name, err := os.Readlink(m.Link(pid))
 		if err != nil {
 			name = strings.ReplaceAll(m.Path, `\012`, "\n")
@@ -96,13 +96,13 @@ func (s *saver) process(pid int) error {
 
 // mapped is a file that a process has mapped.
 type mapped struct {
-	link   string // in /proc, where it is whatever has become of its name
+	link   string // in /proc, which leads to the file also if it has lost its name
 	name   string
 	shared bool
-	id     fileID // what /proc says it is; none where it does not say
+	id     fileID // from /proc/PID/maps, the zero value if it is not from there
 }
 
-// add saves a file. The name of an error's object is left to the caller.
+// add saves a file, unless it was seen before. The error does not name the file.
 func (s *saver) add(m mapped) error {
 	if f, known := s.known[m.id]; known && m.id != (fileID{}) {
 		if f != nil && m.shared {
@@ -117,14 +117,14 @@ func (s *saver) add(m mapped) error {
 	return err
 }
 
-// save saves a file that was not seen in a mapping before; none if it is not
-// one to be saved.
+// save saves a file that was not seen in a mapping before. It returns nil if the
+// file is not one that is saved; see look.
 func (s *saver) save(m mapped) (*images.SavedFile, error) {
 	path, err := m.look()
 	if path == "" || err != nil {
 		return nil, err
 	}
-	// Should it be another one by now it might be something that waits.
+	// If it is another file by now, opening it must not block.
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if err != nil {
 		return nil, err
@@ -156,8 +156,9 @@ func (s *saver) save(m mapped) (*images.SavedFile, error) {
 	return f, nil
 }
 
-// look returns where a file can be opened, "" if it is none to be saved: it has
-// lost its name, and criu saves it, or is something else than a regular file.
+// look returns the path by which a file can be opened. It is "" if the file is not
+// saved: because it has lost its name, so that criu saves it, or because it is no
+// regular file.
 func (m *mapped) look() (path string, err error) {
 	if !strings.HasPrefix(m.name, "/") {
 		return "", nil
@@ -166,7 +167,7 @@ func (m *mapped) look() (path string, err error) {
 	path = m.link
 	err = unix.Stat(path, &st)
 	if err == unix.EPERM || err == unix.EACCES {
-		// Only with special rights may one follow the link to a mapped file.
+		// Following a link in map_files takes CAP_CHECKPOINT_RESTORE.
 		var named unix.Stat_t
 		if unix.Stat(m.name, &named) == nil && named.Dev == m.id.dev && named.Ino == m.id.ino {
 			path, st, err = m.name, named, nil
@@ -186,13 +187,13 @@ func (m *mapped) look() (path string, err error) {
 	return path, nil
 }
 
-// deletedMark is what the kernel puts behind a name that is no longer there.
+// deletedMark is what the kernel appends to the name of a deleted file.
 const deletedMark = " (deleted)"
 
-// store writes a file's data into the context.
+// store writes the data of a file into the context.
 func (s *saver) store(f *images.SavedFile, file *os.File) error {
 	var err error
-	if f.Data, err = pieces(file, f.Size); err != nil {
+	if f.Data, err = extents(file, f.Size); err != nil {
 		return err
 	}
 	data := &fileData{}
@@ -210,8 +211,8 @@ func (s *saver) store(f *images.SavedFile, file *os.File) error {
 	return err
 }
 
-// fileData is read into the context. The context's error would not tell which
-// of the two is at fault, so it notes its own.
+// fileData reads the extents of a file. It keeps its error, because that of the
+// writer would not tell whether the file or the context is at fault.
 type fileData struct {
 	from io.Reader
 	left int64
@@ -230,12 +231,12 @@ func (d *fileData) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// errShorter is of a file that somebody else has cut meanwhile.
+// errShorter is the error for a file that was truncated while it was read.
 var errShorter = errors.New("somebody has made it shorter meanwhile")
 
-// pieces finds the data between a file's holes. Small holes count as data, for
-// a list of all of them might be longer than they are.
-func pieces(file *os.File, size int64) ([]images.Extent, error) {
+// extents returns the parts of a file that are no holes. Small holes count as
+// data: a list of all of them might be longer than they are.
+func extents(file *os.File, size int64) ([]images.Extent, error) {
 	smallest := max(64<<10, size>>12)
 	var found []images.Extent
 	for at := int64(0); at < size; {
@@ -247,7 +248,7 @@ func pieces(file *os.File, size int64) ([]images.Extent, error) {
 		if err == nil {
 			end, err = file.Seek(begin, unix.SEEK_HOLE)
 		}
-		if errors.Is(err, unix.EINVAL) { // a file system that does not tell
+		if errors.Is(err, unix.EINVAL) { // the file system has no SEEK_DATA
 			return []images.Extent{{Length: size}}, nil
 		}
 		if err != nil {
@@ -267,7 +268,7 @@ func pieces(file *os.File, size int64) ([]images.Extent, error) {
 	return found, nil
 }
 
-// readError is for a file that was to be saved and cannot be read.
+// readError returns the error for a file that should be saved and cannot be read.
 func readError(name string, err error) error {
 	var e *ckpt.Error
 	if errors.As(err, &e) {

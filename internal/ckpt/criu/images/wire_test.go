@@ -40,8 +40,8 @@ func split(b []byte) (fields []oracle, ok bool) {
 	return fields, true
 }
 
-// FuzzMessage compares parseMessage with protowire.
-func FuzzMessage(f *testing.F) {
+// FuzzWire compares parseMessage with protowire.
+func FuzzWire(f *testing.F) {
 	names, _ := filepath.Glob("testdata/*.img")
 	for _, name := range names {
 		b, err := os.ReadFile(name)
