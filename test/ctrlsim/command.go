@@ -11,7 +11,7 @@ import (
 )
 
 // DefaultTimeout is the deadline of a Command that sets none.
-const DefaultTimeout = 20 * time.Second
+const DefaultTimeout = 2 * time.Minute
 
 // DefaultLinger is how long processes that the program left behind may go on
 // after its end.

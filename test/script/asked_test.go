@@ -56,7 +56,7 @@ func asked(t *testing.T, scenario string, args ...string) *askedRun {
 	c := &ctrlsim.Command{
 		Path: path, Argv0: args[0], Args: args[1:], Dir: a.dir,
 		Env:      []string{"PATH=" + bin + ":/bin:/usr/bin", "CR_ENGINE=kernel", "CR_FTB=off"},
-		Scenario: ctrlsim.MustScenario("ask yes\n" + scenario), Stdout: &out, Stderr: &out, Linger: -1,
+		Scenario: ctrlsim.MustScenario("ask yes\n" + scenario), Stdout: &out, Stderr: &out, Linger: linger,
 	}
 	if err := c.Start(); err != nil {
 		t.Fatal(err)

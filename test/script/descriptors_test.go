@@ -210,7 +210,7 @@ func TestDescriptorsCheckpoint(t *testing.T) {
 func (w *waiting) command(t *testing.T, name, scenario string) *ctrlsim.Command {
 	t.Helper()
 	c := &ctrlsim.Command{
-		Path: filepath.Join(bin, name), Argv0: name, Args: w.args, Dir: t.TempDir(), Linger: -1,
+		Path: filepath.Join(bin, name), Argv0: name, Args: w.args, Dir: t.TempDir(), Linger: linger,
 		Env:      append([]string{"PATH=" + bin + ":/bin:/usr/bin"}, agentOf(t, w.agent)...),
 		Scenario: ctrlsim.MustScenario("rstrt-read no\n" + scenario + "\n" + w.scenario),
 	}

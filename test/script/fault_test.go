@@ -311,12 +311,9 @@ type outcome struct {
 	orphans        int           // how many processes may be left behind
 }
 
-// hang is the deadline of a run, which takes some 20 ms, and linger that of
-// processes that go on without the one that was started.
-const (
-	hang   = 10 * time.Second
-	linger = 3 * time.Second
-)
+// hang is the deadline of a run, which takes some 20 ms on an idle machine, and
+// linger that of processes that go on without the one that was started.
+const hang, linger = harness.Patience, harness.Patience
 
 // run runs a command in the directory, and meanwhile those functions.
 func (g *ground) run(c *ctrlsim.Command, meanwhile ...func()) *outcome {

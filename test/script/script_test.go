@@ -251,7 +251,7 @@ func cmdExits(ts *testscript.TestScript, neg bool, args []string) {
 			Path: findProgram(ts, args[1]), Argv0: args[1], Args: args[2:], Env: environ(ts), Dir: ts.MkAbs("."),
 			Stdout: &stdout, Stderr: &stderr, Scenario: s.scenario,
 			// A worker may finish its work after whoever waited for it.
-			Linger: 2 * time.Second,
+			Linger: harness.Patience,
 		}
 		result, err := c.Run()
 		if result != nil {
@@ -274,7 +274,7 @@ func cmdExits(ts *testscript.TestScript, neg bool, args []string) {
 		c.Args[0] = args[1]
 		c.Env, c.Dir = environ(ts), ts.MkAbs(".")
 		c.Stdout, c.Stderr = &stdout, &stderr
-		c.WaitDelay = 10 * time.Second
+		c.WaitDelay = harness.Patience
 		err := c.Run()
 		fmt.Fprint(ts.Stdout(), stdout.String())
 		fmt.Fprint(ts.Stderr(), stderr.String())
@@ -397,7 +397,7 @@ func settled(ts *testscript.TestScript) *ftbsim.Agent {
 	if agent == nil {
 		ts.Fatalf("there is no agent")
 	}
-	ts.Check(agent.Settle(10 * time.Second))
+	ts.Check(agent.Settle(harness.Patience))
 	if problems := agent.Problems(); len(problems) > 0 {
 		ts.Fatalf("no client should do this: %s", strings.Join(problems, "; "))
 	}
