@@ -1229,8 +1229,8 @@ func TestKillRestart(t *testing.T) {
 			sweep(func(at ctrlsim.Point) *ctrlsim.Call {
 				v.prepare(g)
 				c := v.command(&ctrlsim.Faults{Count: restartCounted, At: at, Kill: true})
-				if slices.ContainsFunc(first.res.Calls, func(k ctrlsim.Call) bool { return point(k) == at && leavesChildren(k) }) {
-					c.Linger = 100 * time.Millisecond
+				if slices.ContainsFunc(first.res.Calls[:lastProcs(first)], func(k ctrlsim.Call) bool { return point(k) == at && leavesChildren(k) }) {
+					c.Linger = 100 * time.Millisecond // for those that will not end
 				}
 				o := g.run(c)
 				if o.call != nil {
@@ -1242,6 +1242,17 @@ func TestKillRestart(t *testing.T) {
 			t.Logf("%d kills", kills)
 		})
 	}
+}
+
+// lastProcs is the number of the last RSTRT_PROCS of a run, which returns 0.
+func lastProcs(o *outcome) int {
+	n := 0
+	for _, c := range o.res.Calls {
+		if c.Proc == 1 && c.Detail == "RSTRT_PROCS" {
+			n = c.N
+		}
+	}
+	return n
 }
 
 // leavesChildren says whether cr_restart, killed before that call, may leave
