@@ -710,7 +710,7 @@ var checkpointTolerated = []*tolerated{
 		reason: "without its guard it leaves itself out of every checkpoint"},
 	{call: `newfstatat BIN/cr_checkpoint`,
 		reason: "the command-line package looks at its own program, for a date that nobody asks for"},
-	{call: `pipe2|clone|fcntl fd=[012] .*|execve BIN/cr_checkpoint`, except: []syscall.Errno{unix.EAGAIN, unix.ENOMEM},
+	{call: `pipe2|clone|fcntl fd=([012] .*|\d pipe)|execve BIN/cr_checkpoint`, except: []syscall.Errno{unix.EAGAIN, unix.ENOMEM},
 		reason: "where it cannot start another process to work, it works itself, and is not saved along with its caller"},
 	{call: `newfstatat ctx`, variant: `(atomic|backup).*`, until: `linkat ctx bak`,
 		reason: "a look in advance at what the rename would refuse; where it shows nothing, the rename will"},
