@@ -6,7 +6,6 @@ import (
 	"syscall"
 
 	"blcr-cli/internal/ckpt"
-	"blcr-cli/internal/ckpt/engines"
 	"blcr-cli/internal/hints"
 	"blcr-cli/internal/target"
 )
@@ -45,53 +44,35 @@ func fail(err error, errno syscall.Errno, message string) *failure {
 	return f
 }
 
-// errnoOf is the number in an error of an engine, of package target or of the
-// system; 0 for none.
-func errnoOf(err error) syscall.Errno {
-	if err == nil {
-		return 0
-	}
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
-		return errno
-	}
-	return syscall.EIO
-}
-
 func connectFailure(err error) error {
-	errno := errnoOf(err)
+	errno := ckpt.ErrnoOf(err)
 	if errno == syscall.ENOSYS {
 		return fail(err, errno, "Checkpoint failed: support missing from kernel")
 	}
 	return fail(err, errno, "Failed cr_init(): "+ckpt.Strerror(errno))
 }
 
-func requestFailure(err error) error {
-	errno := errnoOf(err)
-	if errno == ckpt.ENoSupport {
+// captureFailure is for a request that failed: by the engine, or by what the
+// command has done meanwhile.
+func (w *work) captureFailure(err error) error {
+	var f *failure
+	if errors.As(err, &f) {
+		return f
+	}
+	errno := ckpt.ErrnoOf(err)
+	step := ckpt.StepOf(err)
+	switch {
+	case errno == ckpt.ENoSupport && step != ckpt.StepWait:
 		return fail(err, errno, "Checkpoint failed: support missing from application")
-	}
-	return fail(err, errno, "cr_request_checkpoint: "+ckpt.Strerror(errno))
-}
-
-func waitFailure(err error) error {
-	errno := errnoOf(err)
-	if errno == syscall.ETIME {
-		return fail(err, errno, "Checkpoint failed: "+ckpt.Strerror(errno))
-	}
-	return fail(err, errno, "cr_wait_checkpoint failed: "+ckpt.Strerror(errno))
-}
-
-func reapFailure(err error) error {
-	errno := errnoOf(err)
-	switch errno {
-	case ckpt.ETempFail:
+	case step == ckpt.StepIssue:
+		return fail(err, errno, "cr_request_checkpoint: "+ckpt.Strerror(errno))
+	case step == ckpt.StepWait && errno != syscall.ETIME:
+		return fail(err, errno, "cr_wait_checkpoint failed: "+ckpt.Strerror(errno))
+	case errno == ckpt.ETempFail:
 		return fail(err, errno, "Checkpoint cancelled by application: try again later")
-	case ckpt.EPermFail:
+	case errno == ckpt.EPermFail:
 		return fail(err, errno, "Checkpoint cancelled by application: unable to checkpoint")
-	case ckpt.ENoSupport:
-		return fail(err, errno, "Checkpoint failed: support missing from application")
-	case syscall.ESRCH:
+	case errno == syscall.ESRCH:
 		return fail(err, errno, "Checkpoint failed: no processes checkpointed")
 	}
 	return fail(err, errno, "Checkpoint failed: "+ckpt.Strerror(errno))
@@ -100,7 +81,7 @@ func reapFailure(err error) error {
 // targetFailure is for errors of package target. Those of opening it end with
 // a line that names the file as the user did.
 func (w *work) targetFailure(err error) error {
-	errno := errnoOf(err)
+	errno := ckpt.ErrnoOf(err)
 	var e *target.Error
 	if !errors.As(err, &e) {
 		return fail(err, errno, fmt.Sprintf("Failed to open checkpoint file '%s'", w.target.Path))
@@ -110,9 +91,8 @@ func (w *work) targetFailure(err error) error {
 	switch e.Op {
 	case target.OpOpen:
 		f := fail(err, errno, fmt.Sprintf("Unable to open file '%s': %s", e.Path, text)+opening)
-		if lines := hints.Open(e.Path, errno); len(lines) > 0 && engines.Expected() == engines.Criu {
-			// With the module it is BLCR's lines, and nothing else.
-			f.details = lines
+		if !w.engine.Expected().Terse {
+			f.details = hints.Open(e.Path, errno)
 		}
 		return f
 	case target.OpFstat:

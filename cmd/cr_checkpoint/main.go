@@ -12,8 +12,20 @@ import (
 	"os"
 
 	"blcr-cli/internal/cli"
+	"blcr-cli/internal/reexec"
 )
 
 func main() {
-	os.Exit(run(os.Args, cli.FD(1), cli.FD(2)))
+	status, inner := reexec.Main()
+	if !inner {
+		status = run(os.Args, nil)
+	}
+	os.Exit(status)
+}
+
+// run is the command: args is its whole argument vector, and worker is not nil in
+// a worker. It returns the exit status.
+func run(args []string, worker *worker) int {
+	return cli.Run(name, "save running processes into a context file", args, cli.FD(1), cli.FD(2),
+		func(args []string, con *cli.Console) int { return checkpoint(args, con, worker) })
 }

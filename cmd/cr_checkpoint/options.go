@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"syscall"
@@ -96,6 +97,7 @@ type settings struct {
 	dest    destination
 	target  target.Spec // unless dest is destFd
 	kmsg    cli.Kmsg
+	engine  *ckpt.Choice
 }
 
 // stop is a command line that ends the program before there is anything to do.
@@ -131,6 +133,7 @@ func invalid(message string) *stop {
 // parse reads the command line.
 func parse(args []string, con *cli.Console) (*settings, *stop) {
 	s := &settings{request: ckpt.CheckpointRequest{Scope: ckpt.ScopeTree}, target: target.Spec{Sync: true}}
+	s.engine = ckpt.NewChoice(os.Getenv("CR_ENGINE"), engines.All)
 	line := cli.CommandLine{
 		Options: options, Usage: usage, Version: versionLine(),
 		Option: func(m getopt.Match) error {
@@ -156,6 +159,7 @@ func parse(args []string, con *cli.Console) (*settings, *stop) {
 		return nil, stop
 	}
 	s.request.ID = id
+	s.request.WantLog = s.kmsg != cli.KmsgNone
 	if s.dest == destDefault || s.dest == destCwd {
 		s.target.Path = defaultName(id)
 	}
@@ -227,7 +231,7 @@ func (s *settings) option(m getopt.Match) *stop {
 
 // destination takes -c, -d, -f and -F, of which there can be one.
 func (s *settings) destination(m getopt.Match) *stop {
-	if m.ID == optDir && !engines.TakeDirs() {
+	if m.ID == optDir && s.engine.Expected().Directories == nil {
 		// BLCR says this before it looks at what else there is.
 		return invalid("-d flag not yet implemented")
 	}
@@ -297,7 +301,7 @@ func (s *settings) compressible() *stop {
 	switch {
 	case s.request.Compress == 0:
 		return nil
-	case !engines.Compresses():
+	case !s.engine.Expected().Compresses:
 		return invalid("--compress flag not yet implemented\n" +
 			"- BLCR's module writes the context itself; the engine criu alone can compress it")
 	case s.dest == destDir:

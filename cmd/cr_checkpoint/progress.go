@@ -11,15 +11,11 @@ import (
 
 // progress shows how far the engine has come with the request.
 func (w *work) progress(engine ckpt.Engine) *cli.ProgressLine {
-	meter, ok := engine.(ckpt.Meter)
-	if !ok {
-		return nil
-	}
 	// What there will be no engine knows before. It is looked for when somebody
 	// has waited for a second.
 	memory := sync.OnceValue(func() int64 { return memoryOf(&w.request) })
 	return w.con.Progress(fmt.Sprintf("saving %d", w.request.ID), func() (done, all int64) {
-		done, all = meter.Progress()
+		done, all = engine.Progress()
 		if all == 0 {
 			all = memory()
 		}

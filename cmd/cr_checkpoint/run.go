@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"sync/atomic"
 	"syscall"
 
@@ -14,8 +13,6 @@ import (
 
 	"blcr-cli/internal/blcrevents"
 	"blcr-cli/internal/ckpt"
-	"blcr-cli/internal/ckpt/criu"
-	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/ckpt/engines"
 	"blcr-cli/internal/cli"
 	"blcr-cli/internal/entry"
@@ -29,24 +26,11 @@ func versionLine() string { return fmt.Sprintf("%s version %s\n", name, cli.Vers
 
 func defaultName(id int32) string { return fmt.Sprintf("context.%d", id) }
 
-// run is the command: args is its whole argument vector. It returns the exit
-// status.
-func run(args []string, stdout, stderr io.Writer) int {
-	if criu.IsHelper() {
-		return criu.Helper()
-	}
-	// We may have been saved by somebody else, and restored a moment ago.
-	defer criu.AwaitRelease()
-	if !isWorker() {
-		if l := leaving(); l != nil {
-			return l.leaveOrKeep()
-		}
-	}
-	return cli.Run(name, "save running processes into a context file", args, stdout, stderr, checkpoint)
-}
-
 // checkpoint does what the arguments ask for and returns the exit status.
-func checkpoint(args []string, con *cli.Console) int {
+func checkpoint(args []string, con *cli.Console, worker *worker) int {
+	// This process may have been saved by another request, and restored a moment
+	// ago.
+	defer engines.AwaitDetached()
 	s, stop := parse(args, con)
 	if stop != nil {
 		io.WriteString(con.Stdout, stop.stdout)
@@ -54,13 +38,14 @@ func checkpoint(args []string, con *cli.Console) int {
 		return stop.status
 	}
 	w := &work{settings: s, con: con}
-	if !isWorker() {
-		if status, done := s.delegate(con); done {
+	if worker == nil {
+		if status, done := s.delegate(args, con); done {
 			return status
 		}
-	} else if l := leaving(); l != nil {
-		w.request.Waiting = int32(l.waiting)
-		w.signals = l.listen()
+	} else {
+		defer worker.claim.Close()
+		w.request.Requester = int32(worker.waiting)
+		w.signals = worker.listen()
 	}
 	if err := w.do(); err != nil {
 		f := asFailure(err)
@@ -77,51 +62,58 @@ type work struct {
 	*settings
 	con *cli.Console
 
-	// log is what the engine has to say about the request. It is shown before
+	// log is what the engine has logged about the request. It is shown before
 	// the message if anything fails from then on.
 	log []string
 
-	// signals, if not nil, is where the signals for us come from besides the
-	// kernel.
+	// signals, if not nil, is where signals for this process come from besides
+	// the kernel.
 	signals io.Closer
 }
 
-// finished gives up what the guard of the work needed: from here on no signal
-// may end this process. Whoever has sent them has to take them himself.
-func (w *work) finished() {
+// beyondSignals says that no signal may end this process any more. A process that
+// passes signals on to it has to obey them itself from here on.
+func (w *work) beyondSignals() {
 	if w.signals != nil {
 		w.signals.Close()
+		w.signals = nil
 	}
 }
 
 // do makes the checkpoint. Whatever it created is gone again if it fails.
-func (w *work) do() error {
+//
+// A signal that ends programs cancels ctx. What is under way then ends soon, is
+// undone here, and the program dies of the signal.
+func (w *work) do() (err error) {
 	w.announce()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
 	guard := signals.NewGuard()
-	var dest openTarget
-	var err error
+	undone := make(chan struct{})
 	guard.Create(func() func() {
-		dest, err = w.open()
-		if err != nil {
-			return nil
+		return func() {
+			cancel()
+			<-undone
 		}
-		return func() { dest.Abort() }
 	})
-	if err != nil {
-		return err
+	var event *blcrevents.Request
+	dest, err := w.open(ctx)
+	if err == nil {
+		event, err = w.save(ctx, dest, guard)
+		if err != nil {
+			err = w.abort(dest, err)
+		}
 	}
-	err = w.save(dest, guard)
-	// A signal that has begun to end the program ends it here, whatever else
-	// has failed because of that.
+	close(undone)
+	// A signal that has made the request fail ends the program here: how the
+	// request went is not for the event to say.
 	guard.Finish()
-	if err != nil {
-		return w.abort(dest, err)
-	}
-	return nil
+	event.End(ckpt.ErrnoOf(err))
+	return err
 }
 
 // abort removes what there is of the context after err, which it returns.
-func (w *work) abort(dest openTarget, err error) error {
+func (w *work) abort(dest target.Destination, err error) error {
 	f := asFailure(err)
 	if e := dest.Abort(); e != nil {
 		f.details = append(f.details, fmt.Sprintf("left behind: %v", e))
@@ -129,121 +121,115 @@ func (w *work) abort(dest openTarget, err error) error {
 	return f
 }
 
-// save has the context written to dest and put in place.
-func (w *work) save(dest openTarget, guard *signals.Guard) (err error) {
-	name := os.Getenv("CR_ENGINE")
-	if w.dest == destDir {
-		name = engines.Criu // as engines.TakeDirs has it
-		w.request.Dir = w.target.Path
-	}
-	if w.request.Compress != 0 {
-		name = engines.Criu // as engines.Compresses has it
-	}
-	engine, name, err := ckpt.Choose(name, engines.All)
+// save has the context written to dest and put in place. The event is the
+// request's; it is nil if there has been no request.
+func (w *work) save(ctx context.Context, dest target.Destination, guard *signals.Guard) (event *blcrevents.Request, err error) {
+	engine, err := w.engine.Open()
 	if err != nil {
-		return connectFailure(err)
+		return nil, connectFailure(err)
 	}
+	defer engine.Close()
 	line := w.progress(engine)
+	defer line.Stop()
 	w.request.Measure = line != nil
-	var event *blcrevents.Request
-	defer func() {
-		line.Stop()
-		// What is still under way is given up first.
-		engine.Close()
-		// A signal that has made the request fail ends the program here: how it
-		// went is not for the event to say.
-		guard.Finish()
-		event.End(errnoOf(err))
-	}()
-	guard.Create(func() func() {
-		return func() {
-			line.Stop()
-			engine.Close()
-			dest.Abort()
-		}
-	})
-	var committed bool
-	var commitErr error
-	w.request.Complete = func() bool {
-		if !guard.TryFinish() {
-			return false
-		}
-		w.finished()
-		if ckpt.Ends(w.request.Signal) {
-			// While the processes can still go on without it.
-			commitErr = dest.Commit()
-			committed = commitErr == nil
-		}
-		return commitErr == nil
-	}
 	if err := dest.Begin(); err != nil {
-		return w.targetFailure(err)
+		return nil, w.targetFailure(err)
 	}
 	w.request.FD = int32(dest.FD())
-	if name == engines.Criu && w.dest == destFd && !entry.Inherited(dest.FD()) {
-		// That engine, and the runtime under it, may have opened it meanwhile.
-		w.request.FD = entry.NeverOpen
+	w.request.Name = w.written()
+	var captured atomic.Bool
+	if w.engine.Expected().SignalsFirst {
+		guard.Late(func(sig syscall.Signal) bool { return w.own(sig, &captured) })
 	}
-	var over atomic.Bool // the request is
-	if name == engines.Kernel {
-		guard.Late(func(sig syscall.Signal) bool { return w.own(sig, &over) })
+	event = blcrevents.Begin(ctx, blcrevents.Checkpoint, int(w.request.FD), os.LookupEnv, func(line string) { w.con.Notef("%s\n", line) })
+	w.request.Progressed = w.note
+	capture, err := engine.Capture(ctx, &w.request)
+	captured.Store(true)
+	line.Stop()
+	w.log = engine.Log()
+	issued := ckpt.StepOf(err) != ckpt.StepIssue
+	if issued && errors.Is(err, ckpt.ERestarted) {
+		event.Forget()
+		// This is the copy that was saved. The original has done the rest, and
+		// what was ours no longer has a name.
+		w.con.Notef("restarted from completed checkpoint request\n")
+		dest.Abort()
+		return event, nil
 	}
-	event = blcrevents.Begin(blcrevents.Checkpoint, int(w.request.FD), os.LookupEnv, func(line string) { w.con.Notef("%s\n", line) })
-	request, err := engine.Checkpoint(&w.request)
+	if err == nil {
+		err = w.complete(ctx, capture, dest, guard)
+	} else if issued && ckpt.ErrnoOf(err) == syscall.EINTR {
+		event.Forget()
+	}
 	if err != nil {
-		return requestFailure(err)
-	}
-	w.con.Notef("checkpoint request issued\n")
-	err = w.complete(request, &over, line)
-	if err != nil {
-		if commitErr == nil && errnoOf(err) == syscall.EINTR {
-			event.Forget()
-		}
-		if errors.Is(err, ckpt.ERestarted) {
-			event.Forget()
-			// We are the copy that was saved; the original has done the rest,
-			// and what is ours no longer has a name.
-			w.con.Notef("restarted from completed checkpoint request\n")
-			dest.Abort()
-			return nil
-		}
-		if commitErr != nil {
-			return w.targetFailure(commitErr)
-		}
-		if name == engines.Criu {
-			return w.naming(err)
-		}
-		return err
-	}
-	w.con.Notef("checkpoint request completed\n")
-
-	// From here on the context is complete. A signal has to wait until it
-	// stands under its name.
-	guard.Finish()
-	if !committed {
-		syncing := w.con.Progress("writing to disk", nil)
-		err := dest.Commit()
-		syncing.Stop()
-		if err != nil {
-			return w.targetFailure(err)
-		}
+		return event, w.captureFailure(err)
 	}
 	if w.kmsg == cli.KmsgWarning {
 		w.con.Details(w.log)
 	}
+	return event, nil
+}
+
+// complete has the captured processes go on and the context put in place, in the
+// order that package ckpt gives for the request's signal.
+func (w *work) complete(ctx context.Context, capture ckpt.Capture, dest target.Destination, guard *signals.Guard) error {
+	runOn := ckpt.RunsOn(w.request.Signal)
+	if runOn {
+		capture.Release()
+	}
+	err := capture.Write(ctx)
+	if err == nil {
+		w.con.Notef("checkpoint request completed\n")
+		err = w.commit(dest, guard)
+	}
+	if err != nil {
+		capture.Abort()
+		return err
+	}
+	if !runOn {
+		capture.Release()
+	}
 	return nil
 }
 
-// own tells whether a signal may be the one that we have asked for ourselves: the
-// module sends it to those who were saved, shortly before it says that it is done,
-// and one of them may have passed it on to our process group.
-func (w *work) own(sig syscall.Signal, over *atomic.Bool) bool {
+// commit puts the complete context in place. A signal that comes now has to wait.
+func (w *work) commit(dest target.Destination, guard *signals.Guard) error {
+	if !guard.TryFinish() {
+		return &ckpt.Error{Op: "checkpoint", Errno: syscall.ECANCELED}
+	}
+	w.beyondSignals()
+	syncing := w.con.Progress("writing to disk", nil)
+	err := dest.Commit()
+	syncing.Stop()
+	if err != nil {
+		return w.targetFailure(err)
+	}
+	return nil
+}
+
+// note says with -v how far the request is.
+func (w *work) note(step ckpt.Step) {
+	switch step {
+	case ckpt.StepWait:
+		w.con.Notef("checkpoint request issued\n")
+		w.con.Notef("waiting for checkpoint request to complete\n")
+	case ckpt.StepLog:
+		w.con.Notef("collecting any kernel log messages\n")
+	case ckpt.StepOutcome:
+		w.con.Notef("reaping checkpoint request\n")
+	}
+}
+
+// own tells whether a signal may be the request's own: the engine sends it to the
+// saved processes, shortly before Capture returns, and one of them may have
+// passed it on to our process group.
+func (w *work) own(sig syscall.Signal, captured *atomic.Bool) bool {
 	if int32(sig) != max(w.request.Signal, -w.request.Signal) {
 		return false
 	}
 	const milliseconds = 1000
 	for range milliseconds {
-		if over.Load() {
+		if captured.Load() {
 			return true
 		}
 		_, _ = unix.Poll(nil, 1)
@@ -251,45 +237,20 @@ func (w *work) own(sig syscall.Signal, over *atomic.Bool) bool {
 	return false
 }
 
-// naming adds to an error about writing what was written to, which the engine
-// knows by its descriptor only.
-func (w *work) naming(err error) error {
-	f := asFailure(err)
-	switch errnoOf(err) {
-	case syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG, syscall.EPIPE:
-		to := fmt.Sprintf("<fd%d>", w.request.FD)
-		switch w.dest {
-		case destFd:
-		case destDir:
-			to = w.target.DirNames().Write
-		default:
-			to = w.target.Names().Write
-		}
-		// What the engine knows of the place comes after its name.
-		f.details = slices.Insert(slices.Clone(f.details), 0, fmt.Sprintf("writing '%s': %s", to, ckpt.Strerror(errnoOf(err))))
+// names are the target's.
+func (w *work) names() target.Names {
+	if w.dest == destDir {
+		return w.target.DirNames()
 	}
-	return f
+	return w.target.Names()
 }
 
-// complete waits for the request and takes its outcome.
-func (w *work) complete(request ckpt.Checkpoint, over *atomic.Bool, line *cli.ProgressLine) error {
-	w.con.Notef("waiting for checkpoint request to complete\n")
-	err := request.Wait()
-	over.Store(true)
-	line.Stop()
-	if err != nil {
-		return waitFailure(err)
+// written is what the context is written to, for messages.
+func (w *work) written() string {
+	if w.dest == destFd {
+		return fmt.Sprintf("<fd%d>", w.request.FD)
 	}
-	if w.kmsg != cli.KmsgNone {
-		w.con.Notef("collecting any kernel log messages\n")
-		// A log that cannot be had changes nothing about the checkpoint.
-		w.log, _ = request.Log()
-	}
-	w.con.Notef("reaping checkpoint request\n")
-	if err := request.Reap(); err != nil {
-		return reapFailure(err)
-	}
-	return nil
+	return w.names().Write
 }
 
 // announce is the line that -v prints on stdout.
@@ -297,49 +258,42 @@ func (w *work) announce() {
 	if w.con.Level <= 0 {
 		return
 	}
-	write, dir, rename := fmt.Sprintf("<fd%d>", w.request.FD), "(null)", "(null)"
+	dir, rename := "(null)", "(null)"
 	if w.dest != destFd {
-		names := w.target.Names()
-		if w.dest == destDir {
-			names = w.target.DirNames()
-		}
-		write, dir = names.Write, names.Dir
+		names := w.names()
+		dir = names.Dir
 		if names.Rename != "" {
 			rename = names.Rename
 		}
 	}
-	fmt.Fprintf(w.con.Stdout, "targetfile='%s', parent dir='%s', rename=%s\n", write, dir, rename)
-}
-
-// openTarget is a *target.Target or a *target.Dir.
-type openTarget interface {
-	FD() int
-	Begin() error
-	Commit() error
-	Abort() error
+	fmt.Fprintf(w.con.Stdout, "targetfile='%s', parent dir='%s', rename=%s\n", w.written(), dir, rename)
 }
 
 // open opens the destination.
-func (w *work) open() (openTarget, error) {
-	if w.dest == destDir {
-		dest, err := target.OpenDir(context.Background(), w.target, images.InventoryName, images.IsImage)
+func (w *work) open(ctx context.Context) (target.Destination, error) {
+	switch w.dest {
+	case destDir:
+		format := w.engine.Expected().Directories
+		w.request.Dir = w.target.Path
+		dest, err := target.OpenDir(ctx, w.target, format.Inventory, format.IsImage)
 		if err != nil {
 			return nil, w.targetFailure(err)
 		}
 		return dest, nil
-	}
-	if w.dest == destFd {
-		if w.request.FD < 0 {
+	case destFd:
+		fd := int(w.request.FD)
+		if fd < 0 {
 			// BLCR takes a negative descriptor for a directory.
 			return nil, &failure{status: ckpt.ExitStatus(syscall.EINVAL), message: "directories not yet supported"}
 		}
-		if entry.Closed(int(w.request.FD)) {
+		w.request.Closed = !entry.Inherited(fd)
+		if entry.Closed(fd) {
 			// The engine is to find it closed, and says so.
-			unix.Close(int(w.request.FD))
+			unix.Close(fd)
 		}
-		return target.FromFD(int(w.request.FD), w.target.Sync), nil
+		return target.FromFD(fd, w.target.Sync), nil
 	}
-	dest, err := target.Open(context.Background(), w.target)
+	dest, err := target.Open(ctx, w.target)
 	if err != nil {
 		return nil, w.targetFailure(err)
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"syscall"
 
 	"blcr-cli/internal/ckpt"
 )
@@ -33,18 +32,6 @@ func asFailure(err error) *failure {
 	return &failure{status: 1, class: failPerm, message: err.Error(), cause: err}
 }
 
-// errnoOf is the number in an error of an engine or the system; 0 for none.
-func errnoOf(err error) syscall.Errno {
-	if err == nil {
-		return 0
-	}
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
-		return errno
-	}
-	return syscall.EIO
-}
-
 // detailsOf is what an engine's error says besides its number.
 func detailsOf(err error) []string {
 	var e *ckpt.Error
@@ -58,32 +45,22 @@ func connectFailure(err error) error {
 	return &failure{status: 255, class: failPerm, message: "Failed cr_init(): -1", details: detailsOf(err), cause: err}
 }
 
-// otherEngineFailure is for a context that needs another engine than there is.
-// Why says which; the machine lacks it, as with connectFailure.
-func otherEngineFailure(why string, err error) error {
-	f := asFailure(connectFailure(err))
-	f.details = append([]string{why}, f.details...)
-	return f
-}
-
 func openFailure(file string, err error) error {
 	return &failure{status: 255, class: failArgs,
-		message: fmt.Sprintf("Failed to open(%s, O_RDONLY): %s", file, ckpt.Strerror(errnoOf(err))), cause: err}
+		message: fmt.Sprintf("Failed to open(%s, O_RDONLY): %s", file, ckpt.Strerror(ckpt.ErrnoOf(err))), cause: err}
 }
 
 func restartFailure(err error) error {
-	errno := errnoOf(err)
-	return &failure{status: ckpt.ExitStatus(errno), class: classOf(errno),
+	errno := ckpt.ErrnoOf(err)
+	f := &failure{status: ckpt.ExitStatus(errno), class: classOf(errno),
 		message: "Restart failed: " + ckpt.Strerror(errno), details: detailsOf(err), cause: err}
-}
-
-func waitRequestFailure(err error) error {
-	errno := errnoOf(err)
-	return &failure{status: ckpt.ExitStatus(errno), class: failPerm,
-		message: "cr_wait_restart: " + ckpt.Strerror(errno), cause: err}
+	if ckpt.StepOf(err) == ckpt.StepWait {
+		f.class, f.message, f.details = failPerm, "cr_wait_restart: "+ckpt.Strerror(errno), nil
+	}
+	return f
 }
 
 func waitJobFailure(pid int, err error) error {
 	return &failure{status: 255, class: failPerm,
-		message: fmt.Sprintf("waitpid(%d): %s", pid, ckpt.Strerror(errnoOf(err))), cause: err}
+		message: fmt.Sprintf("waitpid(%d): %s", pid, ckpt.Strerror(ckpt.ErrnoOf(err))), cause: err}
 }

@@ -13,6 +13,7 @@ import (
 	"runtime"
 
 	"blcr-cli/internal/cli"
+	"blcr-cli/internal/reexec"
 )
 
 // The restored job becomes a child of the thread that asks for it; only the
@@ -20,5 +21,9 @@ import (
 func init() { runtime.LockOSThread() }
 
 func main() {
-	os.Exit(run(os.Args, cli.FD(1), cli.FD(2)))
+	status, inner := reexec.Main()
+	if !inner {
+		status = run(os.Args, cli.FD(1), cli.FD(2))
+	}
+	os.Exit(status)
 }

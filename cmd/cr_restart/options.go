@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"syscall"
 
 	"blcr-cli/internal/ckpt"
@@ -76,6 +77,7 @@ type settings struct {
 	file    string // unless source is sourceFd
 	kmsg    cli.Kmsg
 	hooks   hooks
+	engine  *ckpt.Choice
 }
 
 // ending is a command line that asks for a text and nothing else.
@@ -87,6 +89,7 @@ func (*ending) Error() string { return "nothing to do" }
 // stand. An error is an *ending or a *failure.
 func (s *settings) parse(args []string, con *cli.Console) error {
 	s.request.RestorePid = true
+	s.engine = ckpt.NewChoice(os.Getenv("CR_ENGINE"), engines.All)
 	line := cli.CommandLine{Options: options, Usage: usage, Version: versionLine(), Option: s.option}
 	operands, err := line.Parse(args, con)
 	var text cli.Text
@@ -102,6 +105,7 @@ func (s *settings) parse(args []string, con *cli.Console) error {
 		return usageFailure()
 	}
 	s.request.Signal, s.kmsg = line.Signal, line.Kmsg
+	s.request.WantLog = s.kmsg != cli.KmsgNone
 	if s.source == sourceOperand {
 		if len(operands) != 1 {
 			return usageFailure()
@@ -182,7 +186,7 @@ func (s *settings) from(m getopt.Match) error {
 		}
 		s.request.FD = fd
 	case optDir:
-		if !engines.TakeDirs() {
+		if s.engine.Expected().Directories == nil {
 			return badArgument("-d flag not yet implemented")
 		}
 		s.source = sourceDir

@@ -1,36 +1,30 @@
 package main
 
 import (
+	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
+	"blcr-cli/internal/atwork"
 	"blcr-cli/internal/blcrevents"
 	"blcr-cli/internal/ckpt"
-	"blcr-cli/internal/ckpt/criu"
 	"blcr-cli/internal/ckpt/engines"
 	"blcr-cli/internal/cli"
-	"blcr-cli/internal/ctxfile"
 	"blcr-cli/internal/entry"
 	"blcr-cli/internal/signals"
 )
 
 const name = "cr_restart"
 
-func versionLine() string { return fmt.Sprintf("%s version %s\n", name, cli.Version) }
+func versionLine() string { return name + " version " + cli.Version + "\n" }
 
 // run is the command: args is its whole argument vector. It returns the exit
 // status, unless the job died of a signal, of which this process then dies too.
 func run(args []string, stdout, stderr io.Writer) int {
-	if criu.IsHelper() {
-		// A signal to the whole process group is not for a helper.
-		signals.KeepIgnored()
-		return criu.Helper()
-	}
 	// The job inherits what this process has.
 	entry.HideClosed()
 	entry.RestoreLimit()
@@ -39,9 +33,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 
 // restart does what the arguments ask for and returns the exit status.
 func restart(args []string, con *cli.Console) int {
-	w := &work{con: con, closeEngine: func() {}}
+	w := &work{con: con, over: func() {}}
 	// At the very end, after a hook for a failure, too.
-	defer func() { w.closeEngine() }()
+	defer func() { w.over() }()
 	err := w.parse(args, con)
 	if end, ok := err.(*ending); ok {
 		io.WriteString(con.Stdout, end.stdout)
@@ -62,19 +56,16 @@ type work struct {
 	settings
 	con *cli.Console
 
-	// log is what the engine has to say about the request. It is shown before
+	// log is what the engine has logged about the request. It is shown before
 	// the message if anything fails from then on.
 	log []string
 
-	// closeEngine closes the engine, which ends what no checkpoint of this process
-	// may come into.
-	closeEngine func()
+	// over says that the request is over: from then on a checkpoint by another
+	// process may have this one in its scope.
+	over func()
 
-	// held says that signals have been held for the job.
+	// held says that signals are kept for the job.
 	held bool
-
-	// shared says that the engine has the job made by processes in our group.
-	shared bool
 }
 
 // fail runs the hook for a failure, says what failed, and returns the exit
@@ -95,42 +86,20 @@ func (w *work) fail(f *failure) int {
 
 // do brings the job back, waits for it, and returns its exit status.
 func (w *work) do() (status int, err error) {
-	forced := os.Getenv("CR_ENGINE")
-	if w.source == sourceDir {
-		forced = engines.Criu // as engines.TakeDirs has it
+	// The context says which engine it needs. Only then is there something to
+	// complain about: BLCR's cr_restart looks for the module first.
+	openErr := w.open()
+	if openErr == nil && !w.request.Closed && w.source != sourceDir {
+		w.engine.Require(int(w.request.FD))
 	}
-	kind := ctxfile.Unknown
-	// Before the engine opens anything that could have this number.
-	inherited := true
-	if forced != engines.Kernel && w.source == sourceFd {
-		inherited = entry.Inherited(int(w.request.FD))
-	}
-	if forced == "" && w.source == sourceFd && inherited {
-		kind = kindOf(int(w.request.FD))
-	}
-	engine, name, err := ckpt.Choose(forced, engines.All)
+	engine, err := w.engine.Open()
 	if err != nil {
-		if forced == "" && errnoOf(err) == syscall.ENOSYS {
-			return 0, w.noEngine(kind, err)
-		}
 		return 0, connectFailure(err)
 	}
-	w.closeEngine = func() { engine.Close() }
-	if err := w.open(); err != nil {
-		return 0, err
+	w.over = func() { engine.Close() }
+	if openErr != nil {
+		return 0, openErr
 	}
-	if name == engines.Criu && !inherited {
-		w.request.FD = entry.NeverOpen
-	}
-	if forced == "" {
-		if w.source != sourceFd {
-			kind = kindOf(int(w.request.FD))
-		}
-		if engine, name, err = fitting(kind, engine, name); err != nil {
-			return 0, err
-		}
-	}
-	w.shared = name == engines.Criu
 	pid, err := w.bringBack(engine)
 	if err != nil {
 		return 0, err
@@ -139,13 +108,14 @@ func (w *work) do() (status int, err error) {
 		return status, nil
 	}
 	// From here on a checkpoint of this process takes the job along.
-	engine.Close()
+	w.over()
+	w.over = func() {}
 	if w.kmsg == cli.KmsgWarning {
 		w.con.Details(w.log)
 	}
 	w.log = nil
 	if pid == 0 {
-		// The job is init's child, and nobody's to wait for.
+		// The job is init's child, and not ours to wait for.
 		return 0, nil
 	}
 	signals.ForwardToJob(pid)
@@ -153,123 +123,64 @@ func (w *work) do() (status int, err error) {
 	if err != nil {
 		return 0, waitJobFailure(pid, err)
 	}
-	// We may have been saved and restored meanwhile.
-	criu.AwaitRelease()
+	// This process may have been saved and restored meanwhile.
+	engines.AwaitDetached()
 	return signals.EndAs(end), nil
 }
 
-// kindOf tells whose context there is on a descriptor. What cannot be told is
-// for the engine to find out, and to find words for.
-func kindOf(fd int) ctxfile.Kind {
-	kind, _ := ctxfile.Sniff(fd)
-	return kind
-}
-
-// writerOf is the engine that writes contexts of that kind, and what to say where
-// it is missing; nothing for what is no context.
-func writerOf(kind ctxfile.Kind) (engine, missing string) {
-	switch kind {
-	case ctxfile.Ours:
-		return engines.Criu, "this context was written by the criu engine, which cannot be used here"
-	case ctxfile.BLCR:
-		return engines.Kernel, "this context was written by BLCR's kernel module, which is not there"
-	}
-	return "", ""
-}
-
-// noEngine is the error for a machine with no engine at all: it names the one
-// that the context needs, if that can be told.
-func (w *work) noEngine(kind ctxfile.Kind, err error) error {
-	if w.source != sourceFd && w.source != sourceDir && w.open() == nil {
-		kind = kindOf(int(w.request.FD))
-		unix.Close(int(w.request.FD))
-	}
-	switch writer, missing := writerOf(kind); writer {
-	case engines.Criu:
-		return otherEngineFailure(missing, err)
-	case engines.Kernel:
-		return otherEngineFailure(missing, &ckpt.Error{Op: "choose", Object: "engine", Errno: syscall.ENOSYS})
-	}
-	return connectFailure(err)
-}
-
-// fitting returns the engine that has written a context of that kind, which is
-// the only one that can read it, with its name; the given one where that is not
-// known. It closes the given one if it is another.
-func fitting(kind ctxfile.Kind, given ckpt.Engine, name string) (ckpt.Engine, string, error) {
-	writer, missing := writerOf(kind)
-	if writer == "" || writer == name {
-		return given, name, nil
-	}
-	given.Close()
-	engine, _, err := ckpt.Choose(writer, engines.All)
-	if err != nil {
-		return given, name, otherEngineFailure(missing, err)
-	}
-	return engine, writer, nil
-}
-
-// bringBack issues the request and returns the restored root's pid.
+// bringBack issues the request and returns the restored root's pid. Until the job
+// runs a signal ends the restart and this process; from then on it is the job's.
 func (w *work) bringBack(engine ckpt.Engine) (pid int, err error) {
+	ctx, interrupt := context.WithCancel(context.Background())
+	defer interrupt()
+	// Others must not save this process while it makes the job.
+	claim := atwork.New(int(w.request.FD))
+	defer claim.Close()
 	guard := signals.NewGuard()
-	line := w.progress(engine)
-	defer line.Stop()
+	line := w.con.Progress("restoring", engine.Progress)
 	w.request.Measure = line != nil
-	// What the job writes to the terminal then is not ours to erase.
-	w.request.Resume = line.Stop
+	idle := make(chan struct{}) // closed when nothing of the restart is left
 	guard.Create(func() func() {
 		return func() {
 			line.Stop()
-			engine.Close()
+			interrupt()
+			<-idle
 		}
 	})
 	signals.HoldStops()
-	event := blcrevents.Begin(blcrevents.Restart, int(w.request.FD), os.LookupEnv, func(string) {})
-	defer func() { event.End(errnoOf(err)) }()
-	request, err := engine.Restart(&w.request)
-	if err != nil {
-		guard.Disarm()
-		signals.FreeStops()
-		return 0, restartFailure(err)
+	event := blcrevents.Begin(ctx, blcrevents.Restart, int(w.request.FD), os.LookupEnv, func(string) {})
+	// What the job writes to the terminal is not ours to erase.
+	w.request.Resume = line.Stop
+	w.request.Made = func() bool {
+		if !guard.TryFinish() {
+			return false
+		}
+		signals.HoldForJob()
+		w.held = true
+		return true
 	}
-	// The processes are there; from here on signals are for the job.
-	guard.Finish()
-	signals.HoldForJob()
-	w.held = true
-	// The job must not depend on the context, nor a later checkpoint of ours.
-	unix.Close(int(w.request.FD))
-
-	err = request.Wait()
+	pid, err = engine.Restart(ctx, &w.request)
 	line.Stop()
-	if err != nil {
-		return 0, waitRequestFailure(err)
+	w.log = engine.Log()
+	// The job must not depend on the context, nor a later checkpoint of ours.
+	if !w.request.Closed {
+		unix.Close(int(w.request.FD))
 	}
-	if w.kmsg != cli.KmsgNone {
-		// A log that cannot be had changes nothing about the restart.
-		w.log, _ = request.Log()
-	}
-	pid, err = request.Reap()
+	close(idle)
 	if err != nil {
-		if errnoOf(err) == syscall.EINTR {
+		if !w.held {
+			// A signal that has begun to end the program ends it here.
+			guard.Disarm()
+			signals.FreeStops()
+		}
+		if ckpt.StepOf(err) == ckpt.StepOutcome && ckpt.ErrnoOf(err) == syscall.EINTR {
 			event.Forget()
 		}
-		if w.shared {
-			// The signal that waited for the job has also hit what was to make
-			// it, and is the reason.
-			signals.DieOfCaught()
-		}
+		event.End(ckpt.ErrnoOf(err))
 		return 0, restartFailure(err)
 	}
+	event.End(0)
 	return pid, nil
-}
-
-// progress shows how far the engine has come with the request.
-func (w *work) progress(engine ckpt.Engine) *cli.ProgressLine {
-	meter, ok := engine.(ckpt.Meter)
-	if !ok {
-		return nil
-	}
-	return w.con.Progress("restoring", meter.Progress)
 }
 
 // open opens the context. It is not to be inherited by the job, so that a job
@@ -277,10 +188,14 @@ func (w *work) progress(engine ckpt.Engine) *cli.ProgressLine {
 func (w *work) open() error {
 	if w.source == sourceFd {
 		// A bad descriptor is the engine's to report.
-		if entry.Closed(int(w.request.FD)) {
-			unix.Close(int(w.request.FD))
+		fd := int(w.request.FD)
+		w.request.Closed = !entry.Inherited(fd)
+		if entry.Closed(fd) {
+			unix.Close(fd)
 		}
-		_, _ = unix.FcntlInt(uintptr(w.request.FD), unix.F_SETFD, unix.FD_CLOEXEC)
+		if !w.request.Closed {
+			unix.CloseOnExec(fd)
+		}
 		return nil
 	}
 	flags := unix.O_RDONLY | unix.O_CLOEXEC | unix.O_LARGEFILE

@@ -7,6 +7,7 @@
 package blcrevents
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -53,14 +54,32 @@ type Request struct {
 //
 // The Request has a socket open, which is closed on exec, and which does not have
 // the number fd: the request is about that, and has to find it as it is, even closed.
-func Begin(operation Operation, fd int, lookup func(string) (string, bool), say func(line string)) *Request {
+//
+// Cancelling ctx ends the wait: the Request is nil then, which is one that has not
+// begun.
+func Begin(ctx context.Context, operation Operation, fd int, lookup func(string) (string, bool), say func(line string)) *Request {
 	r := &Request{operation: operation, say: say}
 	if mode, _ := lookup("CR_FTB"); mode == "off" {
 		return r
 	}
+	begun := make(chan struct{})
+	go func() {
+		defer close(begun)
+		r.publishBegin(fd, lookup)
+	}()
+	select {
+	case <-begun:
+		return r
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+// publishBegin connects and publishes the first event.
+func (r *Request) publishBegin(fd int, lookup func(string) (string, bool)) {
 	defer occupy(fd)()
 	if !spare() {
-		return r
+		return
 	}
 	r.config = ftbclient.LoadConfig(lookup)
 	err := r.connect(time.Now().Add(limit))
@@ -70,11 +89,10 @@ func Begin(operation Operation, fd int, lookup func(string) (string, bool), say 
 	if err != nil {
 		r.drop()
 		if errors.Is(err, ftbclient.ErrNoAgent) && !configured(lookup) {
-			return r
+			return
 		}
 		r.report(err)
 	}
-	return r
 }
 
 // occupy keeps a descriptor that is closed from being opened until free is called.
@@ -143,7 +161,7 @@ func (r *Request) End(errno syscall.Errno) {
 
 // Forget tells nothing: how the request ended is not ours to say.
 func (r *Request) Forget() {
-	if r.conn != nil {
+	if r != nil && r.conn != nil {
 		r.conn.SetDeadline(time.Now().Add(limit))
 		_ = r.conn.Close()
 		r.conn = nil

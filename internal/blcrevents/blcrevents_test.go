@@ -2,6 +2,7 @@ package blcrevents
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -103,7 +104,7 @@ func TestEvents(t *testing.T) {
 			t.Run(string(operation)+"/"+c.name, func(t *testing.T) {
 				agent := start(t, ftbsim.Config{})
 				var said log
-				r := Begin(operation, -1, agentAt(agent.Port()).lookup, said.say)
+				r := Begin(context.Background(), operation, -1, agentAt(agent.Port()).lookup, said.say)
 				said.check(t, "")
 				c.end(r)
 				if got := settled(t, agent); got != begin+c.want {
@@ -135,7 +136,7 @@ func TestPayload(t *testing.T) {
 		0: {}, unix.ENOSPC: {28, 0, 0, 0}, ckpt.EPermFail: {0x33, 9, 0, 0}, 0x12345678: {0x78, 0x56, 0x34, 0x12},
 	} {
 		agent := start(t, ftbsim.Config{})
-		Begin(Checkpoint, -1, agentAt(agent.Port()).lookup, func(string) {}).End(errno)
+		Begin(context.Background(), Checkpoint, -1, agentAt(agent.Port()).lookup, func(string) {}).End(errno)
 		settled(t, agent)
 		events := agent.Events()
 		handle := events[0].Handle()
@@ -161,7 +162,7 @@ func TestPairs(t *testing.T) {
 	env := agentAt(agent.Port())
 	const pairs = 100
 	for i := range pairs {
-		Begin([]Operation{Checkpoint, Restart}[i%2], -1, env.lookup, func(string) {}).End(0)
+		Begin(context.Background(), []Operation{Checkpoint, Restart}[i%2], -1, env.lookup, func(string) {}).End(0)
 	}
 	settled(t, agent)
 	events := agent.Events()
@@ -200,7 +201,7 @@ func TestSilence(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var said log
-			r := Begin(Checkpoint, -1, c.env.lookup, said.say)
+			r := Begin(context.Background(), Checkpoint, -1, c.env.lookup, said.say)
 			r.End(unix.EIO)
 			r.Forget()
 			said.check(t, c.said)
@@ -213,7 +214,7 @@ func TestSilence(t *testing.T) {
 	none.End(0)
 
 	// CR_FTB has one value that means something.
-	r := Begin(Checkpoint, -1, vars{"CR_FTB": "OFF", "FTB_AGENT_PORT": port}.lookup, func(string) {})
+	r := Begin(context.Background(), Checkpoint, -1, vars{"CR_FTB": "OFF", "FTB_AGENT_PORT": port}.lookup, func(string) {})
 	r.Forget()
 	if got := settled(t, agent); !strings.HasPrefix(got, "1 CHKPT_BEGIN ") {
 		t.Errorf("events:\n%s", got)
@@ -228,9 +229,9 @@ func TestUnconfigured(t *testing.T) {
 	}
 	defer nobody.Close()
 	var said log
-	Begin(Checkpoint, -1, vars{}.lookup, said.say).End(0)
+	Begin(context.Background(), Checkpoint, -1, vars{}.lookup, said.say).End(0)
 	said.check(t, "")
-	Begin(Checkpoint, -1, vars{"FTB_CONFIG_FILE": "/nonexistent"}.lookup, said.say).End(0)
+	Begin(context.Background(), Checkpoint, -1, vars{"FTB_CONFIG_FILE": "/nonexistent"}.lookup, said.say).End(0)
 	said.check(t, "FTB: no event published: connect 127\\.0\\.0\\.1:10809: .*")
 }
 
@@ -269,7 +270,7 @@ func TestFaults(t *testing.T) {
 			agent := faulty(t, c.fault)
 			var said log
 			at := time.Now()
-			r := Begin(Checkpoint, -1, agentAt(agent.Port()).lookup, said.say)
+			r := Begin(context.Background(), Checkpoint, -1, agentAt(agent.Port()).lookup, said.say)
 			took := time.Since(at)
 			if took < c.begin || took > c.begin+time.Second {
 				t.Errorf("beginning took %v, want %v", took, c.begin)
@@ -327,7 +328,7 @@ func TestSuccessor(t *testing.T) {
 			t.Parallel()
 			first := start(t, ftbsim.Config{})
 			var said log
-			r := Begin(Restart, -1, agentAt(first.Port()).lookup, said.say)
+			r := Begin(context.Background(), Restart, -1, agentAt(first.Port()).lookup, said.say)
 			for len(first.Events()) == 0 {
 				time.Sleep(time.Millisecond)
 			}
@@ -380,7 +381,7 @@ func TestSuccessor(t *testing.T) {
 func TestExec(t *testing.T) {
 	agent := start(t, ftbsim.Config{})
 	before := openFiles()
-	r := Begin(Checkpoint, -1, agentAt(agent.Port()).lookup, func(string) {})
+	r := Begin(context.Background(), Checkpoint, -1, agentAt(agent.Port()).lookup, func(string) {})
 	sockets := 0
 	for line := range strings.Lines(openFiles()) {
 		if strings.Contains(before, line) || !strings.Contains(line, "socket:") {
@@ -407,7 +408,9 @@ func TestExec(t *testing.T) {
 // request is about, nor of an open one; that stays as it is.
 func TestNumber(t *testing.T) {
 	agent, nobody := start(t, ftbsim.Config{}), faulty(t, "refuse")
-	begin := func(fd int) *Request { return Begin(Checkpoint, fd, agentAt(agent.Port()).lookup, func(string) {}) }
+	begin := func(fd int) *Request {
+		return Begin(context.Background(), Checkpoint, fd, agentAt(agent.Port()).lookup, func(string) {})
+	}
 	isOpen := func(fd int) bool {
 		_, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
 		return err == nil
@@ -446,7 +449,7 @@ func TestNumber(t *testing.T) {
 	unix.Close(p[0])
 	unix.Close(p[1])
 	// Where nobody listens, too.
-	Begin(Checkpoint, next, agentAt(nobody.Port()).lookup, func(string) {})
+	Begin(context.Background(), Checkpoint, next, agentAt(nobody.Port()).lookup, func(string) {})
 	if isOpen(next) {
 		t.Errorf("descriptor %d is open", next)
 	}
@@ -454,7 +457,9 @@ func TestNumber(t *testing.T) {
 }
 
 // request is one with both its events.
-func request(env vars) { Begin(Checkpoint, -1, env.lookup, func(string) {}).End(0) }
+func request(env vars) {
+	Begin(context.Background(), Checkpoint, -1, env.lookup, func(string) {}).End(0)
+}
 
 // cost is by how much longer requests take, each compared with one that is told
 // to nobody right before it; the median.

@@ -1,75 +1,107 @@
 package ckpt
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"syscall"
 )
 
 // Engine saves processes and brings them back. An Engine serves one request.
+//
+// A cancelled context ends the request at any moment: the call returns soon, with
+// an error, the processes run on unharmed, or are gone again, and nothing that
+// the engine has made is left.
 type Engine interface {
-	// Checkpoint issues the request. The error is that of a request refused at
-	// once; most failures come out at Reap.
-	Checkpoint(*CheckpointRequest) (Checkpoint, error)
-
-	// Restart issues the request and makes the processes that it needs, as
-	// children of the caller. It must be called with the caller's goroutine
-	// locked to the process's main thread, which becomes their parent.
-	Restart(*RestartRequest) (Restart, error)
-
-	// Close gives up whatever the engine holds. A request under way is
-	// abandoned.
+	// Capture freezes the processes and takes hold of all of them. When it
+	// returns without an error the processes stand still, and Capture's methods
+	// decide how it goes on. An engine that cannot stop there has done everything
+	// by then, the signal included.
 	//
-	// It also says that the caller has finished what belongs to its request: a
-	// context stands under its name, the job is the caller's to wait for. Until
-	// then a checkpoint by somebody else that the caller is in the scope of
-	// waits, where the engine can make it wait. Who ends without it answers
-	// nobody.
+	// The error is an *Error. Its number is ESRCH if no process was found, and
+	// ERestarted in a restored copy of the caller.
+	Capture(ctx context.Context, r *CheckpointRequest) (Capture, error)
+
+	// Restart makes the processes anew and returns when they run. The caller's
+	// goroutine must be locked to the main thread, which becomes the parent of
+	// the restored root. The pid is the root's. It is to be waited for with
+	// __WALL. 0 says that init is its parent.
+	//
+	// The context is obeyed until r.Made has been called.
+	Restart(ctx context.Context, r *RestartRequest) (pid int, err error)
+
+	// Log returns what the engine has logged about the request, a line each,
+	// without line ends. It is valid once Capture or Restart has returned, with
+	// or without an error.
+	Log() []string
+
+	// Progress returns how many bytes of the context have been written or read,
+	// and of how many; 0 for what is not known. It may be called at any time,
+	// from another goroutine, if the request has Measure set.
+	Progress() (done, all int64)
+
+	// Close says that the request and all that belongs to it is over: the context
+	// stands under its name, the job is the caller's to wait for. It gives back
+	// what the engine holds. No method may run any more.
+	//
+	// Until then a checkpoint by another process, with the caller in its scope,
+	// waits, where the engine can make it wait.
 	Close() error
 }
 
-// Meter is what an Engine also is if it can tell how far its request has come.
-type Meter interface {
-	// Progress returns how many bytes of the context have been written or read,
-	// of how many; 0 for what is not known. It may be called at any time, from
-	// another goroutine.
-	Progress() (done, all int64)
+// Capture is processes that have been captured. One of two orders completes a
+// checkpoint, depending on whether the processes go on (RunsOn):
+//
+//	they run on:   Release, Write, and then the context gets its name
+//	they do not:   Write, the context gets its name, and then Release
+//
+// So processes are frozen for as short as possible, and none ends before its
+// context is safe. Abort may take the place of any further step.
+type Capture interface {
+	// Write completes the context: when it returns nil, all of it has been
+	// written to the request's descriptor.
+	Write(ctx context.Context) error
+
+	// Release sends the processes the request's signal and lets them go on. The
+	// signal reaches each before its next instruction. It returns when the engine
+	// holds no process any more, and, if the signal is one that ends processes,
+	// when they have ended, for whom that takes no longer than a moment.
+	Release()
+
+	// Abort gives the capture up. The processes go on as if nothing had been,
+	// if they have not been released.
+	Abort()
 }
 
-// Checkpoint is a checkpoint under way.
-type Checkpoint interface {
-	// Wait returns when the request is complete, nil for well or ill. After the
-	// request's limit it returns ETIME; the request then is still under way and
-	// all that is left to do is Engine.Close.
-	Wait() error
+// Done is the Capture of an engine whose Capture does everything: BLCR's module.
+type Done struct{}
 
-	// Log returns what the engine has to say about the request, a line each,
-	// without line ends. To be called between Wait and Reap.
-	Log() ([]string, error)
+// Write does nothing.
+func (Done) Write(context.Context) error { return nil }
 
-	// Reap ends a complete request and returns its outcome: nil, ESRCH for
-	// nobody checkpointed, ERestarted in a restarted copy of the caller.
-	Reap() error
-}
+// Release does nothing.
+func (Done) Release() {}
 
-// Restart is a restart under way.
-type Restart interface {
-	// Wait returns when the request is complete, nil for well or ill.
-	Wait() error
+// Abort does nothing.
+func (Done) Abort() {}
 
-	// Log is Checkpoint's.
-	Log() ([]string, error)
+// Step is a step of a request. BLCR's messages tell in which one it failed.
+type Step int
 
-	// Reap ends a complete request. The pid is that of the eldest restored
-	// process, which is a child of the caller, to be waited for with __WALL;
-	// 0 says that init is its parent.
-	Reap() (pid int, err error)
-}
+// The steps. The module's operations are in parentheses.
+const (
+	StepOutcome Step = iota // its outcome is collected (CR_OP_CHKPT_REAP, CR_OP_RSTRT_REAP)
+	StepIssue               // it is issued (CR_OP_CHKPT_REQ; CR_OP_RSTRT_REQ and _PROCS)
+	StepWait                // it is waited for (poll)
+	StepLog                 // its log is read (CR_OP_CHKPT_LOG, CR_OP_RSTRT_LOG)
+)
 
 // Error is an operation of an engine that failed.
 type Error struct {
 	Op     string        // what was done: "open", "ioctl CR_OP_CHKPT_REQ", "fork"
 	Object string        // to what: a path, a descriptor; may be empty
 	Errno  syscall.Errno // why: the system's or BLCR's own number
+	Step   Step          // in which step of the request
 
 	// Detail says more, a line each, where the number alone would leave the
 	// user without a clue.
@@ -87,40 +119,25 @@ func (e *Error) Error() string {
 // Unwrap gives the number, for errors.Is(err, syscall.ENOSYS).
 func (e *Error) Unwrap() error { return e.Errno }
 
-// Candidate is an engine that may be chosen.
-type Candidate struct {
-	// Name is what CR_ENGINE calls it.
-	Name string
-
-	// Open connects to the engine. An error with ENOSYS says that this machine
-	// does not have it; any other that it is there and does not work.
-	Open func() (Engine, error)
+// At returns err as an error of that step; nil for nil.
+func At(step Step, err error) error {
+	if err == nil {
+		return nil
+	}
+	var e *Error
+	if errors.As(err, &e) {
+		at := *e
+		at.Step = step
+		return &at
+	}
+	return &Error{Op: "request", Errno: ErrnoOf(err), Step: step}
 }
 
-// Choose opens the engine that name, the value of CR_ENGINE, forces; without a
-// name the first candidate that this machine has. Candidates stand in order of
-// preference. It returns the chosen one's name as well. Where there is none the
-// error is ENOSYS.
-func Choose(name string, candidates []Candidate) (Engine, string, error) {
-	missing := &Error{Op: "choose", Object: "engine", Errno: syscall.ENOSYS}
-	known := name == ""
-	for _, c := range candidates {
-		if name != "" && name != c.Name {
-			continue
-		}
-		known = true
-		engine, err := c.Open()
-		if err == nil {
-			return engine, c.Name, nil
-		}
-		e, ok := err.(*Error)
-		if !ok || e.Errno != syscall.ENOSYS {
-			return nil, "", err
-		}
-		missing.Detail = append(missing.Detail, e.Detail...)
+// StepOf returns the step in which err happened.
+func StepOf(err error) Step {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Step
 	}
-	if !known {
-		missing.Detail = append(missing.Detail, fmt.Sprintf("CR_ENGINE names '%s', which is no engine of this program", name))
-	}
-	return nil, "", missing
+	return StepOutcome
 }

@@ -14,26 +14,30 @@ type fake struct {
 	name string
 }
 
-// opens is a candidate that opens, fails one that fails.
+// opens is a candidate that opens, fails one that fails. The machine has those
+// that do not fail with ENOSYS.
 func opens(name string) Candidate {
-	return Candidate{name, func() (Engine, error) { return fake{name: name}, nil }}
+	return Candidate{Name: name, Open: func() (Engine, error) { return fake{name: name}, nil }}
 }
 
 func fails(name string, err error) Candidate {
-	return Candidate{name, func() (Engine, error) { return nil, err }}
+	return Candidate{Name: name, Open: func() (Engine, error) { return nil, err },
+		Present: func() bool { return !errors.Is(err, syscall.ENOSYS) }}
 }
 
 func missing(detail ...string) *Error {
 	return &Error{Op: "open", Object: "/proc/checkpoint/ctrl", Errno: syscall.ENOSYS, Detail: detail}
 }
 
-func TestChoose(t *testing.T) {
+func TestChoice(t *testing.T) {
 	version := &Error{Op: "ioctl CR_OP_VERSION", Errno: EVersion}
 	foreign := errors.New("not one of ours")
 	for _, c := range []struct {
 		what       string
-		name       string // CR_ENGINE
+		forced     string // CR_ENGINE
 		candidates []Candidate
+		context    string // the engine that recognizes the context
+		expected   string
 		chosen     string
 		errno      syscall.Errno // of an error, 0 for foreign
 		detail     []string
@@ -41,12 +45,12 @@ func TestChoose(t *testing.T) {
 		{
 			what:       "the preferred one",
 			candidates: []Candidate{opens("kernel"), fails("criu", foreign)},
-			chosen:     "kernel",
+			expected:   "kernel", chosen: "kernel",
 		},
 		{
 			what:       "the next where the module is missing",
 			candidates: []Candidate{fails("kernel", missing()), opens("criu")},
-			chosen:     "criu",
+			expected:   "criu", chosen: "criu",
 		},
 		{
 			what:       "none where all are missing, with what each says",
@@ -57,35 +61,40 @@ func TestChoose(t *testing.T) {
 		{
 			what:       "no other for one that is there and does not work",
 			candidates: []Candidate{fails("kernel", version), opens("criu")},
+			expected:   "kernel",
 			errno:      EVersion,
 		},
 		{
-			what:       "no other for an error that nobody knows",
+			what:       "no other for an error of another kind",
 			candidates: []Candidate{fails("kernel", foreign), opens("criu")},
+			expected:   "kernel",
 		},
 		{
 			what:       "forced",
-			name:       "criu",
+			forced:     "criu",
 			candidates: []Candidate{opens("kernel"), opens("criu")},
-			chosen:     "criu",
+			expected:   "criu", chosen: "criu",
 		},
 		{
 			what:       "forced and missing, though another is there",
-			name:       "kernel",
+			forced:     "kernel",
 			candidates: []Candidate{fails("kernel", missing("a")), opens("criu")},
+			expected:   "kernel",
 			errno:      syscall.ENOSYS,
 			detail:     []string{"a"},
 		},
 		{
 			what:       "forced and failing",
-			name:       "kernel",
+			forced:     "kernel",
 			candidates: []Candidate{fails("kernel", version), opens("criu")},
+			expected:   "kernel",
 			errno:      EVersion,
 		},
 		{
 			what:       "unknown",
-			name:       "Kernel",
+			forced:     "Kernel",
 			candidates: []Candidate{opens("kernel"), opens("criu")},
+			expected:   "Kernel",
 			errno:      syscall.ENOSYS,
 			detail:     []string{"CR_ENGINE names 'Kernel', which is no engine of this program"},
 		},
@@ -93,12 +102,51 @@ func TestChoose(t *testing.T) {
 			what:  "nothing to choose from",
 			errno: syscall.ENOSYS,
 		},
+		{
+			what:       "the one that wrote the context",
+			candidates: []Candidate{opens("kernel"), opens("criu")},
+			context:    "criu",
+			expected:   "criu", chosen: "criu",
+		},
+		{
+			what:       "the one that wrote the context, and is missing",
+			candidates: []Candidate{fails("kernel", missing("a")), opens("criu")},
+			context:    "kernel",
+			expected:   "kernel",
+			errno:      syscall.ENOSYS,
+			detail:     []string{"the context needs kernel", "a"},
+		},
+		{
+			what:       "the one that wrote the context, and does not work",
+			candidates: []Candidate{fails("kernel", version), opens("criu")},
+			context:    "kernel",
+			expected:   "kernel",
+			errno:      EVersion,
+			detail:     []string{"the context needs kernel"},
+		},
+		{
+			what:       "forced, though another one wrote the context",
+			forced:     "kernel",
+			candidates: []Candidate{opens("kernel"), opens("criu")},
+			context:    "criu",
+			expected:   "kernel", chosen: "kernel",
+		},
 	} {
 		t.Run(c.what, func(t *testing.T) {
-			engine, name, err := Choose(c.name, c.candidates)
+			for i := range c.candidates {
+				name := c.candidates[i].Name
+				c.candidates[i].Recognizes = func(int) bool { return name == c.context }
+				c.candidates[i].Missing = "the context needs " + name
+			}
+			choice := NewChoice(c.forced, c.candidates)
+			choice.Require(0)
+			if got := choice.Expected().Name; got != c.expected {
+				t.Errorf("%s is expected, want %s", got, c.expected)
+			}
+			engine, err := choice.Open()
 			if c.chosen != "" {
-				if f, ok := engine.(fake); err != nil || !ok || f.name != c.chosen || name != c.chosen {
-					t.Errorf("%v, %s, %v; want %s", engine, name, err, c.chosen)
+				if f, ok := engine.(fake); err != nil || !ok || f.name != c.chosen || choice.Expected().Name != c.chosen {
+					t.Errorf("%v, %s, %v; want %s", engine, choice.Expected().Name, err, c.chosen)
 				}
 				return
 			}
@@ -122,22 +170,80 @@ func TestChoose(t *testing.T) {
 	}
 }
 
-// TestChooseOpensOnce pins that no engine is opened for nothing: it may hold
+// TestChoiceOpensOnce pins that no engine is opened without need: it may hold
 // descriptors.
-func TestChooseOpensOnce(t *testing.T) {
-	var opened []string
-	counted := func(c Candidate) Candidate {
-		return Candidate{c.Name, func() (Engine, error) {
-			opened = append(opened, c.Name)
-			return c.Open()
-		}}
-	}
-	candidates := []Candidate{counted(fails("a", missing())), counted(opens("b")), counted(opens("c"))}
-	for name, want := range map[string][]string{"": {"a", "b"}, "c": {"c"}, "d": nil} {
-		opened = nil
-		Choose(name, candidates)
+func TestChoiceOpensOnce(t *testing.T) {
+	for forced, want := range map[string][]string{"": {"a", "b"}, "c": {"c"}, "d": nil} {
+		var opened []string
+		counted := func(c Candidate) Candidate {
+			open := c.Open
+			c.Open = func() (Engine, error) {
+				opened = append(opened, c.Name)
+				return open()
+			}
+			return c
+		}
+		choice := NewChoice(forced, []Candidate{counted(fails("a", missing())), counted(opens("b")), counted(opens("c"))})
+		choice.Expected()
+		if opened != nil {
+			t.Errorf("CR_ENGINE=%s: Expected has opened %q", forced, opened)
+		}
+		_, _ = choice.Open()
 		if !slices.Equal(opened, want) {
-			t.Errorf("CR_ENGINE=%s opened %q, want %q", name, opened, want)
+			t.Errorf("CR_ENGINE=%s opened %q, want %q", forced, opened, want)
+		}
+	}
+}
+
+// TestChoiceIncludes pins that the machine is only looked at if an engine would
+// save its requester.
+func TestChoiceIncludes(t *testing.T) {
+	for _, c := range []struct {
+		included, present bool
+		want              bool
+		looked            bool
+	}{
+		{false, false, false, false},
+		{false, true, false, false},
+		{true, false, true, true},
+		{true, true, false, true}, // the module leaves its requester out
+	} {
+		looked := false
+		choice := NewChoice("", []Candidate{
+			{Name: "kernel", Present: func() bool { looked = true; return c.present }},
+			{Name: "criu", Includes: func(*CheckpointRequest) bool { return c.included }},
+		})
+		if got := choice.Includes(&CheckpointRequest{}); got != c.want || looked != c.looked {
+			t.Errorf("%+v: %v, looked %v", c, got, looked)
+		}
+	}
+}
+
+// TestAt pins that an error keeps all but its step, and that the original is not
+// changed.
+func TestAt(t *testing.T) {
+	e := &Error{Op: "poll", Errno: syscall.EBADF, Detail: []string{"a"}}
+	at := At(StepWait, fmt.Errorf("more: %w", e))
+	if StepOf(at) != StepWait || StepOf(e) != StepOutcome || ErrnoOf(at) != syscall.EBADF || at.(*Error).Detail[0] != "a" {
+		t.Errorf("%#v of %#v", at, e)
+	}
+	if at := At(StepIssue, syscall.EINTR); StepOf(at) != StepIssue || ErrnoOf(at) != syscall.EINTR {
+		t.Errorf("%#v", at)
+	}
+	if At(StepIssue, nil) != nil {
+		t.Error("an error out of none")
+	}
+}
+
+// TestRunsOn pins what becomes of processes with a signal.
+func TestRunsOn(t *testing.T) {
+	for signal, want := range map[syscall.Signal][2]bool{ // runs on, ends
+		0: {true, false}, syscall.SIGCONT: {true, false}, syscall.SIGCHLD: {true, false},
+		syscall.SIGSTOP: {false, false}, syscall.SIGTSTP: {false, false},
+		syscall.SIGTERM: {false, true}, syscall.SIGKILL: {false, true}, syscall.SIGUSR1: {false, true}, 40: {false, true},
+	} {
+		if got := [2]bool{RunsOn(int32(signal)), Ends(int32(signal))}; got != want {
+			t.Errorf("signal %d: %v, want %v", int(signal), got, want)
 		}
 	}
 }

@@ -33,6 +33,13 @@ type CheckpointRequest struct {
 	// current offset on. It stays the caller's.
 	FD int32
 
+	// Closed says that FD was closed when the caller was started. Whatever has
+	// that number by now is not what was meant.
+	Closed bool
+
+	// Name is what the context is written to, for messages.
+	Name string
+
 	// Dir, if it is not empty, says that FD is a directory, open for reading,
 	// that gets plain files instead of a context, and is its name for messages.
 	// The kernel engine has no such thing and never gets it.
@@ -42,22 +49,23 @@ type CheckpointRequest struct {
 	// 22 of zstd(1)'s. Not with Dir; and the kernel engine never gets it.
 	Compress int
 
-	// Waiting is the pid of a process among those to be saved that does nothing
-	// but wait for the caller, who is not; 0 is none. What it waits at must end in
-	// its restored copy. The kernel engine never gets it.
-	Waiting int32
+	// Requester is the pid of a process among those to be saved that has the
+	// caller make the request, and does nothing but wait for it; 0 is none. What
+	// it waits at must end in its restored copy. The kernel engine never gets it.
+	Requester int32
 
-	// Measure says that Meter's Progress is going to be called.
+	// Measure says that Engine.Progress is going to be called.
 	Measure bool
+
+	// WantLog says that Engine.Log is going to be called.
+	WantLog bool
+
+	// Progressed, if not nil, is called before a step of the request begins, but
+	// for the first.
+	Progressed func(Step)
 
 	// Limit is how long the targets may take; 0 is no limit.
 	Limit time.Duration
-
-	// Complete, if not nil, is called when the context is complete, and before
-	// the processes get their signal. From then on it must not be lost: they
-	// may not outlive the signal. False abandons the request. The kernel
-	// engine never calls it, since the module asks nobody.
-	Complete func() bool
 
 	// Signal goes to every process that was checkpointed; 0 is none. A negative
 	// number is BLCR's "early" signal, sent before callbacks run on.
@@ -75,33 +83,53 @@ type CheckpointRequest struct {
 	SaveShared  bool
 }
 
+// RunsOn tells whether processes simply go on with a signal, 0 being none: it
+// neither ends nor stops them.
+func RunsOn(signal int32) bool {
+	switch syscall.Signal(signal) {
+	case 0, syscall.SIGCONT, syscall.SIGCHLD, syscall.SIGWINCH, syscall.SIGURG:
+		return true
+	}
+	return false
+}
+
 // Ends tells whether processes rarely survive a signal, 0 being none.
 func Ends(signal int32) bool {
 	switch syscall.Signal(signal) {
-	case 0, syscall.SIGCONT, syscall.SIGCHLD, syscall.SIGWINCH, syscall.SIGURG,
-		syscall.SIGSTOP, syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU:
+	case syscall.SIGSTOP, syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU:
 		return false
 	}
-	return true
+	return !RunsOn(signal)
 }
 
 // RestartRequest is what cr_restart asks of an engine.
 type RestartRequest struct {
 	// FD is the open descriptor that the context is read from, sequentially
-	// from its current offset on. It stays the caller's, who may close it as
-	// soon as the request has been issued.
+	// from its current offset on. It stays the caller's.
 	FD int32
+
+	// Closed says that FD was closed when the caller was started. Whatever has
+	// that number by now is not what was meant.
+	Closed bool
 
 	// Dir, if it is not empty, says that FD is a directory of plain files, and
 	// is its name for messages. The kernel engine never gets it.
 	Dir string
 
-	// Measure says that Meter's Progress is going to be called.
+	// Measure says that Engine.Progress is going to be called.
 	Measure bool
 
-	// Resume, if not nil, is called when the processes are there, and before they
-	// execute anything. The kernel engine never calls it, since the module asks
-	// nobody.
+	// WantLog says that Engine.Log is going to be called.
+	WantLog bool
+
+	// Made, if not nil, is called once, when all processes have been made and
+	// before they execute anything of their own. From then on the restart cannot
+	// be interrupted any more. False ends it. It may be called by another
+	// goroutine.
+	Made func() bool
+
+	// Resume, if not nil, is called after Made, right before the processes run.
+	// The kernel engine never calls it, since the module does not ask.
 	Resume func()
 
 	// Signal goes to every process after the restart, see CheckpointRequest.

@@ -2,10 +2,9 @@ package proc
 
 import (
 	"fmt"
+	"os"
 	"strconv"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 )
 
 // Owner returns the effective user of a process. The error is ESRCH if there is
@@ -24,12 +23,11 @@ func Owner(pid int) (uid int, err error) {
 // Namespace returns which namespace a process is in, as the inode of nsfs: kind is
 // a name in /proc/PID/ns. The error is that of readlink(2).
 func Namespace(pid int, kind string) (inode uint64, err error) {
-	b := make([]byte, 64)
-	n, err := unix.Readlink(fmt.Sprintf("/proc/%d/ns/%s", pid, kind), b)
+	link, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", pid, kind))
 	if err != nil {
 		return 0, err
 	}
-	if _, err := fmt.Sscanf(string(b[:n]), kind+":[%d]", &inode); err != nil {
+	if _, err := fmt.Sscanf(link, kind+":[%d]", &inode); err != nil {
 		return 0, syscall.EINVAL
 	}
 	return inode, nil

@@ -177,10 +177,8 @@ func (d *Dir) commit() error {
 	return d.replace(parent)
 }
 
-// SyncFiles makes sure that all files of the directory open as fd are on disk,
+// syncFiles makes sure that all files of the directory open as fd are on disk,
 // and the directory itself. What cannot be synced (EINVAL) need not be.
-func SyncFiles(fd int) error { return (&system{}).syncFiles(fd) }
-
 func (s *system) syncFiles(fd int) error {
 	names, err := s.entries(fd)
 	if err != nil {

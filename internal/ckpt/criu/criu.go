@@ -15,6 +15,8 @@ import (
 
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/binary"
+	"blcr-cli/internal/ckpt/criu/images"
+	"blcr-cli/internal/ctxfile"
 )
 
 // Open finds a usable criu. The error is ENOSYS with what is wrong with those
@@ -31,26 +33,47 @@ func Open() (ckpt.Engine, error) {
 	return &engine{criu: criu}, nil
 }
 
+// Candidate is this engine as one to choose.
+var Candidate = ckpt.Candidate{
+	Name:        "criu",
+	Open:        Open,
+	Recognizes:  recognizes,
+	Missing:     "this context was written by the criu engine, which cannot be used here",
+	Directories: &ckpt.DirectoryFormat{Inventory: images.InventoryName, IsImage: images.IsImage},
+	Compresses:  true,
+	Includes:    Includes,
+}
+
+// recognizes tells whether there is a context of ours on a descriptor.
+func recognizes(fd int) bool {
+	kind, _ := ctxfile.Sniff(fd)
+	return kind == ctxfile.Ours
+}
+
 // engine is one request, by means of one criu.
 type engine struct {
 	criu *binary.Binary
+	log  []string
 
-	// abandon ends a request under way and returns when nothing of it is left.
-	// It is called by who takes care of signals, at any time.
-	mu      sync.Mutex
-	abandon func()
-
-	meter func() (done, all int64) // nil for nothing to be told
+	mu    sync.Mutex
+	meter func() (done, all int64) // nil if nothing is known
 }
 
-// measured notes how far the request that has begun is.
+// Log returns what the module would have logged; other things are said with the
+// error.
+func (e *engine) Log() []string { return e.log }
+
+// Close does nothing: with its request an engine of this kind is over.
+func (e *engine) Close() error { return nil }
+
+// measured notes how the progress of the request is found out.
 func (e *engine) measured(meter func() (done, all int64)) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.meter = meter
 }
 
-// Progress implements ckpt.Meter.
+// Progress implements ckpt.Engine.
 func (e *engine) Progress() (done, all int64) {
 	e.mu.Lock()
 	meter := e.meter
@@ -59,24 +82,4 @@ func (e *engine) Progress() (done, all int64) {
 		return 0, 0
 	}
 	return meter()
-}
-
-// begun notes how the request that has begun is abandoned.
-func (e *engine) begun(abandon func()) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.abandon = abandon
-}
-
-// Close abandons a request under way: criu is made to fail, which lets the
-// processes run on as if nothing had been.
-func (e *engine) Close() error {
-	e.mu.Lock()
-	abandon := e.abandon
-	e.abandon = nil
-	e.mu.Unlock()
-	if abandon != nil {
-		abandon()
-	}
-	return nil
 }

@@ -3,7 +3,9 @@ package criu
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -14,6 +16,12 @@ import (
 	"blcr-cli/internal/hints"
 	"blcr-cli/internal/proc"
 )
+
+// pattern is a regular expression that is compiled when it is needed: every start
+// of a command would have to wait for it.
+func pattern(expr string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })
+}
 
 // contextError is an error of package ctxfile or images in this engine's terms.
 func contextError(err error) error {
@@ -38,7 +46,7 @@ func contextError(err error) error {
 
 // roomFor adds to an error of writing the context how much room there is, and how
 // much the context takes.
-func (c *checkpoint) roomFor(err error) error {
+func (c *capture) roomFor(err error) error {
 	e, ok := err.(*ckpt.Error)
 	if !ok {
 		return err

@@ -10,7 +10,6 @@ import (
 	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/ckpt/criu/stream"
 	"blcr-cli/internal/ctxfile"
-	"blcr-cli/internal/target"
 )
 
 // A request may be for a directory of images instead of a context: criu then
@@ -34,7 +33,7 @@ type store interface {
 }
 
 // prepare makes what the images go through.
-func (c *checkpoint) prepare(e *engine) (err error) {
+func (c *capture) prepare(e *engine) (err error) {
 	if c.request.Dir != "" {
 		c.writer = imagedir.NewWriter(int(c.request.FD))
 		c.criu, err = stream.New(stream.Files, c.handler(nil))
@@ -56,14 +55,20 @@ func (c *checkpoint) prepare(e *engine) (err error) {
 }
 
 // handler is what criu is answered with.
-func (c *checkpoint) handler(image func(name string, pipe int) error) stream.Handler {
-	return stream.Handler{Image: image, Stage: func(s *stream.Stage) { s.Answer(c.asked(s)) }}
+func (c *capture) handler(image func(name string, pipe int) error) stream.Handler {
+	return stream.Handler{Image: image, Stage: func(s *stream.Stage) {
+		if s.Name == stream.PostDump {
+			c.reported <- s // it has room for the one that there is
+		} else {
+			s.Answer(true)
+		}
+	}}
 }
 
 // destination is criu's options for where the images go, and the descriptors
 // that they number from 3 on. A directory is reached by its descriptor: criu may
 // have to run in another mount namespace, where its name is another's.
-func (c *checkpoint) destination() (options []string, inherited []int) {
+func (c *capture) destination() (options []string, inherited []int) {
 	if c.request.Dir != "" {
 		return []string{"-D", "/proc/self/fd/3"}, []int{int(c.request.FD)}
 	}
@@ -71,11 +76,11 @@ func (c *checkpoint) destination() (options []string, inherited []int) {
 }
 
 // flush makes sure that the context is on disk, if it is in files.
-func (c *checkpoint) flush() error {
+func (c *capture) flush() error {
 	fd := int(c.request.FD)
 	var err error
-	if c.request.Dir != "" {
-		err = target.SyncFiles(fd)
+	if dir, ok := c.writer.(*imagedir.Writer); ok {
+		err = dir.Sync()
 	} else {
 		err = unix.Fdatasync(fd)
 	}

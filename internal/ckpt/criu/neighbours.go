@@ -20,7 +20,7 @@ type pipeEnds struct{ read, write bool }
 
 // noteNeighbours writes the note. To be called while the tree is frozen, after
 // lookAgain.
-func (c *checkpoint) noteNeighbours() error {
+func (c *capture) noteNeighbours() error {
 	ends := make(map[uint64]pipeEnds)
 	for _, pid := range c.scope.tree {
 		if err := addPipes(pid, ends); err != nil {
@@ -117,7 +117,7 @@ const mostSockets = 4096
 // sockets are criu's options for the sockets of the tree. Those whose peer is
 // outside of it, as is the standard output of what a daemon has started, it
 // saves only when told to; the others it does not mind.
-func (c *checkpoint) sockets() []string {
+func (c *capture) sockets() []string {
 	var options []string
 	seen := make(map[uint64]bool)
 	for _, pid := range c.scope.tree {

@@ -1,6 +1,7 @@
 package criu
 
 import (
+	"context"
 	"errors"
 	"strconv"
 	"strings"
@@ -141,11 +142,14 @@ const patience = 3 * time.Second
 // pidsFree tells whether the processes can have their numbers. One that has
 // ended has its number until its parent has taken notice; since a restart often
 // follows the end of the original at once, that is waited for.
-func (p *plan) pidsFree() error {
+func (p *plan) pidsFree(ctx context.Context) error {
 	deadline := time.Now().Add(patience)
 	for _, task := range p.tasks {
 		for _, id := range append([]int32{task.PID}, task.Threads...) {
 			for taken(int(id)) {
+				if err := interrupted(ctx, "restart"); err != nil {
+					return err
+				}
 				if !ended(int(id)) || time.Now().After(deadline) {
 					return busyError(int(id))
 				}

@@ -19,7 +19,7 @@ import (
 
 // saveFiles puts the files that the request wants into the context. To be called
 // while the tree is frozen, after lookAgain.
-func (c *checkpoint) saveFiles() error {
+func (c *capture) saveFiles() error {
 	r := c.request
 	if !r.SaveExe && !r.SavePrivate && !r.SaveShared {
 		return nil

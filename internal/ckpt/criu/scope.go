@@ -1,6 +1,7 @@
 package criu
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -11,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"blcr-cli/internal/atwork"
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/binary"
 	"blcr-cli/internal/hints"
@@ -51,16 +53,9 @@ func nobody() error {
 	return &ckpt.Error{Op: "checkpoint", Object: "processes", Errno: syscall.ESRCH}
 }
 
-// In the environment of processes of ours that make a checkpoint, or are about
-// to: they are not to be saved.
-const (
-	WorkerVar = "_CR_CHECKPOINT_WORKER"
-	LeaveVar  = "_CR_CHECKPOINT_LEAVE"
-)
-
 // resolve finds the tree that the request means. The error is ESRCH for nobody,
 // EOPNOTSUPP for what is no tree, and EBUSY for one in which others are at work.
-func resolve(r *ckpt.CheckpointRequest) (*scope, error) {
+func resolve(ctx context.Context, r *ckpt.CheckpointRequest) (*scope, error) {
 	deadline := time.Now().Add(busyPatience)
 	if r.Limit > 0 {
 		deadline = time.Now().Add(min(r.Limit, busyPatience))
@@ -73,6 +68,9 @@ func resolve(r *ckpt.CheckpointRequest) (*scope, error) {
 		var busy *atWorkError
 		if !errors.As(err, &busy) || time.Now().After(deadline) {
 			return s, err
+		}
+		if err := interrupted(ctx, "checkpoint"); err != nil {
+			return nil, err
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -96,7 +94,7 @@ func atWorkRefusal(format string, args ...any) error {
 // a restart.
 func atWork(tree []int) error {
 	for _, pid := range tree {
-		if has(pid, WorkerVar, LeaveVar) || binary.Runs(pid) {
+		if atwork.Claimed(pid) || binary.Runs(pid) {
 			return atWorkRefusal("%s makes another checkpoint or restart", hints.Process(pid))
 		}
 	}
@@ -135,8 +133,8 @@ func look(r *ckpt.CheckpointRequest) (*scope, error) {
 // caller is who has been asked for the checkpoint, whose own group and session 0
 // means; it may have left them.
 func (s *scope) caller(r *ckpt.CheckpointRequest) *proc.Process {
-	if r.Waiting != 0 {
-		return s.table[int(r.Waiting)]
+	if r.Requester != 0 {
+		return s.table[int(r.Requester)]
 	}
 	return s.table[os.Getpid()]
 }
@@ -189,7 +187,7 @@ func (s *scope) process(r *ckpt.CheckpointRequest) error {
 		return nil
 	}
 	// Somebody who saves himself has at least the one who waits for us.
-	children := slices.DeleteFunc(slices.Clone(s.tree[1:]), func(pid int) bool { return pid == int(r.Waiting) })
+	children := slices.DeleteFunc(slices.Clone(s.tree[1:]), func(pid int) bool { return pid == int(r.Requester) })
 	if len(children) > 0 && s.requester() == 0 {
 		return refusal(syscall.EOPNOTSUPP, "process %d has children (%s), and criu saves a process only together with them", pid, list(children))
 	}
@@ -201,6 +199,9 @@ func (s *scope) process(r *ckpt.CheckpointRequest) error {
 func (s *scope) job(pid int) (int, error) {
 	named := pid
 	for isRestart(s.table[pid]) {
+		if atwork.Claimed(pid) {
+			return 0, atWorkRefusal("the job of %s %d is still being restarted", restartProgram, named)
+		}
 		var jobs []int
 		for _, child := range s.table.Children()[pid] {
 			if s.table[child].Dead() {
@@ -232,18 +233,6 @@ func (s *scope) job(pid int) (int, error) {
 // isRestart tells whether a process is a cr_restart that a job may be below.
 func isRestart(p *proc.Process) bool {
 	return p.Comm == restartProgram && proc.Program(p.Pid) == restartProgram
-}
-
-// has tells whether one of these is in a process's environment.
-func has(pid int, names ...string) bool {
-	env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
-	if err != nil {
-		return false
-	}
-	return slices.ContainsFunc(strings.Split(string(env), "\x00"), func(s string) bool {
-		name, _, _ := strings.Cut(s, "=")
-		return slices.Contains(names, name)
-	})
 }
 
 // members is the scope of all processes of which that is the number, which must be

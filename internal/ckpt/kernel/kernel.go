@@ -8,8 +8,10 @@
 package kernel
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -22,6 +24,7 @@ import (
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/kernel/abi"
 	"blcr-cli/internal/ckpt/kernel/selfckpt"
+	"blcr-cli/internal/ctxfile"
 	"blcr-cli/internal/hints"
 	"blcr-cli/internal/signals"
 )
@@ -33,7 +36,29 @@ type Engine struct {
 	children restartChildren
 	issued   atomic.Bool // a request has been issued, or is about to be
 	meter    meter
+	log      []string
 }
+
+// Candidate is this engine as one to choose. The context belongs to the module,
+// which neither compresses it nor puts it into a directory.
+var Candidate = ckpt.Candidate{
+	Name:         "kernel",
+	Open:         Open,
+	Present:      present,
+	Recognizes:   recognizes,
+	Missing:      "this context was written by BLCR's kernel module, which is not there",
+	SignalsFirst: true,
+	Terse:        true,
+}
+
+// recognizes tells whether there is a context of BLCR's on a descriptor.
+func recognizes(fd int) bool {
+	kind, _ := ctxfile.Sniff(fd)
+	return kind == ctxfile.BLCR
+}
+
+// Log returns what the module has logged about the request.
+func (e *Engine) Log() []string { return e.log }
 
 // Open connects to the module. An error is a *ckpt.Error: with ENOSYS when the
 // control file cannot be opened, for whatever cause, as libcr has it; with
@@ -70,9 +95,9 @@ func Open() (ckpt.Engine, error) {
 	return &Engine{ctrl: ctrl}, nil
 }
 
-// Present tells whether Open would find the module: its control file can be
+// present tells whether Open would find the module: its control file can be
 // opened.
-func Present() bool {
+func present() bool {
 	if !supported {
 		return false
 	}
@@ -84,9 +109,7 @@ func Present() bool {
 	return true
 }
 
-// Close closes the control file, upon which the module abandons a request under
-// way, and ends the processes of an unfinished restart. Another goroutine may
-// be in Restart, which then fails. Requests that were held are answered.
+// Close closes the control file. Requests that were held are answered.
 func (e *Engine) Close() error {
 	e.end()
 	if e.issued.Load() {
@@ -99,25 +122,56 @@ func (e *Engine) Close() error {
 	return nil
 }
 
-// end is Close without the answer to held requests.
+// end closes the control file, upon which the module abandons a request under
+// way, and ends the processes of an unfinished restart.
 func (e *Engine) end() {
 	e.close.Do(func() { e.ctrl.close() })
 	e.meter.end()
 	e.children.abandon()
 }
 
-// checkpoint is a checkpoint request under way.
-type checkpoint struct {
-	ctrl     control
-	deadline time.Time // zero for none
+// Capture makes the whole checkpoint: CR_OP_CHKPT_REQ, the wait, CR_OP_CHKPT_LOG
+// and CR_OP_CHKPT_REAP.
+func (e *Engine) Capture(ctx context.Context, r *ckpt.CheckpointRequest) (ckpt.Capture, error) {
+	progressed := r.Progressed
+	if progressed == nil {
+		progressed = func(ckpt.Step) {}
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := signals.Catch(interrupt); err != nil {
+		return nil, &ckpt.Error{Op: "sigaction", Errno: err.(syscall.Errno), Step: ckpt.StepIssue}
+	}
+	defer interruptOn(ctx)()
+	if ctx.Err() != nil {
+		return nil, ckpt.At(ckpt.StepIssue, canceled("checkpoint"))
+	}
+	if err := e.issueCheckpoint(r); err != nil {
+		return nil, ckpt.At(ckpt.StepIssue, err)
+	}
+	progressed(ckpt.StepWait)
+	if err := e.awaitCheckpoint(ctx, r.Limit); err != nil {
+		e.end()
+		return nil, ckpt.At(ckpt.StepWait, err)
+	}
+	if r.WantLog {
+		progressed(ckpt.StepLog)
+		// A log that cannot be had changes nothing about the checkpoint.
+		e.log, _ = e.ctrl.chkptLog()
+	}
+	progressed(ckpt.StepOutcome)
+	if err := e.ctrl.chkptReap(); err != nil {
+		return nil, err
+	}
+	return ckpt.Done{}, nil
 }
 
-// Checkpoint issues the request, CR_OP_CHKPT_REQ.
-func (e *Engine) Checkpoint(r *ckpt.CheckpointRequest) (ckpt.Checkpoint, error) {
-	// The control file may have got the number of a closed descriptor that the
-	// caller named. The module has to find that closed, and reports it.
+// issueCheckpoint is CR_OP_CHKPT_REQ.
+func (e *Engine) issueCheckpoint(r *ckpt.CheckpointRequest) error {
+	// A closed descriptor that the caller named may have become ours. The
+	// module has to find it closed, and says so.
 	if err := e.ctrl.moveFrom(r.FD); err != nil {
-		return nil, err
+		return err
 	}
 	e.hold(r.FD, selfckpt.CheckpointPolicy)
 	if r.Measure {
@@ -131,15 +185,29 @@ func (e *Engine) Checkpoint(r *ckpt.CheckpointRequest) (ckpt.Checkpoint, error) 
 		Signal: r.Signal,
 		Flags:  checkpointFlags(r),
 	}
-	if err := e.ctrl.chkptReq(&args); err != nil {
-		return nil, err
-	}
-	c := &checkpoint{ctrl: e.ctrl}
-	if r.Limit > 0 {
-		c.deadline = time.Now().Add(r.Limit)
-	}
-	return c, nil
+	return e.ctrl.chkptReq(&args)
 }
+
+// awaitCheckpoint returns when the module is done. The module does not keep the
+// limit itself (it only logs that it is over), so it is kept here; 0 is none.
+func (e *Engine) awaitCheckpoint(ctx context.Context, limit time.Duration) error {
+	var deadline time.Time
+	if limit > 0 {
+		deadline = time.Now().Add(limit)
+	}
+	for {
+		err := e.ctrl.wait(deadline)
+		if ctx.Err() != nil {
+			return canceled("checkpoint")
+		}
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+// canceled is the error of a request whose context was cancelled.
+func canceled(op string) error { return &ckpt.Error{Op: op, Errno: unix.ECANCELED} }
 
 var scopes = map[ckpt.Scope]int32{
 	ckpt.ScopeProcess: abi.ScopeProc,
@@ -168,20 +236,7 @@ func checkpointFlags(r *ckpt.CheckpointRequest) uint32 {
 	return flags
 }
 
-// Wait returns when the module is done. The module does not keep the limit
-// itself (it only logs that it is over), so it is kept here.
-func (c *checkpoint) Wait() error {
-	for {
-		if err := c.ctrl.wait(c.deadline); !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
-}
-
-func (c *checkpoint) Log() ([]string, error) { return c.ctrl.chkptLog() }
-func (c *checkpoint) Reap() error            { return c.ctrl.chkptReap() }
-
-// interrupt is the signal that gets the main thread out of a system call that will
+// interrupt is the signal that gets a thread out of a system call that will
 // not return. glibc reserves it, so no other program sends it.
 const interrupt = syscall.Signal(33)
 
@@ -200,22 +255,89 @@ func interruptible() (restore func(), err error) {
 	return func() { _ = signals.RestoreMask(mask) }, nil
 }
 
-// Restart issues the request, CR_OP_RSTRT_REQ, and forks the restart children that
-// the module asks for. The caller's goroutine must be locked to the main thread.
-func (e *Engine) Restart(r *ckpt.RestartRequest) (ckpt.Restart, error) {
+// interruptOn has the calling thread interrupted when ctx is cancelled, again and
+// again until the function that it returns is called: the signal may come before
+// the call that it is to interrupt.
+func interruptOn(ctx context.Context) (stop func()) {
+	tid := unix.Gettid()
+	done := make(chan struct{})
+	cancel := context.AfterFunc(ctx, func() {
+		for {
+			_ = unix.Tgkill(os.Getpid(), tid, interrupt)
+			select {
+			case <-done:
+				return
+			default:
+				pause(watchInterval)
+			}
+		}
+	})
+	return func() {
+		close(done)
+		cancel()
+	}
+}
+
+// Restart makes the whole restart: CR_OP_RSTRT_REQ, the processes that the module
+// asks for, the wait, CR_OP_RSTRT_LOG and CR_OP_RSTRT_REAP. When it has failed the
+// processes made for it are gone, half restored ones included.
+func (e *Engine) Restart(ctx context.Context, r *ckpt.RestartRequest) (pid int, err error) {
 	restore, err := interruptible()
 	if err != nil {
-		return nil, err
+		return 0, ckpt.At(ckpt.StepIssue, err)
 	}
 	defer restore()
-	if err := e.issueRestart(r); err != nil {
-		if errno := e.children.failure(); errno != 0 && errors.Is(err, unix.EINTR) {
-			err = &ckpt.Error{Op: "make", Object: "a process to restore", Errno: errno}
-		}
+	defer interruptOn(ctx)()
+	defer func() {
 		e.end()
-		return nil, err
+		if err != nil && ctx.Err() != nil {
+			err = canceled("restart")
+		}
+	}()
+	if ctx.Err() != nil {
+		return 0, ckpt.At(ckpt.StepIssue, canceled("restart"))
 	}
-	return &restart{e}, nil
+	if err := e.issueRestart(r); err != nil {
+		return 0, ckpt.At(ckpt.StepIssue, e.lossOr(err))
+	}
+	if r.Made != nil && !r.Made() {
+		return 0, canceled("restart")
+	}
+	if err := e.awaitRestart(ctx); err != nil {
+		return 0, ckpt.At(ckpt.StepWait, err)
+	}
+	if r.WantLog {
+		// A log that cannot be had changes nothing about the restart.
+		e.log, _ = e.ctrl.rstrtLog()
+	}
+	if pid, err = e.ctrl.rstrtReap(); err != nil {
+		return 0, err
+	}
+	e.children.release()
+	selfckpt.Adopt(pid)
+	return pid, nil
+}
+
+// lossOr returns why a restart child ended that the module still waits for, or err.
+func (e *Engine) lossOr(err error) error {
+	if errno := e.children.failure(); errno != 0 && errors.Is(err, unix.EINTR) {
+		return &ckpt.Error{Op: "make", Object: "a process to restore", Errno: errno}
+	}
+	return err
+}
+
+// awaitRestart returns when the module is done. The error is that of poll, or why
+// a restart child ended that the module still waits for.
+func (e *Engine) awaitRestart(ctx context.Context) error {
+	for {
+		err := e.ctrl.wait(time.Time{})
+		if lost := e.lossOr(err); lost != err || ctx.Err() != nil {
+			return lost
+		}
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
 }
 
 func (e *Engine) issueRestart(r *ckpt.RestartRequest) error {
@@ -280,43 +402,4 @@ func cString(s string) *byte {
 	b := make([]byte, len(s)+1)
 	copy(b, s)
 	return unsafe.SliceData(b)
-}
-
-// restart is a restart request under way.
-type restart struct{ engine *Engine }
-
-// Wait returns when the module is done. The error is that of poll, or why a
-// restart child ended that the module still waits for.
-func (r *restart) Wait() error {
-	restore, err := interruptible()
-	if err != nil {
-		return err
-	}
-	defer restore()
-	for {
-		err := r.engine.ctrl.wait(time.Time{})
-		if errno := r.engine.children.failure(); errno != 0 && errors.Is(err, unix.EINTR) {
-			return &ckpt.Error{Op: "make", Object: "a process to restore", Errno: errno}
-		}
-		if !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
-}
-
-func (r *restart) Log() ([]string, error) { return r.engine.ctrl.rstrtLog() }
-
-// Reap ends the request. When the restart has failed its children are gone
-// afterwards, half restored ones included.
-func (r *restart) Reap() (pid int, err error) {
-	pid, err = r.engine.ctrl.rstrtReap()
-	if err == nil {
-		r.engine.children.release()
-		selfckpt.Adopt(pid)
-	}
-	r.engine.end()
-	if err != nil {
-		return 0, err
-	}
-	return pid, nil
 }

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -231,22 +232,37 @@ func roleCheckpoint(args []string) {
 	if err != nil {
 		panic(err)
 	}
-	c, err := engine.Checkpoint(&ckpt.CheckpointRequest{
-		ID: int32(atoi(args[0])), Scope: ckpt.ScopeTree, FD: int32(fd), Limit: limit,
+	var start time.Time
+	_, err = engine.Capture(context.Background(), &ckpt.CheckpointRequest{
+		ID: int32(atoi(args[0])), Scope: ckpt.ScopeTree, FD: int32(fd), Limit: limit, WantLog: true,
 		Signal: int32(unix.SIGKILL), PtracedSkip: true, SaveShared: true,
+		Progressed: func(step ckpt.Step) {
+			if step == ckpt.StepWait {
+				start = time.Now()
+			}
+		},
 	})
-	if !say("request", err) {
-		return
-	}
-	start := time.Now()
-	if !say("wait", c.Wait()) {
+	sayRequest(engine, err)
+	if ckpt.StepOf(err) == ckpt.StepWait {
 		if waited := time.Since(start); waited < limit || limit == 0 {
 			fmt.Println("after only", waited)
 		}
-		return
 	}
-	sayLog(c.Log())
-	say("reap", c.Reap())
+}
+
+// sayRequest prints the result of each step of a request.
+func sayRequest(engine ckpt.Engine, err error) bool {
+	step := ckpt.StepOf(err)
+	if err != nil && step == ckpt.StepIssue {
+		return say("request", err)
+	}
+	say("request", nil)
+	if err != nil && step == ckpt.StepWait {
+		return say("wait", err)
+	}
+	say("wait", nil)
+	sayLog(engine.Log(), nil)
+	return say("reap", err)
 }
 
 // roleOwnNumber requests a context in a closed descriptor whose number the control
@@ -259,21 +275,11 @@ func roleOwnNumber(args []string) {
 		}
 		fd := int32(engine.(*Engine).ctrl)
 		if restart {
-			r, err := engine.Restart(&ckpt.RestartRequest{FD: fd})
-			if say("request", err) {
-				say("wait", r.Wait())
-				sayLog(r.Log())
-				_, err = r.Reap()
-				say("reap", err)
-			}
+			_, err = engine.Restart(context.Background(), &ckpt.RestartRequest{FD: fd, WantLog: true})
 		} else {
-			c, err := engine.Checkpoint(&ckpt.CheckpointRequest{ID: 1, FD: fd})
-			if say("request", err) {
-				say("wait", c.Wait())
-				sayLog(c.Log())
-				say("reap", c.Reap())
-			}
+			_, err = engine.Capture(context.Background(), &ckpt.CheckpointRequest{ID: 1, FD: fd, WantLog: true})
 		}
+		sayRequest(engine, err)
 		say("close", engine.Close())
 	}
 }
@@ -314,8 +320,8 @@ func tryRestart(old int) (restored bool) {
 	fd := open("/dev/null", unix.O_RDONLY)
 	defer unix.Close(fd)
 	before := threadMask()
-	r, err := engine.Restart(&ckpt.RestartRequest{
-		FD: int32(fd), Signal: int32(unix.SIGCONT), RestorePid: true,
+	pid, err := engine.Restart(context.Background(), &ckpt.RestartRequest{
+		FD: int32(fd), Signal: int32(unix.SIGCONT), RestorePid: true, WantLog: true,
 		Relocations: []ckpt.Relocation{{Old: "/a", New: "/b"}, {Old: "/c d", New: "/"}},
 	})
 	if threadMask() != before {
@@ -328,15 +334,7 @@ func tryRestart(old int) (restored bool) {
 		}
 		return false
 	}
-	if !say("request", err) {
-		return alone()
-	}
-	if !say("wait", r.Wait()) {
-		return false
-	}
-	sayLog(r.Log())
-	pid, err := r.Reap()
-	if !say("reap", err) {
+	if !sayRequest(engine, err) {
 		return alone()
 	}
 	// The job does not end with the request.
@@ -368,10 +366,15 @@ func roleThreads(args []string) {
 	}
 	fd := open("/dev/null", unix.O_RDONLY)
 	defer unix.Close(fd)
-	_, err = engine.Restart(&ckpt.RestartRequest{FD: int32(fd)})
-	say("request", err)
-	for i, pid := range engine.(*Engine).children.forked {
-		fmt.Println("process", i+1, look(pid))
+	_, err = engine.Restart(context.Background(), &ckpt.RestartRequest{FD: int32(fd), Made: func() bool {
+		say("request", nil)
+		for i, pid := range engine.(*Engine).children.forked {
+			fmt.Println("process", i+1, look(pid))
+		}
+		return false
+	}})
+	if ckpt.ErrnoOf(err) != unix.ECANCELED {
+		fmt.Println("not cancelled:", err)
 	}
 	say("close", engine.Close())
 	if pid, err := unix.Wait4(-1, nil, unix.WALL, nil); err != unix.ECHILD {
@@ -463,23 +466,24 @@ func roleClose([]string) {
 	}
 }
 
-// roleBlocked closes the engine while it is in Restart, when its stdin ends.
+// roleBlocked cancels a Restart when its stdin ends.
 func roleBlocked([]string) {
 	engine, err := Open()
 	if !say("open", err) {
 		return
 	}
+	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
 		os.Stdin.Read(make([]byte, 1))
-		say("close", engine.Close())
-		if pid, err := unix.Wait4(-1, nil, unix.WALL, nil); err != unix.ECHILD {
-			fmt.Println("left behind:", pid, err)
-		}
-		os.Exit(0)
+		cancel()
 	}()
 	fd := open("/dev/null", unix.O_RDONLY)
-	if _, err = engine.Restart(&ckpt.RestartRequest{FD: int32(fd)}); err == nil {
-		fmt.Println("the request succeeded")
+	defer unix.Close(fd)
+	if _, err = engine.Restart(ctx, &ckpt.RestartRequest{FD: int32(fd)}); ckpt.ErrnoOf(err) != unix.ECANCELED {
+		fmt.Println("not cancelled:", err)
 	}
-	select {}
+	if pid, err := unix.Wait4(-1, nil, unix.WALL, nil); err != unix.ECHILD {
+		fmt.Println("left behind:", pid, err)
+	}
+	say("close", engine.Close())
 }

@@ -46,7 +46,7 @@ func (m *meter) end() {
 	}
 }
 
-// Progress implements ckpt.Meter. The size of a checkpoint to come is not known,
+// Progress implements ckpt.Engine. The size of a checkpoint to come is not known,
 // nor is progress through a pipe.
 func (e *Engine) Progress() (done, all int64) {
 	m := &e.meter

@@ -49,6 +49,33 @@ func (w *Writer) File(name string, r io.Reader) error {
 	return nil
 }
 
+// Sync writes the content of all files in the directory to disk. The error is an
+// errno.
+func (w *Writer) Sync() error {
+	again, err := unix.Openat(w.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	dir := os.NewFile(uintptr(again), ".")
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		fd, err := unix.Openat(w.fd, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		err = unix.Fdatasync(fd)
+		unix.Close(fd)
+		if err != nil && err != unix.EINVAL {
+			return err
+		}
+	}
+	return nil
+}
+
 // Abort ends every call under way, with ECANCELED.
 func (w *Writer) Abort() { w.aborted.Store(true) }
 

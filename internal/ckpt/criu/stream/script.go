@@ -12,6 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/reexec"
+	"blcr-cli/internal/signals"
 )
 
 // Criu runs an action script at certain stages of its work and waits for it. The
@@ -40,12 +42,22 @@ const (
 	scriptNo  = 1
 )
 
-// IsScript reports whether criu has started this process as its action script.
-func IsScript() bool { return os.Getenv(socketVar) != "" && os.Getenv(stageVar) != "" }
+func init() {
+	reexec.Register(reexec.Role{
+		Name: "action-script",
+		// Criu starts it.
+		Asked: func() bool { return os.Getenv(socketVar) != "" && os.Getenv(stageVar) != "" },
+		Run: func([]int, []string) int {
+			// A signal to the whole process group is not for this process.
+			signals.KeepIgnored()
+			return script()
+		},
+	})
+}
 
-// Script is the action script. It returns the exit status that tells criu the
+// script is the action script. It returns the exit status that tells criu the
 // answer: no if the process that has started criu is gone.
-func Script() int {
+func script() int {
 	stage := os.Getenv(stageVar)
 	switch stage {
 	case PostDump, PostRestore, PreResume:

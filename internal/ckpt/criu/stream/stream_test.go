@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/reexec"
 )
 
 // fakeVar makes this test binary a criu that behaves as the named function of
@@ -25,8 +27,8 @@ import (
 const fakeVar = "STREAM_TEST_FAKE"
 
 func TestMain(m *testing.M) {
-	if IsScript() {
-		os.Exit(Script())
+	if status, inner := reexec.Main(); inner {
+		os.Exit(status)
 	}
 	if name := os.Getenv(fakeVar); name != "" {
 		os.Exit(fakes[name](newFake()))

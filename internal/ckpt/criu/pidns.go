@@ -12,9 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt"
-	"blcr-cli/internal/ckpt/criu/stream"
 	"blcr-cli/internal/hints"
 	"blcr-cli/internal/proc"
+	"blcr-cli/internal/reexec"
+	"blcr-cli/internal/signals"
 )
 
 // With --no-restore-pid a job gets new pids, so that several copies of one
@@ -22,51 +23,42 @@ import (
 // nobody can find, so the job keeps its old ones for itself, in a pid namespace
 // of its own; outside of it has new ones.
 //
-// Such a namespace needs an init. It is no child of cr_restart, whose only child
-// is the job, and it lives as long as anything in its namespace.
+// Such a namespace needs an init. It is not a child of cr_restart, whose only
+// child is the job, and it lives as long as the job and what that leaves behind.
 
-// roleVar tells this program, started once more, that it is to be one of these.
-const roleVar = "_BLCR_CLI_ROLE"
-
+// The inner roles.
 const (
-	roleLauncher = "launcher" // makes the init and ends, so that it is nobody's child
-	roleInit     = "init"
+	roleLauncher = "pidns-launcher" // makes the init and ends, so that the init is an orphan
+	roleInit     = "pidns-init"
 )
 
-// lifeline is the descriptor that an init reads from: the job's pid in the
-// namespace once it runs. An end without it means that nothing has come of it.
-// On its standard output it says that it is ready.
-const lifeline = 3
+// keepalive is the descriptor that the init reads from: the job's pid in the
+// namespace once it runs. An end without it means that the restart has failed. On
+// its standard output the init says that it is ready.
+const keepalive = 3
 
-// IsHelper tells whether this process was started by this package, to be a part
-// of a request. Then all that the program has to do is to exit with the status
-// that Helper returns.
-func IsHelper() bool { return stream.IsScript() || os.Getenv(roleVar) != "" }
-
-// Helper does what this process was started for.
-func Helper() (status int) {
-	if stream.IsScript() {
-		return stream.Script()
-	}
-	switch os.Getenv(roleVar) {
-	case roleLauncher:
-		return launch()
-	case roleInit:
+func init() {
+	// A signal to the whole process group is not for these.
+	reexec.Register(reexec.Role{Name: roleLauncher, Run: func([]int, []string) int {
+		signals.KeepIgnored()
+		return launchInit()
+	}})
+	reexec.Register(reexec.Role{Name: roleInit, Run: func([]int, []string) int {
+		signals.KeepIgnored()
 		return initProcess()
-	}
-	return 1
+	}})
 }
 
-// launch starts an init and prints its pid, or what is wrong.
-func launch() int {
-	pid, err := syscall.ForkExec("/proc/self/exe", []string{"cr_restart-init"}, &syscall.ProcAttr{
-		Env:   []string{roleVar + "=" + roleInit},
-		Files: []uintptr{0, 1, 2, lifeline},
+// launchInit starts an init and prints its pid, or what is wrong.
+func launchInit() int {
+	pid, err := reexec.Start(roleInit, nil, nil, reexec.Attr{
+		Files:      []uintptr{0, 1, 2, keepalive},
+		Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS,
 		// Signals to cr_restart's group are for the job, which ends with its init.
-		Sys: &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS, Setsid: true},
+		Setsid: true,
 	})
 	if err != nil {
-		fmt.Printf("error %d\n", int(errnoOf(err)))
+		fmt.Printf("error %d\n", int(ckpt.ErrnoOf(err)))
 		return 1
 	}
 	fmt.Printf("pid %d\n", pid)
@@ -86,11 +78,11 @@ func initProcess() int {
 		err = unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
 	}
 	if err != nil {
-		fmt.Printf("error %d\n", int(errnoOf(err)))
+		fmt.Printf("error %d\n", int(ckpt.ErrnoOf(err)))
 		return 1
 	}
 	fmt.Printf("ready\n")
-	// Nobody waits for more, and who waited may be gone.
+	// Nothing more is expected on these, and the reader may be gone.
 	null, err := unix.Open("/dev/null", unix.O_RDWR, 0)
 	if err == nil {
 		for fd := range 3 {
@@ -100,7 +92,7 @@ func initProcess() int {
 	}
 	_ = unix.Chdir("/")
 
-	life := os.NewFile(lifeline, "lifeline")
+	life := os.NewFile(keepalive, "keepalive")
 	line, _ := io.ReadAll(io.LimitReader(life, 16))
 	life.Close()
 	job := numbers(string(line))
@@ -110,15 +102,15 @@ func initProcess() int {
 	}
 	await(job[0])
 	for {
-		// What the job leaves behind comes to us.
+		// The job's orphans are our children.
 		if _, err := unix.Wait4(-1, nil, unix.WALL, nil); err != nil && err != unix.EINTR {
 			return 0
 		}
 	}
 }
 
-// await returns when that process, no child of ours, has ended; its children
-// meanwhile are waited for.
+// await returns when a process that is not our child has ended. Orphans that end
+// meanwhile are reaped.
 func await(pid int) {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
@@ -140,67 +132,66 @@ func await(pid int) {
 	}
 }
 
-// cell is a pid namespace with an init and nothing else.
-type cell struct {
-	init     int // as seen from here
-	lifeline int // its writing end
+// pidNamespace is a pid namespace that has only an init so far.
+type pidNamespace struct {
+	init      int // its pid as seen from here
+	keepalive int // the writing end; -1 once closed
 }
 
-// newCell makes one. The errors are those of clone(2) and mount(2); EPERM is for
+// newPidNamespace makes one. The errors are those of clone(2) and mount(2); EPERM is for
 // users without the privilege.
-func newCell() (*cell, error) {
+func newPidNamespace() (*pidNamespace, error) {
 	var life, out [2]int
 	if err := unix.Pipe2(life[:], unix.O_CLOEXEC); err != nil {
-		return nil, sysError("pipe", "", err)
+		return nil, ckpt.SystemError("pipe", "", err)
 	}
 	if err := unix.Pipe2(out[:], unix.O_CLOEXEC); err != nil {
 		unix.Close(life[0])
 		unix.Close(life[1])
-		return nil, sysError("pipe", "", err)
+		return nil, ckpt.SystemError("pipe", "", err)
 	}
-	launcher, err := syscall.ForkExec(proc.Self(), []string{"cr_restart"}, &syscall.ProcAttr{
-		Env:   []string{roleVar + "=" + roleLauncher},
+	launcher, err := reexec.Start(roleLauncher, nil, nil, reexec.Attr{
 		Files: []uintptr{0, uintptr(out[1]), 2, uintptr(life[0])},
 	})
 	unix.Close(life[0])
 	unix.Close(out[1])
-	c := &cell{lifeline: life[1]}
+	n := &pidNamespace{keepalive: life[1]}
 	var said string
 	if err == nil {
 		_, _ = unix.Wait4(launcher, nil, unix.WALL, nil)
-		said = c.hear(out[0])
+		said = n.hear(out[0])
 	}
 	unix.Close(out[0])
 	var errno int
 	switch {
 	case err != nil:
-	case c.init != 0 && said == "":
-		return c, nil
+	case n.init != 0 && said == "":
+		return n, nil
 	case said != "":
 		fmt.Sscanf(said, "error %d", &errno)
 		err = syscall.Errno(errno)
 	default:
 		err = syscall.EIO
 	}
-	c.end()
-	return nil, &ckpt.Error{Op: "make", Object: "pid namespace", Errno: errnoOf(err),
-		Detail: append([]string{"new pids need a pid namespace, and that could not be made: " + ckpt.Strerror(errnoOf(err))}, namespaceHints(errnoOf(err))...)}
+	n.end()
+	return nil, &ckpt.Error{Op: "make", Object: "pid namespace", Errno: ckpt.ErrnoOf(err),
+		Detail: append([]string{"new pids need a pid namespace, and that could not be made: " + ckpt.Strerror(ckpt.ErrnoOf(err))}, namespaceHints(ckpt.ErrnoOf(err))...)}
 }
 
-// hear reads what launcher and init have to say: the pid and "ready", in either
-// order, or an error, which it returns.
-func (c *cell) hear(fd int) (failure string) {
+// hear reads what launcher and init print: the pid and "ready", in either order,
+// or an error, which it returns.
+func (n *pidNamespace) hear(fd int) (failure string) {
 	var text []byte
 	for {
 		b := make([]byte, 256)
-		n, err := unix.Read(fd, b)
+		count, err := unix.Read(fd, b)
 		if err == unix.EINTR {
 			continue
 		}
-		if err != nil || n == 0 {
+		if err != nil || count == 0 {
 			return "error 5"
 		}
-		text = append(text, b[:n]...)
+		text = append(text, b[:count]...)
 		ready := false
 		for line := range strings.Lines(string(text)) {
 			switch {
@@ -209,42 +200,42 @@ func (c *cell) hear(fd int) (failure string) {
 			case line == "ready\n":
 				ready = true
 			default:
-				fmt.Sscanf(line, "pid %d\n", &c.init)
+				fmt.Sscanf(line, "pid %d\n", &n.init)
 			}
 		}
-		if ready && c.init != 0 {
+		if ready && n.init != 0 {
 			return ""
 		}
 	}
 }
 
-// run tells the init that the job with that pid, the one in there, runs: it now
-// lives as long as the job does.
-func (c *cell) run(job int) {
-	_, _ = unix.Write(c.lifeline, []byte(itoa(job)+"\n"))
-	unix.Close(c.lifeline)
-	c.lifeline = -1
+// run tells the init that the job runs; pid is the job's in the namespace. The
+// init then lives as long as the job.
+func (n *pidNamespace) run(job int) {
+	_, _ = unix.Write(n.keepalive, []byte(itoa(job)+"\n"))
+	unix.Close(n.keepalive)
+	n.keepalive = -1
 }
 
-// end ends everything in there, if it does not run yet.
-func (c *cell) end() {
-	if c.lifeline >= 0 {
-		unix.Close(c.lifeline)
-		c.lifeline = -1
+// end ends the namespace, unless the job runs.
+func (n *pidNamespace) end() {
+	if n.keepalive >= 0 {
+		unix.Close(n.keepalive)
+		n.keepalive = -1
 	}
 }
 
-// outer returns our number of the process that has the given one in there, 0
-// if there is none.
-func (c *cell) outer(inner int) int {
-	theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", c.init))
+// outer returns the pid outside of the namespace of the process that has that pid
+// in it, 0 if there is none.
+func (n *pidNamespace) outer(inner int) int {
+	inside, err := proc.Namespace(n.init, "pid")
 	if err != nil {
 		return 0
 	}
 	children, _ := proc.OwnChildren()
 	for _, pid := range children {
-		ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid))
-		if err != nil || ns != theirs {
+		ns, err := proc.Namespace(pid, "pid")
+		if err != nil || ns != inside {
 			continue
 		}
 		if pids, err := proc.InnerPids(pid); err == nil && pids[len(pids)-1] == inner {

@@ -9,11 +9,11 @@ import (
 	"blcr-cli/internal/proc"
 )
 
-// AwaitRelease returns when no criu of ours holds any thread of this process. It
+// AwaitDetached returns when no criu holds any thread of this process. It
 // is for a process that ends as soon as it has been restored: criu lets go of
 // one thread after the other, and fails if one that it still holds has ended
 // with the others. It leaves no descriptor open.
-func AwaitRelease() {
+func AwaitDetached() {
 	const milliseconds = 10000
 	for range milliseconds {
 		if !held() {

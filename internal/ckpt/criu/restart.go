@@ -1,9 +1,9 @@
 package criu
 
 import (
+	"context"
 	"fmt"
 	"slices"
-	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -17,117 +17,89 @@ import (
 	"blcr-cli/internal/proc"
 )
 
-// restart is a restore under way.
+// restart is a restore.
 type restart struct {
 	request *ckpt.RestartRequest
 
 	criu   *stream.Criu
 	source source
 	plan   *plan
-	cell   *cell // where the job gets new pids, else nil
-
-	mu        sync.Mutex // of what abandon looks at while begin sets it
-	abandoned bool
+	pidns  *pidNamespace // where the job gets new pids, else nil
 
 	root    int   // pid of the restored root
 	resumed bool  // the processes have been let go
 	held    []int // those of them that are stopped until criu has let go, too
-
-	// Valid once finished is closed.
-	err      error
-	finished chan struct{}
 }
 
-// Restart starts the restore.
-func (e *engine) Restart(r *ckpt.RestartRequest) (ckpt.Restart, error) {
-	rs := &restart{request: r, finished: make(chan struct{})}
-	// Before there is a criu: files are made before that.
-	e.begun(rs.abandon)
-	started, err := rs.begin(e)
-	if !started {
-		rs.close()
-		rs.err = err
-		close(rs.finished)
-		return rs, nil
+// Restart restores the processes.
+func (e *engine) Restart(ctx context.Context, request *ckpt.RestartRequest) (pid int, err error) {
+	if request.Closed {
+		return 0, &ckpt.Error{Op: "read", Object: fmt.Sprintf("descriptor %d", request.FD), Errno: syscall.EBADF}
 	}
-	go func() {
-		<-rs.criu.Done()
-		rs.err = rs.outcome()
-		rs.close()
-		close(rs.finished)
-	}()
-	return rs, nil
+	r := &restart{request: request}
+	defer r.close()
+	if err = r.run(ctx, e); err == nil {
+		return r.root, nil
+	}
+	if !r.resumed {
+		if cause := interrupted(ctx, "restart"); cause != nil {
+			return 0, cause
+		}
+	}
+	if pid, inUse := pidInUse(err); inUse {
+		// The module logs that.
+		e.log = []string{fmt.Sprintf("found pid %d in use", pid)}
+	}
+	return 0, err
 }
 
-// abandon ends the restart, and returns when nothing of it is left.
-func (r *restart) abandon() {
-	r.mu.Lock()
-	r.abandoned = true
-	source, criu := r.source, r.criu
-	r.mu.Unlock()
-	if source == nil {
-		return // nothing has been made yet, nor will it be
+// run does all of Restart but for giving things back.
+func (r *restart) run(ctx context.Context, e *engine) (err error) {
+	if r.source, err = openSourceOr(ctx, r.request); err != nil {
+		return contextError(err)
 	}
-	source.Abort()
-	if criu != nil {
-		criu.Stop()
-		criu.Insist(func() bool { return true })
-	}
-	<-r.finished
-}
-
-// unlessAbandoned sets what abandon looks at. It is an error if that was called before.
-func (r *restart) unlessAbandoned(set func()) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	set()
-	if r.abandoned {
-		return &ckpt.Error{Op: "restart", Errno: syscall.ECANCELED}
-	}
-	return nil
-}
-
-// begin reads the context and starts criu.
-func (r *restart) begin(e *engine) (started bool, err error) {
-	source, err := openSource(r.request)
-	if err != nil {
-		return false, contextError(err)
-	}
-	if err := r.unlessAbandoned(func() { r.source = source }); err != nil {
-		return false, err
-	}
-	if reader, ok := source.(*ctxfile.Reader); ok {
+	stop := context.AfterFunc(ctx, r.source.Abort)
+	defer stop()
+	if reader, ok := r.source.(*ctxfile.Reader); ok {
 		e.measured(reader.Served)
 	}
 	if r.plan, err = newPlan(r.source, r.request); err != nil {
-		return false, contextError(err)
+		return contextError(err)
 	}
 	command := stream.Command{Path: e.criu.Path, Args: r.options(), Inherit: r.plan.inherited, InSession: true}
 	if r.request.RestorePid {
-		err = r.plan.pidsFree()
-	} else if r.cell, err = newCell(); err == nil {
-		command.Enter = (&namespaces{pid: r.cell.init}).enter
+		err = r.plan.pidsFree(ctx)
+	} else if r.pidns, err = newPidNamespace(); err == nil {
+		command.Enter = (&namespaces{pid: r.pidns.init}).enter
 	}
 	if err != nil {
-		return false, err
+		return err
 	}
-	criu, err := stream.New(stream.Serve, stream.Handler{
+	r.criu, err = stream.New(stream.Serve, stream.Handler{
 		Offer: func(name string) bool {
 			return r.plan.images[name] != nil || r.source.Has(name) && !slices.Contains(r.plan.hidden, name)
 		},
 		Image: r.serve,
-		Stage: func(s *stream.Stage) { s.Answer(r.answered(s)) },
+		Stage: func(s *stream.Stage) { s.Answer(r.reached(s)) },
 	})
 	if err != nil {
-		return false, err
+		return err
 	}
-	if err := r.unlessAbandoned(func() { r.criu = criu }); err != nil {
-		return false, err
+	if err := interrupted(ctx, "restart"); err != nil {
+		return err
 	}
-	if err := criu.Start(command); err != nil {
-		return false, err
+	if err := r.criu.Start(command); err != nil {
+		return err
 	}
-	return true, nil
+	// What criu makes waits in criu's own code, or in a system call such as
+	// open(2) of a FIFO: neither is lost if it is killed.
+	interrupt := context.AfterFunc(ctx, func() {
+		r.criu.Stop()
+		r.criu.Insist(func() bool { return true })
+	})
+	defer interrupt()
+	<-r.criu.Done()
+	return r.outcome()
 }
 
 // options are criu's for the restore.
@@ -157,20 +129,20 @@ func writeAll(pipe int, b []byte) error {
 		case unix.EPIPE:
 			return nil
 		default:
-			return sysError("write to", "criu", err)
+			return ckpt.SystemError("write to", "criu", err)
 		}
 	}
 	return nil
 }
 
-// answered answers a hook: it has to be known who was restored, and signals
-// reach the processes before they run.
-func (r *restart) answered(s *stream.Stage) bool {
+// reached answers the action script: it has to be known which process is the
+// root, and signals have to reach the processes before they run.
+func (r *restart) reached(s *stream.Stage) (yes bool) {
 	switch s.Name {
 	case stream.PostRestore:
 		return r.found(s.Root)
 	case stream.PreResume:
-		if !r.found(s.Root) {
+		if !r.found(s.Root) || r.request.Made != nil && !r.request.Made() {
 			return false
 		}
 		r.resumed = true
@@ -180,12 +152,13 @@ func (r *restart) answered(s *stream.Stage) bool {
 		switch {
 		case syscall.Signal(r.request.Signal) == unix.SIGCONT:
 		case r.endsEarly():
-			// What ends a process as soon as its first thread is let go takes
-			// the others away from criu, which then fails. So they are only
-			// stopped here, before their next instruction all the same.
+			// A signal that ends a process as soon as criu lets go of its first
+			// thread takes the other threads away from criu, which then fails. So the
+			// processes are only stopped here, before their next instruction all the
+			// same.
 			r.stopRunning()
 		default:
-			signalAll(r.root, r.request.Signal)
+			signalTree(r.root, r.request.Signal)
 		}
 	}
 	return true
@@ -222,38 +195,35 @@ func (r *restart) letGo() {
 	}
 }
 
-// found notes who was restored. Pid is the root's as criu sees it.
+// found notes the restored root; pid is as criu sees it.
 func (r *restart) found(pid int) bool {
 	r.root = pid
-	if r.cell != nil {
-		r.root = r.cell.outer(pid)
+	if r.pidns != nil {
+		r.root = r.pidns.outer(pid)
 	}
 	return r.root > 0
 }
 
-// outcome is what has become of the restore, once criu has ended.
+// outcome is the error of the restore, once criu has ended.
 func (r *restart) outcome() error {
 	r.criu.AwaitImages()
 	killed := r.resumed && syscall.Signal(r.request.Signal) == unix.SIGKILL
 	if status := r.criu.Status(); status.Exited() && status.ExitStatus() == 0 && r.resumed || killed {
 		if syscall.Signal(r.request.Signal) == unix.SIGCONT {
-			// Criu has stopped those again that were stopped.
-			signalAll(r.root, r.request.Signal)
+			// Processes that were stopped have been stopped again by criu.
+			signalTree(r.root, r.request.Signal)
 		}
 		if r.held != nil {
-			signalAll(r.root, r.request.Signal)
+			signalTree(r.root, r.request.Signal)
 			r.letGo()
 		}
-		if r.cell != nil {
-			r.cell.run(int(r.plan.tasks[0].PID))
+		if r.pidns != nil {
+			r.pidns.run(int(r.plan.tasks[0].PID))
 		}
 		return nil
 	}
 	// Criu kills what it has made, but not if it was killed itself.
 	r.endRestored()
-	if r.cell != nil {
-		r.cell.end()
-	}
 	if err := r.criu.Failure(); err != nil {
 		return err
 	}
@@ -277,8 +247,8 @@ func (r *restart) close() {
 	if r.criu != nil {
 		r.criu.Close()
 	}
-	if r.cell != nil {
-		r.cell.end()
+	if r.pidns != nil {
+		r.pidns.end()
 	}
 	if r.source != nil {
 		r.source.Close()
@@ -288,7 +258,22 @@ func (r *restart) close() {
 	}
 }
 
-// busyError is BLCR's for a pid that somebody else has.
+// endRestored ends what is left of a restore that has failed: processes that
+// run no code of their own and would wait for ever. They are children of ours,
+// the orphans among them as well, and have the pids in the images.
+func (r *restart) endRestored() {
+	known := make(map[int]bool)
+	for _, task := range r.plan.tasks {
+		pid := int(task.PID)
+		if r.pidns != nil {
+			pid = r.pidns.outer(pid)
+		}
+		known[pid] = true
+	}
+	r.criu.EndOrphans(func(pid int) bool { return known[pid] })
+}
+
+// busyError is the error for a pid that is in use.
 func busyError(pid int) error {
 	b := &busy{pid: pid}
 	if holder := hints.Holder(pid); holder != "" {
@@ -297,7 +282,7 @@ func busyError(pid int) error {
 	return b
 }
 
-// busy is an error of which the log tells more, as the module does it.
+// busy is the error for a pid that is in use.
 type busy struct {
 	pid    int
 	detail []string
@@ -310,39 +295,32 @@ func (b *busy) Unwrap() error {
 	return &ckpt.Error{Op: "restart", Object: "process " + itoa(b.pid), Errno: syscall.EBUSY, Detail: b.detail}
 }
 
-// Wait waits until criu has ended.
-func (r *restart) Wait() error {
-	<-r.finished
-	return nil
+// pidInUse tells whether err is for a pid that is in use.
+func pidInUse(err error) (pid int, inUse bool) {
+	b, ok := err.(*busy)
+	if !ok {
+		return 0, false
+	}
+	return b.pid, true
 }
 
-// Log is the module's line for a pid that is taken.
-func (r *restart) Log() ([]string, error) {
-	if b, ok := r.err.(*busy); ok {
-		return []string{fmt.Sprintf("found pid %d in use", b.pid)}, nil
+// openSourceOr opens the context, unless ctx is cancelled before: reading from a
+// pipe may take any time.
+func openSourceOr(ctx context.Context, r *ckpt.RestartRequest) (source, error) {
+	type result struct {
+		source source
+		err    error
 	}
-	return nil, nil
-}
-
-// Reap returns the restored root, a child of ours.
-func (r *restart) Reap() (pid int, err error) {
-	if r.err != nil {
-		return 0, r.err
+	opened := make(chan result, 1)
+	go func() {
+		source, err := openSource(r)
+		opened <- result{source, err}
+	}()
+	select {
+	case o := <-opened:
+		return o.source, o.err
+	case <-ctx.Done():
+		// The program ends soon, and what is being opened with it.
+		return nil, interrupted(ctx, "restart")
 	}
-	return r.root, nil
-}
-
-// endRestored ends what is left of a restore that has failed: processes that
-// run no code of their own and would wait for ever. They are children of ours,
-// the orphans among them as well, and have the numbers that we know.
-func (r *restart) endRestored() {
-	known := make(map[int]bool)
-	for _, task := range r.plan.tasks {
-		pid := int(task.PID)
-		if r.cell != nil {
-			pid = r.cell.outer(pid)
-		}
-		known[pid] = true
-	}
-	r.criu.EndOrphans(func(pid int) bool { return known[pid] })
 }
