@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -16,6 +17,7 @@ import (
 
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/hints"
+	"blcr-cli/test/harness"
 )
 
 // What the body of a fake criu does when asked to check.
@@ -159,7 +161,6 @@ func TestSameFile(t *testing.T) {
 
 // What says nothing about the criu is not remembered.
 func TestNoAnswer(t *testing.T) {
-	setLimit(t, 300*time.Millisecond)
 	dir := t.TempDir()
 	path := filepath.Join(dir, "criu")
 	s := &search{dirs: []string{dir}, answers: answersIn(t)}
@@ -168,11 +169,16 @@ func TestNoAnswer(t *testing.T) {
 		"kill -9 $$": "signal: killed",
 	} {
 		fake(t, path, body)
+		if body == hangs {
+			setLimit(t, 300*time.Millisecond)
+		} else {
+			setLimit(t, harness.Patience)
+		}
 		start := time.Now()
 		checkNone(t, s, path+": "+why)
 		checkNone(t, s, path+": "+why)
 		checkRuns(t, path, "check", "check")
-		if took := time.Since(start); took > 5*time.Second {
+		if took := time.Since(start); took > harness.Patience {
 			t.Errorf("%q took %v", body, took)
 		}
 	}
@@ -189,11 +195,16 @@ func TestNoAnswer(t *testing.T) {
 func TestLeftBehind(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "criu")
-	fake(t, path, works+"\nsleep 4 &")
+	fake(t, path, works+"\nsleep 1000 &\necho $! >>"+dir+"/left")
 	start := time.Now()
 	checkFound(t, &search{dirs: []string{dir}}, path)
-	if took := time.Since(start); took > 3*time.Second {
+	if took := time.Since(start); took > harness.Patience {
 		t.Errorf("took %v", took)
+	}
+	left, _ := os.ReadFile(dir + "/left")
+	for pid := range strings.FieldsSeq(string(left)) {
+		n, _ := strconv.Atoi(pid)
+		_ = unix.Kill(n, unix.SIGKILL)
 	}
 }
 
@@ -285,7 +296,7 @@ func TestConcurrent(t *testing.T) {
 	fake(t, path, works)
 	s := &search{dirs: []string{dir}, answers: answersIn(t)}
 	var all sync.WaitGroup
-	for range 100 {
+	for range 16 {
 		all.Go(func() {
 			for range 3 {
 				if b, err := s.find(); err != nil || *b != (Binary{path, "4.2.1"}) {
@@ -429,14 +440,18 @@ func TestReal(t *testing.T) {
 	if first.Version == "" {
 		t.Error("no version")
 	}
-	const times = 1000
-	start := time.Now()
-	for range times {
-		if again, err := s.find(); err != nil || *again != *first {
-			t.Fatalf("first %v, then %v, %v", first, again, err)
+	// The best of ten: others may be at work here, too.
+	took := time.Hour
+	for range 10 {
+		const times = 100
+		start := time.Now()
+		for range times {
+			if again, err := s.find(); err != nil || *again != *first {
+				t.Fatalf("first %v, then %v, %v", first, again, err)
+			}
 		}
+		took = min(took, time.Since(start)/times)
 	}
-	took := time.Since(start) / times
 	t.Logf("%+v; again in %v", *first, took)
 	if took > time.Millisecond {
 		t.Errorf("with a remembered answer it takes %v", took)
