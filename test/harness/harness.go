@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 	"unsafe"
@@ -213,4 +214,13 @@ func Poll(t testing.TB, what string, holds func() bool) {
 			t.Fatalf("does not come: %s", what)
 		}
 	}
+}
+
+// WriteProgram is os.WriteFile for a file that is to be executed. No process that
+// another goroutine forks meanwhile has it open for writing, for which execve(2)
+// would fail with ETXTBSY.
+func WriteProgram(path string, content []byte, mode os.FileMode) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	return os.WriteFile(path, content, mode)
 }

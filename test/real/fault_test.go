@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"blcr-cli/test/harness"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -356,7 +358,7 @@ func TestFaultCriu(t *testing.T) {
 	write := func(name, does string) string {
 		path := filepath.Join(v.dir, name)
 		script := "#!/bin/sh\ncase $1 in dump|restore) ;; *) echo Version: 4.2; exit 0;; esac\n" + does
-		if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
+		if err := harness.WriteProgram(path, []byte(script), 0o755); err != nil {
 			t.Fatal(err)
 		}
 		return path

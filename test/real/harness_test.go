@@ -16,11 +16,13 @@ import (
 	"testing"
 	"time"
 
+	"blcr-cli/test/harness"
+
 	"golang.org/x/sys/unix"
 )
 
 // patience is how long anything may take.
-const patience = 30 * time.Second
+const patience = harness.Patience
 
 // process is a child of this one.
 type process struct {
@@ -196,7 +198,7 @@ func (j *job) exists(name string) bool {
 
 func (j *job) write(name, text string) {
 	j.t.Helper()
-	if err := os.WriteFile(filepath.Join(j.dir, name), []byte(text), 0o644); err != nil {
+	if err := harness.WriteProgram(filepath.Join(j.dir, name), []byte(text), 0o644); err != nil {
 		j.t.Fatal(err)
 	}
 }

@@ -38,6 +38,8 @@ import (
 	"testing"
 	"time"
 
+	"blcr-cli/test/harness"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -51,6 +53,7 @@ var (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	harness.Start()
 	os.Exit(func() int {
 		if os.Geteuid() != 0 {
 			return complain("saving and restoring processes takes root")
@@ -78,6 +81,7 @@ func TestMain(m *testing.M) {
 			return complain("%v", err)
 		}
 		defer os.RemoveAll(scratch)
+		defer forgetAnswers()
 		if err := prepare(); err != nil {
 			return complain("%v", err)
 		}
@@ -97,6 +101,7 @@ func TestMain(m *testing.M) {
 		go func() {
 			<-stop
 			killMarked("", 0)
+			forgetAnswers()
 			os.RemoveAll(scratch)
 			os.Exit(complain("interrupted"))
 		}()
@@ -142,14 +147,11 @@ func prepare() error {
 		if err := os.Mkdir(bin, 0o755); err != nil {
 			return err
 		}
-		// As the Makefile does.
-		if err := run("go", "build", "-tags", "urfave_cli_no_docs", "-trimpath", "-buildvcs=false",
-			"-ldflags", "-E blcr-cli/internal/entry.entry -X blcr-cli/internal/cli.Version=0.0.0-test",
-			"-o", bin, "blcr-cli/cmd/..."); err != nil {
+		if err := harness.Commands(bin); err != nil {
 			return err
 		}
 	}
-	if err := run("go", "build", "-o", progs, "./programs/goroutines", "./programs/selfexec"); err != nil {
+	if err := harness.Build(progs, "./programs/goroutines", "./programs/selfexec"); err != nil {
 		return err
 	}
 	files, err := filepath.Glob("programs/*.c")
@@ -183,6 +185,17 @@ func run(name string, args ...string) error {
 		return fmt.Errorf("%s: %v\n%s", strings.Join(c.Args, " "), err, text)
 	}
 	return nil
+}
+
+// forgetAnswers removes what the commands have noted of the criu of a test, which
+// goes with it.
+func forgetAnswers() {
+	names, _ := filepath.Glob("/run/blcr-cli/criu-check-*")
+	for _, name := range names {
+		if text, err := os.ReadFile(name); err == nil && strings.Contains(string(text), scratch+"/") {
+			os.Remove(name)
+		}
+	}
 }
 
 // surroundings is what the tests must not change: mounts, open descriptors of

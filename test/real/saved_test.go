@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"blcr-cli/test/harness"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -26,7 +28,7 @@ func newSaved(t *testing.T) *job {
 		t.Fatal(err)
 	}
 	j.args[0] = filepath.Join(j.dir, "saved")
-	if err := os.WriteFile(j.args[0], exe, 0o751); err != nil {
+	if err := harness.WriteProgram(j.args[0], exe, 0o751); err != nil {
 		t.Fatal(err)
 	}
 	j.library("libsaved.so", 100)

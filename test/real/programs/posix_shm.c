@@ -20,6 +20,7 @@ int main(int argc, char **argv)
 
 	start(argc, argv, 2);
 	snprintf(name, sizeof name, "/realtest-%d", (int)self);
+	shm_unlink(name); /* of one that was killed */
 	fd = shm_open(name, O_RDWR | O_CREAT | O_EXCL, 0600);
 	CHECK(fd >= 0 && ftruncate(fd, 8192) == 0);
 	sh = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);

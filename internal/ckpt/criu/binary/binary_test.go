@@ -37,7 +37,7 @@ func fake(t testing.TB, path, check string) {
 		t.Fatal(err)
 	}
 	os.Remove(path)
-	if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
+	if err := harness.WriteProgram(path, []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -183,7 +183,7 @@ func TestNoAnswer(t *testing.T) {
 		}
 	}
 	os.Remove(path)
-	if err := os.WriteFile(path, []byte("#!/none/such\n"), 0o755); err != nil {
+	if err := harness.WriteProgram(path, []byte("#!/none/such\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	checkNone(t, s, path+": No such file or directory")
