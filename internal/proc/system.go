@@ -139,3 +139,39 @@ func unescape(s string) string {
 	}
 	return s
 }
+
+// Limit returns a resource limit of a process, by its name in /proc/PID/limits such
+// as "Max open files": ^uint64(0) is no limit. ok is false if it cannot be read.
+func Limit(pid int, name string) (soft, hard uint64, ok bool) {
+	text, err := read(fmt.Sprintf("/proc/%d/limits", pid))
+	if err != nil {
+		return 0, 0, false
+	}
+	return parseLimit(string(text), name)
+}
+
+// parseLimit finds "Max open files            1024                 524288               files".
+func parseLimit(text, name string) (soft, hard uint64, ok bool) {
+	for line := range strings.Lines(text) {
+		rest, found := strings.CutPrefix(line, name+" ")
+		if !found {
+			continue
+		}
+		f := strings.Fields(rest)
+		if len(f) < 2 {
+			break
+		}
+		value := func(text string) uint64 {
+			n, err := strconv.ParseUint(text, 10, 64)
+			if text == "unlimited" {
+				return ^uint64(0)
+			}
+			ok = ok && err == nil
+			return n
+		}
+		ok = true
+		soft, hard = value(f[0]), value(f[1])
+		return soft, hard, ok
+	}
+	return 0, 0, false
+}

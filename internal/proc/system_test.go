@@ -103,3 +103,24 @@ func TestDescriptors(t *testing.T) {
 		t.Errorf("no error for a process that cannot be")
 	}
 }
+
+func TestParseLimit(t *testing.T) {
+	const text = "Limit                     Soft Limit           Hard Limit           Units     \n" +
+		"Max open files            1024                 524288               files     \n" +
+		"Max address space         unlimited            unlimited            bytes     \n" +
+		"Max nice priority         x                    0                    \n"
+	for _, c := range []struct {
+		name       string
+		soft, hard uint64
+		ok         bool
+	}{
+		{"Max open files", 1024, 524288, true},
+		{"Max address space", 1<<64 - 1, 1<<64 - 1, true},
+		{"Max nice priority", 0, 0, false},
+		{"Max open", 0, 0, false},
+	} {
+		if soft, hard, ok := parseLimit(text, c.name); ok != c.ok || ok && (soft != c.soft || hard != c.hard) {
+			t.Errorf("%s: %d, %d, %v", c.name, soft, hard, ok)
+		}
+	}
+}

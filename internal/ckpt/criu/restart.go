@@ -239,7 +239,10 @@ func (r *restart) outcome() error {
 		h := c.Header()
 		made = explain.Origin{Host: h.Host, Kernel: h.Kernel, Machine: h.Machine}
 	}
-	return explain.Restore(explain.Failure{Status: r.criu.Status(), Log: log}, made)
+	return explain.Restore(explain.Failure{
+		Status: r.criu.Status(), Log: log,
+		Needs: func() explain.Needs { return r.plan.needs(r.source) },
+	}, made)
 }
 
 // close gives back what the restore needed.
@@ -278,6 +281,8 @@ func busyError(pid int) error {
 	b := &busy{pid: pid}
 	if holder := hints.Holder(pid); holder != "" {
 		b.detail = []string{holder, "cr_restart --no-restore-pid restarts the job with new pids beside it"}
+	} else {
+		b.detail = []string{"it is free by now: try again"}
 	}
 	return b
 }

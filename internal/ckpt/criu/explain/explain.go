@@ -8,6 +8,9 @@
 // changes nothing and decides nothing: a line that it does not know is shown as
 // it is.
 //
+// To teach it another line of CRIU's, add a rule to dumpRules or restoreRules, and
+// the line to the table in its test.
+//
 // Failures that have nothing to do with CRIU, such as a full file system, get
 // their lines from package hints. What an engine refuses before it starts CRIU
 // does not belong here either.
@@ -15,10 +18,8 @@ package explain
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -45,34 +46,63 @@ type Failure struct {
 	// Inside says that CRIU ran in the pid namespace of the processes, so that
 	// the pids in Log are those of that namespace.
 	Inside bool
+
+	// Needs returns what a restore needs of the file system. It is called only
+	// where Log does not say what is missing, and may be nil.
+	Needs func() Needs
 }
 
-// Dump returns the error for a dump that has failed. The error is ESRCH without
-// any Detail where the root process has ended, EBUSY where another process has
-// them frozen or traces them, and EIO where nothing else is known.
+// Needs is files that a restore needs, by the names under which CRIU opens them.
+type Needs struct {
+	Directories []string // in which processes are
+	Mapped      []string // in the memory of processes, the programs among them
+}
+
+// Dump returns the error for a dump that has failed. Its number is ESRCH, without
+// any Detail, where the root process has ended; EBUSY where the processes cannot
+// be stopped, and where it may be over later; EOPNOTSUPP where they have what CRIU
+// cannot save; what CRIU says for a failed system call; and EIO where nothing is
+// known.
 func Dump(f Failure) *ckpt.Error {
 	if len(f.Tree) > 0 && ended(f.Tree[0]) {
 		return &ckpt.Error{Op: "checkpoint", Object: "processes", Errno: syscall.ESRCH}
 	}
-	e := newSituation(f).explain("dump", f)
+	s := newSituation(f)
+	e := s.explain("dump", dumpRules)
 	unseizable := func(text string) bool { return strings.HasPrefix(text, "Unseizable non-zombie") }
-	if e.Errno == syscall.ESRCH || slices.ContainsFunc(f.Log, unseizable) {
-		// The processes are there, so another tracer has come first.
-		return traced(f.Tree)
+	if len(f.Tree) > 0 && (e.Errno == syscall.ESRCH || slices.ContainsFunc(f.Log, unseizable)) {
+		return s.unseizable()
 	}
 	return e
 }
 
-// traced is the error for processes that CRIU could not seize.
-func traced(tree []int) *ckpt.Error {
+// unseizable is the error for processes that are there but that CRIU could not
+// stop.
+func (s *situation) unseizable() *ckpt.Error {
 	e := &ckpt.Error{Op: "checkpoint", Object: "processes", Errno: syscall.EBUSY}
-	for _, pid := range tree {
+	for _, pid := range s.Tree {
 		if by := hints.Tracer(pid); by != "" {
-			e.Detail = []string{fmt.Sprintf("%s is being saved or traced by %s", hints.Process(pid), by)}
+			e.Detail = []string{fmt.Sprintf("%s is being saved or traced by %s", s.name(pid), by)}
+			return e
+		}
+		if group, ok := proc.Frozen(pid); ok {
+			e.Detail = []string{
+				fmt.Sprintf("%s is frozen by its control group %s, as by 'docker pause' or 'systemctl freeze'", s.name(pid), show.Name(group.Name)),
+				"thaw it, and save it then",
+			}
 			return e
 		}
 	}
-	e.Detail = []string{fmt.Sprintf("process %d, or one below it, is being saved or traced by somebody else", tree[0])}
+	for _, pid := range s.Tree {
+		if s.facts(pid).state == 'D' { // see TASK_UNINTERRUPTIBLE in proc(5)
+			e.Detail = []string{
+				fmt.Sprintf("%s waits in a system call that nothing can interrupt, as vfork(2) until the child runs another program, or a read from a file server that does not answer", s.name(pid)),
+				tryAgainHint,
+			}
+			return e
+		}
+	}
+	e.Detail = []string{fmt.Sprintf("%s, or one below it, is being saved or traced by another process, or could not be stopped in time", s.name(s.Tree[0])), tryAgainHint}
 	return e
 }
 
@@ -84,10 +114,12 @@ type Origin struct {
 }
 
 // Restore returns the error for a restore that has failed, of a context that was
-// made there. It is EIO where nothing else is known. A pid that is in use is not
-// looked for: see PidInUse.
+// made there. Its number is ESTALE where a file is not the one that was saved,
+// EBUSY or EADDRINUSE where something is in use that the job needs, what CRIU says
+// for a failed system call, and EIO where nothing is known. The caller asks
+// PidInUse first.
 func Restore(f Failure, made Origin) *ckpt.Error {
-	e := newSituation(f).explain("restore", f)
+	e := newSituation(f).explain("restore", restoreRules)
 	if line := made.differs(e.Errno); line != "" {
 		e.Detail = append(e.Detail, line)
 	}
@@ -109,54 +141,63 @@ func (o Origin) differs(errno syscall.Errno) string {
 	return ""
 }
 
-// mostDetail is how many sentences, and how many of CRIU's own lines, are shown.
-const mostDetail = 4
+const (
+	mostDetail = 4       // how many sentences, lines of CRIU's and hints are shown, each
+	longest    = 8 << 10 // how many bytes of one; a name may have 4 KiB
+)
 
 // explain makes the error: first sentences, then CRIU's own lines, and last what
 // to do.
-func (s *situation) explain(op string, f Failure) *ckpt.Error {
-	const otherwise = syscall.EIO
-	e := &ckpt.Error{Op: op, Object: "criu", Errno: otherwise}
-	s.begin(f.Log)
+func (s *situation) explain(op string, rules []rule) *ckpt.Error {
 	var sentences, said, todo []string
 	add := func(to *[]string, line string) {
+		if line = show.Text(line); len(line) > longest {
+			line = strings.ToValidUTF8(line[:longest], "") + "…"
+		}
 		if line != "" && !slices.Contains(*to, line) {
 			*to = append(*to, line)
 		}
 	}
-	for _, text := range f.Log {
+	var known, other syscall.Errno // the first that a sentence explains, and that of a line
+	for i, text := range s.Log {
 		if consequence().MatchString(text) {
 			continue
 		}
-		errno := lastErrno(text)
-		if fault, ok := fileFault(text); ok {
-			errno = fault.errno
-			add(&sentences, fault.sentence)
-			add(&todo, fault.todo)
-		} else {
-			sentence, hint := s.match(text)
-			add(&sentences, sentence)
-			add(&todo, hint)
-			add(&said, text)
+		errno, sentence, hint := fileFault(s.Log[i:])
+		if sentence == "" {
+			errno, sentence, hint = s.match(rules, text)
+			add(&said, strings.ReplaceAll(text, "\t", ""))
 		}
-		if errno != 0 && e.Errno == otherwise {
-			e.Errno = errno
+		add(&sentences, sentence)
+		add(&todo, hint)
+		if sentence != "" && known == 0 {
+			known = errno
+		}
+		if other == 0 {
+			other = lastErrno(text)
 		}
 	}
 	if len(sentences) > 0 {
 		said = slices.DeleteFunc(said, func(text string) bool { return followUp().MatchString(text) })
-	} else if len(said) == 0 && !f.Status.Signaled() {
+	} else if len(said) == 0 && !s.Status.Signaled() {
 		sentences = hints.Processes()
+	}
+	e := &ckpt.Error{Op: op, Object: "criu", Errno: syscall.EIO}
+	switch {
+	case known != 0:
+		e.Errno = known
+	case other != 0:
+		e.Errno = other
 	}
 	e.Detail = sentences[:min(len(sentences), mostDetail)]
 	for _, text := range said[:min(len(said), mostDetail)] {
-		e.Detail = append(e.Detail, "criu: "+show.Text(text))
+		e.Detail = append(e.Detail, "criu: "+text)
 	}
-	e.Detail = append(e.Detail, todo...)
-	if f.Status.Signaled() {
-		e.Detail = append(e.Detail, fmt.Sprintf("criu was killed by signal %d", int(f.Status.Signal())))
+	e.Detail = append(e.Detail, todo[:min(len(todo), mostDetail)]...)
+	if s.Status.Signaled() {
+		e.Detail = append(e.Detail, fmt.Sprintf("criu was killed by signal %d", int(s.Status.Signal())))
 	} else if len(said) == 0 && len(todo) == 0 {
-		e.Detail = append(e.Detail, fmt.Sprintf("criu failed with exit status %d and does not say why", f.Status.ExitStatus()))
+		e.Detail = append(e.Detail, fmt.Sprintf("criu failed with exit status %d and does not say why", s.Status.ExitStatus()))
 	}
 	return e
 }
@@ -181,10 +222,4 @@ func PidInUse(log []string) (pid int, ok bool) {
 		}
 	}
 	return 0, false
-}
-
-// pattern is a regular expression that is compiled when it is first needed: only
-// failures need it, and every start of a command would have to wait for it.
-func pattern(expr string) func() *regexp.Regexp {
-	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })
 }

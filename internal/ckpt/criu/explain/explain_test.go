@@ -5,311 +5,332 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
+	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/hints"
+	"blcr-cli/internal/proc"
 )
 
-// machine makes a directory like /proc, with one process with such descriptors.
-func machine(t *testing.T, pid int, comm string, fds map[string]string, maps string) *situation {
+// nobody is a pid that no process has: it is above the kernel's PID_MAX_LIMIT.
+const nobody = 4194999
+
+// example is a case of a file in testdata, which dump.txt describes.
+type example struct {
+	name   string
+	line   int
+	facts  facts
+	status unix.WaitStatus
+	log    []string
+	errno  syscall.Errno
+	detail []string
+}
+
+// examples reads a file in testdata.
+func examples(t *testing.T, name string) []example {
 	t.Helper()
-	at := &situation{proc: t.TempDir(), tree: []int{pid}}
-	for _, dir := range []string{"", "fd"} {
-		if err := os.Mkdir(at.file(pid, dir), 0o755); err != nil {
-			t.Fatal(err)
-		}
+	text, err := os.ReadFile(filepath.Join("testdata", name))
+	if err != nil {
+		t.Fatal(err)
 	}
-	for name, text := range map[string]string{"comm": comm + "\n", "maps": maps} {
-		if err := os.WriteFile(at.file(pid, name), []byte(text), 0o644); err != nil {
-			t.Fatal(err)
+	var all []example
+	for i, line := range strings.Split(string(text), "\n") {
+		if line == "" || line[0] == '#' {
+			continue
 		}
-	}
-	for fd, to := range fds {
-		if err := os.Symlink(to, filepath.Join(at.file(pid, "fd"), fd)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return at
-}
-
-// TestAdvice feeds what CRIU 4.1.1 has really said, on Linux 6.18, and what CRIU 4.2
-// would say where that is noted.
-func TestAdvice(t *testing.T) {
-	const pid = 4185
-	for _, c := range []struct {
-		name string
-		log  []string
-		fds  map[string]string
-		maps string
-		want []string
-	}{
-		{
-			name: "io_uring",
-			log:  []string{"send_fds failed (-22)", "Can't retrieve FDs from socket", "Message reply from daemon is trimmed (12/0)", "Dump files (pid: 4185) failed with -1", "Dumping FAILED."},
-			fds:  map[string]string{"3": "anon_inode:[io_uring]"},
-			want: []string{
-				"process 4185 (sim) has an io_uring open as descriptor 3, which criu cannot save",
-				"criu: send_fds failed (-22)",
-				"start the program so that it does without io_uring; Node.js and libuv do with UV_USE_IO_URING=0",
-			},
-		}, {
-			name: "io_uring, closed by now",
-			log:  []string{"send_fds failed (-22)", "Dump files (pid: 4185) failed with -1"},
-			want: []string{"criu: send_fds failed (-22)", "criu: Dump files (pid: 4185) failed with -1"},
-		}, {
-			name: "io_uring's memory",
-			log:  []string{"Unknown shit 600 (anon_inode:[io_uring])", "Can't open 4185's mapfile link 7f94c06a7000: No such device or address", "Collect mappings (pid: 4185) failed with -1"},
-			want: []string{
-				"process 4185 (sim) has mapped memory of an io_uring, which criu cannot save",
-				"criu: Unknown shit 600 (anon_inode:[io_uring])",
-				"start the program so that it does without io_uring; Node.js and libuv do with UV_USE_IO_URING=0",
-			},
-		}, {
-			name: "secret memory",
-			log:  []string{"Unknown shit 100600 (/secretmem (deleted))", "Can't open 4185's mapfile link 7f5964a0b000: No such device or address", "Collect mappings (pid: 4185) failed with -1"},
-			want: []string{"process 4185 (sim) has mapped secret memory (memfd_secret), which criu cannot save", "criu: Unknown shit 100600 (/secretmem (deleted))"},
-		}, {
-			name: "userfaultfd",
-			log:  []string{"Can't dump file 3 of that type [600] (anon anon_inode:[userfaultfd])", "Dump files (pid: 4185) failed with -1"},
-			fds:  map[string]string{"3": "anon_inode:[userfaultfd]"},
-			want: []string{
-				"process 4185 (sim) has a userfaultfd open as descriptor 3, which criu cannot save",
-				"criu: Can't dump file 3 of that type [600] (anon anon_inode:[userfaultfd])",
-				closeHint,
-			},
-		}, {
-			name: "BPF",
-			log:  []string{"Can't dump file 3 of that type [600] (anon anon_inode:bpf-prog)", "Dump files (pid: 4185) failed with -1"},
-			want: []string{
-				"process 4185 (sim) has a BPF program open as descriptor 3, which criu cannot save",
-				"criu: Can't dump file 3 of that type [600] (anon anon_inode:bpf-prog)",
-				closeHint,
-			},
-		}, {
-			name: "nobody knows",
-			log:  []string{"Can't dump file 3 of that type [600] (anon anon_inode:[new\x1bthing])", "Dump files (pid: 4185) failed with -1"},
-			want: []string{
-				`process 4185 (sim) has an object of the kernel's, "[new\x1bthing]", open as descriptor 3, which criu cannot save`,
-				`criu: Can't dump file 3 of that type [600] (anon anon_inode:[new\x1bthing])`,
-				closeHint,
-			},
-		}, {
-			name: "device",
-			log:  []string{"Can't dump file 3 of that type [20600] (chr 10:232)", "Dump files (pid: 4185) failed with -1"},
-			fds:  map[string]string{"3": "/dev/kvm"},
-			want: []string{"process 4185 (sim) has the device /dev/kvm open as descriptor 3, which criu cannot save", "criu: Can't dump file 3 of that type [20600] (chr 10:232)", closeHint},
-		}, {
-			name: "graphics card",
-			log:  []string{"Can't dump file 5 of that type [20666] (chr 226:128)", "Dump files (pid: 4185) failed with -1"},
-			fds:  map[string]string{"5": "/dev/dri/renderD128"},
-			want: []string{
-				"process 4185 (sim) has the device /dev/dri/renderD128 open as descriptor 5, which criu cannot save",
-				"criu: Can't dump file 5 of that type [20666] (chr 226:128)",
-				"what uses a graphics card can be saved only by a criu with a plugin for that card",
-			},
-		}, {
-			name: "block device",
-			log:  []string{"Can't dump file 3 of that type [60600] (unknown /dev/loop0)", "Dump files (pid: 4185) failed with -1"},
-			want: []string{"process 4185 (sim) has the block device /dev/loop0 open as descriptor 3, which criu cannot save", "criu: Can't dump file 3 of that type [60600] (unknown /dev/loop0)", closeHint},
-		}, {
-			name: "System V shared memory",
-			log:  []string{"Task 4185 with SysVIPC shmem map @7f0ae5549000 doesn't live in IPC ns", "Dump mappings (pid: 4185) failed with -1"},
-			maps: "7f0ae5549000-7f0ae554a000 rw-s 00000000 00:01 32769                      /SYSV0000abcd (deleted)\n",
-			want: []string{
-				"process 4185 (sim) has System V shared memory, segment 32769 with the key 0x0000abcd, which criu cannot save outside of an IPC namespace",
-				"criu: Task 4185 with SysVIPC shmem map @7f0ae5549000 doesn't live in IPC ns",
-				sysvHint,
-			},
-		}, {
-			name: "socket options",
-			log:  []string{"sockets: Can't get 1:16 opt: Operation not supported", "sockets: Can't get 1:34 opt: Operation not supported", "Dump files (pid: 4185) failed with -1"},
-			fds:  map[string]string{"0": "/dev/null", "3": "socket:[123]", "10": "socket:[124]"},
-			want: []string{
-				"process 4185 (sim) has network sockets open, among its descriptors 3, 10, which this criu is too old for",
-				"criu: sockets: Can't get 1:16 opt: Operation not supported",
-				"TCP, UDP and raw sockets need CRIU 4.2 or later on this kernel",
-			},
-		}, {
-			name: "netlink",
-			log:  []string{"netlink: The socket has data to read", "Dump files (pid: 4185) failed with -1"},
-			want: []string{"process 4185 (sim) has a netlink socket with messages that it has not read, which criu cannot save", "criu: netlink: The socket has data to read", tryAgainHint},
-		}, {
-			name: "VSOCK",
-			log:  []string{"sockets: BUG! Unknown socket collected (family 40)", "Dump files (pid: 4185) failed with -1"},
-			fds:  map[string]string{"3": "socket:[123]"},
-			want: []string{"process 4185 (sim) has a VSOCK socket open as descriptor 3, which criu cannot save", "criu: sockets: BUG! Unknown socket collected (family 40)", closeHint},
-		}, {
-			name: "MPTCP",
-			log:  []string{"inet: Unsupported proto 262 for socket 28c00dd", "Dump files (pid: 4185) failed with -1"},
-			fds:  map[string]string{"7": "socket:[42729693]"},
-			want: []string{
-				"process 4185 (sim) has an MPTCP socket open as descriptor 7, which criu cannot save",
-				"criu: inet: Unsupported proto 262 for socket 28c00dd",
-				"start the program so that it uses plain TCP; those in Go do with GODEBUG=multipathtcp=0",
-			},
-		}, {
-			name: "network device",
-			log:  []string{"tun: Net namespace is required to dump tun link", "Dump files (pid: 4185) failed with -1"},
-			fds:  map[string]string{"3": "/dev/net/tun"},
-			want: []string{
-				"process 4185 (sim) has a network device open as descriptor 3, which criu cannot save outside of a network namespace",
-				"criu: tun: Net namespace is required to dump tun link",
-				"start the job in a network namespace of its own, as by 'unshare --net', or without that device",
-			},
-		}, {
-			name: "unmounted",
-			log:  []string{"Can't lookup mount=86 for fd=3 path=/f", "Dump files (pid: 4185) failed with -1"},
-			want: []string{
-				"process 4185 (sim) has /f open as descriptor 3, on a file system that was unmounted since, or that is another mount namespace's, which criu cannot save",
-				"criu: Can't lookup mount=86 for fd=3 path=/f",
-				"mount it again and have the program open the file anew, or have it close the file",
-			},
-		}, {
-			name: "mount namespace",
-			log:  []string{"Can't lookup mount=27 for fd=-3 path=/usr/bin/sim", "Collect mappings (pid: 4185) failed with -1"},
-			want: []string{
-				"process 4185 (sim) uses /usr/bin/sim (its program, a library or its directory) from outside of its mount namespace, which criu cannot save",
-				"criu: Can't lookup mount=27 for fd=-3 path=/usr/bin/sim",
-				"start the whole job in one mount namespace",
-			},
-		}, {
-			name: "overmounted",
-			log:  []string{"Open files on overmounted mounts are not supported yet; mount=86 fd=3 path=/tmp/m/f", "Dump files (pid: 4185) failed with -1"},
-			want: []string{
-				"process 4185 (sim) has /tmp/m/f open as descriptor 3, and something else was mounted over it since",
-				"criu: Open files on overmounted mounts are not supported yet; mount=86 fd=3 path=/tmp/m/f",
-				"unmount it, or have the program open the file again",
-			},
-		}, {
-			name: "another link",
-			log:  []string{"Can't create link remap for /tmp/l. Use link-remap option.", "Dump files (pid: 4185) failed with -1"},
-			fds:  map[string]string{"4": "/tmp/l (deleted)"},
-			want: []string{
-				"process 4185 (sim) has /tmp/l open as descriptor 4, which was removed under that name and has another one",
-				"criu: Can't create link remap for /tmp/l. Use link-remap option.",
-				"give the file its old name back, or have the program close it",
-			},
-		}, {
-			name: "pipe",
-			log:  []string{"The packetized mode for pipes is not supported yet", "Dump files (pid: 4185) failed with -1"},
-			want: []string{"process 4185 (sim) has a pipe in packet mode (O_DIRECT), which criu cannot save", "criu: The packetized mode for pipes is not supported yet", closeHint},
-		}, {
-			name: "descriptor of a namespace",
-			log:  []string{"No NS ID with kid 4026532179", "Dump files (pid: 4185) failed with -1"},
-			fds:  map[string]string{"0": "pipe:[1]", "3": "net:[4026532179]", "2": "net:[4026531833]"},
-			want: []string{"process 4185 (sim) has a namespace open as descriptor 3 that none of the processes is in, which criu cannot save", "criu: No NS ID with kid 4026532179", closeHint},
-		}, {
-			name: "pidfd",
-			log:  []string{"pidfd: pidfd pid 1 is not a part of process tree..", "Dump files (pid: 4185) failed with -1"},
-			want: []string{
-				"process 4185 (sim) has a descriptor open of process 1, which is not among those to be saved",
-				"criu: pidfd: pidfd pid 1 is not a part of process tree..",
-				"save them together, or have the program close it",
-			},
-		}, {
-			name: "nested namespace",
-			log:  []string{"Can't dump nested user namespace for 4185", "Can't make userns id"},
-			want: []string{"process 4185 (sim) is in a user namespace of its own, which criu cannot save together with the others", "criu: Can't dump nested user namespace for 4185", nsHint},
-		}, {
-			name: "user namespace",
-			log:  []string{"Unable to convert uid or gid", "One or more namespaces doesn't belong to the target user namespace"},
-			want: []string{"the processes are in a user namespace of their own, as in a container without root, where their users are others", "criu: Unable to convert uid or gid"},
-		}, {
-			name: "session",
-			log:  []string{"A session leader of 4185(1) is outside of its pid namespace"},
-			want: []string{
-				"process 4185 (sim) is in a session of another pid namespace, which criu cannot save",
-				"criu: A session leader of 4185(1) is outside of its pid namespace",
-				"start it with setsid(1), as 'unshare --pid --fork setsid PROGRAM'",
-			},
-		}, {
-			name: "processor, CRIU 4.2",
-			log:  []string{"CPU instruction capabilities do not match run time"},
-			want: []string{
-				"the processor of this machine cannot do everything that the one could on which the job was saved, and that it may use",
-				"criu: CPU instruction capabilities do not match run time",
-				"restart it on a machine with such a processor",
-			},
-		}, {
-			name: "old criu, CRIU 3.17",
-			log:  []string{"vdso: Unexpected rt vDSO area bounds"},
-			want: []string{"this criu is too old for Linux " + hints.Kernel(), "criu: vdso: Unexpected rt vDSO area bounds", "use a newer criu: CR_CRIU names it"},
-		}, {
-			name: "another user's job",
-			log:  []string{"Unable to set real, effective and saved user ID: -1", "BUG at criu/pie/restorer.c:2213", "Task 4185 is in unexpected state: b7f", "Task stopped with 11: Segmentation fault"},
-			want: []string{
-				"the processes belonged to another user, and " + hints.User(os.Geteuid()) + " may not make any of somebody else",
-				"criu: Unable to set real, effective and saved user ID: -1",
-				"restart the job as that user, or as root",
-			},
-		}, {
-			name: "address in use, CRIU 4.2",
-			log:  []string{"inet: Can't bind inet socket (id 3): Address already in use"},
-			want: []string{"another program has a network address of the job: see 'ss -lntu'", "criu: inet: Can't bind inet socket (id 3): Address already in use", "end that program first"},
-		}, {
-			name: "missing",
-			log:  []string{"Can't open file tmp/x on restore: No such file or directory", "Can't open file tmp/x: No such file or directory", "Can't fixup VMA's fd", "12 exited, status=1"},
-			want: []string{"cannot open /tmp/x: No such file or directory", missingHint},
-		}, {
-			name: "changed",
-			log:  []string{"File tmp/adv/slp has bad size 35664 (expect 43888)", "Can't fixup VMA's fd"},
-			want: []string{"/tmp/adv/slp is not the file that was saved: its size is 35664, not 43888", changedHint},
-		}, {
-			name: "nothing that is known",
-			log:  []string{"Something new: Permission denied", "Dump files (pid: 4185) failed with -1"},
-			want: []string{"criu: Something new: Permission denied", "criu: Dump files (pid: 4185) failed with -1"},
-		},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			at := machine(t, pid, "sim", c.fds, c.maps)
-			if got := at.explain("dump", Failure{Status: 1 << 8, Log: c.log}).Detail; !slices.Equal(got, c.want) {
-				t.Errorf("%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(c.want, "\n"))
+		bad := func(err error) {
+			if err != nil {
+				t.Fatalf("%s:%d: %v", name, i+1, err)
 			}
-		})
+		}
+		key, value, _ := strings.Cut(line, " ")
+		if key == "==" {
+			none := limit{unlimited, unlimited}
+			all = append(all, example{name: value, line: i + 1, status: 1 << 8, facts: facts{comm: "sim", uid: os.Geteuid(), openFiles: none, memory: none}})
+			continue
+		}
+		if len(all) == 0 {
+			t.Fatalf("%s:%d: no case", name, i+1)
+		}
+		e := &all[len(all)-1]
+		limits := func() (l limit) {
+			for j, to := range []*uint64{&l.soft, &l.hard} {
+				word := strings.Fields(value)[j]
+				if *to = unlimited; word != "unlimited" {
+					*to, err = strconv.ParseUint(word, 10, 64)
+					bad(err)
+				}
+			}
+			return l
+		}
+		switch key {
+		case "fd":
+			var d proc.Descriptor
+			_, err := fmt.Sscan(value, &d.FD)
+			bad(err)
+			_, d.Link, _ = strings.Cut(value, " ")
+			e.facts.descriptors = append(e.facts.descriptors, d)
+		case "map":
+			var m proc.Mapping
+			_, err := fmt.Sscanf(value, "%x %d", &m.Start, &m.Ino)
+			bad(err)
+			m.Path = strings.SplitN(value, " ", 3)[2]
+			e.facts.mappings = append(e.facts.mappings, m)
+		case "openfiles":
+			e.facts.openFiles = limits()
+		case "memory":
+			e.facts.memory = limits()
+		case "uid":
+			e.facts.uid, err = strconv.Atoi(value)
+			bad(err)
+		case "signal":
+			n, err := strconv.Atoi(value)
+			bad(err)
+			e.status = unix.WaitStatus(n)
+		case "log":
+			text, err := strconv.Unquote(`"` + strings.ReplaceAll(value, `"`, `\"`) + `"`)
+			bad(err)
+			e.log = append(e.log, text)
+		case "errno":
+			n, err := strconv.Atoi(value)
+			bad(err)
+			e.errno = syscall.Errno(n)
+		case "-":
+			value = strings.ReplaceAll(value, "KERNEL", hints.Kernel())
+			e.detail = append(e.detail, strings.ReplaceAll(value, "USER", hints.User(os.Geteuid())))
+		default:
+			t.Fatalf("%s:%d: what is %s?", name, i+1, key)
+		}
+	}
+	return all
+}
+
+// TestExamples compares what is said about failures with what is in testdata.
+func TestExamples(t *testing.T) {
+	for _, c := range []struct {
+		op    string
+		rules []rule
+	}{{"dump", dumpRules}, {"restore", restoreRules}} {
+		used := make(map[string]bool)
+		for _, e := range examples(t, c.op+".txt") {
+			t.Run(c.op+"/"+e.name, func(t *testing.T) {
+				s := newSituation(Failure{Status: e.status, Log: e.log, Tree: []int{nobody}})
+				s.look = func(int) *facts { return &e.facts }
+				got := s.explain(c.op, c.rules)
+				if got.Op != c.op || got.Errno != e.errno || !slices.Equal(got.Detail, e.detail) {
+					t.Errorf("%s.txt:%d:\nerrno %d\n- %s\nwant\nerrno %d\n- %s", c.op, e.line, int(got.Errno), strings.Join(got.Detail, "\n- "), int(e.errno), strings.Join(e.detail, "\n- "))
+				}
+			})
+			for _, text := range e.log {
+				for _, r := range c.rules {
+					if strings.Contains(text, r.has) && r.expr().MatchString(text) {
+						used[r.expr().String()] = true
+					}
+				}
+			}
+		}
+		// What is said about these depends on the machine.
+		used[outOfMemory.expr().String()], used[outOfProcesses.expr().String()] = true, true
+		for _, r := range c.rules {
+			if !used[r.expr().String()] {
+				t.Errorf("no case in %s.txt for %s", c.op, r.expr())
+			}
+		}
 	}
 }
 
-// TestAdviceInside: criu has seen the processes from within their pid namespace.
-func TestAdviceInside(t *testing.T) {
-	at := machine(t, 4185, "sim\x1b[1m", map[string]string{"3": "socket:[255]"}, "")
-	at.ours = map[int]int{7: 4185}
-	log := []string{"inet: Unsupported proto 132 for socket ff", "Dump files (pid: 7) failed with -1"}
-	got := at.explain("dump", Failure{Status: 1 << 8, Log: log}).Detail
-	if want := `process 4185 ("sim\x1b[1m") has an SCTP socket open as descriptor 3, which criu cannot save`; len(got) == 0 || got[0] != want {
+// dumpOf is Dump for this process.
+func dumpOf(log ...string) *ckpt.Error {
+	return Dump(Failure{Status: 1 << 8, Log: log, Tree: []int{os.Getpid()}})
+}
+
+// check compares an error with what it has to be.
+func check(t *testing.T, got *ckpt.Error, errno syscall.Errno, detail ...string) {
+	t.Helper()
+	if got.Errno != errno || !slices.Equal(got.Detail, detail) {
+		t.Errorf("errno %d\n- %s\nwant\nerrno %d\n- %s", int(got.Errno), strings.Join(got.Detail, "\n- "), int(errno), strings.Join(detail, "\n- "))
+	}
+}
+
+// TestEnded: the processes have ended by themselves.
+func TestEnded(t *testing.T) {
+	check(t, Dump(Failure{Status: 1 << 8, Log: []string{"Something: No space left on device"}, Tree: []int{nobody}}), unix.ESRCH)
+}
+
+// TestUnseizable: the processes are there, and could not be stopped.
+func TestUnseizable(t *testing.T) {
+	log := []string{"Unseizable non-zombie 4194999 found, state D, err -1/4"}
+	for _, c := range []struct {
+		state  byte
+		detail []string
+	}{
+		{'S', []string{"process 4194999 (sim), or one below it, is being saved or traced by another process, or could not be stopped in time", tryAgainHint}},
+		{'D', []string{"process 4194999 (sim) waits in a system call that nothing can interrupt, as vfork(2) until the child runs another program, or a read from a file server that does not answer", tryAgainHint}},
+	} {
+		s := newSituation(Failure{Log: log, Tree: []int{nobody}})
+		s.look = func(int) *facts { return &facts{comm: "sim", state: c.state} }
+		check(t, s.unseizable(), unix.EBUSY, c.detail...)
+	}
+	for _, text := range []string{log[0], "ptrace: No such process"} {
+		e := dumpOf(text)
+		check(t, e, unix.EBUSY, hints.Process(os.Getpid())+", or one below it, is being saved or traced by another process, or could not be stopped in time", tryAgainHint)
+	}
+}
+
+// TestOtherLink: a removed file has another name, which is found.
+func TestOtherLink(t *testing.T) {
+	dir := t.TempDir()
+	name, other := dir+"/first", dir+"/other one"
+	file, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if err := os.Link(name, other); err != nil {
+		t.Skip(err)
+	}
+	if err := os.Remove(name); err != nil {
+		t.Fatal(err)
+	}
+	me := hints.Process(os.Getpid())
+	line := "Can't create link remap for " + name + ". Use link-remap option."
+	followUp := fmt.Sprintf("Dump files (pid: %d) failed with -1", os.Getpid())
+	check(t, dumpOf(line, followUp), unix.EOPNOTSUPP,
+		fmt.Sprintf("%s has %s open as descriptor %d, which was removed under that name and has the name %s: criu saves a removed file only if it has no name left", me, name, file.Fd(), other),
+		"criu: "+line,
+		fmt.Sprintf("have the program open %s instead; or remove that, if the name is not needed", other))
+
+	elsewhere := t.TempDir() + "/other"
+	if err := os.Rename(other, elsewhere); err != nil {
+		t.Fatal(err)
+	}
+	st, _ := file.Stat()
+	got := dumpOf(line, followUp)
+	if want := fmt.Sprintf(" -xdev -inum %d' finds that name", st.Sys().(*syscall.Stat_t).Ino); !strings.HasSuffix(got.Detail[len(got.Detail)-1], want) {
+		t.Errorf("%q, want %q", got.Detail, want)
+	}
+	if want := "has another one in another directory"; !strings.Contains(got.Detail[0], want) {
+		t.Errorf("%q, want %q", got.Detail, want)
+	}
+}
+
+// TestSemaphore: sem_open(3) makes the file of a semaphore under another name, and
+// the program has it mapped.
+func TestSemaphore(t *testing.T) {
+	file, err := os.CreateTemp("/dev/shm", "sem.")
+	if err != nil {
+		t.Skip(err)
+	}
+	defer file.Close()
+	defer os.Remove(file.Name())
+	if err := file.Truncate(32); err != nil {
+		t.Fatal(err)
+	}
+	memory, err := unix.Mmap(int(file.Fd()), 0, 32, unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Munmap(memory)
+	file.Close()
+	semaphore := fmt.Sprintf("blcr-cli-test.%d", os.Getpid())
+	defer os.Remove("/dev/shm/sem." + semaphore)
+	if err := os.Rename(file.Name(), "/dev/shm/sem."+semaphore); err != nil {
+		t.Fatal(err)
+	}
+	// A rename is seen in /proc; a link and a removal are not.
+	s := newSituation(Failure{Tree: []int{os.Getpid()}})
+	f := lookAt(os.Getpid())
+	for i, m := range f.mappings {
+		if m.Path == "/dev/shm/sem."+semaphore {
+			f.mappings[i].Path = file.Name() + deletedMark
+		}
+	}
+	s.look = func(int) *facts { return f }
+	s.Log = []string{"Can't create link remap for " + file.Name() + ". Use link-remap option."}
+	check(t, s.explain("dump", dumpRules), unix.EOPNOTSUPP,
+		fmt.Sprintf("%s uses the POSIX semaphore /%s, which criu cannot save while it has a name", hints.Process(os.Getpid()), semaphore),
+		"criu: "+s.Log[0],
+		"when all programs that use it have it open, remove its name: sem_unlink(3), or rm /dev/shm/sem."+semaphore)
+}
+
+// TestWatched: the file system of what is watched is named.
+func TestWatched(t *testing.T) {
+	inotify, err := unix.InotifyInit1(unix.IN_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(inotify)
+	var st unix.Stat_t
+	if _, err := unix.InotifyAddWatch(inotify, "/proc", unix.IN_CREATE); err != nil || unix.Stat("/proc", &st) != nil {
+		t.Skip(err)
+	}
+	got := dumpOf("fsnotify: \tCan't dump that handle", fmt.Sprintf("Dump files (pid: %d) failed with -1", os.Getpid()))
+	if want := fmt.Sprintf("watches a file by inotify (descriptor %d) on the file system /proc (proc), and criu cannot find out the name of that file", inotify); !strings.HasSuffix(got.Detail[0], want) {
+		t.Errorf("%q, want %q", got.Detail, want)
+	}
+}
+
+// TestInside: criu has seen the processes from within their pid namespace.
+func TestInside(t *testing.T) {
+	s := newSituation(Failure{Log: []string{"inet: Unsupported proto 132 for socket ff", "Dump files (pid: 7) failed with -1"}, Tree: []int{nobody - 1, nobody}})
+	s.inner = map[int]int{7: nobody}
+	s.look = func(pid int) *facts {
+		if pid != nobody {
+			return &facts{comm: "other"}
+		}
+		return &facts{comm: "sim\x1b[1m", descriptors: []proc.Descriptor{{FD: 3, Link: "socket:[255]"}}}
+	}
+	s.find()
+	got := s.explain("dump", dumpRules).Detail
+	if want := `process 4194999 ("sim\x1b[1m") has an SCTP socket open as descriptor 3, which criu cannot save`; got[0] != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
 
-func TestFileFault(t *testing.T) {
-	for text, want := range map[string]string{
-		"Can't open file tmp/a/prog on restore: No such file or directory":              "2 cannot open /tmp/a/prog: No such file or directory",
-		"Can't open file tmp/a: b: Permission denied":                                   "13 cannot open /tmp/a: b: Permission denied",
-		"File tmp/a/prog has bad build-ID":                                              "116 /tmp/a/prog is not the file that was saved: it has another build ID, as after an update",
-		"File tmp/a/prog has bad build-ID length 8 (expect 20)":                         "116 /tmp/a/prog is not the file that was saved: it has another build ID, as after an update",
-		"File tmp/a has bad size 4096 (expect 1048576)":                                 "116 /tmp/a is not the file that was saved: its size is 4096, not 1048576",
-		"File tmp/a has bad mode 0100700 (expect 0100755)":                              "116 /tmp/a is not the file that was saved: its mode is 0100700, not 0100755",
-		"Can't fork for 12: File exists":                                                "0 ",
-		"File has bad luck":                                                             "0 ",
-		"Can't dump ghost file /tmp/savedlab/j/gone/prog of 16384 size, increase limit": "0 ",
-	} {
-		f, ok := fileFault(text)
-		if got := fmt.Sprintf("%d %s", f.errno, f.sentence); got != want || (f.todo != "") != ok {
-			t.Errorf("%q: %q, %q", text, got, f.todo)
+// TestWhose: the line does not say which of several processes it is about; the
+// socket does.
+func TestWhose(t *testing.T) {
+	s := newSituation(Failure{Log: []string{"inet: Can't dump corked dgram socket ff"}, Tree: []int{nobody - 1, nobody}})
+	s.look = func(pid int) *facts {
+		if pid != nobody {
+			return &facts{comm: "other"}
 		}
+		return &facts{comm: "sim", descriptors: []proc.Descriptor{{FD: 3, Link: "socket:[255]"}}}
+	}
+	got := s.explain("dump", dumpRules).Detail
+	if want := "process 4194999 (sim) has a corked UDP socket open as descriptor 3, which criu cannot save"; got[0] != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 
-// TestRules: each expression can be compiled, and is tried at all.
-func TestRules(t *testing.T) {
-	for _, r := range rules {
-		if r.has == "" || r.say == nil || r.expr().NumSubexp() > 4 {
-			t.Errorf("%q", r.has)
-		}
+// TestNeeds: what criu does not name is found among what the restore needs.
+func TestNeeds(t *testing.T) {
+	dir := t.TempDir()
+	file := dir + "/was a directory"
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
 	}
+	restore := func(text string, n Needs) *ckpt.Error {
+		return Restore(Failure{Status: 1 << 8, Log: []string{text, "Restoring FAILED."}, Needs: func() Needs { return n }}, Origin{})
+	}
+	const cwd = "Can't change cwd: Not a directory"
+	check(t, restore(cwd, Needs{Directories: []string{dir, file}}), unix.ENOTDIR, "cannot enter "+file+": Not a directory", "criu: "+cwd, relocateHint)
+
+	const noexec = "Unable to map ANON_VMA: Operation not permitted"
+	check(t, restore(noexec, Needs{Mapped: []string{dir + "/none"}}), unix.EPERM, "criu: "+noexec)
+	const program = "/proc/version" // on a file system that is mounted noexec nearly everywhere
+	var fs unix.Statfs_t
+	if unix.Statfs(program, &fs) != nil || fs.Flags&unix.ST_NOEXEC == 0 {
+		t.Skip("/proc allows programs")
+	}
+	check(t, restore(noexec, Needs{Mapped: []string{dir, program}}), unix.EPERM,
+		program+" is on the file system /proc (proc), which is mounted noexec", "criu: "+noexec, "allow programs there: mount -o remount,exec /proc")
 }
 
 // TestOrigin: where a context was made is said if it may be the cause.
@@ -332,4 +353,74 @@ func TestOrigin(t *testing.T) {
 			t.Errorf("%+v: %q, want %q", c.made, got, c.want)
 		}
 	}
+}
+
+func TestPidInUse(t *testing.T) {
+	for _, c := range []struct {
+		log []string
+		pid int
+	}{
+		{[]string{"Can't fork for 3864: File exists", "Restoring FAILED."}, 3864},
+		{[]string{"noise", "Pid 12 do not match expected 13"}, 13},
+		{[]string{"Can't fork for 3864: Resource temporarily unavailable"}, 0},
+		{[]string{"Unable to create a thread: -17"}, 0},
+		{nil, 0},
+	} {
+		if pid, ok := PidInUse(c.log); ok != (c.pid != 0) || ok && pid != c.pid {
+			t.Errorf("%q: %d, %v", c.log, pid, ok)
+		}
+	}
+}
+
+// FuzzLog: whatever a log says, the lines can be shown, and there are not too many.
+func FuzzLog(f *testing.F) {
+	for _, name := range []string{"dump.txt", "restore.txt"} {
+		text, err := os.ReadFile(filepath.Join("testdata", name))
+		if err != nil {
+			f.Fatal(err)
+		}
+		for _, example := range strings.Split(string(text), "\n== ") {
+			var log []string
+			for line := range strings.Lines(example) {
+				if text, ok := strings.CutPrefix(line, "log "); ok {
+					log = append(log, text)
+				}
+			}
+			f.Add(strings.Join(log, ""), int32(1<<8))
+		}
+	}
+	f.Add(strings.Repeat("Can't open file "+strings.Repeat("\xff", 5000)+": Is a directory\n", 40), int32(9))
+	var look = func(pid int) *facts {
+		return &facts{
+			comm: "a\nb\xff", state: 'S', descriptors: []proc.Descriptor{{FD: 3, Link: "socket:[255]"}, {FD: 4, Link: "/x\n (deleted)"}},
+			mappings: []proc.Mapping{{Start: 0x1000, Path: "/SYSV0\x1b"}}, openFiles: limit{5, 5},
+		}
+	}
+	f.Fuzz(func(t *testing.T, text string, status int32) {
+		for _, op := range []struct {
+			name  string
+			rules []rule
+		}{{"dump", dumpRules}, {"restore", restoreRules}} {
+			s := newSituation(Failure{Status: unix.WaitStatus(status), Log: strings.Split(text, "\n"), Tree: []int{nobody, nobody + 1}})
+			s.look = look
+			e := s.explain(op.name, op.rules)
+			if e.Errno == 0 {
+				t.Errorf("no number")
+			}
+			if len(e.Detail) > 3*mostDetail+1 {
+				t.Errorf("%d lines", len(e.Detail))
+			}
+			for _, line := range e.Detail {
+				if len(line) > longest+10 || line == "" {
+					t.Errorf("a line of %d bytes", len(line))
+				}
+				for _, r := range line {
+					if !strconv.IsPrint(r) || r == utf8.RuneError && !strings.Contains(text, "\ufffd") {
+						t.Errorf("%q is in %q", r, line)
+					}
+				}
+			}
+		}
+		PidInUse(strings.Split(text, "\n"))
+	})
 }

@@ -8,49 +8,70 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/show"
 )
 
-// What to do about a file that is not there any more, or is another one.
+// What to do about a file that is not there any more, or is another one. What is
+// mapped is there to be taken along by --save-all; what is only open is not.
 const (
-	missingHint = "cr_restart --relocate finds files elsewhere; cr_checkpoint --save-all takes mapped files along"
-	changedHint = "bring the one that was saved back, or have it found elsewhere by cr_restart --relocate; cr_checkpoint --save-all takes mapped files along"
+	relocateHint = "cr_restart --relocate finds files elsewhere"
+	missingHint  = relocateHint + "; cr_checkpoint --save-all takes mapped files along"
+	changedHint  = "bring the one that was saved back, or have it found elsewhere by cr_restart --relocate; cr_checkpoint --save-all takes mapped files along"
 )
 
-// fault is what is wrong with a file that a restart needs. The errno ESTALE stands
-// for another file than the one that was saved.
-type fault struct {
-	errno          syscall.Errno
-	sentence, todo string
-}
-
-// CRIU writes the names of files without the first slash, and says some of this
-// twice.
+// CRIU writes the names of files without the first slash, says twice that it cannot
+// open one, and then what for.
 var (
 	cannotOpen = pattern(`^Can't open file (.+?)(?: on restore)?: ([^:]+)$`)
 	isOther    = pattern(`^File (.+) has bad (size|mode|build-ID)(?: length)?(?: (\S+) \(expect (\S+)\))?`)
 )
 
-// fileFault finds out what is wrong with a file; not ok if the line is about
-// something else.
-func fileFault(text string) (f fault, ok bool) {
-	if m := cannotOpen().FindStringSubmatch(text); m != nil {
-		return fault{lastErrno(text), fmt.Sprintf("cannot open %s: %s", rooted(m[1]), m[2]), missingHint}, true
+// mappedFile is what follows about a file that is mapped.
+const mappedFile = "Can't fixup VMA's fd"
+
+// fileFault finds out from a line of CRIU's log and those behind it what is wrong
+// with a file that a restore needs; "" if the line is about something else. The
+// number ESTALE stands for another file than the one that was saved.
+func fileFault(log []string) (errno syscall.Errno, sentence, hint string) {
+	if m := cannotOpen().FindStringSubmatch(log[0]); m != nil {
+		hint = relocateHint
+		for _, next := range log[1:] {
+			if strings.HasPrefix(next, mappedFile) {
+				hint = missingHint
+			}
+			if !cannotOpen().MatchString(next) {
+				break
+			}
+		}
+		return lastErrno(log[0]), fmt.Sprintf("cannot open %s: %s", show.Name(rooted(m[1])), m[2]), hint
 	}
-	m := isOther().FindStringSubmatch(text)
+	m := isOther().FindStringSubmatch(log[0])
+	if m == nil {
+		return 0, "", ""
+	}
+	sentence = show.Name(rooted(m[1])) + " is not the file that was saved: "
 	switch {
-	case m == nil:
-		return fault{}, false
 	case m[2] == "build-ID":
-		return fault{unix.ESTALE, fmt.Sprintf("%s is not the file that was saved: it has another build ID, as after an update", rooted(m[1])), changedHint}, true
+		return unix.ESTALE, sentence + "it has another build ID, as after an update", changedHint
+	case m[3] == "":
+		return unix.ESTALE, sentence + "it has another " + m[2], changedHint
 	case m[2] == "mode":
-		return fault{unix.ESTALE, fmt.Sprintf("%s is not the file that was saved: its mode is %s, not %s", rooted(m[1]), m[3], m[4]), "give it its mode back by chmod"}, true
+		return unix.ESTALE, sentence + fmt.Sprintf("its mode is %s, not %s", m[3], m[4]), "give it its mode back by chmod"
 	default:
-		return fault{unix.ESTALE, fmt.Sprintf("%s is not the file that was saved: its %s is %s, not %s", rooted(m[1]), m[2], m[3], m[4]), changedHint}, true
+		return unix.ESTALE, sentence + fmt.Sprintf("its %s is %s, not %s", m[2], m[3], m[4]), changedHint
 	}
 }
 
 // rooted is a name with the slash that CRIU leaves out.
 func rooted(name string) string { return "/" + strings.TrimPrefix(name, "/") }
+
+// errnos are the numbers by whose text a line of CRIU's log may end. Others say
+// nothing to a user, or are CRIU's own.
+var errnos = []syscall.Errno{
+	unix.EPERM, unix.ENOENT, unix.ESRCH, unix.ENXIO, unix.ENOMEM, unix.EACCES, unix.EBUSY, unix.EEXIST, unix.ENODEV, unix.ENOTDIR, unix.EISDIR, unix.EINVAL,
+	unix.ENFILE, unix.EMFILE, unix.ETXTBSY, unix.EFBIG, unix.ENOSPC, unix.EROFS, unix.ENAMETOOLONG, unix.ELOOP, unix.EOPNOTSUPP,
+	unix.EADDRINUSE, unix.EADDRNOTAVAIL, unix.EDQUOT,
+}
 
 // lastErrno is the error number that a line of CRIU's log ends with, as a text of
 // strerror(3); 0 for none.
@@ -59,15 +80,11 @@ func lastErrno(text string) syscall.Errno {
 	if i < 0 {
 		return 0
 	}
-	said := text[i+2:]
 	if strings.Contains(text, "Can't chose service_fd_base") {
 		return unix.EMFILE
 	}
-	for _, errno := range []syscall.Errno{
-		unix.ENOSPC, unix.ENOMEM, unix.EACCES, unix.EPERM, unix.ENOENT, unix.EDQUOT, unix.EROFS, unix.EFBIG, unix.EMFILE, unix.ENFILE, unix.ESRCH,
-		unix.EOPNOTSUPP,
-	} {
-		if said == ckpt.Strerror(errno) {
+	for _, errno := range errnos {
+		if text[i+2:] == ckpt.Strerror(errno) {
 			return errno
 		}
 	}

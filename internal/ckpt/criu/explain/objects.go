@@ -1,11 +1,15 @@
 package explain
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"blcr-cli/internal/proc"
 	"blcr-cli/internal/show"
 )
 
@@ -31,7 +35,7 @@ func (s *situation) unsupportedFile(m []string) string {
 	mode, _ := strconv.ParseUint(m[2], 8, 32)
 	fd, kind, info := m[1], m[3], m[4]
 	s.hint = closeHint
-	what, to := "", s.link(fd)
+	what, link := "", s.link(fd)
 	switch {
 	case kind == "anon":
 		name := strings.TrimPrefix(info, "anon_inode:")
@@ -42,11 +46,11 @@ func (s *situation) unsupportedFile(m []string) string {
 			s.hint = ioUringHint
 		}
 	case mode&unix.S_IFMT == unix.S_IFCHR:
-		what = "the device " + info
-		if strings.HasPrefix(to, "/") {
-			what = "the device " + show.Name(to)
+		what = "the device " + show.Name(info)
+		if strings.HasPrefix(link, "/") {
+			what = "the device " + show.Name(link)
 		}
-		if strings.HasPrefix(info, "226:") || strings.HasPrefix(to, "/dev/nvidia") || strings.HasPrefix(to, "/dev/kfd") {
+		if strings.HasPrefix(info, "226:") || strings.HasPrefix(link, "/dev/nvidia") || strings.HasPrefix(link, "/dev/kfd") {
 			s.hint = "what uses a graphics card can be saved only by a criu with a plugin for that card"
 		}
 	case mode&unix.S_IFMT == unix.S_IFBLK:
@@ -69,7 +73,8 @@ func socketOf(family string) string {
 	return "a socket of family " + family
 }
 
-// mqueueMagic is the type of the file system of POSIX message queues.
+// mqueueMagic is the type of the file system of POSIX message queues, as of
+// statfs(2).
 const mqueueMagic = 0x19800202
 
 // lostMount is the sentence for a file on a mount that is not in the processes'
@@ -80,16 +85,97 @@ func (s *situation) lostMount(m []string) string {
 		s.hint = "start the whole job in one mount namespace"
 		return s.who() + " uses " + name + " (its program, a library or its directory) from outside of its mount namespace" + cannot
 	}
+	s.hint = closeHint
+	if strings.HasPrefix(m[2], "/secretmem") {
+		return s.who() + " has secret memory (memfd_secret) open" + asDescriptor(fd) + cannot
+	}
 	var fs unix.Statfs_t
-	if unix.Statfs(s.file(s.pid, "fd/"+fd), &fs) == nil && fs.Type == mqueueMagic {
-		s.hint = closeHint
+	if n, err := strconv.Atoi(fd); err == nil && unix.Statfs(proc.Open(s.pid, n), &fs) == nil && fs.Type == mqueueMagic {
 		return s.who() + " has the POSIX message queue " + name + " open" + asDescriptor(fd) + cannot
 	}
 	s.hint = "mount it again and have the program open the file anew, or have it close the file"
 	return s.who() + " has " + name + " open" + asDescriptor(fd) + ", on a file system that was unmounted since, or that is another mount namespace's" + cannot
 }
 
-// otherProcessor is the sentence for a context that was made on another processor.
-func (s *situation) otherProcessor([]string) string {
-	return "the processor of this machine cannot do everything that the one could on which the job was saved, and that it may use"
+// otherLink is the sentence for a file that was removed under the name by which the
+// process has it, and that has another one. CRIU saves a removed file only if it
+// has no name at all.
+func (s *situation) otherLink(m []string) string {
+	name := m[1]
+	st, as := s.identify(name)
+	other := sameFile(filepath.Dir(name), st)
+	if semaphore, ok := strings.CutPrefix(other, "/dev/shm/sem."); ok {
+		// sem_open(3) makes the file under another name first.
+		s.hint = fmt.Sprintf("when all programs that use it have it open, remove its name: sem_unlink(3), or rm %s", show.Name(other))
+		return fmt.Sprintf("%s uses the POSIX semaphore %s, which criu cannot save while it has a name", s.who(), show.Name("/"+semaphore))
+	}
+	how := " open" + as
+	if as == "" && st.Ino != 0 {
+		how = " mapped"
+	}
+	const why = ": criu saves a removed file only if it has no name left"
+	sentence := s.who() + " has " + show.Name(name) + how + ", which was removed under that name and has "
+	if other != "" {
+		s.hint = fmt.Sprintf("have the program open %s instead; or remove that, if the name is not needed", show.Name(other))
+		return sentence + "the name " + show.Name(other) + why
+	}
+	s.hint = "have the program open the file by its other name, or close it"
+	if point, _ := proc.Mount(st.Dev); point != "" && st.Ino != 0 {
+		s.hint += fmt.Sprintf("; 'find %s -xdev -inum %d' finds that name", show.Name(point), st.Ino)
+	}
+	return sentence + "another one in another directory" + why
+}
+
+// sameFile is the name in a directory of the file with that device and inode, ""
+// if there is none among the first of many names.
+func sameFile(dir string, st unix.Stat_t) string {
+	const most = 100000
+	if st.Ino == 0 {
+		return ""
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return ""
+	}
+	defer d.Close()
+	names, _ := d.Readdirnames(most)
+	for _, name := range names {
+		var other unix.Stat_t
+		if unix.Lstat(filepath.Join(dir, name), &other) == nil && other.Dev == st.Dev && other.Ino == st.Ino {
+			return filepath.Join(dir, name)
+		}
+	}
+	return ""
+}
+
+// unreadableMapping is the sentence for a mapped file that CRIU may not open, though
+// it is root: on some file systems only the owner may.
+func (s *situation) unreadableMapping([]string) string {
+	s.hint = "save the job as its user, or start it from another file system"
+	for _, m := range s.facts(s.pid).mappings {
+		if strings.HasPrefix(m.Path, "/") && !strings.HasPrefix(m.Path, "/SYSV") && unix.Access(m.Path, unix.R_OK) == unix.EACCES {
+			return fmt.Sprintf("%s has mapped %s, which criu may not read, as on FUSE or on NFS with root_squash", s.who(), show.Name(m.Path))
+		}
+	}
+	return s.who() + " has mapped a file that criu may not read, as on FUSE or on NFS with root_squash"
+}
+
+// watchedFile is the sentence for a file that is watched by inotify or fanotify, and
+// whose name CRIU cannot find out. /proc shows its file system.
+func (s *situation) watchedFile([]string) string {
+	s.hint = "have it watch files on another file system, or none while it is saved"
+	as, where := "", ""
+	for _, fd := range s.descriptors(func(link string) bool { return link == "anon_inode:inotify" || link == "anon_inode:[fanotify]" }) {
+		if as == "" {
+			as = fmt.Sprintf(" (descriptor %d)", fd)
+		}
+		for _, dev := range proc.Watched(s.pid, fd) {
+			// Of all file systems it is overlayfs that does not tell names.
+			if point, kind := proc.Mount(dev); where == "" && point != "" || kind == "overlay" {
+				as = fmt.Sprintf(" (descriptor %d)", fd)
+				where = fmt.Sprintf(" on the file system %s (%s)", show.Name(point), kind)
+			}
+		}
+	}
+	return s.who() + " watches a file by inotify" + as + where + ", and criu cannot find out the name of that file"
 }

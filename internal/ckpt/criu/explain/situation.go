@@ -2,8 +2,6 @@ package explain
 
 import (
 	"fmt"
-	"os"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,59 +16,102 @@ import (
 // saving when it failed. They run on, and are looked at only now: what they have
 // open may have changed. The zero value is a situation without processes.
 type situation struct {
-	proc string      // for tests: a directory to read instead of /proc
-	ours map[int]int // pids in our pid namespace by those that CRIU names
-	tree []int       // all processes
-	pid  int         // the one that CRIU was saving; 0 if it does not say
+	Failure
+	inner map[int]int // pids in our pid namespace, by those that CRIU names
+	pid   int         // the process that CRIU was saving; 0 if it does not say
+
+	look  func(pid int) *facts // how a process is looked at; tests have their own
+	known map[int]*facts
 
 	// hint is what to do, of the rule that is being tried. The rule's say may
 	// set another one.
 	hint string
 }
 
-func newSituation(f Failure) *situation {
-	s := &situation{tree: f.Tree}
-	if !f.Inside {
-		return s
+// facts is what /proc shows of a process. What cannot be seen is the zero value.
+type facts struct {
+	comm        string
+	state       byte
+	uid         int // the effective user, -1 if it cannot be seen
+	descriptors []proc.Descriptor
+	mappings    []proc.Mapping
+	openFiles   limit // how many descriptors it may have
+	memory      limit // how many bytes of address space it may have
+}
+
+// limit is a resource limit; unlimited if there is none or if it cannot be seen.
+type limit struct{ soft, hard uint64 }
+
+const unlimited = ^uint64(0)
+
+// lookAt looks at a process in /proc.
+func lookAt(pid int) *facts {
+	f := &facts{uid: -1}
+	if p, err := proc.Read(pid); err == nil {
+		f.comm, f.state = p.Comm, p.State
 	}
-	s.ours = make(map[int]int)
-	for _, pid := range s.tree {
-		if inner, err := proc.InnerPids(pid); err == nil {
-			s.ours[inner[len(inner)-1]] = pid
+	if uid, err := proc.Owner(pid); err == nil {
+		f.uid = uid
+	}
+	f.descriptors, _ = proc.Descriptors(pid)
+	f.mappings, _ = proc.Mappings(pid)
+	limitOf := func(name string) limit {
+		if soft, hard, ok := proc.Limit(pid, name); ok {
+			return limit{soft, hard}
+		}
+		return limit{unlimited, unlimited}
+	}
+	f.openFiles, f.memory = limitOf("Max open files"), limitOf("Max address space")
+	return f
+}
+
+// newSituation finds out which process CRIU was saving.
+func newSituation(f Failure) *situation {
+	s := &situation{Failure: f, look: lookAt}
+	if f.Inside {
+		s.inner = make(map[int]int)
+		for _, pid := range f.Tree {
+			if inner, err := proc.InnerPids(pid); err == nil {
+				s.inner[inner[len(inner)-1]] = pid
+			}
 		}
 	}
+	s.find()
 	return s
 }
 
-// begin finds out which process CRIU was saving.
-func (s *situation) begin(log []string) {
-	for _, text := range log {
+// find sets pid.
+func (s *situation) find() {
+	for _, text := range s.Log {
 		if m := aboutPid().FindStringSubmatch(text); m != nil {
-			s.pid = s.our(m[1] + m[2])
+			s.pid = s.ours(m[1] + m[2])
 			return
 		}
 	}
-	if len(s.tree) == 1 {
-		s.pid = s.tree[0]
+	if len(s.Tree) == 1 {
+		s.pid = s.Tree[0]
 	}
 }
 
-// our is the pid in our pid namespace of a process that CRIU names.
-func (s *situation) our(text string) int {
+// ours is the pid in our pid namespace of a process that CRIU names.
+func (s *situation) ours(text string) int {
 	pid, _ := strconv.Atoi(text)
-	if ours, ok := s.ours[pid]; ok {
+	if ours, ok := s.inner[pid]; ok {
 		return ours
 	}
 	return pid
 }
 
-// file is the path of a process's file in /proc.
-func (s *situation) file(pid int, name string) string {
-	dir := s.proc
-	if dir == "" {
-		dir = "/proc"
+// facts looks at a process, once.
+func (s *situation) facts(pid int) *facts {
+	if f, ok := s.known[pid]; ok {
+		return f
 	}
-	return path.Join(dir, itoa(pid), name)
+	if s.known == nil {
+		s.known = make(map[int]*facts)
+	}
+	s.known[pid] = s.look(pid)
+	return s.known[pid]
 }
 
 // who names the process that CRIU was saving.
@@ -78,94 +119,54 @@ func (s *situation) who() string {
 	if s.pid == 0 {
 		return "one of the processes"
 	}
-	return s.process(s.pid)
+	return s.name(s.pid)
 }
 
 // named names a process by the pid that CRIU has written.
-func (s *situation) named(text string) string { return s.process(s.our(text)) }
+func (s *situation) named(text string) string { return s.name(s.ours(text)) }
 
-func (s *situation) process(pid int) string {
-	comm, err := os.ReadFile(s.file(pid, "comm"))
-	if err != nil {
-		return "process " + itoa(pid)
+func (s *situation) name(pid int) string {
+	if comm := s.facts(pid).comm; comm != "" {
+		return fmt.Sprintf("process %d (%s)", pid, show.Name(comm))
 	}
-	return fmt.Sprintf("process %d (%s)", pid, show.Name(strings.TrimSuffix(string(comm), "\n")))
+	return fmt.Sprintf("process %d", pid)
 }
 
-// owner is the user of a process, -1 if that cannot be seen.
-func (s *situation) owner(pid int) int {
-	var st unix.Stat_t
-	if unix.Stat(s.file(pid, ""), &st) != nil {
-		return -1
+// descriptors are those of the process that lead to such a thing.
+func (s *situation) descriptors(is func(link string) bool) []int {
+	var fds []int
+	for _, d := range s.facts(s.pid).descriptors {
+		if is(d.Link) {
+			fds = append(fds, d.FD)
+		}
 	}
-	return int(st.Uid)
+	return fds
 }
 
-// link is what a descriptor of the process leads to, "" if that cannot be seen.
-func (s *situation) link(fd string) string {
-	to, _ := os.Readlink(s.file(s.pid, "fd/"+fd))
-	return to
-}
-
-// find is the first descriptor of the process that leads to such a thing, -1 for
-// none.
-func (s *situation) find(is func(to string) bool) int {
-	if fds := s.findAll(is); len(fds) > 0 {
+// descriptor is the first of them, -1 for none.
+func (s *situation) descriptor(is func(link string) bool) int {
+	if fds := s.descriptors(is); len(fds) > 0 {
 		return fds[0]
 	}
 	return -1
 }
 
-func (s *situation) findAll(is func(to string) bool) []int {
-	entries, _ := os.ReadDir(s.file(s.pid, "fd"))
-	var fds []int
-	for _, e := range entries {
-		if fd, err := strconv.Atoi(e.Name()); err == nil && is(s.link(e.Name())) {
-			fds = append(fds, fd)
+// link is what a descriptor of the process leads to, "" if that cannot be seen.
+func (s *situation) link(fd string) string {
+	for _, d := range s.facts(s.pid).descriptors {
+		if strconv.Itoa(d.FD) == fd {
+			return d.Link
 		}
-	}
-	slices.Sort(fds)
-	return fds
-}
-
-// openAs names the descriptor that leads to one of these: " as descriptor 3".
-func (s *situation) openAs(names ...string) string {
-	if fd := s.find(func(to string) bool { return slices.Contains(names, to) }); fd >= 0 {
-		return " as descriptor " + itoa(fd)
 	}
 	return ""
 }
 
-// onlySocket names the sockets of the process. /proc does not show of which family
-// they are.
-func (s *situation) onlySocket() string {
-	switch fds := s.findAll(func(to string) bool { return strings.HasPrefix(to, "socket:") }); len(fds) {
-	case 0:
-		return ""
-	case 1:
-		return " as descriptor " + itoa(fds[0])
-	default:
-		return ", among its descriptors " + list(fds)
-	}
+// openAs names the descriptor that leads to one of these: " as descriptor 3".
+func (s *situation) openAs(links ...string) string {
+	return asDescriptor(strconv.Itoa(s.descriptor(func(link string) bool { return slices.Contains(links, link) })))
 }
 
-// socket is the sentence for a socket that CRIU names by its inode, in hexadecimal.
-func (s *situation) socket(inode, what string) string {
-	n, _ := strconv.ParseUint(inode, 16, 64)
-	to := fmt.Sprintf("socket:[%d]", n)
-	if s.find(func(s string) bool { return s == to }) < 0 {
-		for _, pid := range s.tree {
-			there := *s
-			if there.pid = pid; there.openAs(to) != "" {
-				s.pid = pid
-				break
-			}
-		}
-	}
-	return s.who() + " has " + what + " open" + s.openAs(to) + cannot
-}
-
-// asDescriptor is a descriptor that CRIU names; negative ones are its own.
+// asDescriptor is a descriptor as CRIU writes it; negative ones are CRIU's own.
 func asDescriptor(fd string) string {
 	if strings.HasPrefix(fd, "-") {
 		return ""
@@ -173,32 +174,76 @@ func asDescriptor(fd string) string {
 	return " as descriptor " + fd
 }
 
-// mapping is the name and inode of what the process has mapped from an address on.
-func (s *situation) mapping(start uint64) (name string, inode uint64) {
-	text, _ := os.ReadFile(s.file(s.pid, "maps"))
-	for line := range strings.Lines(string(text)) {
-		// "7fdc0feb9000-7fdc0febb000 rw-s 00001000 00:01 32769     /SYSV00000000 (deleted)"
-		var begin, end, offset uint64
-		var perm, dev string
-		if n, _ := fmt.Sscanf(line, "%x-%x %s %x %s %d", &begin, &end, &perm, &offset, &dev, &inode); n < 6 || begin != start {
-			continue
-		}
-		if f := strings.SplitN(strings.TrimSuffix(line, "\n"), "/", 2); len(f) == 2 {
-			return "/" + f[1], inode
-		}
-		return "", inode
+// sockets names the sockets of the process: /proc does not show of which family
+// they are.
+func (s *situation) sockets() string {
+	switch fds := s.descriptors(func(link string) bool { return strings.HasPrefix(link, "socket:") }); len(fds) {
+	case 0:
+		return ""
+	case 1:
+		return asDescriptor(strconv.Itoa(fds[0]))
+	default:
+		return ", among its descriptors " + list(fds)
 	}
-	return "", 0
 }
 
-func itoa(n int) string { return strconv.Itoa(n) }
+// socket is the sentence for a socket that CRIU names by its inode, in hexadecimal.
+// The line does not say which process has it.
+func (s *situation) socket(inode, what string) string {
+	n, _ := strconv.ParseUint(inode, 16, 64)
+	link := fmt.Sprintf("socket:[%d]", n)
+	if s.openAs(link) == "" {
+		for _, pid := range s.Tree {
+			there := *s
+			if there.pid = pid; there.openAs(link) != "" {
+				s.pid = pid
+				break
+			}
+		}
+	}
+	return s.who() + " has " + what + " open" + s.openAs(link) + cannot
+}
+
+// mapping is what the process has mapped from an address on, nil if it has no name.
+// The address is in hexadecimal.
+func (s *situation) mapping(address string) *proc.Mapping {
+	start, _ := strconv.ParseUint(address, 16, 64)
+	for i, m := range s.facts(s.pid).mappings {
+		if m.Start == start {
+			return &s.facts(s.pid).mappings[i]
+		}
+	}
+	return nil
+}
+
+// deletedMark is what the kernel puts behind a name that is no longer there.
+const deletedMark = " (deleted)"
+
+// identify finds out which file the process has open or mapped under a name that
+// was removed: its device and inode as of stat(2), 0 if that cannot be seen.
+// Descriptor is " as descriptor 3", or "" if it is mapped.
+func (s *situation) identify(name string) (st unix.Stat_t, descriptor string) {
+	if fd := s.descriptor(func(link string) bool { return link == name+deletedMark }); fd >= 0 {
+		_ = unix.Stat(proc.Open(s.pid, fd), &st)
+		return st, asDescriptor(strconv.Itoa(fd))
+	}
+	for _, m := range s.facts(s.pid).mappings {
+		if m.Path == name+deletedMark {
+			if unix.Stat(m.Link(s.pid), &st) != nil { // few may follow that link
+				st = unix.Stat_t{Dev: m.Dev, Ino: m.Ino}
+			}
+			break
+		}
+	}
+	return st, ""
+}
 
 // list is some numbers for a sentence.
 func list(numbers []int) string {
 	const most = 5
 	var words []string
 	for _, n := range numbers[:min(len(numbers), most)] {
-		words = append(words, itoa(n))
+		words = append(words, strconv.Itoa(n))
 	}
 	text := strings.Join(words, ", ")
 	if len(numbers) > most {
