@@ -1,8 +1,8 @@
 package proc
 
 import (
-	"cmp"
 	"fmt"
+	"iter"
 	"os"
 	"slices"
 	"strconv"
@@ -22,32 +22,37 @@ type Descriptor struct {
 	Readable, Writable bool // how it was opened
 }
 
-// Descriptors returns what a process has open, in order. A descriptor that is
-// closed meanwhile is left out. The error is that of opendir(3): EACCES where the
-// caller may not trace the process.
-func Descriptors(pid int) ([]Descriptor, error) {
-	dir := fmt.Sprintf("/proc/%d/fd", pid)
-	fds, err := numbers(dir)
-	if err != nil {
-		return nil, err
-	}
-	var all []Descriptor
-	for _, fd := range fds {
-		d := Descriptor{FD: fd}
-		path := dir + "/" + strconv.Itoa(fd)
-		if d.Link, err = os.Readlink(path); err != nil {
-			continue
+// Descriptors yields what a process has open, in order. A descriptor that is closed
+// meanwhile is left out. An error is that of opendir(3), EACCES where the caller
+// may not trace the process, and the last that it yields.
+//
+// It reads while it yields: a process may have a million descriptors with long
+// paths.
+func Descriptors(pid int) iter.Seq2[Descriptor, error] {
+	return func(yield func(Descriptor, error) bool) {
+		dir := fmt.Sprintf("/proc/%d/fd", pid)
+		fds, err := numbers(dir)
+		if err != nil {
+			yield(Descriptor{}, err)
+			return
 		}
-		// The link's permissions say how the file is open.
-		var st unix.Stat_t
-		if unix.Lstat(path, &st) != nil {
-			continue
+		slices.Sort(fds)
+		for _, fd := range fds {
+			path := dir + "/" + strconv.Itoa(fd)
+			link, err := os.Readlink(path)
+			if err != nil {
+				continue
+			}
+			// The link's permissions say how the file is open.
+			var st unix.Stat_t
+			if unix.Lstat(path, &st) != nil {
+				continue
+			}
+			if !yield(Descriptor{fd, link, st.Mode&0o400 != 0, st.Mode&0o200 != 0}, nil) {
+				return
+			}
 		}
-		d.Readable, d.Writable = st.Mode&0o400 != 0, st.Mode&0o200 != 0
-		all = append(all, d)
 	}
-	slices.SortFunc(all, func(a, b Descriptor) int { return cmp.Compare(a.FD, b.FD) })
-	return all, nil
 }
 
 // Open is the path by which a descriptor of a process can be looked at, whatever

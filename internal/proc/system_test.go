@@ -74,13 +74,12 @@ func TestDescriptors(t *testing.T) {
 	if _, err := unix.InotifyAddWatch(inotify, dir, unix.IN_CREATE); err != nil {
 		t.Fatal(err)
 	}
-	all, err := Descriptors(os.Getpid())
-	if err != nil {
-		t.Fatal(err)
-	}
 	found := make(map[int]Descriptor)
 	last := -1
-	for _, d := range all {
+	for d, err := range Descriptors(os.Getpid()) {
+		if err != nil {
+			t.Fatal(err)
+		}
 		if d.FD <= last {
 			t.Errorf("%d stands behind %d", d.FD, last)
 		}
@@ -99,8 +98,10 @@ func TestDescriptors(t *testing.T) {
 	if got := Watched(os.Getpid(), inotify); !reflect.DeepEqual(got, []uint64{uint64(st.Dev)}) {
 		t.Errorf("it watches %x, want %x", got, st.Dev)
 	}
-	if _, err := Descriptors(1 << 23); err == nil {
-		t.Errorf("no error for a process that cannot be")
+	for d, err := range Descriptors(1 << 23) {
+		if err == nil {
+			t.Errorf("%+v of a process that cannot be", d)
+		}
 	}
 }
 

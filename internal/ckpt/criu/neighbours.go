@@ -97,8 +97,10 @@ func (o *pipesOfOthers) get() *pipesOfOthers {
 
 // addPipes adds the ends of pipes that a process has open.
 func addPipes(pid int, ends map[uint64]pipeEnds) error {
-	descriptors, err := proc.Descriptors(pid)
-	for _, d := range descriptors {
+	for d, err := range proc.Descriptors(pid) {
+		if err != nil {
+			return err
+		}
 		var inode uint64
 		if n, _ := fmt.Sscanf(d.Link, "pipe:[%d]", &inode); n != 1 {
 			continue
@@ -108,7 +110,7 @@ func addPipes(pid int, ends map[uint64]pipeEnds) error {
 		e.write = e.write || d.Writable
 		ends[inode] = e
 	}
-	return err
+	return nil
 }
 
 // mostSockets is how many sockets criu is told of. Every one costs an argument.
@@ -121,8 +123,10 @@ func (c *capture) sockets() []string {
 	var options []string
 	seen := make(map[uint64]bool)
 	for _, pid := range c.scope.tree {
-		descriptors, _ := proc.Descriptors(pid) // criu will say what is wrong
-		for _, d := range descriptors {
+		for d, err := range proc.Descriptors(pid) {
+			if err != nil {
+				break // criu will say what is wrong
+			}
 			var inode uint64
 			if n, _ := fmt.Sscanf(d.Link, "socket:[%d]", &inode); n == 1 && !seen[inode] && len(seen) < mostSockets {
 				seen[inode] = true

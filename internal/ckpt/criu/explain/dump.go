@@ -208,8 +208,8 @@ func (s *situation) outOfDescriptors([]string) string {
 	for _, pid := range s.candidates() {
 		f := s.facts(pid)
 		used := uint64(0)
-		for _, d := range f.descriptors {
-			if uint64(d.FD) < f.openFiles.soft {
+		for d, err := range f.descriptors {
+			if err == nil && uint64(d.FD) < f.openFiles.soft {
 				used++
 			}
 		}

@@ -2,6 +2,7 @@ package explain
 
 import (
 	"fmt"
+	"iter"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,11 +22,30 @@ import (
 // nobody is a pid that no process has: it is above the kernel's PID_MAX_LIMIT.
 const nobody = 4194999
 
+// each yields the elements of a list, as package proc does.
+func each[T any](list *[]T) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		for _, x := range *list {
+			if !yield(x, nil) {
+				return
+			}
+		}
+	}
+}
+
+// sim looks like a process with these descriptors and mappings.
+func sim(descriptors []proc.Descriptor, mappings ...proc.Mapping) *facts {
+	none := limit{unlimited, unlimited}
+	return &facts{comm: "sim", uid: os.Geteuid(), openFiles: none, memory: none, descriptors: each(&descriptors), mappings: each(&mappings)}
+}
+
 // example is a case of a file in testdata, which dump.txt describes.
 type example struct {
 	name   string
 	line   int
-	facts  facts
+	facts  *facts
+	fds    []proc.Descriptor
+	maps   []proc.Mapping
 	status unix.WaitStatus
 	log    []string
 	errno  syscall.Errno
@@ -33,13 +53,13 @@ type example struct {
 }
 
 // examples reads a file in testdata.
-func examples(t *testing.T, name string) []example {
+func examples(t *testing.T, name string) []*example {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("testdata", name))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var all []example
+	var all []*example
 	for i, line := range strings.Split(string(text), "\n") {
 		if line == "" || line[0] == '#' {
 			continue
@@ -51,14 +71,15 @@ func examples(t *testing.T, name string) []example {
 		}
 		key, value, _ := strings.Cut(line, " ")
 		if key == "==" {
-			none := limit{unlimited, unlimited}
-			all = append(all, example{name: value, line: i + 1, status: 1 << 8, facts: facts{comm: "sim", uid: os.Geteuid(), openFiles: none, memory: none}})
+			e := &example{name: value, line: i + 1, status: 1 << 8, facts: sim(nil)}
+			e.facts.descriptors, e.facts.mappings = each(&e.fds), each(&e.maps)
+			all = append(all, e)
 			continue
 		}
 		if len(all) == 0 {
 			t.Fatalf("%s:%d: no case", name, i+1)
 		}
-		e := &all[len(all)-1]
+		e := all[len(all)-1]
 		limits := func() (l limit) {
 			for j, to := range []*uint64{&l.soft, &l.hard} {
 				word := strings.Fields(value)[j]
@@ -75,13 +96,13 @@ func examples(t *testing.T, name string) []example {
 			_, err := fmt.Sscan(value, &d.FD)
 			bad(err)
 			_, d.Link, _ = strings.Cut(value, " ")
-			e.facts.descriptors = append(e.facts.descriptors, d)
+			e.fds = append(e.fds, d)
 		case "map":
 			var m proc.Mapping
 			_, err := fmt.Sscanf(value, "%x %d", &m.Start, &m.Ino)
 			bad(err)
 			m.Path = strings.SplitN(value, " ", 3)[2]
-			e.facts.mappings = append(e.facts.mappings, m)
+			e.maps = append(e.maps, m)
 		case "openfiles":
 			e.facts.openFiles = limits()
 		case "memory":
@@ -121,7 +142,7 @@ func TestExamples(t *testing.T) {
 		for _, e := range examples(t, c.op+".txt") {
 			t.Run(c.op+"/"+e.name, func(t *testing.T) {
 				s := newSituation(Failure{Status: e.status, Log: e.log, Tree: []int{nobody}})
-				s.look = func(int) *facts { return &e.facts }
+				s.look = func(int) *facts { return e.facts }
 				got := s.explain(c.op, c.rules)
 				if got.Op != c.op || got.Errno != e.errno || !slices.Equal(got.Detail, e.detail) {
 					t.Errorf("%s.txt:%d:\nerrno %d\n- %s\nwant\nerrno %d\n- %s", c.op, e.line, int(got.Errno), strings.Join(got.Detail, "\n- "), int(e.errno), strings.Join(e.detail, "\n- "))
@@ -174,7 +195,9 @@ func TestUnseizable(t *testing.T) {
 		{'D', []string{"process 4194999 (sim) waits in a system call that nothing can interrupt, as vfork(2) until the child runs another program, or a read from a file server that does not answer", tryAgainHint}},
 	} {
 		s := newSituation(Failure{Log: log, Tree: []int{nobody}})
-		s.look = func(int) *facts { return &facts{comm: "sim", state: c.state} }
+		f := sim(nil)
+		f.state = c.state
+		s.look = func(int) *facts { return f }
 		check(t, s.unseizable(), unix.EBUSY, c.detail...)
 	}
 	for _, text := range []string{log[0], "ptrace: No such process"} {
@@ -246,11 +269,14 @@ func TestSemaphore(t *testing.T) {
 	// A rename is seen in /proc; a link and a removal are not.
 	s := newSituation(Failure{Tree: []int{os.Getpid()}})
 	f := lookAt(os.Getpid())
-	for i, m := range f.mappings {
+	var mappings []proc.Mapping
+	for m := range f.mappings {
 		if m.Path == "/dev/shm/sem."+semaphore {
-			f.mappings[i].Path = file.Name() + deletedMark
+			m.Path = file.Name() + deletedMark
 		}
+		mappings = append(mappings, m)
 	}
+	f.mappings = each(&mappings)
 	s.look = func(int) *facts { return f }
 	s.Log = []string{"Can't create link remap for " + file.Name() + ". Use link-remap option."}
 	check(t, s.explain("dump", dumpRules), unix.EOPNOTSUPP,
@@ -281,10 +307,12 @@ func TestInside(t *testing.T) {
 	s := newSituation(Failure{Log: []string{"inet: Unsupported proto 132 for socket ff", "Dump files (pid: 7) failed with -1"}, Tree: []int{nobody - 1, nobody}})
 	s.inner = map[int]int{7: nobody}
 	s.look = func(pid int) *facts {
-		if pid != nobody {
-			return &facts{comm: "other"}
+		f := sim(nil)
+		if pid == nobody {
+			f = sim([]proc.Descriptor{{FD: 3, Link: "socket:[255]"}})
+			f.comm += "\x1b[1m"
 		}
-		return &facts{comm: "sim\x1b[1m", descriptors: []proc.Descriptor{{FD: 3, Link: "socket:[255]"}}}
+		return f
 	}
 	s.find()
 	got := s.explain("dump", dumpRules).Detail
@@ -299,9 +327,9 @@ func TestWhose(t *testing.T) {
 	s := newSituation(Failure{Log: []string{"inet: Can't dump corked dgram socket ff"}, Tree: []int{nobody - 1, nobody}})
 	s.look = func(pid int) *facts {
 		if pid != nobody {
-			return &facts{comm: "other"}
+			return sim(nil)
 		}
-		return &facts{comm: "sim", descriptors: []proc.Descriptor{{FD: 3, Link: "socket:[255]"}}}
+		return sim([]proc.Descriptor{{FD: 3, Link: "socket:[255]"}})
 	}
 	got := s.explain("dump", dumpRules).Detail
 	if want := "process 4194999 (sim) has a corked UDP socket open as descriptor 3, which criu cannot save"; got[0] != want {
@@ -390,11 +418,10 @@ func FuzzLog(f *testing.F) {
 		}
 	}
 	f.Add(strings.Repeat("Can't open file "+strings.Repeat("\xff", 5000)+": Is a directory\n", 40), int32(9))
-	var look = func(pid int) *facts {
-		return &facts{
-			comm: "a\nb\xff", state: 'S', descriptors: []proc.Descriptor{{FD: 3, Link: "socket:[255]"}, {FD: 4, Link: "/x\n (deleted)"}},
-			mappings: []proc.Mapping{{Start: 0x1000, Path: "/SYSV0\x1b"}}, openFiles: limit{5, 5},
-		}
+	look := func(int) *facts {
+		f := sim([]proc.Descriptor{{FD: 3, Link: "socket:[255]"}, {FD: 4, Link: "/x\n (deleted)"}}, proc.Mapping{Start: 0x1000, Path: "/SYSV0\x1b"})
+		f.comm, f.openFiles = "a\nb\xff", limit{5, 5}
+		return f
 	}
 	f.Fuzz(func(t *testing.T, text string, status int32) {
 		for _, op := range []struct {

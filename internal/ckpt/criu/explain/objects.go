@@ -152,7 +152,7 @@ func sameFile(dir string, st unix.Stat_t) string {
 // it is root: on some file systems only the owner may.
 func (s *situation) unreadableMapping([]string) string {
 	s.hint = "save the job as its user, or start it from another file system"
-	for _, m := range s.facts(s.pid).mappings {
+	for m := range s.facts(s.pid).mappings {
 		if strings.HasPrefix(m.Path, "/") && !strings.HasPrefix(m.Path, "/SYSV") && unix.Access(m.Path, unix.R_OK) == unix.EACCES {
 			return fmt.Sprintf("%s has mapped %s, which criu may not read, as on FUSE or on NFS with root_squash", s.who(), show.Name(m.Path))
 		}

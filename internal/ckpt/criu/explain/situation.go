@@ -2,6 +2,7 @@ package explain
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,8 +34,8 @@ type facts struct {
 	comm        string
 	state       byte
 	uid         int // the effective user, -1 if it cannot be seen
-	descriptors []proc.Descriptor
-	mappings    []proc.Mapping
+	descriptors iter.Seq2[proc.Descriptor, error]
+	mappings    iter.Seq2[proc.Mapping, error]
 	openFiles   limit // how many descriptors it may have
 	memory      limit // how many bytes of address space it may have
 }
@@ -46,15 +47,13 @@ const unlimited = ^uint64(0)
 
 // lookAt looks at a process in /proc.
 func lookAt(pid int) *facts {
-	f := &facts{uid: -1}
+	f := &facts{uid: -1, descriptors: proc.Descriptors(pid), mappings: proc.Mappings(pid)}
 	if p, err := proc.Read(pid); err == nil {
 		f.comm, f.state = p.Comm, p.State
 	}
 	if uid, err := proc.Owner(pid); err == nil {
 		f.uid = uid
 	}
-	f.descriptors, _ = proc.Descriptors(pid)
-	f.mappings, _ = proc.Mappings(pid)
 	limitOf := func(name string) limit {
 		if soft, hard, ok := proc.Limit(pid, name); ok {
 			return limit{soft, hard}
@@ -135,8 +134,8 @@ func (s *situation) name(pid int) string {
 // descriptors are those of the process that lead to such a thing.
 func (s *situation) descriptors(is func(link string) bool) []int {
 	var fds []int
-	for _, d := range s.facts(s.pid).descriptors {
-		if is(d.Link) {
+	for d, err := range s.facts(s.pid).descriptors {
+		if err == nil && is(d.Link) {
 			fds = append(fds, d.FD)
 		}
 	}
@@ -153,7 +152,7 @@ func (s *situation) descriptor(is func(link string) bool) int {
 
 // link is what a descriptor of the process leads to, "" if that cannot be seen.
 func (s *situation) link(fd string) string {
-	for _, d := range s.facts(s.pid).descriptors {
+	for d := range s.facts(s.pid).descriptors {
 		if strconv.Itoa(d.FD) == fd {
 			return d.Link
 		}
@@ -208,9 +207,9 @@ func (s *situation) socket(inode, what string) string {
 // The address is in hexadecimal.
 func (s *situation) mapping(address string) *proc.Mapping {
 	start, _ := strconv.ParseUint(address, 16, 64)
-	for i, m := range s.facts(s.pid).mappings {
+	for m := range s.facts(s.pid).mappings {
 		if m.Start == start {
-			return &s.facts(s.pid).mappings[i]
+			return &m
 		}
 	}
 	return nil
@@ -227,7 +226,7 @@ func (s *situation) identify(name string) (st unix.Stat_t, descriptor string) {
 		_ = unix.Stat(proc.Open(s.pid, fd), &st)
 		return st, asDescriptor(strconv.Itoa(fd))
 	}
-	for _, m := range s.facts(s.pid).mappings {
+	for m := range s.facts(s.pid).mappings {
 		if m.Path == name+deletedMark {
 			if unix.Stat(m.Link(s.pid), &st) != nil { // few may follow that link
 				st = unix.Stat_t{Dev: m.Dev, Ino: m.Ino}
