@@ -23,12 +23,15 @@ const (
 	classes
 )
 
-// classOf is the class of a restart that failed with errno.
+// classOf is the class of a restart that failed with errno. The first numbers of
+// each class are those of BLCR's cr_restart; the others are alike.
 func classOf(errno syscall.Errno) class {
 	switch errno {
-	case syscall.ENOMEM, syscall.EBUSY:
+	case syscall.ENOMEM, syscall.EBUSY,
+		syscall.EADDRINUSE:
 		return failTemp
-	case syscall.EACCES, syscall.EPERM, syscall.ENOENT, syscall.EEXIST, syscall.EISDIR, syscall.ENOTDIR:
+	case syscall.EACCES, syscall.EPERM, syscall.ENOENT, syscall.EEXIST, syscall.EISDIR, syscall.ENOTDIR,
+		syscall.ELOOP, syscall.ENXIO, syscall.EROFS, syscall.ETXTBSY, syscall.EADDRNOTAVAIL:
 		return failEnv
 	}
 	return failPerm

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/ckpt"
 )
 
 // What is said about a failure below BLCR's line: who, what, and what to do.
@@ -21,11 +23,13 @@ import (
 // argument; with a number it traces that process.
 const holder = `
 #include <fcntl.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ipc.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -55,6 +59,30 @@ int main(int argc, char **argv)
 		printf("%d", syscall(SYS_pipe2, fds, 040000) ? -1 : fds[0]);
 	} else if (!strcmp(argv[1], "loop")) {
 		printf("%d", open("/dev/loop0", O_RDONLY));
+	} else if (!strcmp(argv[1], "linked")) {
+		printf("%d", open("first", O_CREAT | O_RDWR, 0600));
+		if (link("first", "second") || unlink("first"))
+			return 3;
+	} else if (!strcmp(argv[1], "semaphore")) {
+		char name[32];
+		sprintf(name, "/blcr-cli.%d", getpid());
+		if (sem_open(name, O_CREAT | O_EXCL, 0600, 1) == SEM_FAILED)
+			return 3;
+		printf("%s", name);
+	} else if (!strcmp(argv[1], "files")) {
+		int n = 0;
+		while (fcntl(n, F_GETFD) >= 0)
+			n++;
+		struct rlimit l = {n, n};
+		if (setrlimit(RLIMIT_NOFILE, &l))
+			return 3;
+		printf("%d", n);
+	} else if (!strcmp(argv[1], "memory")) {
+		struct rlimit l = {1, 1};
+		printf("1 B");
+		fflush(stdout);
+		if (setrlimit(RLIMIT_AS, &l))
+			return 3;
 	} else {
 		printf("%ld", ptrace(PTRACE_SEIZE, atoi(argv[1]), 0, 0));
 	}
@@ -95,26 +123,42 @@ func (j *job) hold(kind string) string {
 // TestAdviceUnsaveable: what criu cannot save is named, with process and descriptor.
 func TestAdviceUnsaveable(t *testing.T) {
 	engine(t)
-	const cannot = ", which criu cannot save"
-	for kind, says := range map[string]string{
-		"shm":         " has System V shared memory, segment SAID with the key 0x00000000, which criu cannot save outside of an IPC namespace\n- criu: Task ",
-		"vsock":       " has a VSOCK socket open as descriptor SAID" + cannot + "\n- criu: sockets: BUG! Unknown socket collected (family 40)\n- the program has to close it before it is saved\n",
-		"mptcp":       " has an MPTCP socket open as descriptor SAID" + cannot + "\n- criu: inet: Unsupported proto 262 for socket ",
-		"userfaultfd": " has a userfaultfd open as descriptor SAID" + cannot + "\n- criu: Can't dump file SAID of that type [600] (anon anon_inode:[userfaultfd])\n- the program has to close it before it is saved\n",
-		"io_uring":    " has an io_uring open as descriptor SAID" + cannot + "\n- criu: ",
-		"pipe":        " has a pipe in packet mode (O_DIRECT)" + cannot + "\n- criu: The packetized mode for pipes is not supported yet\n- the program has to close it before it is saved\n",
-		"loop":        " has the block device /dev/loop0 open as descriptor SAID" + cannot + "\n- criu: Can't dump file SAID of that type [60600] (unknown /dev/loop0)\n- the program has to close it before it is saved\n",
+	const (
+		cannot = ", which criu cannot save"
+		closes = "\n- the program has to close it before it is saved\n"
+	)
+	for _, c := range []struct {
+		kind   string
+		errno  syscall.Errno
+		detail string // PID, $DIR, and SAID for what the program says
+	}{
+		{"shm", 95, " has System V shared memory, segment SAID with the key 0x00000000, which criu cannot save outside of an IPC namespace\n- criu: Task "},
+		{"vsock", 95, " has a VSOCK socket open as descriptor SAID" + cannot + "\n- criu: sockets: BUG! Unknown socket collected (family 40)" + closes},
+		{"mptcp", 95, " has an MPTCP socket open as descriptor SAID" + cannot + "\n- criu: inet: Unsupported proto 262 for socket "},
+		{"userfaultfd", 95, " has a userfaultfd open as descriptor SAID" + cannot + "\n- criu: Can't dump file SAID of that type [600] (anon anon_inode:[userfaultfd])" + closes},
+		{"io_uring", 95, " has an io_uring open as descriptor SAID" + cannot + "\n- criu: "},
+		{"pipe", 95, " has a pipe in packet mode (O_DIRECT)" + cannot + "\n- criu: The packetized mode for pipes is not supported yet" + closes},
+		{"loop", 95, " has the block device /dev/loop0 open as descriptor SAID" + cannot + "\n- criu: Can't dump file SAID of that type [60600] (unknown /dev/loop0)" + closes},
+		{"linked", 95, " has $DIR/first open as descriptor SAID, which was removed under that name and has the name $DIR/second: criu saves a removed file only if it has no name left\n" +
+			"- criu: Can't create link remap for $DIR/first. Use link-remap option.\n- have the program open $DIR/second instead; or remove that, if the name is not needed\n"},
+		{"semaphore", 95, " uses the POSIX semaphore SAID, which criu cannot save while it has a name\n- criu: "},
+		{"files", 24, " has SAID of the SAID files open that it may have (ulimit -n), and criu has to open some more in it\n- criu: Can't create memfd in victim: Too many open files\n- have root raise that limit: prlimit --pid PID --nofile="},
+		{"memory", 12, " may have SAID of address space (ulimit -v), and criu needs a little more in it\n- criu: remote mmap() failed: Cannot allocate memory\n- have root raise that limit: prlimit --pid PID --as=unlimited\n"},
 	} {
-		t.Run(kind, func(t *testing.T) {
+		t.Run(c.kind, func(t *testing.T) {
 			j := newJob(t, "counter")
-			said := j.hold(kind)
-			want := fmt.Sprintf("Checkpoint failed: Input/output error\n- process %d (hold)", j.pid) + strings.ReplaceAll(says, "SAID", said)
+			said := j.hold(c.kind)
+			if c.kind == "semaphore" {
+				defer os.Remove("/dev/shm/sem." + said[1:])
+			}
+			want := fmt.Sprintf("Checkpoint failed: %s\n- process PID (hold)%s", ckpt.Strerror(c.errno), c.detail)
+			want = strings.NewReplacer("SAID", said, "PID", strconv.Itoa(j.pid), "$DIR", j.dir).Replace(want)
 			if !strings.HasSuffix(want, "\n") {
 				want += "..."
 			}
-			j.fails(j.command("cr_checkpoint", "-f", filepath.Join(j.dir, "ctx"), strconv.Itoa(j.pid)), 5, want)
+			j.fails(j.command("cr_checkpoint", "-f", filepath.Join(j.dir, "ctx"), strconv.Itoa(j.pid)), int(c.errno), want)
 			p := j.command("cr_checkpoint", "-q", "-f", filepath.Join(j.dir, "ctx"), strconv.Itoa(j.pid))
-			j.fails(p, 5, "")
+			j.fails(p, int(c.errno), "")
 			_ = syscall.Kill(j.pid, syscall.SIGKILL)
 			j.wait(j.proc)
 		})

@@ -175,7 +175,11 @@ func TestFaultMissing(t *testing.T) {
 		{"exe", `cp $0 $1/exe; exec $1/exe $1`, "rm exe", 2, "env", "Restart failed: No such file or directory\n- cannot open DIR/exe: No such file or directory\n..."},
 		{"other", `cp $0 $1/exe; exec $1/exe $1`, "rm exe; cp /bin/true exe; chmod 755 exe", 116, "perm", "Restart failed: Stale file handle\n- DIR/exe is not the file that was saved: ..."},
 		{"cwd", `mkdir $1/cwd; cd $1/cwd; exec $0 $1`, "rmdir cwd", 2, "env", "Restart failed: No such file or directory\n- cannot open DIR/cwd: No such file or directory\n..."},
-		{"file", `exec $0 $1 3>$1/file`, "rm file", 2, "env", "Restart failed: No such file or directory\n- cannot open DIR/file: No such file or directory\n..."},
+		{"file", `exec $0 $1 3>$1/file`, "rm file", 2, "env", "Restart failed: No such file or directory\n- cannot open DIR/file: No such file or directory\n- cr_restart --relocate finds files elsewhere\n"},
+		{"directory", `exec $0 $1 3>$1/file`, "rm file; mkdir file", 21, "env", "Restart failed: Is a directory\n- cannot open DIR/file: Is a directory\n- cr_restart --relocate finds files elsewhere\n"},
+		{"no directory", `mkdir $1/sub; exec $0 $1 3>$1/sub/file`, "rm -r sub; : >sub", 20, "env", "Restart failed: Not a directory\n- cannot open DIR/sub/file: Not a directory\n- cr_restart --relocate finds files elsewhere\n"},
+		{"loop", `exec $0 $1 3>$1/file`, "rm file; ln -s file file", 40, "env", "Restart failed: Too many levels of symbolic links\n- cannot open DIR/file: Too many levels of symbolic links\n- cr_restart --relocate finds files elsewhere\n"},
+		{"cwd is a file", `mkdir $1/cwd; cd $1/cwd; exec $0 $1`, "rmdir cwd; : >cwd", 20, "env", "Restart failed: Not a directory\n- cannot enter DIR/cwd: Not a directory\n- criu: Can't change cwd: Not a directory\n- cr_restart --relocate finds files elsewhere\n"},
 		{"context", `exec $0 $1`, "rm -f ctx", 255, "args", "Failed to open(DIR/ctx, O_RDONLY): No such file or directory\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
