@@ -175,13 +175,3 @@ func DieOf(sig syscall.Signal) {
 	_ = raiseDefault(sig)
 	os.Exit(128 + int(sig))
 }
-
-// DieOfCaught ends the process by the first caught signal that ends programs by
-// default. It returns if there is none.
-func DieOfCaught() {
-	for _, sig := range pending() {
-		if fatal(sig) {
-			DieOf(sig)
-		}
-	}
-}
