@@ -3,6 +3,9 @@ package entry
 import (
 	"syscall"
 	"unsafe"
+
+	// The entry point calls its selfckpt_install.
+	_ "blcr-cli/internal/ckpt/kernel/selfckpt"
 )
 
 // The runtime answers these signals with a trace of all goroutines and status 2.

@@ -14,12 +14,21 @@
 // preserves everything for the runtime's own entry point.
 TEXT ·entry(SB),NOSPLIT|NOFRAME,$0
 	SUBQ	$64, SP
+
+	// Before anything else, package selfckpt's handler of signal 64.
+	MOVQ	$0, 0(SP)
+	MOVQ	SP, DX                  // struct sigaction: the handler comes first
+	CALL	selfckpt_install(SB)
 	XORL	R12, R12                // signals ignored, a bit each
+	CMPQ	0(SP), $SIG_IGN
+	JNE	first
+	BTSQ	$63, R12
+first:
 	MOVL	$1, R13
 signal:
 	MOVL	R13, DI
 	XORL	SI, SI
-	MOVQ	SP, DX                  // struct sigaction: the handler comes first
+	MOVQ	SP, DX
 	MOVL	$8, R10
 	MOVL	$SYS_rt_sigaction, AX
 	SYSCALL
@@ -32,7 +41,7 @@ signal:
 nextsignal:
 	INCL	R13
 	CMPL	R13, $64
-	JLE	signal
+	JNE	signal
 	MOVQ	R12, ·ignored(SB)
 
 	XORL	DI, DI                  // no change, only the present mask

@@ -25,6 +25,9 @@ func TestMain(m *testing.M) {
 	case "first":
 		fmt.Print(atInit)
 		os.Exit(0)
+	case "kept":
+		kept()
+		os.Exit(0)
 	case "requests":
 		requests()
 		os.Exit(0)

@@ -38,6 +38,7 @@
 
 #define EINTR 4
 #define EAGAIN 11
+#define EINVAL 22
 #define ETIMEDOUT 110
 #define SIG_SETMASK 2
 #define FUTEX_WAIT_PRIVATE 128
@@ -79,20 +80,62 @@ GLOBL fwd<>(SB), NOPTR, $FWD_SIZE
 GLOBL default<>(SB), NOPTR, $32
 GLOBL saved<>(SB), NOPTR, $2048
 
-// func install() uintptr
-TEXT ·install(SB),NOSPLIT,$32-8
+// selfckpt_install sets the disposition of signal 64 and keeps the Go runtime from
+// changing it. DX, if not 0, points to a struct sigaction for the one before. It
+// returns a negative errno in AX, 0 for none. Package entry calls it at the program's
+// entry point, where there is no Go runtime yet; it changes no register but AX, CX,
+// SI, DI, R10 and R11.
+//
+// The runtime installs handlers of its own, 64 included, early in its start, from
+// when on a request would be lost, or kill the process: the module unblocks 64 also
+// in a thread that the runtime has only begun to make ("bad g in signal handler").
+// All its changes of a disposition go through its function sigaction, which calls
+// _cgo_sigaction if that is set, as runtime/cgo does for the sanitizers of C. So
+// this sets it, unless it is set, which in a program without cgo it is not. The
+// linker allows the reference since runtime/cgo makes it, too.
+//
+// That is a detail of the runtime, the same from Go 1.8 to 1.26. If it changes,
+// TestKept fails, and so does TestEntry in test/script.
+TEXT selfckpt_install(SB),NOSPLIT|NOFRAME,$0
+	SUBQ	$32, SP                 // struct sigaction
 	LEAQ	·handler(SB), AX
-	MOVQ	AX, act-32(SP)
-	MOVQ	$SA_FLAGS, act-24(SP)
+	MOVQ	AX, 0(SP)
+	MOVQ	$SA_FLAGS, 8(SP)
 	LEAQ	·restorer(SB), AX
-	MOVQ	AX, act-16(SP)
-	MOVQ	$-1, act-8(SP)          // every signal masked
+	MOVQ	AX, 16(SP)
+	MOVQ	$-1, 24(SP)             // every signal masked
 	MOVL	$CR_SIGNUM, DI
-	LEAQ	act-32(SP), SI
-	XORL	DX, DX
+	MOVQ	SP, SI
 	MOVL	$8, R10                 // sizeof(sigset_t) in the kernel
 	MOVL	$SYS_rt_sigaction, AX
 	SYSCALL
+	ADDQ	$32, SP
+	TESTQ	AX, AX
+	JNE	installed
+	CMPQ	_cgo_sigaction(SB), $0
+	JNE	installed
+	LEAQ	·sigaction(SB), CX
+	MOVQ	CX, _cgo_sigaction(SB)
+installed:
+	RET
+
+// sigaction is what the Go runtime calls, with the arguments of sigaction(2) and in
+// the ABI of C. It does nothing for signal 64. EINVAL says that the runtime is to
+// make the system call.
+TEXT ·sigaction(SB),NOSPLIT|NOFRAME,$0
+	MOVL	$EINVAL, AX
+	CMPL	DI, $CR_SIGNUM
+	JNE	changed
+	TESTQ	SI, SI                  // no new one: a query
+	JEQ	changed
+	XORL	AX, AX
+changed:
+	RET
+
+// func install() uintptr
+TEXT ·install(SB),NOSPLIT,$0-8
+	XORL	DX, DX
+	CALL	selfckpt_install(SB)
 	NEGQ	AX
 	MOVQ	AX, ret+0(FP)
 	RET

@@ -115,6 +115,32 @@ func TestInitOrder(t *testing.T) {
 	t.Error("the package is not in the trace")
 }
 
+// TestKept pins that the Go runtime cannot change the disposition, whatever the
+// program asks it for. If it fails with a new Go release, see selfckpt_install.
+func TestKept(t *testing.T) {
+	if out, err := asRole("kept").Output(); err != nil || string(out) != "" {
+		t.Errorf("%v, output:\n%s", err, out)
+	}
+}
+
+// kept prints the disposition where it has changed.
+func kept() {
+	c := make(chan os.Signal, 1)
+	for name, change := range map[string]func(){
+		"Notify":         func() { signal.Notify(c, syscall.Signal(64)) },
+		"Stop":           func() { signal.Stop(c) },
+		"Ignore":         func() { signal.Ignore(syscall.Signal(64)) },
+		"Reset":          func() { signal.Reset(syscall.Signal(64)) },
+		"Notify for all": func() { signal.Notify(c) },
+		"Reset for all":  func() { signal.Reset() },
+	} {
+		change()
+		if got := disposition(); got != installed {
+			fmt.Printf("after %s:\n%s\n", name, got)
+		}
+	}
+}
+
 // TestConstants holds the numbers in the assembly, which can import nothing,
 // against those of package abi and the system's.
 func TestConstants(t *testing.T) {
@@ -155,6 +181,7 @@ func TestConstants(t *testing.T) {
 		"SYS_futex":          unix.SYS_FUTEX,
 		"EINTR":              uint64(unix.EINTR),
 		"EAGAIN":             uint64(unix.EAGAIN),
+		"EINVAL":             uint64(unix.EINVAL),
 		"ETIMEDOUT":          uint64(unix.ETIMEDOUT),
 		"SIG_SETMASK":        unix.SIG_SETMASK,
 		// <linux/futex.h>
