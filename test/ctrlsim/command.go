@@ -45,6 +45,11 @@ type Command struct {
 	Scenario *Scenario // nil is the empty one
 	Faults   *Faults   // nil counts nothing
 
+	// OnCall, if not nil, is called for each system call of the program and of
+	// what it starts, before it is made, except for those that filter.go lists as
+	// untraced. The thread waits meanwhile. It is called by many goroutines.
+	OnCall func(SystemCall)
+
 	// Timeout is the deadline for everything together, DefaultTimeout if 0.
 	// When it is reached every process is killed.
 	Timeout time.Duration
@@ -58,6 +63,20 @@ type Command struct {
 
 	run *running
 }
+
+// SystemCall is a system call that is about to be made.
+type SystemCall struct {
+	Pid, Tid int
+	Number   int
+	Args     [6]uint64
+
+	stranger func(Stranger)
+}
+
+// Stranger makes a request of somebody outside the program, now. When it returns,
+// everybody is asked; the thread answers when it has made its call. Of st, When, Op,
+// Nth and At are not looked at.
+func (c SystemCall) Stranger(st Stranger) { c.stranger(st) }
 
 // Result is what came of a Command.
 type Result struct {

@@ -30,10 +30,18 @@ const (
 // openCalls are always trapped: one of them may open the control file.
 var openCalls = []int{unix.SYS_OPEN, unix.SYS_OPENAT, unix.SYS_OPENAT2}
 
+// untraced are calls that Command.OnCall does not get: those that the Go runtime
+// makes of its own accord to wait for its threads and to preempt them.
+var untraced = []int{
+	unix.SYS_FUTEX, unix.SYS_SCHED_YIELD, unix.SYS_NANOSLEEP, unix.SYS_CLOCK_NANOSLEEP, unix.SYS_EPOLL_PWAIT,
+	unix.SYS_RT_SIGRETURN, unix.SYS_TGKILL, unix.SYS_MADVISE,
+}
+
 // assembleFilter makes the BPF program that hands over the openings, the ioctls
 // of BLCR's type and the given further system calls, and allows everything
-// else. It is written for few instructions on the way to "allow".
-func assembleFilter(count []int) ([]unix.SockFilter, error) {
+// else. It is written for few instructions on the way to "allow". With every it
+// hands over all but the untraced ones.
+func assembleFilter(count []int, every bool) ([]unix.SockFilter, error) {
 	trap := slices.Clone(openCalls)
 	for _, nr := range count {
 		if nr != unix.SYS_IOCTL && nr != unix.SYS_CLONE && !slices.Contains(trap, nr) {
@@ -65,6 +73,12 @@ func assembleFilter(count []int) ([]unix.SockFilter, error) {
 	emit(jeq, unix.AUDIT_ARCH_X86_64, 0, allow)
 	emit(ld, offNr, 0, 0)
 	emit(jge, 1<<30, allow, 0) // x32
+	if every {
+		for _, nr := range untraced {
+			emit(jeq, uint32(nr), allow, 0)
+		}
+		emit(jge, 0, notify, notify)
+	}
 	for _, nr := range trap {
 		emit(jeq, uint32(nr), notify, 0)
 	}
@@ -115,7 +129,8 @@ func installFilter(prog []unix.SockFilter) (listener int, err error) {
 	// take it away again: it has side effects. Kernels before 5.19 lack that.
 	const killable = unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
 	for _, flags := range []uintptr{killable, 0} {
-		fd, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER,
+		// Raw: the runtime may make system calls when it returns from others.
+		fd, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER,
 			unix.SECCOMP_FILTER_FLAG_NEW_LISTENER|flags, uintptr(unsafe.Pointer(&fprog)))
 		switch errno {
 		case 0:

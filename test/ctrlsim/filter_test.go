@@ -4,6 +4,8 @@ package ctrlsim
 
 import (
 	"encoding/binary"
+	"slices"
+	"sync"
 	"testing"
 	"unsafe"
 
@@ -84,7 +86,7 @@ func TestFilter(t *testing.T) {
 			if counted {
 				nrs, want = all, test.count
 			}
-			prog, err := assembleFilter(nrs)
+			prog, err := assembleFilter(nrs, false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -96,5 +98,41 @@ func TestFilter(t *testing.T) {
 				t.Errorf("%s: trapped %v, want %v (all counted: %v)", test.name, got, want, counted)
 			}
 		}
+	}
+}
+
+// TestEvery pins that all calls but the untraced ones are trapped.
+func TestEvery(t *testing.T) {
+	prog, err := assembleFilter(nil, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for nr := range 500 {
+		want := uint32(unix.SECCOMP_RET_USER_NOTIF)
+		if slices.Contains(untraced, nr) {
+			want = unix.SECCOMP_RET_ALLOW
+		}
+		if got := bpf(t, prog, &seccompData{Nr: int32(nr), Arch: unix.AUDIT_ARCH_X86_64}); got != want {
+			t.Errorf("call %d: %#x, want %#x", nr, got, want)
+		}
+	}
+}
+
+// TestOnCall pins that calls of every thread and process come before they are made.
+func TestOnCall(t *testing.T) {
+	var mu sync.Mutex
+	calls := map[int]int{}
+	pids := map[int]bool{}
+	r := run(t, &Command{
+		Path: "/bin/sh", Args: []string{"-c", "read line </dev/null; (exit 3); exit $?"},
+		OnCall: func(c SystemCall) {
+			mu.Lock()
+			defer mu.Unlock()
+			calls[c.Number]++
+			pids[c.Pid] = true
+		},
+	})
+	if r.ExitCode != 3 || calls[unix.SYS_EXECVE] != 1 || calls[unix.SYS_READ] == 0 || calls[unix.SYS_EXIT_GROUP] != 2 || len(pids) != 2 {
+		t.Errorf("exit %d, calls %v of %d processes", r.ExitCode, calls, len(pids))
 	}
 }

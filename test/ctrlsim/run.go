@@ -88,9 +88,10 @@ func (c *Command) start() (err error) {
 	conn.SetDeadline(r.deadline)
 	files := 3 + len(c.ExtraFiles)
 	r.cmd = &exec.Cmd{
-		Path:        "/proc/self/exe",
-		Args:        []string{"ctrlsim-shim"},
-		Env:         []string{fmt.Sprintf("%s=%d", shimVar, files)},
+		Path: "/proc/self/exe",
+		Args: []string{"ctrlsim-shim"},
+		// Nothing of the runtime's interrupts the shim's thread with the filter.
+		Env:         []string{fmt.Sprintf("%s=%d", shimVar, files), "GOGC=off", "GODEBUG=asyncpreemptoff=1"},
 		Dir:         c.Dir,
 		Stdin:       c.Stdin,
 		Stdout:      c.Stdout,
@@ -118,7 +119,7 @@ func (c *Command) start() (err error) {
 	if env == nil {
 		env = os.Environ()
 	}
-	config, err := appendConfig(nil, &shimConfig{Path: path, Argv: argv, Env: env, Files: files, Count: p.numbers()})
+	config, err := appendConfig(nil, &shimConfig{Path: path, Argv: argv, Env: env, Files: files, Count: p.numbers(), Every: c.OnCall != nil})
 	if err != nil {
 		return err
 	}
@@ -136,7 +137,7 @@ func (c *Command) start() (err error) {
 	}
 	s := &supervisor{
 		l: l, stopFd: r.stopPipe[0], stop: make(chan struct{}),
-		sc: sc, tee: c.TranscriptTo, plan: p,
+		sc: sc, tee: c.TranscriptTo, plan: p, onCall: c.OnCall,
 		main:  r.cmd.Process.Pid,
 		files: make(map[uint64]*file), nth: make(map[string]int),
 		asked: make(map[int]*askedTask), registered: make(map[int]registration),

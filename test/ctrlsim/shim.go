@@ -11,6 +11,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -29,6 +30,7 @@ type shimConfig struct {
 	Env   []string
 	Files int   // the program's descriptors are below this number
 	Count []int // system calls to be trapped
+	Every bool  // all are
 }
 
 // The messages of the shim, one byte each. msgListener carries the descriptor,
@@ -75,26 +77,34 @@ func shim(fd int) {
 	if err := unix.CloseRange(uint(cfg.Files), ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		shimFailed(fd, "close_range", err)
 	}
-	prog, err := assembleFilter(cfg.Count)
+	prog, err := assembleFilter(cfg.Count, cfg.Every)
 	if err != nil {
 		shimFailed(fd, "filter", err)
 	}
 
+	// From the filter on until it may exec, the thread makes no call: it spins.
+	// Nobody would answer one that the runtime makes.
+	runtime.GOMAXPROCS(4)
 	type installed struct {
 		fd  int
 		err error
 	}
-	ready, run := make(chan installed), make(chan struct{})
+	var ready atomic.Pointer[installed]
+	var run atomic.Bool
 	execFailed := make(chan error)
 	go func() {
 		runtime.LockOSThread()
-		l, err := installFilter(prog)
-		ready <- installed{l, err}
-		<-run
+		in := new(installed)
+		in.fd, in.err = installFilter(prog)
+		for ready.Store(in); !run.Load(); {
+		}
 		execFailed <- syscall.Exec(cfg.Path, cfg.Argv, cfg.Env)
 		select {}
 	}()
-	in := <-ready
+	in := ready.Load()
+	for ; in == nil; in = ready.Load() {
+		time.Sleep(50 * time.Microsecond)
+	}
 	if in.err != nil {
 		shimFailed(fd, "filter", in.err)
 	}
@@ -107,7 +117,7 @@ func shim(fd int) {
 	}
 	msg := binary.NativeEndian.AppendUint64([]byte{msgExec}, uint64(monotonic()))
 	unix.Sendto(fd, msg, unix.MSG_NOSIGNAL, nil)
-	close(run)
+	run.Store(true)
 	shimFailed(fd, "exec", <-execFailed)
 }
 

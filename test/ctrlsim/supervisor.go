@@ -28,6 +28,8 @@ type supervisor struct {
 	plan  *plan // nil without a fault plan
 	main  int   // the program's pid
 
+	onCall func(SystemCall) // Command.OnCall
+
 	askMu sync.Mutex // held while a request chooses whom it asks, and before mu
 
 	mu         sync.Mutex
@@ -143,6 +145,13 @@ func (s *supervisor) handle(n *notif) {
 	s.procs.of(int(n.Tid)) // so that it is known at the end
 	if s.handleInjected(n) {
 		return
+	}
+	if s.onCall != nil {
+		pid := int(n.Tid)
+		if p, err := s.procs.of(pid); err == nil {
+			pid = p.pid
+		}
+		s.onCall(SystemCall{Pid: pid, Tid: int(n.Tid), Number: int(n.Data.Nr), Args: n.Data.Args, stranger: s.strange})
 	}
 	switch int(n.Data.Nr) {
 	case unix.SYS_OPEN, unix.SYS_OPENAT, unix.SYS_OPENAT2:
