@@ -19,6 +19,7 @@ func versionLine() string { return fmt.Sprintf("%s: version %s\n", name, cli.Ver
 // status, if it returns: otherwise this process is the program by then.
 func run(args []string, stdout, stderr io.Writer) int {
 	// The program inherits what this process has.
+	entry.DeclineRequests()
 	entry.HideClosed()
 	entry.RestoreLimit()
 	called := name

@@ -77,23 +77,48 @@ func RestoreLimit() {
 	_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)
 }
 
-// RestoreSignals ignores every signal that was ignored, and gives the calling
-// thread, to which the goroutine must be locked, its original signal mask. It is
-// to be called right before an exec, which resets all other signals; a Go program
-// that runs on would be harmed by some of it.
-func RestoreSignals() {
-	const (
-		sigIgn     = 1
-		sigSetmask = 2 // on amd64; elsewhere nothing was recorded
-		setSize    = 8
-	)
+const (
+	sigDfl  = 0
+	sigIgn  = 1
+	setSize = 8 // of the kernel's sigset_t, on amd64; elsewhere nothing was recorded
+)
+
+// setAction sets the disposition of sig to sigDfl or sigIgn. An error changes
+// nothing.
+func setAction(sig syscall.Signal, handler uintptr) {
 	// The kernel's struct sigaction, which begins with the handler.
-	action := [8]uintptr{sigIgn}
+	action := [8]uintptr{handler}
+	syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&action)), 0, setSize, 0, 0)
+}
+
+// checkpointSignal is BLCR's (CR_SIGNUM).
+const checkpointSignal = syscall.Signal(64)
+
+// DeclineRequests ignores signal 64 from now on. It is for a program that does
+// nothing but exec another one, and is to be called at its start, before
+// RestoreSignals.
+//
+// To BLCR's module such a process has no handler, as BLCR's own cr_run has none: it
+// asks again half a second later, and fails if there is still none. With a handler
+// a request could arrive during exec, where signal 64 has the default action
+// again, and kill the program.
+func DeclineRequests() { setAction(checkpointSignal, sigIgn) }
+
+// RestoreSignals ignores every signal that was ignored, gives signal 64 the
+// default action otherwise, and gives the calling thread, to which the goroutine
+// must be locked, its original signal mask. It is to be called right before an
+// exec, which resets all other signals; a Go program that runs on would be harmed
+// by some of it.
+func RestoreSignals() {
 	for sig := syscall.Signal(1); sig <= 64; sig++ {
 		if Ignored(sig) {
-			syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&action)), 0, setSize, 0, 0)
+			setAction(sig, sigIgn)
 		}
 	}
+	if !Ignored(checkpointSignal) {
+		setAction(checkpointSignal, sigDfl)
+	}
+	const sigSetmask = 2
 	if unblocked != 0 {
 		mask := ^unblocked
 		syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, sigSetmask, uintptr(unsafe.Pointer(&mask)), 0, setSize, 0, 0)

@@ -9,7 +9,9 @@
 // requester. BLCR's own tools use fork.
 //
 // So this package uses clone(SIGCHLD). Until exec the child runs assembly only, on
-// a stack by which package selfckpt recognizes it: its answer is "omit me".
+// a stack by which package selfckpt recognizes it: its answer is "omit me". For the
+// exec itself it ignores signal 64. The module drops a process that calls exec from
+// its request.
 //
 // What belongs here: fork and exec, and what has to happen in between. It waits
 // for no child and knows no role of a program.
@@ -36,9 +38,8 @@ type Attr struct {
 	Pdeathsig syscall.Signal
 
 	// Answers says that it is a program of ours, which answers signal 64 from
-	// its entry point on. It is then started with that signal ignored, since a
-	// signal 64 that arrives during exec, with the default action, would kill
-	// it. To the module an ignored signal is a missing handler: it asks again
-	// after half a second.
+	// its entry point on. It is then started with that signal ignored: with the
+	// default action a request during exec would kill it. To the module an
+	// ignored signal is a missing handler: it asks again after half a second.
 	Answers bool
 }

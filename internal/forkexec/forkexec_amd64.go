@@ -93,8 +93,11 @@ type plan struct {
 	own   []int     // descriptors that plan has opened
 }
 
-// The kernel's struct sigaction. The handler comes first.
-var ignore = [4]uint64{1}
+// The kernel's struct sigaction, for SIG_IGN and SIG_DFL. The handler comes first.
+var (
+	ignore    = [4]uint64{1}
+	byDefault [4]uint64
+)
 
 const sigsetSize = 8
 
@@ -118,6 +121,11 @@ func newPlan(path string, argv []string, attr *Attr) (p *plan, err error) {
 	if err := p.resolve(attr.Files); err != nil {
 		p.close()
 		return nil, err
+	}
+	if !attr.Answers {
+		// As early as possible: a request that was on its way with the handler in
+		// place is dropped, and does not come when there is none any more.
+		p.add(mustSucceed, unix.SYS_RT_SIGACTION, 64, uintptr(unsafe.Pointer(&ignore)), 0, sigsetSize)
 	}
 	if attr.Setsid {
 		p.add(mustSucceed, unix.SYS_SETSID)
@@ -147,6 +155,8 @@ func newPlan(path string, argv []string, attr *Attr) (p *plan, err error) {
 	p.add(mustSucceed, unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&p.mask)), 0, sigsetSize)
 	if attr.Answers {
 		p.add(mustSucceed, unix.SYS_RT_SIGACTION, 64, uintptr(unsafe.Pointer(&ignore)), 0, sigsetSize)
+	} else {
+		p.add(mustSucceed, unix.SYS_RT_SIGACTION, 64, uintptr(unsafe.Pointer(&byDefault)), 0, sigsetSize)
 	}
 	p.add(mustSucceed, unix.SYS_EXECVE, uintptr(unsafe.Pointer(p.path)),
 		uintptr(unsafe.Pointer(unsafe.SliceData(p.argv))), uintptr(unsafe.Pointer(unsafe.SliceData(p.env))))
