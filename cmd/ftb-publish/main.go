@@ -15,5 +15,5 @@ import (
 )
 
 func main() {
-	os.Exit(run(os.Args, os.Stdin, cli.FD(1), cli.FD(2)))
+	os.Exit(run(os.Args, cli.FD(0), cli.FD(1), cli.FD(2)))
 }

@@ -95,6 +95,10 @@ func (r *Request) publishBegin(fd int, lookup func(string) (string, bool)) {
 	}
 }
 
+// placeholder opens a descriptor for nothing. It is one that BLCR's module can save,
+// which may ask this process at any moment.
+func placeholder() (int, error) { return unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0) }
+
 // occupy keeps a descriptor that is closed from being opened until free is called.
 // It does nothing about one that is open.
 func occupy(fd int) (free func()) {
@@ -102,7 +106,7 @@ func occupy(fd int) (free func()) {
 	if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); fd < 0 || err != unix.EBADF {
 		return free
 	}
-	spare, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	spare, err := placeholder()
 	if err != nil {
 		return free
 	}
@@ -128,7 +132,7 @@ func spare() bool {
 		}
 	}()
 	for range enough {
-		fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+		fd, err := placeholder()
 		if err != nil {
 			return false
 		}

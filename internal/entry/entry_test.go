@@ -1,0 +1,74 @@
+package entry
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// roleEnv makes the test binary print its descriptors.
+const roleEnv = "ENTRY_TEST_ROLE"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(roleEnv) != "" {
+		fmt.Fprint(os.Stderr, files())
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// files is a line for each descriptor up to 9.
+func files() string {
+	var lines strings.Builder
+	for fd := range 10 {
+		name, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+		if err != nil || strings.HasPrefix(name, "/sys/fs/cgroup/") {
+			continue // the commands tell the runtime not to have these open
+		}
+		flags, _ := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+		cloexec, _ := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+		fmt.Fprintln(&lines, fd, name, flags&unix.O_NONBLOCK != 0, cloexec != 0)
+	}
+	return lines.String()
+}
+
+// TestNonBlocking pins that standard descriptors that do not block are the same
+// when the program begins, and that the runtime has opened nothing for them.
+func TestNonBlocking(t *testing.T) {
+	var in, out, errs [2]int
+	for _, p := range []struct {
+		fds   *[2]int
+		flags int
+	}{{&in, unix.O_NONBLOCK}, {&out, unix.O_NONBLOCK}, {&errs, 0}} {
+		if err := unix.Pipe2(p.fds[:], p.flags|unix.O_CLOEXEC); err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(p.fds[0])
+		defer unix.Close(p.fds[1])
+	}
+	link := func(fd int) string {
+		name, _ := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+		return name
+	}
+	want := fmt.Sprintf("0 %s true false\n1 %s true false\n2 %s false false\n", link(in[0]), link(out[1]), link(errs[1]))
+	pid, err := syscall.ForkExec("/proc/self/exe", []string{"entry.test"}, &syscall.ProcAttr{
+		Env:   []string{roleEnv + "=files"},
+		Files: []uintptr{uintptr(in[0]), uintptr(out[1]), uintptr(errs[1])},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var status unix.WaitStatus
+	if _, err := unix.Wait4(pid, &status, 0, nil); err != nil || status != 0 {
+		t.Errorf("%v, status %#x", err, status)
+	}
+	b := make([]byte, 4096)
+	n, err := unix.Read(errs[0], b)
+	if got := string(b[:max(n, 0)]); got != want {
+		t.Errorf("%v, descriptors:\n%swant:\n%s", err, got, want)
+	}
+}
