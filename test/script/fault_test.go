@@ -1141,7 +1141,7 @@ var restartTolerated = []*tolerated{
 var restartQuiet = []*tolerated{
 	{call: `execve /bin/sh`, reason: "of the hook"},
 	{call: `fcntl fd=[012] .*`, reason: "of the hook's process"},
-	{call: `(pipe2|clone|wait4 pid options=0x0)`, variant: `.*-hook`, reason: "for the hook"},
+	{call: `(pipe2|clone|wait4 pid options=0x(0|40000000))`, variant: `.*-hook`, reason: "for the hook"},
 }
 
 // TestFaultsRestart makes each call of cr_restart, and of the processes that it

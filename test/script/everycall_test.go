@@ -1,0 +1,294 @@
+package script_test
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/test/ctrlsim"
+	"blcr-cli/test/harness"
+)
+
+// This file looks at the commands at every system call that they make, from the
+// program's exec on.
+
+// launch is a command in a directory with a context "ctx" of the module's.
+type launch struct {
+	name   string
+	args   []string
+	status int
+	output string
+}
+
+// launches are the commands, each on the longest way that ends by itself.
+var launches = []launch{
+	{"cr_checkpoint", []string{"-f", "new", "99999"}, 3, "Checkpoint failed: no processes checkpointed\n"},
+	{"cr_restart", []string{"--run-on-success", "exit 0", "ctx"}, 7, ""},
+	{"cr_run", []string{"/bin/true"}, 0, ""},
+	{"cr_info", []string{"ctx"}, 1, ""},
+	{"ftb-publish", []string{"STAGE_IN_BEGIN"}, 0, ""},
+}
+
+// traced is one run of a command.
+type traced struct {
+	*ctrlsim.Result
+	output string
+	calls  int // of processes that execute the command's file
+}
+
+// cannotBeSaved are files that BLCR's module cannot save a process with: those of
+// the Go runtime's poller, of its timers and of os.Process, and those of control
+// groups.
+var cannotBeSaved = regexp.MustCompile(`^(anon_inode:|/sys/)`)
+
+// TestDescriptorsAtCall pins that a command has none of these open at any of its
+// system calls, since a request may come there. Only the runtime's start has files
+// of control groups open, when the answer still is "omit me".
+func TestDescriptorsAtCall(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		agent     string // as agentOf's
+		args      []string
+		configure func(*testing.T, *ctrlsim.Command)
+	}{
+		{name: "no events"},
+		{name: "agent", agent: "well"},
+		{name: "no agent", agent: "refuse"},
+		{name: "silent agent", agent: "deaf"},
+		{name: "kernel log", args: []string{"--kmsg-error"}, agent: "well"},
+		{name: "terminal", configure: onTerminal},
+		{name: "progress", configure: func(t *testing.T, c *ctrlsim.Command) {
+			onTerminal(t, c)
+			c.Scenario.ChkptDelay, c.Scenario.RstrtDelay = 3*time.Second, 3*time.Second
+		}},
+		{name: "non-blocking", configure: onNonBlocking},
+		{name: "closed", agent: "well", configure: func(t *testing.T, c *ctrlsim.Command) {
+			c.Args = append([]string{"-c", `exec <&- >&- 2>&- "$0" "$@"`, c.Path}, c.Args...)
+			c.Path, c.Argv0 = "/bin/sh", "sh"
+		}},
+	} {
+		for _, l := range launches[:2] {
+			t.Run(c.name+"/"+l.name, func(t *testing.T) {
+				t.Parallel()
+				l.args = append(slices.Clone(c.args), l.args...)
+				seen, first := map[string]bool{}, map[int]int{}
+				trace(t, l, agentOf(t, c.agent), c.configure, func(number int, call ctrlsim.SystemCall) {
+					const start = 150 // its calls, from the entry point on
+					if first[call.Pid] == 0 || call.Number == unix.SYS_EXECVE {
+						first[call.Pid] = number
+					}
+					entries, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", call.Tid)) // none of one that has been killed
+					for _, fd := range entries {
+						name, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", call.Tid, fd.Name()))
+						if strings.HasPrefix(name, "/sys/") && number < first[call.Pid]+start {
+							continue
+						}
+						if what := fd.Name() + " " + name; cannotBeSaved.MatchString(name) && !seen[what] {
+							seen[what] = true
+							t.Errorf("at call %d (number %d) descriptor %s is open", number, call.Number, what)
+						}
+					}
+				})
+			})
+		}
+	}
+}
+
+// onTerminal gives the command a terminal.
+func onTerminal(t *testing.T, c *ctrlsim.Command) {
+	t.Helper()
+	main, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { main.Close() })
+	if err := unix.IoctlSetPointerInt(int(main.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	number, err := unix.IoctlGetInt(int(main.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	terminal, err := os.OpenFile(fmt.Sprint("/dev/pts/", number), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { terminal.Close() })
+	go io.Copy(io.Discard, main)
+	c.Stdin, c.Stdout, c.Stderr = terminal, terminal, terminal
+}
+
+// onNonBlocking gives the command pipes with O_NONBLOCK as its standard descriptors.
+func onNonBlocking(t *testing.T, c *ctrlsim.Command) {
+	t.Helper()
+	pipe := func() (r, w *os.File) {
+		var fds [2]int
+		if err := unix.Pipe2(fds[:], unix.O_NONBLOCK|unix.O_CLOEXEC); err != nil {
+			t.Fatal(err)
+		}
+		r, w = os.NewFile(uintptr(fds[0]), "pipe"), os.NewFile(uintptr(fds[1]), "pipe")
+		t.Cleanup(func() { r.Close(); w.Close() })
+		return r, w
+	}
+	in, _ := pipe()
+	r, out := pipe()
+	go io.Copy(io.Discard, r)
+	c.Stdin, c.Stdout, c.Stderr = in, out, out
+}
+
+// trace runs a command under a module that asks, with an agent of the event
+// backplane, and calls onCall for each system call of the processes that execute
+// the command's file, with its number from 1 on, by one goroutine at a time.
+// Configure, if not nil, changes the command before.
+func trace(t *testing.T, l launch, env []string, configure func(*testing.T, *ctrlsim.Command), onCall func(number int, call ctrlsim.SystemCall)) traced {
+	t.Helper()
+	dir := t.TempDir()
+	var context []byte
+	for _, word := range []uint32{'C', 'R', 8, 3, 5} { // version, scope, architecture
+		context = binary.NativeEndian.AppendUint32(context, word)
+	}
+	if err := os.WriteFile(dir+"/ctx", context, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(bin, l.name)
+	var image unix.Stat_t
+	if err := unix.Stat(path, &image); err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	var r traced
+	var mu sync.Mutex
+	c := &ctrlsim.Command{
+		Path: path, Argv0: l.name, Args: l.args, Dir: dir,
+		Env:      append([]string{"PATH=" + bin + ":/bin:/usr/bin", "CR_ENGINE=kernel"}, env...),
+		Scenario: ctrlsim.MustScenario("ask yes\nrstrt-read no\njob exit 7"), Stdout: &out, Stderr: &out, Linger: -1,
+		OnCall: func(call ctrlsim.SystemCall) {
+			mu.Lock()
+			defer mu.Unlock()
+			var exe unix.Stat_t
+			if unix.Stat(fmt.Sprintf("/proc/%d/exe", call.Tid), &exe) == nil && exe.Dev == image.Dev && exe.Ino == image.Ino {
+				r.calls++
+				onCall(r.calls, call)
+			}
+		},
+	}
+	if configure != nil {
+		configure(t, c)
+		l.output = ""
+	}
+	var err error
+	if r.Result, err = c.Run(); err != nil {
+		t.Error(err)
+	}
+	if r.Result == nil {
+		t.FailNow()
+	}
+	r.output = out.String()
+	if l.name == "cr_info" {
+		r.output, l.output = "", ""
+	}
+	if r.ExitCode != l.status || r.output != l.output || len(r.Problems) > 0 || len(r.Leftover) > 0 {
+		t.Errorf("exit %d, signal %d, output %q, problems %q, %d left behind\n%s",
+			r.ExitCode, int(r.Signal), r.output, r.Problems, len(r.Leftover), r.TranscriptText())
+	}
+	return r
+}
+
+// caught says whether a thread's process has a handler for signal 64.
+func caught(tid int) bool {
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", tid))
+	return regexp.MustCompile(`(?m)^SigCgt:\t[89a-f]`).Match(status)
+}
+
+// TestEntry pins that each command has a handler for signal 64 from its first
+// system call on, which is the one that installs it. Exceptions are a child between
+// fork and exec, and cr_run, which soon does without.
+func TestEntry(t *testing.T) {
+	for _, l := range launches {
+		t.Run(l.name, func(t *testing.T) {
+			t.Parallel()
+			const (
+				forked = iota // has not called exec yet
+				fresh         // it has, and has made no call since
+				handled
+				declined
+			)
+			state := map[int]int{}
+			trace(t, l, agentOf(t, "well"), nil, func(number int, call ctrlsim.SystemCall) {
+				if number == 1 {
+					state[call.Pid] = fresh
+				}
+				installs := call.Number == unix.SYS_RT_SIGACTION && call.Args[0] == 64 && call.Args[1] != 0
+				switch state[call.Pid] {
+				case fresh:
+					if !installs {
+						t.Errorf("the first call of process %d is number %d", call.Pid, call.Number)
+					}
+					state[call.Pid] = handled
+				case handled:
+					if !caught(call.Tid) {
+						t.Errorf("call %d, number %d: signal 64 is not caught", number, call.Number)
+					}
+					if installs && l.name == "cr_run" {
+						state[call.Pid] = declined
+					}
+				}
+				if call.Number == unix.SYS_EXECVE {
+					state[call.Pid] = fresh
+				}
+			})
+		})
+	}
+}
+
+// TestRequestAtCall has a request arrive at each system call of a command, one for
+// each start. The command does what it does otherwise, and the request is answered
+// by all.
+func TestRequestAtCall(t *testing.T) {
+	starts := 25
+	if harness.All() {
+		starts = 1000
+	}
+	for _, l := range launches {
+		t.Run(l.name, func(t *testing.T) {
+			t.Parallel()
+			env := agentOf(t, "well")
+			declined := 1 << 30 // the call from which on cr_run ignores requests
+			all := trace(t, l, env, nil, func(number int, call ctrlsim.SystemCall) {
+				if l.name == "cr_run" && number > 1 && call.Number == unix.SYS_RT_SIGACTION && call.Args[0] == 64 && call.Args[1] != 0 {
+					declined = min(declined, number)
+				}
+			}).calls
+			for i := range starts {
+				at := 1 + i%all
+				if starts < all {
+					at = 1 + i*all/starts
+				}
+				r := trace(t, l, env, nil, func(number int, call ctrlsim.SystemCall) {
+					if number == at {
+						call.Stranger(ctrlsim.Stranger{Scope: "tree"})
+					}
+				})
+				// Without a result where the command has ended soon afterwards.
+				answered := regexp.MustCompile(`(?m)^(HAND_ABORT|HAND_CHKPT) |^STRANGER .* = (0 saved|-ESRCH|-EBUSY)`).MatchString(r.TranscriptText())
+				const threads = 8
+				if !answered && min(r.calls, declined) > at+threads {
+					t.Errorf("the request is not answered:\n%s", r.TranscriptText())
+				}
+				if t.Failed() {
+					t.Fatalf("a request at call %d of %d", at, all)
+				}
+			}
+		})
+	}
+}
