@@ -21,6 +21,7 @@ import (
 	"blcr-cli/internal/ftbclient"
 	"blcr-cli/internal/ftbclient/wire"
 	"blcr-cli/test/ftbsim"
+	"blcr-cli/test/harness"
 )
 
 // What a user sees is in testdata/script/ftb-publish. Here is what a script
@@ -102,7 +103,7 @@ func TestJSONMembers(t *testing.T) {
 func TestHandle(t *testing.T) {
 	agent := startAgent(t, ftbsim.Fault{})
 	_, out, _ := publish("--print-handle", "X")
-	if err := agent.Settle(5 * time.Second); err != nil {
+	if err := agent.Settle(harness.Patience); err != nil {
 		t.Fatal(err)
 	}
 	h := agent.Events()[0].Handle()
@@ -117,19 +118,20 @@ func TestHandle(t *testing.T) {
 
 // The time is kept, and nobody waits longer than it takes.
 func TestTime(t *testing.T) {
+	const long = 40 * time.Second // less than the time given to those that do not wait
 	for _, test := range []struct {
 		fault    string
 		timeout  string
 		min, max time.Duration
 		status   int
 	}{
-		{"stall", "0.3", 300 * time.Millisecond, 1500 * time.Millisecond, statusTimeout},
-		{"starting", "0.3", 300 * time.Millisecond, 1500 * time.Millisecond, statusTimeout},
-		{"part", "0.3", 300 * time.Millisecond, 1500 * time.Millisecond, statusTimeout},
-		{"stall", "", 2 * time.Second, 4 * time.Second, statusTimeout},
-		{"refuse", "60", 0, time.Second, statusNoAgent},
-		{"close", "60", 0, time.Second, statusProtocol},
-		{"", "60", 0, time.Second, 0},
+		{"stall", "0.3", 300 * time.Millisecond, long, statusTimeout},
+		{"starting", "0.3", 300 * time.Millisecond, long, statusTimeout},
+		{"part", "0.3", 300 * time.Millisecond, long, statusTimeout},
+		{"stall", "", 2 * time.Second, long, statusTimeout},
+		{"refuse", "60", 0, long, statusNoAgent},
+		{"close", "60", 0, long, statusProtocol},
+		{"", "60", 0, long, 0},
 	} {
 		fault, err := ftbsim.ParseFault(test.fault)
 		if err != nil {

@@ -19,6 +19,7 @@ import (
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ftbclient/wire"
 	"blcr-cli/test/ftbsim"
+	"blcr-cli/test/harness"
 )
 
 // vars is an environment.
@@ -68,7 +69,7 @@ func (l *log) check(t testing.TB, pattern string) {
 // settled is what the agent was given, when all of that has arrived.
 func settled(t testing.TB, agent *ftbsim.Agent) string {
 	t.Helper()
-	if err := agent.Settle(10 * time.Second); err != nil {
+	if err := agent.Settle(harness.Patience); err != nil {
 		t.Error(err)
 	}
 	if problems := agent.Problems(); len(problems) > 0 {
@@ -223,17 +224,19 @@ func TestSilence(t *testing.T) {
 
 // Nothing is said where nobody has configured anything and nobody listens.
 func TestUnconfigured(t *testing.T) {
-	nobody, err := ftbsim.Start(ftbsim.Config{Port: 10809, Fault: ftbsim.Fault{Kind: ftbsim.Refuse}})
-	if err != nil {
-		t.Skip("somebody has the agents' port: ", err)
+	if !harness.OwnNetwork(t) {
+		return
 	}
-	defer nobody.Close()
 	var said log
 	Begin(context.Background(), Checkpoint, -1, vars{}.lookup, said.say).End(0)
 	said.check(t, "")
 	Begin(context.Background(), Checkpoint, -1, vars{"FTB_CONFIG_FILE": "/nonexistent"}.lookup, said.say).End(0)
 	said.check(t, "FTB: no event published: connect 127\\.0\\.0\\.1:10809: .*")
 }
+
+// late is by how much longer than it should something may take on a busy machine: not
+// so long that it could have waited for an agent.
+const late = limit * 9 / 10
 
 // Whatever an agent does wrong, a request is held up for two seconds on each side
 // at most, and one line says what happened.
@@ -272,26 +275,21 @@ func TestFaults(t *testing.T) {
 			at := time.Now()
 			r := Begin(context.Background(), Checkpoint, -1, agentAt(agent.Port()).lookup, said.say)
 			took := time.Since(at)
-			if took < c.begin || took > c.begin+time.Second {
+			if took < c.begin || took > c.begin+late {
 				t.Errorf("beginning took %v, want %v", took, c.begin)
 			}
 			// What a dying agent does is done.
-			for range 500 {
-				if n := len(agent.Events()); c.received == 0 || n > 0 {
-					break
-				}
-				time.Sleep(time.Millisecond)
-			}
+			harness.Poll(t, "the first event", func() bool { return c.received == 0 || len(agent.Events()) > 0 })
 			time.Sleep(20 * time.Millisecond)
 			at = time.Now()
 			r.End(0)
-			if took := time.Since(at); took > time.Second {
+			if took := time.Since(at); took > late {
 				t.Errorf("ending took %v", took)
 			}
 			said.check(t, c.said)
 			time.Sleep(20 * time.Millisecond)
 			if c.fault != "refuse" && c.fault != "starting" && c.fault != "deaf" {
-				if err := agent.Settle(10 * time.Second); err != nil {
+				if err := agent.Settle(harness.Patience); err != nil {
 					t.Error(err)
 				}
 			}
@@ -329,34 +327,27 @@ func TestSuccessor(t *testing.T) {
 			first := start(t, ftbsim.Config{})
 			var said log
 			r := Begin(context.Background(), Restart, -1, agentAt(first.Port()).lookup, said.say)
-			for len(first.Events()) == 0 {
-				time.Sleep(time.Millisecond)
-			}
+			harness.Poll(t, "the first event", func() bool { return len(first.Events()) > 0 })
 			first.Close()
 			fault, _ := ftbsim.ParseFault(c.fault)
 			// A port that just was somebody's may take a moment.
 			var second *ftbsim.Agent
-			var err error
-			for range 100 {
-				if second, err = ftbsim.Start(ftbsim.Config{Port: first.Port(), Fault: fault}); err == nil {
-					break
-				}
-				time.Sleep(10 * time.Millisecond)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
+			harness.Poll(t, "the port", func() bool {
+				var err error
+				second, err = ftbsim.Start(ftbsim.Config{Port: first.Port(), Fault: fault})
+				return err == nil
+			})
 			t.Cleanup(second.Close)
 			at := time.Now()
 			r.End(unix.EIO)
-			if took := time.Since(at); took < c.took || took > c.took+time.Second {
+			if took := time.Since(at); took < c.took || took > c.took+late {
 				t.Errorf("ending took %v, want %v", took, c.took)
 			}
 			said.check(t, c.said)
 			if c.fault == "drop=0" {
 				return // whether the event comes in time depends on who is faster
 			}
-			if err := second.Settle(10 * time.Second); err != nil {
+			if err := second.Settle(harness.Patience); err != nil {
 				t.Error(err)
 			}
 			if got := second.EventText(); got != c.received {
@@ -380,14 +371,13 @@ func TestSuccessor(t *testing.T) {
 // TestExec: the socket that is open between the events is closed on exec.
 func TestExec(t *testing.T) {
 	agent := start(t, ftbsim.Config{})
-	before := openFiles()
+	before := harness.Descriptors()
 	r := Begin(context.Background(), Checkpoint, -1, agentAt(agent.Port()).lookup, func(string) {})
 	sockets := 0
-	for line := range strings.Lines(openFiles()) {
-		if strings.Contains(before, line) || !strings.Contains(line, "socket:") {
+	for fd, link := range harness.Descriptors() {
+		if before[fd] == link || !strings.HasPrefix(link, "socket:") {
 			continue
 		}
-		fd, _ := strconv.Atoi(strings.Fields(line)[0])
 		name, err := unix.Getpeername(fd)
 		if peer, ok := name.(*unix.SockaddrInet4); err != nil || !ok || peer.Port != agent.Port() {
 			continue
@@ -481,8 +471,14 @@ func cost(env vars) time.Duration {
 // than ten with one.
 func TestCost(t *testing.T) {
 	nobody, agent := faulty(t, "refuse"), start(t, ftbsim.Config{})
-	without, with := cost(agentAt(nobody.Port())), cost(agentAt(agent.Port()))
-	t.Logf("more, without an agent: %v; with one: %v", without, with)
+	var without, with time.Duration
+	for range 5 { // others may be at work here, too
+		without, with = cost(agentAt(nobody.Port())), cost(agentAt(agent.Port()))
+		t.Logf("more, without an agent: %v; with one: %v", without, with)
+		if without < time.Millisecond && with < 10*time.Millisecond {
+			break
+		}
+	}
 	if without >= time.Millisecond || with >= 10*time.Millisecond {
 		t.Errorf("more, without an agent: %v; with one: %v", without, with)
 	}

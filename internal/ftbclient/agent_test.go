@@ -13,12 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ftbclient/wire"
+	"blcr-cli/test/harness"
 )
 
 var blcr = Identity{Space: "FTB.checkpoint_sw.blcr"}
 
 // limit is enough for what has to work.
-const limit = 10 * time.Second
+const limit = harness.Patience
 
 func soon() time.Time { return time.Now().Add(limit) }
 
@@ -148,7 +149,7 @@ func within(t testing.TB, d time.Duration, f func()) {
 	t.Helper()
 	start := time.Now()
 	f()
-	if took := time.Since(start); took < d || took > d+2*time.Second {
+	if took := time.Since(start); took < d || took > d+harness.Patience {
 		t.Errorf("took %v instead of %v", took, d)
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"testing"
 
+	"blcr-cli/test/harness"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -149,7 +151,7 @@ func TestEachCallFails(t *testing.T) {
 			for n := 1; ; n++ {
 				empty(t)
 				s.before.create(t)
-				before := openFDs()
+				before := harness.Descriptors()
 				count, failed := 0, ""
 				begun, err := saveStages(s.spec, s.system(func(call string) error {
 					if count++; count == n {
@@ -169,7 +171,7 @@ func TestEachCallFails(t *testing.T) {
 					failed = "nothing"
 				}
 				s.check(t, begun, err, failed)
-				if after := openFDs(); !maps.Equal(before, after) {
+				if after := harness.Descriptors(); !maps.Equal(before, after) {
 					t.Errorf("descriptors before %v, after %v", before, after)
 				}
 				if t.Failed() {
@@ -207,7 +209,7 @@ func TestEachCallOfAbortFails(t *testing.T) {
 			for n := 1; ; n++ {
 				empty(t)
 				s.before.create(t)
-				before := openFDs()
+				before := harness.Descriptors()
 				count, aborting := 0, false
 				tg, err := open(s.spec, s.system(func(string) error {
 					if !aborting {
@@ -227,7 +229,7 @@ func TestEachCallOfAbortFails(t *testing.T) {
 				aborting = true
 				checkError(t, tg.Abort(), nil)
 				s.check(t, begin, unix.ECANCELED, "")
-				if after := openFDs(); !maps.Equal(before, after) {
+				if after := harness.Descriptors(); !maps.Equal(before, after) {
 					t.Errorf("descriptors before %v, after %v", before, after)
 				}
 				if t.Failed() {
@@ -270,7 +272,7 @@ func TestKilledAtEachCall(t *testing.T) {
 // was none.
 func saveAndDie(t *testing.T, s scenario, n int) (begun bool, at string) {
 	t.Helper()
-	before := openFDs()
+	before := harness.Descriptors()
 	count := 0
 	sys := s.system(func(call string) error {
 		if at != "" {
@@ -286,7 +288,7 @@ func saveAndDie(t *testing.T, s scenario, n int) (begun bool, at string) {
 		if r := recover(); r != nil && r != (killed{}) {
 			panic(r)
 		}
-		for fd := range openFDs() {
+		for fd := range harness.Descriptors() {
 			if _, ok := before[fd]; !ok {
 				unix.Close(fd)
 			}

@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -32,35 +31,7 @@ func TestMain(m *testing.M) {
 	case "full":
 		full()
 	}
-	// The runtime opens its poller once, and keeps it.
-	if r, w, err := os.Pipe(); err == nil {
-		r.Close()
-		w.Close()
-	}
-	before := openFDs()
-	code := m.Run()
-	if after := openFDs(); !maps.Equal(before, after) {
-		fmt.Fprintf(os.Stderr, "leaked descriptors:\nbefore %v\nafter  %v\n", before, after)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-// openFDs maps the open descriptors to what they are.
-func openFDs() map[int]string {
-	fds := map[int]string{}
-	entries, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		panic(err)
-	}
-	for _, e := range entries {
-		// The descriptor that ReadDir used is gone by now.
-		if name, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil {
-			fd, _ := strconv.Atoi(e.Name())
-			fds[fd] = name
-		}
-	}
-	return fds
+	os.Exit(harness.Main(m))
 }
 
 // asRole returns a command that runs this test binary in a role. It works for

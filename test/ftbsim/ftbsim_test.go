@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -18,34 +17,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ftbclient/wire"
+	"blcr-cli/test/harness"
 )
 
-// No test may leave a goroutine or a descriptor.
-func TestMain(m *testing.M) {
-	before := descriptors()
-	status := m.Run()
-	if status == 0 {
-		deadline := time.Now().Add(2 * time.Second)
-		for runtime.NumGoroutine() > 1 && time.Now().Before(deadline) {
-			time.Sleep(time.Millisecond)
-		}
-		if n := runtime.NumGoroutine(); n > 1 {
-			fmt.Fprintf(os.Stderr, "%d goroutines are left\n", n-1)
-			status = 1
-		}
-		// The runtime's poller may have come.
-		if n := descriptors() - before; n > 2 {
-			fmt.Fprintf(os.Stderr, "%d descriptors are left\n", n)
-			status = 1
-		}
-	}
-	os.Exit(status)
-}
-
-func descriptors() int {
-	entries, _ := os.ReadDir("/proc/self/fd")
-	return len(entries)
-}
+func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
 
 func start(t *testing.T, config Config) *Agent {
 	t.Helper()
@@ -90,7 +65,7 @@ func dial(t *testing.T, a *Agent) *peer {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(5 * time.Second))
+	conn.SetDeadline(time.Now().Add(harness.Patience))
 	return &peer{t: t, Conn: conn}
 }
 
@@ -168,7 +143,7 @@ func (p *peer) subscribe(change func(mask *wire.Event)) {
 
 func settle(t *testing.T, a *Agent) {
 	t.Helper()
-	if err := a.Settle(5 * time.Second); err != nil {
+	if err := a.Settle(harness.Patience); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -290,7 +265,7 @@ func TestCapturedSubscriber(t *testing.T) {
 // waitFor waits for something that the lock guards.
 func waitFor(t *testing.T, a *Agent, what func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(harness.Patience); ; time.Sleep(time.Millisecond) {
 		a.mu.Lock()
 		done := what()
 		a.mu.Unlock()

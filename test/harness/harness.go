@@ -9,6 +9,7 @@ package harness
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"runtime"
@@ -176,28 +177,43 @@ func warmUp() {
 	_ = exec.Command("/proc/self/exe/none").Run()
 }
 
-// Descriptors lists the open descriptors of this process, a line "NUMBER LINK"
-// each, without opening one for that.
-func Descriptors() string {
-	var b strings.Builder
-	link := make([]byte, 4096)
-	for fd := range 1024 {
-		if n, err := unix.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd), link); err == nil {
-			fmt.Fprintf(&b, "%d %s\n", fd, link[:n])
+// Descriptors are the open descriptors of this process and what they lead to. To
+// look at them it needs no poller, which package os would open.
+func Descriptors() map[int]string {
+	open := map[int]string{}
+	dir, err := unix.Open("/proc/self/fd", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		panic(err)
+	}
+	defer unix.Close(dir)
+	buf, link := make([]byte, 4096), make([]byte, 4096)
+	for {
+		n, err := unix.ReadDirent(dir, buf)
+		if err != nil || n == 0 {
+			return open
+		}
+		_, _, names := unix.ParseDirent(buf[:n], -1, nil)
+		for _, name := range names {
+			fd, err := strconv.Atoi(name)
+			if err != nil || fd == dir {
+				continue
+			}
+			if n, err := unix.Readlinkat(dir, name, link); err == nil {
+				open[fd] = string(link[:n])
+			}
 		}
 	}
-	return b.String()
 }
 
 // leaks waits until there are no more goroutines and descriptors than there were.
-func leaks(goroutines int, files string) int {
+func leaks(goroutines int, files map[int]string) int {
 	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		if runtime.NumGoroutine() <= goroutines && Descriptors() == files {
+		if runtime.NumGoroutine() <= goroutines && maps.Equal(Descriptors(), files) {
 			return 0
 		}
 	}
 	stacks := make([]byte, 1<<20)
-	fmt.Fprintf(os.Stderr, "leak: %d goroutines, were %d; descriptors:\n%swere:\n%s\n%s\n", runtime.NumGoroutine(), goroutines,
+	fmt.Fprintf(os.Stderr, "leak: %d goroutines, were %d; descriptors:\n%v, were:\n%v\n%s\n", runtime.NumGoroutine(), goroutines,
 		Descriptors(), files, stacks[:runtime.Stack(stacks, true)])
 	return 1
 }

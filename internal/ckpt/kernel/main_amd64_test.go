@@ -55,13 +55,7 @@ func TestMain(m *testing.M) {
 		checkFDs(os.Stdout, before)
 		os.Exit(0)
 	}
-	poller()
-	before := openFDs()
-	code := m.Run()
-	if !checkFDs(os.Stderr, before) {
-		code = 1
-	}
-	os.Exit(code)
+	os.Exit(harness.Main(m))
 }
 
 // poller has the runtime open the descriptors that it never closes.
@@ -94,7 +88,7 @@ func openFDs() map[int]string {
 // checkFDs reports a set of open descriptors other than before.
 func checkFDs(report *os.File, before map[int]string) bool {
 	// A supervisor's goroutines close theirs a little later.
-	for deadline := time.Now().Add(time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(harness.Patience); ; time.Sleep(time.Millisecond) {
 		after := openFDs()
 		if maps.Equal(before, after) {
 			return true
