@@ -3,16 +3,21 @@ package hints
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/proc"
+	"blcr-cli/internal/show"
 )
 
-// machine is what the advice where to get a criu depends on.
+// machine is what it depends on where to get a criu.
 type machine struct {
 	release string // the text of /etc/os-release
-	kernel  string // as uname -r has it
+	kernel  string // the release of the kernel, as of uname(2)
+	source  string // the directory of this program's source; "" if it is not there
 }
 
 func thisMachine() machine {
@@ -24,6 +29,13 @@ func thisMachine() machine {
 		}
 	}
 	m.kernel = Kernel()
+	// 'make' puts the programs into bin.
+	if exe := proc.Executable(os.Getpid()); exe != "" {
+		source := filepath.Dir(filepath.Dir(exe))
+		if exists(filepath.Join(source, "packaging/criu/get-criu")) {
+			m.source = source
+		}
+	}
 	return m
 }
 
@@ -37,8 +49,8 @@ func Kernel() string {
 // GetCriu says how to get a criu that works on this machine.
 func GetCriu() string { return thisMachine().getCriu() }
 
-// installers are the commands of the systems that have a package of criu's, by what
-// ID or ID_LIKE call the system.
+// installers are the commands that install criu's package, by what ID or ID_LIKE of
+// os-release(5) call the system.
 var installers = map[string]string{
 	"debian": "apt install criu",
 	"ubuntu": "apt install criu",
@@ -51,13 +63,18 @@ var installers = map[string]string{
 	"gentoo": "emerge sys-process/criu",
 }
 
-// makeCriu is the way that needs no package.
-const makeCriu = "run 'make criu' in the source of this program"
+// makeCriu is the way that needs no package of this system.
+func (m machine) makeCriu() string {
+	if m.source != "" {
+		return "run 'make criu' in " + show.Name(m.source)
+	}
+	return "run 'make criu' in the source of blcr-cli, and name what it makes by CR_CRIU"
+}
 
 func (m machine) getCriu() string {
 	id, major := m.value("ID"), m.major()
 	if id == "debian" && major != 0 && major <= 12 && m.kernelSince(6, 13) {
-		return fmt.Sprintf("to get one, %s: the package of Debian %d is too old for Linux %s", makeCriu, major, m.kernel)
+		return fmt.Sprintf("to get one, %s: the package of Debian %d is too old", m.makeCriu(), major)
 	}
 	for _, name := range append([]string{id}, strings.Fields(m.value("ID_LIKE"))...) {
 		command := installers[name]
@@ -71,11 +88,11 @@ func (m machine) getCriu() string {
 		}
 		if strings.HasPrefix(command, "apt ") {
 			// Which is all that get-criu knows.
-			return fmt.Sprintf("to get one, '%s', or %s", command, makeCriu)
+			return fmt.Sprintf("to get one, '%s', or %s", command, m.makeCriu())
 		}
 		return fmt.Sprintf("to get one, '%s'", command)
 	}
-	return "to get one, install the criu package or " + makeCriu
+	return "to get one, install the criu package or " + m.makeCriu()
 }
 
 // value is that of a variable of os-release.

@@ -13,9 +13,9 @@ import (
 )
 
 func TestGetCriu(t *testing.T) {
-	const make = "run 'make criu' in the source of this program"
+	const make = "run 'make criu' in the source of blcr-cli, and name what it makes by CR_CRIU"
 	for _, c := range []struct{ release, kernel, want string }{
-		{"ID=debian\nVERSION_ID=\"12\"\n", "6.13.0-x", "to get one, " + make + ": the package of Debian 12 is too old for Linux 6.13.0-x"},
+		{"ID=debian\nVERSION_ID=\"12\"\n", "6.13.0-x", "to get one, " + make + ": the package of Debian 12 is too old"},
 		{"ID=debian\nVERSION_ID=\"12\"\n", "6.1.0-44-amd64", "to get one, 'apt install criu', or " + make},
 		{"ID=debian\nVERSION_ID=\"13\"\n", "6.18.4", "to get one, 'apt install criu', or " + make},
 		{"ID=debian\n", "7.0", "to get one, 'apt install criu', or " + make},
@@ -26,9 +26,12 @@ func TestGetCriu(t *testing.T) {
 		{"ID=\"opensuse-leap\"\nID_LIKE=\"suse opensuse\"\n", "6.4", "to get one, 'zypper install criu'"},
 		{"", "", "to get one, install the criu package or " + make},
 	} {
-		if got := (machine{c.release, c.kernel}).getCriu(); got != c.want {
+		if got := (machine{release: c.release, kernel: c.kernel}).getCriu(); got != c.want {
 			t.Errorf("%q on %s: %q, want %q", c.release, c.kernel, got, c.want)
 		}
+	}
+	if got, want := (machine{source: "/src/blcr cli"}).getCriu(), "to get one, install the criu package or run 'make criu' in /src/blcr cli"; got != want {
+		t.Errorf("with the source: %q, want %q", got, want)
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/criu/explain"
 	"blcr-cli/internal/hints"
 )
 
@@ -139,8 +140,9 @@ func remedy(why, path string) string {
 			return "run this as root, or have root allow it to all users: setcap cap_checkpoint_restore+eip " + excerpt(path)
 		}
 		return "run this as root"
-	case strings.Contains(why, tooOld):
-		return "this criu is too old for Linux " + hints.Kernel() + "; " + hints.GetCriu()
+	}
+	if sentence, hint, ok := explain.Check(why); ok {
+		return sentence + "; " + hint
 	}
 	return ""
 }

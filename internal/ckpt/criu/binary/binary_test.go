@@ -210,10 +210,11 @@ func TestLeftBehind(t *testing.T) {
 
 func TestTelling(t *testing.T) {
 	for out, want := range map[string]string{
-		"":                    "it does not say why",
-		"\n \n":               "it does not say why",
-		"one\ntwo\n\n":        "two",
-		"Error (x): a\nb":     "Error (x): a",
+		"":                "it does not say why",
+		"\n \n":           "it does not say why",
+		"one\ntwo\n\n":    "two",
+		"Error (x): a\nb": "Error (x): a",
+		"Error (a.c:1): Unable to connect a socket: Network is unreachable\nError (b.c:2): Could not initialize kernel features detection.": "Error (a.c:1): Unable to connect a socket: Network is unreachable",
 		"a\n\x1b[31mb\x07":    `\x1b[31mb\a`,
 		"Error RLIMIT_NOFILE": "Error RLIMIT_NOFILE",
 		"CRIU needs to have the CAP_X capability: \nsetcap x": "CRIU needs to have the CAP_X capability",

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"blcr-cli/internal/ckpt/criu/explain"
 	"blcr-cli/internal/show"
 )
 
@@ -82,12 +83,8 @@ func version(out string) string {
 	return ""
 }
 
-// tooOld is in the complaint of a criu that does not know how the kernel lays out a
-// program's memory. Others follow from it.
-const tooOld = "rt vDSO area"
-
-// telling is the line of a failed check's output that says most: the last
-// error, or else the last line.
+// telling is the line of a failed check's output that says most: one that can be
+// explained, for others follow from it, or the last error, or else the last line.
 func telling(out string) string {
 	last, lastError := "", ""
 	for line := range strings.Lines(out) {
@@ -96,9 +93,10 @@ func telling(out string) string {
 			continue
 		}
 		last = line
-		switch {
-		case strings.Contains(line, tooOld):
+		if _, _, ok := explain.Check(line); ok {
 			return excerpt(line)
+		}
+		switch {
 		case strings.Contains(line, "needs to have the CAP_"):
 			// The line after it tells how to give it that.
 			lastError = strings.TrimSuffix(line, ":")

@@ -185,14 +185,8 @@ var dumpRules = []rule{
 		}},
 
 	// This machine.
-	{has: "rt vDSO area", expr: pattern(`^vdso: Unexpected rt vDSO area`), hint: newCriuHint,
-		say: func(*situation, []string) string { return "this criu is too old for Linux " + hints.Kernel() }},
-	noLoopback, outOfMemory,
+	tooOld, noLoopback, noRootMount, outOfMemory,
 }
-
-// noLoopback is for what CRIU tries out before it begins.
-var noLoopback = rule{has: "Unable to connect a socket", expr: pattern(`^Unable to connect a socket: Network is unreachable`), errno: unix.ENETUNREACH, hint: "set it up first: ip link set lo up",
-	say: says("criu needs the loopback device lo, which is down in this network namespace")}
 
 // outOfMemory is for an allocation of CRIU's own.
 var outOfMemory = rule{has: "Cannot allocate memory", expr: pattern(`: Cannot allocate memory$`),

@@ -123,8 +123,8 @@ func examples(t *testing.T, name string) []*example {
 			bad(err)
 			e.errno = syscall.Errno(n)
 		case "-":
-			value = strings.ReplaceAll(value, "KERNEL", hints.Kernel())
-			e.detail = append(e.detail, strings.ReplaceAll(value, "USER", hints.User(os.Geteuid())))
+			here := strings.NewReplacer("KERNEL", hints.Kernel(), "USER", hints.User(os.Geteuid()), "GETCRIU", hints.GetCriu())
+			e.detail = append(e.detail, here.Replace(value))
 		default:
 			t.Fatalf("%s:%d: what is %s?", name, i+1, key)
 		}
@@ -396,6 +396,22 @@ func TestPidInUse(t *testing.T) {
 	} {
 		if pid, ok := PidInUse(c.log); ok != (c.pid != 0) || ok && pid != c.pid {
 			t.Errorf("%q: %d, %v", c.log, pid, ok)
+		}
+	}
+}
+
+func TestCheck(t *testing.T) {
+	for line, want := range map[string]string{
+		"Error (criu/kerndat.c:727): Unable to connect a socket: Network is unreachable": "criu needs the loopback device lo, which is down in this network namespace; set it up first: ip link set lo up",
+		"Error (criu/mount.c:381): mnt: No parent found for mountpoint 82 (@./sys)":      "this is a chroot whose / is no mount point, where criu does not work; mount that directory on itself before the chroot: mount --bind DIR DIR",
+		"Error (criu/vdso.c:299): vdso: Unexpected rt vDSO area bounds":                  "this criu is too old for Linux " + hints.Kernel() + "; " + hints.GetCriu(),
+		"Error (criu/crtools.c:267): Could not initialize kernel features detection.":    "; ",
+		"Unable to connect a socket: Network is unreachable":                             "; ",
+		"": "; ",
+	} {
+		sentence, hint, ok := Check(line)
+		if got := sentence + "; " + hint; got != want || ok != (want != "; ") {
+			t.Errorf("%q: %q, want %q", line, got, want)
 		}
 	}
 }

@@ -63,7 +63,6 @@ const (
 	cannot       = ", which criu cannot save"
 	closeHint    = "the program has to close it before it is saved"
 	tryAgainHint = "try again; it may be over by then"
-	newCriuHint  = "use a newer criu: CR_CRIU names it"
 	ioUringHint  = "start the program so that it does without io_uring; Node.js and libuv do with UV_USE_IO_URING=0"
 )
 
