@@ -6,22 +6,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openClobber opens Path for writing in place, without touching its content.
-// Like BLCR it asks access(2) first. That decides between the three cases; if
-// the name changes between question and answer, it is asked again.
-func (t *Target) openClobber() error {
+// openClobber opens Path for writing in place, without touching its content. Like BLCR
+// it asks access(2) first. That decides between the three cases; if the name changes
+// between question and answer, it asks again.
+func (f *file) openClobber() error {
 	var err error
 	for range tries {
-		switch t.sys.access(t.spec.Path, unix.W_OK) {
+		switch f.sys.access(f.spec.Path, unix.W_OK) {
 		case nil:
-			err = t.openExisting()
+			err = f.openExisting()
 		case unix.ENOENT:
-			err = t.create(t.spec.Path)
+			err = f.create(f.spec.Path)
 			if errors.Is(err, unix.EEXIST) { // a dangling symbolic link, or new
-				err = t.openExisting()
+				err = f.openExisting()
 			}
 		default:
-			return t.openReplacement()
+			return f.openReplacement()
 		}
 		if !errors.Is(err, unix.ENOENT) {
 			break
@@ -30,60 +30,59 @@ func (t *Target) openClobber() error {
 	return err
 }
 
-// openExisting opens what is at Path. If that is a symbolic link, it must be
-// one that we or root made.
-func (t *Target) openExisting() error {
-	path := t.spec.Path
-	fd, err := t.sys.open(path, writeFlags|unix.O_NOFOLLOW, 0)
+// openExisting opens what is at Path. If that is a symbolic link, it must be one that we
+// or root made.
+func (f *file) openExisting() error {
+	path := f.spec.Path
+	fd, err := f.sys.open(path, writeFlags|unix.O_NOFOLLOW, 0)
 	if err == unix.ELOOP {
-		return t.openLink()
+		return f.openLink()
 	}
 	if err != nil {
 		return fail(OpOpen, path, err)
 	}
-	return t.adopt(fd, path)
+	return f.adopt(fd, path)
 }
 
-// openLink follows the symbolic link at Path, if it can be trusted: a link
-// that another user put there could make us overwrite any file of ours. (Where
-// he may also exchange it between our two looks, in a directory like /tmp, the
-// kernel's protected_symlinks watches.)
-func (t *Target) openLink() error {
-	path := t.spec.Path
-	st, err := t.sys.lstat(path)
+// openLink follows the symbolic link at Path, if it can be trusted: a link that another
+// user put there could make us overwrite any file of ours. (Where that user may also
+// exchange it between our two looks, in a directory like /tmp, the kernel's
+// protected_symlinks prevents that.)
+func (f *file) openLink() error {
+	path := f.spec.Path
+	st, err := f.sys.lstat(path)
 	if err != nil {
 		return fail(OpOpen, path, err)
 	}
 	if owner := int(st.Uid); fileType(st) == unix.S_IFLNK && owner != 0 && owner != unix.Geteuid() {
 		return fail(OpOpen, path, unix.ELOOP)
 	}
-	fd, err := t.sys.open(path, writeFlags, 0)
+	fd, err := f.sys.open(path, writeFlags, 0)
 	if err == unix.ENOENT {
-		fd, err = t.sys.open(path, writeFlags|unix.O_CREAT, mode)
-		t.created = err == nil
+		fd, err = f.sys.open(path, writeFlags|unix.O_CREAT, fileMode)
+		f.created = err == nil
 	}
 	if err != nil {
 		return fail(OpOpen, path, err)
 	}
-	// The file to remove and the directory to sync are those behind the link.
-	// If the kernel will not name them, the file stays.
-	name, err := t.sys.fdName(fd)
+	// The file to remove and the directory to sync are those behind the link. If the
+	// kernel does not name them, the file stays.
+	name, err := f.sys.fdName(fd)
 	if err == nil {
-		t.names.Dir = dirname(name)
+		f.names.Dir = dirname(name)
 	}
-	return t.adopt(fd, name)
+	return f.adopt(fd, name)
 }
 
-// openReplacement is for a target that may not be written, which any context
-// of ours is to everybody but root. BLCR unlinked it here, before it knew
-// whether there would be a checkpoint. We put the new file beside it, and let
-// Begin replace it.
-func (t *Target) openReplacement() error {
-	path := t.spec.Path
-	if st, err := t.sys.lstat(path); err == nil {
+// openReplacement is for a target that may not be written, which any context of ours is
+// to everybody but root. BLCR unlinked it here, before it knew whether there would be a
+// checkpoint. We put the new file beside it, and let Begin replace it.
+func (f *file) openReplacement() error {
+	path := f.spec.Path
+	if st, err := f.sys.lstat(path); err == nil {
 		switch fileType(st) {
 		case unix.S_IFDIR:
-			err := t.changeable()
+			err := f.changeable()
 			if err == nil {
 				err = unix.EISDIR
 			}
@@ -92,9 +91,9 @@ func (t *Target) openReplacement() error {
 			return fail(OpType, path, unix.EINVAL)
 		}
 	}
-	err := t.createTemp()
+	err := f.createTemp()
 	if err == nil {
-		t.pending = true
+		f.pending = true
 		return nil
 	}
 	switch e := errno(err); e {

@@ -83,14 +83,14 @@ func TestClobberUnwritable(t *testing.T) {
 		tt.after.check(t)
 	}
 
-	_, err := open(Spec{Path: "/dev/null", Policy: Clobber}, unwritable("/dev/null"))
+	_, err := openFile(Spec{Path: "/dev/null", Policy: Clobber}, unwritable("/dev/null"))
 	checkError(t, err, &Error{OpType, "/dev/null", "", unix.EINVAL})
 
 	// The hidden file is another run's.
 	empty(t)
 	files{"c": "old"}.create(t)
 	other := mustOpen(t, Spec{Path: "c"}, &system{})
-	_, err = open(Spec{Path: "c", Policy: Clobber}, unwritable("c"))
+	_, err = openFile(Spec{Path: "c", Policy: Clobber}, unwritable("c"))
 	checkError(t, err, &Error{OpOpen, "./.c.tmp", "", unix.EBUSY})
 	checkError(t, other.Abort(), nil)
 
@@ -252,7 +252,7 @@ func TestClobberRaces(t *testing.T) {
 		}
 		return nil
 	}
-	_, err := open(spec, sys)
+	_, err := openFile(spec, sys)
 	checkError(t, err, &Error{OpOpen, "c", "", unix.ENOENT})
 
 	// Our file was replaced by another one: that is not ours to remove.

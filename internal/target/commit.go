@@ -9,111 +9,84 @@ import (
 // maxBackups is the highest number that a backup gets, as in BLCR.
 const maxBackups = 1 << 16
 
-// Commit makes what was written to FD the context. It closes the descriptor,
-// unless that is the caller's, on success and on failure alike.
-//
-// If it fails, nothing of ours is left: with Atomic and Backup the old context
-// is at Path as before (the package comment has the exceptions), with Clobber
-// and NoClobber a regular file at Path is removed. One thing does not come
-// back: the former content of a backup NAME that was replaced.
-//
-// Errors, all *Error: OpSync; OpWrite; OpOpenDir; OpSyncDir; OpRename of Path
-// to its backup or of Names.Write to Path. An fsync that says EINVAL is
-// forgiven for file and directory, EROFS for the directory.
-func (t *Target) Commit() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.done {
-		return t.canceled()
-	}
-	err := t.commit()
-	if err != nil {
-		_ = t.discard() // the error that led here is the one to report
-	}
-	t.finish()
-	return err
-}
-
-func (t *Target) commit() error {
-	if !t.begun {
-		return fail(OpWrite, t.names.Write, unix.EINVAL)
-	}
-	if err := t.syncFile(); err != nil {
+// commit puts the file in place.
+func (f *file) commit() error {
+	if err := f.syncContent(); err != nil || f.borrowed {
 		return err
 	}
-	if t.foreign {
-		return nil
+	parent, err := f.openParent()
+	if err != nil {
+		return err
 	}
-	dir := -1
-	if t.spec.Sync {
-		// Before the rename, so that failing changes nothing.
-		var err error
-		dir, err = t.sys.open(t.names.Dir, unix.O_RDONLY|unix.O_DIRECTORY, 0)
-		if err != nil {
-			return fail(OpOpenDir, t.names.Dir, err)
-		}
-		defer t.sys.close(dir)
+	if parent >= 0 {
+		defer f.sys.close(parent)
 	}
-	if t.names.Rename == "" {
-		return t.syncDir(dir)
+	if f.names.Rename == "" {
+		return f.syncParent(parent)
 	}
-	return t.replace(dir)
+	return f.replace(parent)
 }
 
-// syncFile makes sure that the content has arrived: on disk with Sync, and
-// otherwise at least where a file system that writes late, such as NFS, finds
-// out that the quota is exceeded. That it tells to any close of the file, so a
-// duplicate will do, and the lock is kept.
-func (t *Target) syncFile() error {
-	if t.spec.Sync {
-		if err := t.sys.fsync(t.fd); err != nil && err != unix.EINVAL {
-			return fail(OpSync, t.names.Write, err)
+// syncContent makes sure that the content has arrived: on disk with Sync, and otherwise
+// at least where a file system that writes late, such as NFS, finds out that the quota is
+// exceeded. That it tells to any close of the file, so a duplicate will do, and the lock
+// is kept.
+func (f *file) syncContent() error {
+	if f.spec.Sync {
+		if err := f.sys.fsync(f.fd); err != nil && err != unix.EINVAL {
+			return fail(OpSync, f.names.Write, err)
 		}
 		return nil
 	}
-	if !t.regular {
+	if f.kind != unix.S_IFREG {
 		return nil
 	}
-	dup, err := t.sys.dup(t.fd)
+	dup, err := f.sys.dup(f.fd)
 	if err != nil {
 		return nil // says nothing about the file
 	}
-	if err := t.sys.close(dup); err != nil && err != unix.EINTR {
-		return fail(OpWrite, t.names.Write, err)
+	if err := f.sys.close(dup); err != nil && err != unix.EINTR {
+		return fail(OpWrite, f.names.Write, err)
 	}
 	return nil
 }
 
-// syncDir syncs the directory open as dir, or does nothing if that is -1.
-func (t *Target) syncDir(dir int) error {
-	if dir < 0 {
-		return nil
-	}
-	switch err := t.sys.fsync(dir); err {
-	case nil, unix.EINVAL, unix.EROFS:
-		return nil
-	default:
-		return fail(OpSyncDir, t.names.Dir, err)
-	}
-}
-
 // replace puts the new context in the old one's place.
-func (t *Target) replace(dir int) error {
-	t.unlink(t.spec.spareName()) // left by a run that was killed
-	old, err := t.keepOld()
+func (f *file) replace(parent int) error {
+	f.unlink(f.spec.spareName()) // left by a run that was killed
+	old, err := f.keepOld()
 	if err != nil {
 		return err
 	}
-	if err := t.moveTo(t.spec.Path); err != nil {
-		t.restore(old)
-		return failRename(t.names.Write, t.spec.Path, err)
+	if err := f.syncBackup(old, parent); err != nil {
+		f.restore(old)
+		return err
 	}
-	if err := t.syncDir(dir); err != nil {
-		t.restore(old)
+	if err := f.moveTo(f.spec.Path); err != nil {
+		f.restore(old)
+		return failRename(f.names.Write, f.spec.Path, err)
+	}
+	if err := f.syncParent(parent); err != nil {
+		f.restore(old)
 		return err
 	}
 	if old.spare {
-		t.unlink(old.name)
+		f.unlink(old.name)
+	}
+	return nil
+}
+
+// syncBackup makes sure that the backup's name is on disk before that of the old context
+// leads to the new one. The spare name is for failures only, not for a loss of power.
+func (f *file) syncBackup(old kept, parent int) error {
+	if parent < 0 || old.name == "" || old.spare {
+		return nil
+	}
+	if err := f.syncDirOf(old.name, parent); err != nil {
+		return err
+	}
+	if old.moved && dirname(old.name) != f.names.Dir {
+		return f.syncParent(parent)
 	}
 	return nil
 }
@@ -124,29 +97,30 @@ type kept struct {
 	none     bool   // there was nothing at Path
 	spare    bool   // name is a hidden one, to go when all is done
 	replaced bool   // name existed before, with other content
+	moved    bool   // it is not at Path any more
 }
 
-// keepOld gives the old context a second name: the backup, or with Sync a
-// spare one, to have it back if the directory cannot be synced. The backup must
-// succeed, the spare need not: without it, it takes two failures to lose the
-// old context, and then the new one is in its place.
-func (t *Target) keepOld() (kept, error) {
-	path := t.spec.Path
-	if t.spec.Policy == Backup {
-		// Following a symbolic link, like BLCR: one that leads nowhere
-		// has no content to keep.
-		if _, err := t.sys.stat(path); err != unix.ENOENT {
-			k, err := t.backup()
+// keepOld gives the old context a second name: the backup, or with Sync a spare one, to
+// have it back if the directory cannot be synced. The backup must succeed, the spare need
+// not: without it, it takes two failures to lose the old context, and then the new one is
+// in its place.
+func (f *file) keepOld() (kept, error) {
+	path := f.spec.Path
+	if f.spec.Policy == Backup {
+		// Following a symbolic link, like BLCR: one that leads nowhere has no
+		// content to keep.
+		if _, err := f.sys.stat(path); err != unix.ENOENT {
+			k, err := f.backup()
 			if err != nil || k.name != "" {
 				return k, err
 			}
 		}
 	}
-	if !t.spec.Sync {
+	if !f.spec.Sync {
 		return kept{}, nil
 	}
-	spare := t.spec.spareName()
-	switch t.sys.link(path, spare) {
+	spare := f.spec.spareName()
+	switch f.sys.link(path, spare) {
 	case nil:
 		return kept{name: spare, spare: true}, nil
 	case unix.ENOENT:
@@ -155,19 +129,19 @@ func (t *Target) keepOld() (kept, error) {
 	return kept{}, nil
 }
 
-// backup keeps the old context under the backup's name. It keeps nothing if
-// that name, however spelled, is the old context already.
-func (t *Target) backup() (kept, error) {
-	if t.spec.BackupNamed {
-		return t.namedBackup()
+// backup keeps the old context under the backup's name. It keeps nothing if that name,
+// however spelled, is the old context already.
+func (f *file) backup() (kept, error) {
+	if f.spec.BackupNamed {
+		return f.namedBackup()
 	}
-	path := t.spec.Path
+	path := f.spec.Path
 	var name string
 	for n := 1; n <= maxBackups; n++ {
 		name = fmt.Sprintf("%s.~%d~", path, n)
-		err := t.linkOrMove(name)
+		moved, err := f.linkOrMove(name)
 		if err == nil {
-			return kept{name: name}, nil
+			return kept{name: name, moved: moved}, nil
 		}
 		if err != unix.EEXIST {
 			return kept{}, failRename(path, name, err)
@@ -176,18 +150,19 @@ func (t *Target) backup() (kept, error) {
 	return kept{}, failRename(path, name, unix.ERANGE)
 }
 
-func (t *Target) namedBackup() (kept, error) {
-	path, name := t.spec.Path, t.spec.BackupName
+func (f *file) namedBackup() (kept, error) {
+	path, name := f.spec.Path, f.spec.BackupName
 	k := kept{name: name}
-	err := t.linkOrMove(name)
+	var err error
+	k.moved, err = f.linkOrMove(name)
 	if err == unix.EEXIST {
 		k.replaced = true
 		var same bool
-		if same, err = t.sameFile(path, name); same {
+		if same, err = f.sameFile(path, name); same {
 			return kept{}, nil
 		}
 		if err == nil {
-			err = t.replaceBackup(name)
+			k.moved, err = f.replaceBackup(name)
 		}
 	}
 	if err != nil {
@@ -196,55 +171,55 @@ func (t *Target) namedBackup() (kept, error) {
 	return k, nil
 }
 
-// sameFile tells whether two names are one file. Renaming one to the other
-// would do nothing then.
-func (t *Target) sameFile(a, b string) (bool, error) {
-	sta, err := t.sys.lstat(a)
+// sameFile tells whether two names are one file. Renaming one to the other would do
+// nothing then.
+func (f *file) sameFile(a, b string) (bool, error) {
+	sta, err := f.sys.lstat(a)
 	if err != nil {
 		return false, err
 	}
-	stb, err := t.sys.lstat(b)
+	stb, err := f.sys.lstat(b)
 	return err == nil && idOf(sta) == idOf(stb), err
 }
 
-// linkOrMove gives Path the further name name, which must not exist (EEXIST),
-// or where that cannot be, moves it there.
-func (t *Target) linkOrMove(name string) error {
-	err := t.sys.link(t.spec.Path, name)
+// linkOrMove gives Path the further name name, which must not exist (EEXIST), or where
+// that cannot be, moves it there.
+func (f *file) linkOrMove(name string) (moved bool, err error) {
+	err = f.sys.link(f.spec.Path, name)
 	if !linksUnsupported(err) {
-		return err
+		return false, err
 	}
-	switch _, err := t.sys.lstat(name); err {
+	switch _, err := f.sys.lstat(name); err {
 	case nil:
-		return unix.EEXIST
+		return false, unix.EEXIST
 	case unix.ENOENT:
-		return t.sys.rename(t.spec.Path, name)
+		return true, f.sys.rename(f.spec.Path, name)
 	default:
-		return err
+		return false, err
 	}
 }
 
-// replaceBackup is linkOrMove for a name that exists. Path is never without a
-// name meanwhile, and neither is the former backup until the new one is there.
-func (t *Target) replaceBackup(name string) error {
-	private := t.spec.privateName()
-	t.unlink(private) // left by a run that was killed
-	err := t.sys.link(t.spec.Path, private)
+// replaceBackup is linkOrMove for a name that exists. Path always exists meanwhile, if it
+// is not moved, and so does the former backup until the new one is there.
+func (f *file) replaceBackup(name string) (moved bool, err error) {
+	private := f.spec.privateName()
+	f.unlink(private) // left by a run that was killed
+	err = f.sys.link(f.spec.Path, private)
 	if linksUnsupported(err) {
-		return t.sys.rename(t.spec.Path, name)
+		return true, f.sys.rename(f.spec.Path, name)
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
-	if err = t.sys.rename(private, name); err != nil {
-		t.unlink(private)
+	if err = f.sys.rename(private, name); err != nil {
+		f.unlink(private)
 	}
-	return err
+	return false, err
 }
 
-// linksUnsupported tells whether link failed because this file cannot have one
-// more name: for the file system, for its type (directories: EPERM), or for
-// its owner (protected_hardlinks: EPERM).
+// linksUnsupported tells whether link failed because this file cannot have one more
+// name: for the file system, for its type (directories: EPERM), or for its owner
+// (protected_hardlinks: EPERM).
 func linksUnsupported(err error) bool {
 	switch err {
 	case unix.EPERM, unix.EOPNOTSUPP, unix.ENOSYS, unix.EMLINK:
@@ -253,27 +228,27 @@ func linksUnsupported(err error) bool {
 	return false
 }
 
-// restore is the way back, before our file was moved to Path or after. What
-// keepOld kept is at Path again, and its second name is gone; only a backup
-// that replaced another remains if there was no move.
-func (t *Target) restore(old kept) {
-	path := t.spec.Path
-	if moved := t.name == path; moved && !old.none {
-		// Either it is replaced now or it must stay, for want of the old
-		// one. In no case is discard to remove it.
-		t.name = ""
-		if mine, err := t.holds(path); err != nil || !mine {
+// restore is the way back, before our file was moved to Path or after. What keepOld kept
+// is at Path again, and its second name is gone; only a backup that replaced another
+// remains if there was no move.
+func (f *file) restore(old kept) {
+	path := f.spec.Path
+	if moved := f.name == path; moved && !old.none {
+		// Either it is replaced now or it must stay, for want of the old one. In no
+		// case is discard to remove it.
+		f.name = ""
+		if ours, err := f.isAt(path); err != nil || !ours {
 			return // a later run's
 		}
 	}
 	if old.name == "" {
 		return
 	}
-	if twice(func() error { return t.sys.rename(old.name, path) }) != nil {
+	if twice(func() error { return f.sys.rename(old.name, path) }) != nil {
 		return
 	}
 	if !old.replaced {
 		// Two names of one file, before the move: rename did nothing.
-		t.unlink(old.name)
+		f.unlink(old.name)
 	}
 }

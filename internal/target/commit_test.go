@@ -252,14 +252,16 @@ func TestRollback(t *testing.T) {
 	workdir(t)
 	named := Spec{Policy: Backup, BackupName: "b", BackupNamed: true}
 	syncFails := func() *system { return failing("fsync", 2, unix.EIO) }
-	noLinks := func() *system {
+	// There is one more, of the backup's directory.
+	afterMove := func() *system { return failing("fsync", 3, unix.EIO) }
+	noLinks := func(nth int) *system {
 		n := 0
 		return &system{hook: func(call string, _ ...string) error {
 			switch call {
 			case "link":
 				return unix.EPERM
 			case "fsync":
-				if n++; n == 2 {
+				if n++; n == nth {
 					return unix.EIO
 				}
 			}
@@ -277,19 +279,25 @@ func TestRollback(t *testing.T) {
 		{"atomic, nothing there", Spec{}, syncFails(), files{}, files{}},
 		{"atomic, stale spare, nothing there", Spec{}, syncFails(), files{".c.old": "x"}, files{}},
 		{"numbered", Spec{Policy: Backup}, syncFails(), files{"c": "old"}, files{"c": "old"}},
+		{"numbered, after the move", Spec{Policy: Backup}, afterMove(), files{"c": "old"}, files{"c": "old"}},
 		{"numbered, nothing there", Spec{Policy: Backup}, syncFails(), files{}, files{}},
 		{"numbered, dangling link", Spec{Policy: Backup}, syncFails(), files{"c": "-> no"}, files{"c": "-> no"}},
-		{"numbered, no links", Spec{Policy: Backup}, noLinks(), files{"c": "old"}, files{"c": "old"}},
+		{"numbered, no links", Spec{Policy: Backup}, noLinks(2), files{"c": "old"}, files{"c": "old"}},
+		{"numbered, no links, after the move", Spec{Policy: Backup}, noLinks(3), files{"c": "old"}, files{"c": "old"}},
 		{"named", named, syncFails(), files{"c": "old"}, files{"c": "old"}},
-		{"named, no links", named, noLinks(), files{"c": "old"}, files{"c": "old"}},
+		{"named, after the move", named, afterMove(), files{"c": "old"}, files{"c": "old"}},
+		{"named, no links", named, noLinks(2), files{"c": "old"}, files{"c": "old"}},
+		{"named, no links, after the move", named, noLinks(3), files{"c": "old"}, files{"c": "old"}},
 		{"named as the target", Spec{Policy: Backup, BackupName: "c", BackupNamed: true}, syncFails(), files{"c": "old"}, files{"c": "old"}},
 		{"named as the target in other words", Spec{Policy: Backup, BackupName: "./c", BackupNamed: true}, syncFails(), files{"c": "old"}, files{"c": "old"}},
 		// A directory cannot be renamed over a file. It is no context.
-		{"numbered, directory", Spec{Policy: Backup}, syncFails(), files{"c": "dir"}, files{"c": "new", "c.~1~": "dir"}},
+		{"numbered, directory", Spec{Policy: Backup}, syncFails(), files{"c": "dir"}, files{"c": "dir"}},
+		{"numbered, directory, after the move", Spec{Policy: Backup}, afterMove(), files{"c": "dir"}, files{"c": "new", "c.~1~": "dir"}},
 		// The former backup is lost: documented.
-		{"replaced", named, syncFails(), files{"c": "old", "b": "older"}, files{"c": "old"}},
+		{"replaced", named, syncFails(), files{"c": "old", "b": "older"}, files{"c": "old", "b": "old"}},
+		{"replaced, after the move", named, afterMove(), files{"c": "old", "b": "older"}, files{"c": "old"}},
 		// The old context is lost, the new one is whole: documented.
-		{"atomic, no links", Spec{}, noLinks(), files{"c": "old"}, files{"c": "new"}},
+		{"atomic, no links", Spec{}, noLinks(2), files{"c": "old"}, files{"c": "new"}},
 	} {
 		t.Run(tt.about, func(t *testing.T) {
 			empty(t)
@@ -307,11 +315,12 @@ func TestRollbackAfterLaterRun(t *testing.T) {
 	workdir(t)
 	for _, tt := range []struct {
 		policy        Policy
+		syncs         int
 		before, after files
 	}{
-		{Atomic, files{"c": "old"}, files{"c": "later"}},
-		{Atomic, files{}, files{"c": "later"}},
-		{Backup, files{"c": "old"}, files{"c": "later", "c.~1~": "old"}},
+		{Atomic, 2, files{"c": "old"}, files{"c": "later"}},
+		{Atomic, 2, files{}, files{"c": "later"}},
+		{Backup, 3, files{"c": "old"}, files{"c": "later", "c.~1~": "old"}},
 	} {
 		empty(t)
 		tt.before.create(t)
@@ -321,7 +330,7 @@ func TestRollbackAfterLaterRun(t *testing.T) {
 			if call != "fsync" {
 				return nil
 			}
-			if n++; n < 2 {
+			if n++; n < tt.syncs {
 				return nil
 			}
 			checkError(t, save(Spec{Path: "c"}, &system{}, "later"), nil)
@@ -493,14 +502,12 @@ func TestFromFD(t *testing.T) {
 	mustWrite(t, tg, "new")
 	checkError(t, tg.Commit(), nil)
 
-	tg = FromFD(int(f.Fd()), true)
-	tg.sys = failing("fsync", 1, unix.EIO)
+	tg = fromFD(int(f.Fd()), true, failing("fsync", 1, unix.EIO))
 	mustWrite(t, tg, "")
 	checkError(t, tg.Commit(), &Error{OpSync, "", "", unix.EIO})
 
 	var calls []string
-	tg = FromFD(int(f.Fd()), false)
-	tg.sys = tracing(&calls)
+	tg = fromFD(int(f.Fd()), false, tracing(&calls))
 	mustWrite(t, tg, "")
 	checkError(t, tg.Commit(), nil)
 	if len(calls) != 0 {

@@ -67,7 +67,7 @@ func (f tree) check(t *testing.T, what string) {
 	}
 }
 
-func mustOpenDir(t *testing.T, spec Spec, sys *system) *Dir {
+func mustOpenDir(t *testing.T, spec Spec, sys *system) *dir {
 	t.Helper()
 	d, err := openDir(spec, "must", isImage, sys)
 	if err != nil {
@@ -77,7 +77,7 @@ func mustOpenDir(t *testing.T, spec Spec, sys *system) *Dir {
 	return d
 }
 
-func fill(d *Dir, content string) error {
+func fill(d *dir, content string) error {
 	for _, name := range []string{"must", "pages-1.img"} {
 		fd, err := unix.Openat(d.FD(), name, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY, 0o600)
 		if err != nil {
@@ -134,7 +134,7 @@ func dirCases() []dirCase {
 		{Spec{}, tree{"d": "dir"}, fresh, nil},
 		{Spec{}, old, fresh, nil},
 		{Spec{}, with(old, "d/parent.img", "-> /"), fresh, nil},
-		{Spec{}, with(old, ".d.tmp/must", "stale", ".d.tmp/letter", "to nobody", ".d.old/x", "y"), with(fresh, ".d.old/x", "y"), nil},
+		{Spec{}, with(old, ".d.tmp/must", "stale", ".d.tmp/x.img", "half", ".d.old/x.img", "y"), with(fresh, ".d.old/x.img", "y"), nil},
 		{Spec{Policy: Clobber}, old, fresh, nil},
 		{Spec{Policy: Clobber}, tree{}, fresh, nil},
 		{Spec{Policy: NoClobber}, tree{}, fresh, nil},
@@ -162,7 +162,9 @@ func dirCases() []dirCase {
 		refused(old, Spec{Policy: Backup, BackupNamed: true}, &Error{OpRename, "d", "", unix.ENOENT}),
 		refused(tree{".d.tmp": "file"}, Spec{}, &Error{OpOpen, "./.d.tmp", "", unix.EEXIST}),
 		refused(tree{".d.tmp": "-> e", "e/must": "x"}, Spec{}, &Error{OpOpen, "./.d.tmp", "", unix.EEXIST}),
-		refused(tree{".d.tmp/sub/x": "y"}, Spec{}, &Error{OpOpen, "./.d.tmp", "", unix.EISDIR}),
+		refused(tree{".d.tmp/sub/x": "y"}, Spec{}, &Error{OpOpen, "./.d.tmp", "", unix.ENOTEMPTY}),
+		refused(tree{".d.tmp/sub.img/x": "y"}, Spec{}, &Error{OpOpen, "./.d.tmp", "", unix.ENOTEMPTY}),
+		refused(with(old, ".d.tmp/must", "x", ".d.tmp/letter", "to somebody"), Spec{}, &Error{OpOpen, "./.d.tmp", "", unix.ENOTEMPTY}),
 	}
 	for i := range cases {
 		cases[i].spec.Path = "d"
@@ -182,7 +184,7 @@ func TestDir(t *testing.T) {
 			checkError(t, saveDir(tt.spec, sys, "new"), tt.err)
 			after := maps.Clone(tt.after)
 			if name == "plain rename" && tt.err == nil && tt.before["d/must"] != "" {
-				delete(after, ".d.old/x") // a stale one that was needed
+				delete(after, ".d.old/x.img") // a stale one that was needed
 			}
 			after.check(t, fmt.Sprintf("%s: %+v over %q", name, tt.spec, tt.before))
 		}
@@ -351,7 +353,7 @@ func TestDirConcurrent(t *testing.T) {
 	one := mustOpenDir(t, Spec{Path: "d"}, &system{})
 	_, err := openDir(Spec{Path: "d"}, "must", isImage, &system{})
 	checkError(t, err, &Error{OpOpen, "./.d.tmp", "", unix.EBUSY})
-	_, err = open(Spec{Path: "d"}, &system{})
+	_, err = openFile(Spec{Path: "d"}, &system{})
 	checkError(t, err, &Error{OpOpen, "./.d.tmp", "", unix.EISDIR})
 	checkError(t, one.Begin(), nil)
 	if err := fill(one, "one"); err != nil {
@@ -427,4 +429,60 @@ func TestDirUnwritable(t *testing.T) {
 	checkError(t, saveDir(Spec{Path: "d"}, &system{}, "new"), &Error{OpOpen, "./.d.tmp", "", unix.EACCES})
 	os.Chmod(".", 0o700)
 	tree{"d/must": "x"}.check(t, "unwritable")
+}
+
+// Only files that belong into such a directory are removed, whenever another one comes.
+func TestDirOthersStay(t *testing.T) {
+	workdir(t)
+	letter := func(dir string) func() {
+		return func() { os.WriteFile(dir+"/letter", []byte("to somebody"), 0o600) }
+	}
+	at := func(call string, nth int, do func()) *system {
+		n := 0
+		return &system{hook: func(name string, _ ...string) error {
+			if name == call {
+				if n++; n == nth {
+					do()
+				}
+			}
+			return nil
+		}}
+	}
+	old := tree{"d/must": "old", "d/x.img": "old"}
+	fresh := tree{"d/must": "new", "d/pages-1.img": "new"}
+	with := func(t tree, name, content string) tree {
+		t = maps.Clone(t)
+		t[name] = content
+		return t
+	}
+	spec := Spec{Path: "d", Sync: true}
+
+	// Before the exchange, too late to be refused in time: it goes back.
+	old.create(t)
+	err := saveDir(spec, at("renameat2", 1, letter("d")), "new")
+	checkError(t, err, &Error{OpRename, "./.d.tmp", "d", unix.ENOTEMPTY})
+	with(old, "d/letter", "to somebody").check(t, "before the exchange")
+
+	// After it, by a process that has the directory open: it stays, and the next run
+	// does not remove it either.
+	empty(t)
+	old.create(t)
+	err = saveDir(spec, at("fsync", 4, letter(".d.tmp")), "new")
+	checkError(t, err, nil)
+	both := with(fresh, ".d.tmp/letter", "to somebody")
+	maps.Copy(both, tree{".d.tmp/must": "old", ".d.tmp/x.img": "old"})
+	both.check(t, "after the exchange")
+	checkError(t, saveDir(spec, &system{}, "newer"), &Error{OpOpen, "./.d.tmp", "", unix.ENOTEMPTY})
+	both.check(t, "the next run")
+
+	// While ours is filled.
+	empty(t)
+	old.create(t)
+	d := mustOpenDir(t, spec, &system{})
+	if err := fill(d, "new"); err != nil {
+		t.Fatal(err)
+	}
+	letter(".d.tmp")()
+	checkError(t, d.Abort(), &Error{OpDiscard, "./.d.tmp", "", unix.ENOTEMPTY})
+	with(old, ".d.tmp/letter", "to somebody").check(t, "aborted")
 }

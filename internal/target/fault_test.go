@@ -211,7 +211,7 @@ func TestEachCallOfAbortFails(t *testing.T) {
 				s.before.create(t)
 				before := harness.Descriptors()
 				count, aborting := 0, false
-				tg, err := open(s.spec, s.system(func(string) error {
+				tg, err := openFile(s.spec, s.system(func(string) error {
 					if !aborting {
 						return nil
 					}
@@ -294,7 +294,7 @@ func saveAndDie(t *testing.T, s scenario, n int) (begun bool, at string) {
 			}
 		}
 	}()
-	tg, err := open(s.spec, sys)
+	tg, err := openFile(s.spec, sys)
 	if err != nil {
 		return false, at
 	}

@@ -24,6 +24,24 @@ func (s Spec) Names() Names {
 	return n
 }
 
+// DirNames is Names for OpenDir.
+func (s Spec) DirNames() Names {
+	s = s.trimmed()
+	return Names{Write: s.tempName(), Dir: dirname(s.Path), Rename: s.Path}
+}
+
+// trimmed is s without slashes at the end of names, which mean nothing for directories.
+func (s Spec) trimmed() Spec {
+	trim := func(path string) string {
+		if trimmed := strings.TrimRight(path, "/"); trimmed != "" {
+			return trimmed
+		}
+		return path
+	}
+	s.Path, s.BackupName = trim(s.Path), trim(s.BackupName)
+	return s
+}
+
 func (s Spec) tempName() string  { return hidden(s.Path, ".tmp") }
 func (s Spec) spareName() string { return hidden(s.Path, ".old") }
 

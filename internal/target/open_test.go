@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"blcr-cli/test/harness"
 )
 
 var policies = []Policy{Atomic, Backup, Clobber, NoClobber}
@@ -144,7 +146,7 @@ func TestCalls(t *testing.T) {
 			Spec{Policy: Backup, Sync: true}, files{"c": "old"},
 			[]string{
 				"lstat c", "open ./.c.tmp", "flock", "fstat",
-				"fsync", "open .", "unlink ./.c.old", "stat c", "link c c.~1~",
+				"fsync", "open .", "unlink ./.c.old", "stat c", "link c c.~1~", "fsync",
 				"lstat ./.c.tmp", "rename ./.c.tmp c", "fsync", "close", "close",
 			},
 		},
@@ -253,7 +255,7 @@ func TestRefusesAsRename(t *testing.T) {
 	// Where nothing can be created, that is what there is to say.
 	_, err := Open(context.Background(), Spec{Path: "dir/none/"})
 	checkError(t, err, &Error{OpRename, "dir/.none.tmp", "dir/none/", unix.ENOTDIR})
-	_, err = open(Spec{Path: "dir/none/"}, failing("access dir", 1, unix.EACCES))
+	_, err = openFile(Spec{Path: "dir/none/"}, failing("access dir", 1, unix.EACCES))
 	checkError(t, err, &Error{OpOpen, "dir/.none.tmp", "", unix.EACCES})
 }
 
@@ -310,7 +312,7 @@ func TestStaleTempFailures(t *testing.T) {
 		if strings.HasPrefix(call, "open") {
 			sys = failing(call, 2, unix.EMFILE)
 		}
-		_, err := open(Spec{Path: "c"}, sys)
+		_, err := openFile(Spec{Path: "c"}, sys)
 		checkError(t, err, &Error{OpOpen, "./.c.tmp", "", unix.EMFILE})
 		files{".c.tmp": "half"}.check(t)
 	}
@@ -421,7 +423,7 @@ func TestTempStolenBeforeLock(t *testing.T) {
 func TestStaleTempReplacedDuringProbe(t *testing.T) {
 	workdir(t)
 	files{".c.tmp": "stale"}.create(t)
-	var other *Target
+	var other *file
 	sys := &system{}
 	sys.hook = func(call string, _ ...string) error {
 		if call == "flock" && other == nil {
@@ -498,4 +500,51 @@ func TestUnwritableDirectory(t *testing.T) {
 	os.Chmod(".", 0o700)
 	checkError(t, save(Spec{Path: "d", Policy: Clobber}, &system{}, "new"), &Error{OpRemove, "d", "", unix.EISDIR})
 	files{"c": "old", "w": "new", "d": "dir"}.check(t)
+}
+
+// A file system does not answer: Open returns when it is told to, and what comes of it
+// in the end is removed.
+func TestOpenCanceled(t *testing.T) {
+	workdir(t)
+	for _, late := range []bool{false, true} {
+		for name, open := range map[string]func(*system) (Destination, error){
+			"file":      func(sys *system) (Destination, error) { return openFile(Spec{Path: "c"}, sys) },
+			"directory": func(sys *system) (Destination, error) { return openDir(Spec{Path: "c"}, "must", isImage, sys) },
+		} {
+			ctx, cancel := context.WithCancel(context.Background())
+			answer := make(chan bool)
+			sys := &system{}
+			sys.hook = func(call string, _ ...string) error {
+				if call == "flock" {
+					cancel()
+					<-answer
+				}
+				return nil
+			}
+			if !late {
+				context.AfterFunc(ctx, func() { close(answer) })
+			}
+			dest, err := interruptible(ctx, Spec{Path: "c"}, func() (Destination, error) { return open(sys) })
+			if dest != nil {
+				t.Errorf("%s: a destination", name)
+			}
+			checkError(t, err, &Error{OpOpen, "c", "", unix.ECANCELED})
+			if late {
+				if len(listing(t)) != 1 {
+					t.Errorf("%s: files are %q", name, listing(t))
+				}
+				close(answer)
+				harness.Poll(t, "nothing is left", func() bool { return len(listing(t)) == 0 })
+			}
+			files{}.check(t)
+		}
+	}
+	// What can be opened at once is.
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	d, err := Open(ctx, Spec{Path: "c"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkError(t, d.Abort(), nil)
 }

@@ -10,8 +10,8 @@ import (
 // signal interrupts it, and returns a bare syscall.Errno as its error, so that
 // == and switch will do.
 type system struct {
-	// hook is for tests: it is told of every call before it is made, and an
-	// error from it is the result instead.
+	// hook is for tests: it is told of every call before it is made, and an error
+	// from it is the result instead.
 	hook func(call string, args ...string) error
 }
 
@@ -95,7 +95,7 @@ func (s *system) truncate(fd int) error {
 }
 
 func (s *system) fsync(fd int) error {
-	return s.call(func() error { return unix.Fsync(fd) }, "fsync")
+	return s.call(func() error { return unix.Fsync(fd) }, "fsync", strconv.Itoa(fd))
 }
 
 // link follows no symbolic link in the last place of either name.

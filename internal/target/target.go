@@ -1,55 +1,72 @@
-// Package target is where a context goes: a file that is replaced atomically,
-// one of which a backup is kept, one that is written in place, one that must
-// not exist yet, or a descriptor that somebody else opened.
+// Package target is where a context goes: a file that is replaced atomically, one
+// of which a backup is kept, one that is written in place, one that must not exist
+// yet, a descriptor that the caller opened, or a directory of files.
 //
-// It knows files, and nothing of who writes into them: no engines, no
-// command-line options, no messages. Its errors carry what failed, on which
-// name and why; the command makes BLCR's sentences of that.
+// It knows files, and nothing of what writes into them: no engines, no command-line
+// options, no messages. Its errors carry what failed, on which name and why; the
+// command makes BLCR's sentences of that.
 //
-// A Target goes through
+// A Destination goes through
 //
-//	Open or FromFD  →  Begin  →  (somebody writes to FD)  →  Commit or Abort
+//	Open, OpenDir or FromFD  →  Begin  →  (the context is written to FD)  →  Commit or Abort
 //
 // # Atomicity and durability
 //
-// They are two promises. Atomicity is about who looks at the name while we
-// work, or after we were killed: with Atomic and Backup the name points to the
-// old context or to the new one, complete, at every instant, because the new
-// one is written under a hidden name and renamed. Durability is about the
-// machine losing power: with Spec.Sync, Commit returns nil only when the
-// content and then the directory entry are on disk, and with Atomic and Backup
-// the content gets there before the name does. Without Sync a power failure
-// may leave an empty or partial file behind a name that was never partial
-// while the machine was up.
+// They are two promises. Atomicity is about processes that look at the name while
+// we work, or after we were killed: with Atomic and Backup the name points to the
+// old context or to the new one, complete, at every instant, because the new one is
+// written under a hidden name and renamed. Durability is about the machine losing
+// power: with Spec.Sync, Commit returns nil only when the content and then the
+// directory entries are on disk; with Atomic and Backup the content gets there
+// before the name does, and the name of a backup before the name of what replaces
+// it. Without Sync a power failure may leave an empty or partial file behind a name
+// that was never partial while the machine was up.
 //
-// With Atomic and Backup, a Commit that fails leaves the old context at its
-// name. There are two exceptions, both where a hard link to the old file cannot
-// be made. Atomic has then nowhere to keep the old context while the directory
-// is synced: if that fails, the new one stays, which is complete. And Backup has
-// to rename the old context away before it can rename the new one in, as BLCR
-// always did; for that moment the name does not exist.
+// With Atomic and Backup, a Commit that fails leaves the old context at its name.
+// There are two exceptions, both where a hard link to the old file cannot be made.
+// Atomic has then nowhere to keep the old context while the directory is synced: if
+// that fails, the new one stays, which is complete. And Backup has to rename the old
+// context away before it can rename the new one in, as BLCR always did; for that
+// moment the name does not exist.
 //
 // # Hidden names
 //
-// For a target DIR/BASE these are ours, to create and to remove:
+// For a target DIR/BASE these names are ours, to create and to remove:
 //
 //	DIR/.BASE.tmp    the context being written, locked with flock; also with
 //	                 Clobber, until Begin, over a file that is not writable
 //	DIR/.BASE.old    with Sync, during Commit: the old context, if no backup
-//	                 keeps it
+//	                 keeps it; of directories, where they cannot be exchanged
 //	.NAME.bak        beside a backup NAME that exists, during Commit: the
 //	                 backup that is about to replace it
 //
-// A run that was killed may leave them. The next one with Atomic or Backup
-// removes the first two, and the next one that needs the third removes that.
+// A run that was killed may leave them. The next one with Atomic or Backup removes
+// the first two, and the next one that needs the third removes that.
 //
-// Two runs on one target: the one that finds the temporary locked fails with
-// EBUSY. Where flock is not supported nothing keeps them apart, as in BLCR,
-// but a run whose temporary was taken away notices and fails.
+// Two runs on one target: the one that finds the temporary locked fails with EBUSY.
+// Where flock is not supported nothing keeps them apart, as in BLCR, but a run whose
+// temporary was taken away notices and fails.
+//
+// # Directories
+//
+// A directory is filled under its hidden name and then exchanged with the old one in
+// one step. Where the file system cannot do that, the old one is moved out of the
+// way for a moment, in which the name does not exist.
+//
+// A directory has one name only, so that the old one cannot be linked to its backup
+// beforehand. Instead the new one goes to the backup's name first, complete as it is,
+// and is exchanged from there. So the backup's name may lead to the new one for a
+// moment, and to nothing only where that of a file would, too.
+//
+// A directory is replaced only if it is empty, or if it holds nothing but what
+// belongs into such a directory, as OpenDir is told. A symbolic link is neither. Only
+// files that belong into it are ever removed. There is nothing to be written in
+// place, so that Clobber is Atomic.
 package target
 
 import (
-	"sync"
+	"context"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -75,220 +92,138 @@ type Spec struct {
 	Path string
 	// Policy is what to do with a file that is there already.
 	Policy Policy
-	// BackupName is the name of the backup if BackupNamed is set: relative
-	// to the working directory, not to Path's, and replaced if it exists.
-	// Without BackupNamed it is the first of Path.~1~, Path.~2~ … that is
-	// free. An empty name that was given is an error once a backup is due.
+	// BackupName is the name of the backup if BackupNamed is set: relative to the
+	// working directory, not to Path's, and replaced if it exists. Without
+	// BackupNamed it is the first of Path.~1~, Path.~2~ … that is free. An empty
+	// name that was given is an error once a backup is due.
 	BackupName  string
 	BackupNamed bool
-	// Sync makes Commit wait until the context and its directory are on
-	// disk.
+	// Sync makes Commit wait until the context and its directory are on disk.
 	Sync bool
 }
 
-// Destination is an open target: a *Target or a *Dir. Its methods may be called
-// from several goroutines; Begin, Commit and Abort exclude each other.
+// Destination is an open target. Its methods may be called from several goroutines;
+// Begin, Commit and Abort exclude each other. It ends with Commit or Abort, one of
+// which the caller must call.
 type Destination interface {
-	// FD returns the descriptor to write to, or of the directory to fill. It is
-	// valid until Commit or Abort, and -1 after that.
+	// FD returns the descriptor to write to, or that of the directory to fill. It
+	// is write-only and close-on-exec unless it came from FromFD. It belongs to the
+	// Destination and is valid until Commit or Abort; after that FD returns -1.
 	FD() int
-	// Begin is to be called right before the writing starts.
+
+	// Begin is to be called right before the writing starts. With Clobber this is
+	// where the old content is given up: until then a failure or Abort leaves the
+	// file as it was, and after that it will be removed. With the other policies
+	// nothing happens, but Commit insists on it.
+	//
+	// Errors are OpOpen if the file cannot be truncated and OpRemove if it cannot
+	// be replaced; the old content is still there then. OpWrite with ECANCELED:
+	// Commit or Abort has been called.
 	Begin() error
-	// Commit puts what was written in place. If it fails nothing of it is left.
+
+	// Commit makes what was written to FD the context. It closes the descriptor,
+	// unless that is the caller's, on success and on failure alike.
+	//
+	// If it fails, nothing of ours is left: with Atomic and Backup the old context
+	// is at Path as before (the package comment has the exceptions), with Clobber
+	// and NoClobber a regular file at Path is removed. One thing does not come
+	// back: the former content of a backup NAME that was replaced.
+	//
+	// Errors, all *Error: OpSync; OpWrite; OpOpenDir; OpSyncDir; OpRename of Path
+	// to its backup or of Names.Write to Path. An fsync that says EINVAL is
+	// forgiven for file and directory, EROFS for the directory.
 	Commit() error
-	// Abort gives up, and removes what was written. After Commit or Abort it does
-	// nothing.
+
+	// Abort gives up: it closes the descriptor, unless that is the caller's, and
+	// removes the file that Open created or Begin emptied, if the name still has
+	// it, or the directory. FIFOs and sockets are left alone. Abort after Commit,
+	// or after Abort, does nothing; while a Commit runs it waits for that to end.
+	//
+	// What writes to a file must have been stopped, or the process must be about
+	// to end: the number of the descriptor may be given to another file. What
+	// fills a directory finds that nothing can be created in it any more.
+	//
+	// The error is OpDiscard, if the file or directory could not be removed.
 	Abort() error
 }
 
-// Target is an open destination that is a file. Its methods may be called from several
-// goroutines; Begin, Commit and Abort exclude each other.
-type Target struct {
-	sys   *system
-	spec  Spec
-	names Names
-
-	mu      sync.Mutex
-	fd      int
-	foreign bool // fd belongs to the caller
-	begun   bool
-	done    bool // committed or aborted
-
-	// name is where our file is now and discard has to look for it, "" if
-	// nowhere.
-	name    string
-	id      fileID
-	regular bool
-	created bool // Open made the file: it goes even if nothing was begun
-	pending bool // Clobber: the file is still under its hidden name
-}
-
-// fileID tells one file of the running system from every other.
-type fileID struct{ dev, ino uint64 }
-
-func idOf(st *unix.Stat_t) fileID {
-	return fileID{uint64(st.Dev), uint64(st.Ino)}
-}
-
-// FromFD returns a target that is the open descriptor fd, at its offset. The
-// descriptor remains the caller's: it is never closed, truncated or removed.
-// With sync, Commit calls fsync on it, and takes no offence if it is something
-// that cannot be synced, such as a pipe.
-func FromFD(fd int, sync bool) *Target {
-	return &Target{sys: &system{}, spec: Spec{Sync: sync}, fd: fd, foreign: true}
-}
-
-// FD returns the descriptor to write to, which is write-only and close-on-exec
-// unless it came from FromFD. It belongs to the Target and is valid until
-// Commit or Abort; after that FD returns -1.
-func (t *Target) FD() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.fd
-}
-
-// Begin is to be called right before the request that will write is issued.
-// With Clobber this is where the old content is given up: until then a failure
-// or Abort leaves the file as it was, and after that it will be removed. With
-// the other policies nothing happens, but Commit insists on it.
+// Open prepares a file: on success nothing has happened yet to a file that is there
+// already, and FD is open for writing. On failure nothing is left behind. Errors, all
+// *Error:
 //
-// Errors are OpOpen if the file cannot be truncated and OpRemove if it cannot
-// be replaced; the old content is still there then. OpWrite with ECANCELED: the
-// Target was aborted.
-func (t *Target) Begin() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	switch {
-	case t.done:
-		return t.canceled()
-	case t.begun:
-		return nil
-	case t.pending:
-		if err := t.moveTo(t.spec.Path); err != nil {
-			return fail(OpRemove, t.spec.Path, err)
-		}
-	case t.regular && !t.created:
-		if err := t.sys.truncate(t.fd); err != nil {
-			return fail(OpOpen, t.spec.Path, err)
-		}
-	}
-	t.begun = true
-	return nil
-}
-
-// Abort gives up: it closes the descriptor, unless that is the caller's, and
-// removes the file that Open created or Begin emptied, if the name still has
-// it. FIFOs and sockets are left alone. Abort after Commit, or after Abort,
-// does nothing; while a Commit runs it waits for that to end.
+//   - OpOpen, OpFstat, OpType, OpIsDir as described there;
+//   - OpRename, with Atomic and Backup, if the rename at the end cannot succeed
+//     because Path is a directory or can only be one;
+//   - OpRemove, with Clobber, if the file may neither be written nor replaced.
 //
-// Whoever still writes to FD must have been stopped, or the process must be
-// about to end: the number may be given to another file.
+// A FIFO without a reader is OpOpen with ENXIO. Cancelling ctx ends the wait for a
+// file system that does not answer, with OpOpen and ECANCELED; what is opened in the
+// end is given up then.
+func Open(ctx context.Context, spec Spec) (Destination, error) {
+	return interruptible(ctx, spec, func() (Destination, error) { return openFile(spec, &system{}) })
+}
+
+// OpenDir prepares a directory: on success nothing has happened yet to what is there
+// already, and there is a new, empty directory to be filled with files. On failure
+// nothing is left behind.
 //
-// The error is OpDiscard, if the file could not be removed.
-func (t *Target) Abort() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.done {
-		return nil
-	}
-	defer t.finish()
-	if err := t.discard(); err != nil {
-		return fail(OpDiscard, t.name, err)
-	}
-	return nil
+// belongs tells whether a file of that name belongs into such a directory; others are
+// never removed. A directory may be replaced if all its files belong into it, and one
+// of them is the file named required.
+//
+// Errors, all *Error: OpOpen with ENOTDIR for what is no directory, ENOTEMPTY for one
+// with something else in it, or for what a killed run has left with something else in
+// it, EEXIST for anything with NoClobber, EBUSY if another run is filling the same
+// target or Path ends in "." or "..", EEXIST on the hidden name if something has that
+// and is no directory of this user's; OpRename if the backup's name is taken by
+// something that is not replaced. Cancelling ctx is as for Open.
+func OpenDir(ctx context.Context, spec Spec, required string, belongs func(name string) bool) (Destination, error) {
+	return interruptible(ctx, spec, func() (Destination, error) { return openDir(spec, required, belongs, &system{}) })
 }
 
-// canceled is the error of Begin and Commit on a Target that is done.
-func (t *Target) canceled() error {
-	return fail(OpWrite, t.names.Write, unix.ECANCELED)
-}
+// FromFD returns a destination that is the open descriptor fd, at its offset. The
+// descriptor remains the caller's: it is never closed, truncated or removed. With
+// sync, Commit calls fsync on it, and takes no offence if it is something that cannot
+// be synced, such as a pipe.
+func FromFD(fd int, sync bool) Destination { return fromFD(fd, sync, &system{}) }
 
-// finish releases the descriptor, and the lock with it. A failing close has
-// nothing to tell: fsync or flush did that.
-func (t *Target) finish() {
-	t.done = true
-	if !t.foreign && t.fd >= 0 {
-		t.sys.close(t.fd)
-	}
-	t.fd = -1
-}
+// patience is how long a cancelled open is waited for, so that it has usually cleaned
+// up before the program ends.
+const patience = time.Second
 
-// discard removes our file, if it is at t.name still and ours to remove.
-func (t *Target) discard() error {
-	if t.name == "" || !t.created && !t.begun {
-		return nil
+// interruptible returns what open returns, or ECANCELED if ctx is cancelled meanwhile.
+// A destination that is opened too late is aborted.
+//
+// The open itself goes on in its goroutine: the kernel has no way to interrupt it that
+// all file systems heed.
+func interruptible(ctx context.Context, spec Spec, open func() (Destination, error)) (Destination, error) {
+	if ctx.Done() == nil {
+		return open()
 	}
-	if t.id == (fileID{}) { // Open failed in the fstat
-		if _, err := t.identify(); err != nil {
-			return err
+	type result struct {
+		dest Destination
+		err  error
+	}
+	opened := make(chan result, 1)
+	go func() {
+		dest, err := open()
+		opened <- result{dest, err}
+	}()
+	select {
+	case r := <-opened:
+		return r.dest, r.err
+	case <-ctx.Done():
+	}
+	abandoned := make(chan struct{})
+	go func() {
+		defer close(abandoned)
+		if r := <-opened; r.err == nil {
+			_ = r.dest.Abort()
 		}
+	}()
+	select {
+	case <-abandoned:
+	case <-time.After(patience):
 	}
-	if !t.regular {
-		return nil
-	}
-	return twice(func() error {
-		mine, err := t.holds(t.name)
-		if err != nil || !mine {
-			return err
-		}
-		return t.sys.unlink(t.name)
-	})
+	return nil, fail(OpOpen, spec.Path, unix.ECANCELED)
 }
-
-// identify notes which file the descriptor is.
-func (t *Target) identify() (*unix.Stat_t, error) {
-	st, err := t.sys.fstat(t.fd)
-	if err != nil {
-		return nil, err
-	}
-	t.id = idOf(st)
-	t.regular = fileType(st) == unix.S_IFREG
-	return st, nil
-}
-
-// holds tells whether name, itself and not what it may link to, is our file.
-func (t *Target) holds(name string) (bool, error) {
-	st, err := t.sys.lstat(name)
-	if err != nil {
-		return false, err
-	}
-	return idOf(st) == t.id, nil
-}
-
-// moveTo renames our file. It fails with ENOENT if the file is no longer where
-// we left it, and with EBUSY if another one is there: somebody does not respect
-// the lock, and what he put there is not a context.
-func (t *Target) moveTo(path string) error {
-	switch mine, err := t.holds(t.name); {
-	case err != nil:
-		return err
-	case !mine:
-		return unix.EBUSY
-	}
-	if err := t.sys.rename(t.name, path); err != nil {
-		return err
-	}
-	t.name = path
-	return nil
-}
-
-// unlink removes one of our hidden names, which need not exist. Failing is not
-// worth an error: the next run tries again.
-func (t *Target) unlink(name string) {
-	_ = twice(func() error { return t.sys.unlink(name) })
-}
-
-// twice is for cleaning up: it gives a removal a second chance, so that one
-// passing failure leaves nothing behind. What does not exist is removed.
-func twice(f func() error) error {
-	err := f()
-	if err != nil && err != unix.ENOENT {
-		err = f()
-	}
-	if err == unix.ENOENT {
-		return nil
-	}
-	return err
-}
-
-func fileType(st *unix.Stat_t) uint32 { return st.Mode & unix.S_IFMT }
