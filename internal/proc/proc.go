@@ -380,3 +380,10 @@ func SetOOMScoreAdj(pid, score int) error {
 	_, err = unix.Write(fd, strconv.AppendInt(nil, int64(score), 10))
 	return err
 }
+
+// Ended reports whether a process has ended: there is none, or a zombie, or one
+// that is about to become a zombie.
+func Ended(pid int) bool {
+	p, err := Read(pid)
+	return err != nil || p.Dead()
+}

@@ -1,11 +1,13 @@
 package criu
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -13,6 +15,8 @@ import (
 
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/explain"
+	"blcr-cli/internal/ckpt/criu/images"
+	"blcr-cli/internal/ckpt/criu/pstree"
 	"blcr-cli/internal/ckpt/criu/stream"
 	"blcr-cli/internal/ctxfile"
 	"blcr-cli/internal/proc"
@@ -25,10 +29,9 @@ import (
 // is the answer.
 type capture struct {
 	request *ckpt.CheckpointRequest
-	scope   *scope
+	tree    *pstree.Tree
 	criu    *stream.Criu
 	writer  store
-	others  *pipesOfOthers
 
 	reported chan *stream.Stage // gets the stage post-dump
 	frozen   *stream.Stage      // the same, until it is answered
@@ -92,12 +95,12 @@ func interrupted(ctx context.Context, op string) error {
 
 // freeze does all of Capture. If it fails nothing is left of the dump.
 func (c *capture) freeze(ctx context.Context, e *engine) (err error) {
-	if c.scope, err = resolve(ctx, c.request); err != nil {
-		return err
+	if c.tree, err = pstree.Resolve(ctx, c.request); err != nil {
+		return cmp.Or(interrupted(ctx, "checkpoint"), err)
 	}
-	in, pid, err := namespacesOf(c.scope.root)
+	enter, root, err := c.tree.Namespace()
 	if err != nil {
-		return nobody()
+		return err
 	}
 	if err := interrupted(ctx, "checkpoint"); err != nil {
 		return err
@@ -110,12 +113,9 @@ func (c *capture) freeze(ctx context.Context, e *engine) (err error) {
 			c.criu.Close()
 		}
 	}()
-	c.others = lookAtOthers(c.scope)
+	c.tree.LookOutside()
 	where, inherited := c.destination()
-	command := stream.Command{Path: e.criu.Path, Args: append(c.options(pid), where...), Inherit: inherited}
-	if in != nil {
-		command.Enter = in.enter
-	}
+	command := stream.Command{Path: e.criu.Path, Args: append(c.options(root), where...), Inherit: inherited, Enter: enter}
 	if err := c.criu.Start(command); err != nil {
 		return err
 	}
@@ -154,7 +154,7 @@ func (c *capture) take(ctx context.Context) error {
 	if c.criu.Stopped() {
 		return errEnded
 	}
-	for _, step := range []func() error{c.lookAgain, c.noteNeighbours, c.saveFiles} {
+	for _, step := range []func() error{c.tree.Refresh, c.noteExternalPipes, c.saveFiles} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -170,8 +170,8 @@ var errEnded = errors.New("criu has ended")
 func (c *capture) giveUp() {
 	c.criu.Stop()
 	c.writer.Abort()
-	if c.request.Dir == "" || !c.isTraced() {
-		c.criu.Insist(func() bool { return !c.isTraced() })
+	if c.request.Dir == "" || !c.tree.Traced() {
+		c.criu.Insist(func() bool { return !c.tree.Traced() })
 	} // else it ends only when it has written its files
 	c.close()
 }
@@ -184,22 +184,14 @@ func (c *capture) close() {
 	c.criu.Close()
 }
 
-// isTraced tells whether the root has a tracer, which is criu.
-func (c *capture) isTraced() bool {
-	tracer, err := proc.Tracer(c.scope.root)
-	return err == nil && tracer != 0
-}
-
 // failure is the error of a dump that was not interrupted and has failed with
 // err.
 func (c *capture) failure(err error) error {
 	if own := c.criu.Failure(); own != nil {
 		err = own
 	} else if err == errEnded {
-		in, _, inErr := namespacesOf(c.scope.root)
-		err = explain.Dump(explain.Failure{
-			Status: c.criu.Status(), Log: c.criu.Errors(), Tree: c.scope.tree, Inside: inErr == nil && in != nil,
-		})
+		enter, _, _ := c.tree.Namespace()
+		err = explain.Dump(explain.Failure{Status: c.criu.Status(), Log: c.criu.Errors(), Tree: c.tree.PIDs, Inside: enter != nil})
 	}
 	return c.writing(err)
 }
@@ -242,14 +234,14 @@ func (c *capture) Write(ctx context.Context) error {
 // Release sends the signal and lets criu let go.
 func (c *capture) Release() {
 	if syscall.Signal(c.request.Signal) != unix.SIGCONT {
-		c.signal()
+		pstree.Signal(c.tree.Root, c.request.Signal)
 	}
 	c.frozen.Answer(true)
 	c.frozen = nil
 	c.close()
 	// Processes that were stopped have been stopped again by criu.
 	if syscall.Signal(c.request.Signal) == unix.SIGCONT {
-		c.signal()
+		pstree.Signal(c.tree.Root, c.request.Signal)
 	}
 	c.awaitEnd()
 }
@@ -272,23 +264,31 @@ func (c *capture) header(e *engine) ctxfile.Header {
 		Host:    unix.ByteSliceToString(host.Nodename[:]),
 		Kernel:  unix.ByteSliceToString(host.Release[:]),
 		Machine: unix.ByteSliceToString(host.Machine[:]),
-		Command: proc.CommandLine(c.scope.root),
-		PIDs:    c.scope.tree,
+		Command: proc.CommandLine(c.tree.Root),
+		PIDs:    c.tree.PIDs,
 	}
 }
 
-// options are criu's for a dump of the tree below pid.
-func (c *capture) options(pid int) []string {
-	options := append(commonOptions(), "-t", itoa(pid), "--leave-running",
+// mostSockets is how many sockets criu is told of. Each takes an argument.
+const mostSockets = 4096
+
+// options are criu's for a dump of the tree below root.
+func (c *capture) options(root int) []string {
+	options := append(commonOptions(), "-t", strconv.Itoa(root), "--leave-running",
 		// A terminal, or a session, may belong to a process outside of the tree.
 		"--shell-job",
 		// Deleted files travel in the context, however large. Criu reads "1T"
 		// as 1.
 		"--ghost-limit", "1099511627776")
-	options = append(options, c.sockets()...)
+	// A socket whose peer is outside of the tree, such as the standard output of
+	// what a daemon has started, is saved only if criu is told to. It does not mind
+	// the others.
+	for _, inode := range c.tree.Sockets(mostSockets) {
+		options = append(options, "--external", fmt.Sprintf("unix[%d]", inode))
+	}
 	if c.request.Limit > 0 {
 		// Whole seconds, as everywhere.
-		options = append(options, "--timeout", itoa(int(max(c.request.Limit/time.Second, 1))))
+		options = append(options, "--timeout", strconv.Itoa(int(max(c.request.Limit/time.Second, 1))))
 	}
 	return append([]string{"dump"}, options...)
 }
@@ -309,40 +309,19 @@ func commonOptions() []string {
 	return options
 }
 
-// lookAgain looks for the tree as it has been frozen. It is an error if another
-// request of ours has begun in it meanwhile: its processes would be restored
-// without what they wait for.
-func (c *capture) lookAgain() error {
-	tree, err := proc.Descend(c.scope.root)
-	if err != nil {
-		return ckpt.SystemError("read", "/proc", err)
+// noteExternalPipes writes which pipes lead out of the tree, one inode a line. The
+// images do not tell them from pipes whose other end is closed. Without that
+// member a restart takes every pipe of which one end is missing for external.
+func (c *capture) noteExternalPipes() error {
+	inodes, known := c.tree.ExternalPipes()
+	if !known {
+		return nil
 	}
-	c.scope.tree = tree
-	return atWork(tree)
-}
-
-// signal sends the requested signal to every process, which it reaches before
-// its next instruction.
-func (c *capture) signal() { signalTree(c.scope.root, c.request.Signal) }
-
-// signalTree sends a signal to a tree. The tree is looked for again: it may have
-// changed since it was looked for before it was frozen.
-func signalTree(root int, signal int32) {
-	if signal < 0 {
-		// BLCR's early signals are sent before callbacks, of which there are
-		// none here.
-		signal = -signal
+	var note []byte
+	for _, inode := range inodes {
+		note = fmt.Appendf(note, "%d\n", inode)
 	}
-	if signal == 0 {
-		return
-	}
-	tree, err := proc.Descend(root)
-	if err != nil {
-		return
-	}
-	for _, pid := range tree {
-		_ = unix.Kill(pid, syscall.Signal(signal))
-	}
+	return contextError(c.writer.Bytes(images.ExternalPipesName, note))
 }
 
 // awaitEnd returns when processes that were killed have ended, so that a restart
@@ -352,13 +331,9 @@ func (c *capture) awaitEnd() {
 	if !ckpt.Ends(c.request.Signal) {
 		return
 	}
-	deadline := time.Now().Add(patience / 15)
+	limit := patience / 15
 	if syscall.Signal(c.request.Signal) == unix.SIGKILL {
-		deadline = time.Now().Add(patience)
+		limit = patience
 	}
-	for _, pid := range c.scope.tree {
-		for !ended(pid) && time.Now().Before(deadline) {
-			time.Sleep(time.Millisecond)
-		}
-	}
+	c.tree.AwaitEnd(limit)
 }

@@ -16,6 +16,7 @@ import (
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/binary"
 	"blcr-cli/internal/ckpt/criu/images"
+	"blcr-cli/internal/ckpt/criu/pstree"
 	"blcr-cli/internal/ctxfile"
 )
 
@@ -41,7 +42,7 @@ var Candidate = ckpt.Candidate{
 	Missing:     "this context was written by the criu engine, which cannot be used here",
 	Directories: &ckpt.DirectoryFormat{Inventory: images.InventoryName, IsImage: images.IsImage},
 	Compresses:  true,
-	Includes:    Includes,
+	Includes:    pstree.Includes,
 }
 
 // recognizes tells whether there is a context of ours on a descriptor.

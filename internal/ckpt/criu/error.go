@@ -14,7 +14,6 @@ import (
 	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/ctxfile"
 	"blcr-cli/internal/hints"
-	"blcr-cli/internal/proc"
 )
 
 // pattern is a regular expression that is compiled when it is needed: every start
@@ -53,12 +52,8 @@ func (c *capture) roomFor(err error) error {
 	}
 	switch e.Errno {
 	case unix.ENOSPC, unix.EDQUOT, unix.EFBIG:
-		var need int64
-		for _, pid := range c.scope.tree {
-			need += proc.Memory(pid)
-		}
 		copied := *e
-		copied.Detail = append(slices.Clone(e.Detail), hints.Space(int(c.request.FD), e.Errno, uint64(need))...)
+		copied.Detail = append(slices.Clone(e.Detail), hints.Space(int(c.request.FD), e.Errno, uint64(c.tree.Memory()))...)
 		return &copied
 	}
 	return err

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -53,7 +54,7 @@ func (p *plan) extractSaved(source source, relocations []ckpt.Relocation) ([]ckp
 			p.copies = p.scratch.Path
 		}
 		// Each in a directory of its own, so that it can keep its name.
-		to := filepath.Join(p.copies, itoa(i+1), filepath.Base(f.Name))
+		to := filepath.Join(p.copies, strconv.Itoa(i+1), filepath.Base(f.Name))
 		if err := extract(f, to, source); err != nil {
 			return nil, extractError(f, filepath.Dir(p.copies), err)
 		}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"unsafe"
@@ -212,7 +213,7 @@ func (n *pidNamespace) hear(fd int) (failure string) {
 // run tells the init that the job runs; pid is the job's in the namespace. The
 // init then lives as long as the job.
 func (n *pidNamespace) run(job int) {
-	_, _ = unix.Write(n.keepalive, []byte(itoa(job)+"\n"))
+	_, _ = unix.Write(n.keepalive, []byte(strconv.Itoa(job)+"\n"))
 	unix.Close(n.keepalive)
 	n.keepalive = -1
 }

@@ -150,7 +150,7 @@ func (p *plan) pidsFree(ctx context.Context) error {
 				if err := interrupted(ctx, "restart"); err != nil {
 					return err
 				}
-				if !ended(int(id)) || time.Now().After(deadline) {
+				if !proc.Ended(int(id)) || time.Now().After(deadline) {
 					return busyError(int(id))
 				}
 				time.Sleep(5 * time.Millisecond)
@@ -166,12 +166,6 @@ func (p *plan) pidsFree(ctx context.Context) error {
 func taken(id int) bool {
 	_, err := proc.Leader(id)
 	return err == nil || unix.Kill(id, 0) != unix.ESRCH
-}
-
-// ended tells whether it is a process that has ended.
-func ended(id int) bool {
-	p, err := proc.Read(id)
-	return err != nil || p.Dead()
 }
 
 // close gives back what was opened for the restore.

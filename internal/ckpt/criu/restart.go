@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -11,6 +12,7 @@ import (
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/explain"
 	"blcr-cli/internal/ckpt/criu/images"
+	"blcr-cli/internal/ckpt/criu/pstree"
 	"blcr-cli/internal/ckpt/criu/stream"
 	"blcr-cli/internal/ctxfile"
 	"blcr-cli/internal/hints"
@@ -70,7 +72,7 @@ func (r *restart) run(ctx context.Context, e *engine) (err error) {
 	if r.request.RestorePid {
 		err = r.plan.pidsFree(ctx)
 	} else if r.pidns, err = newPidNamespace(); err == nil {
-		command.Enter = (&namespaces{pid: r.pidns.init}).enter
+		command.Enter = pstree.Enter(r.pidns.init)
 	}
 	if err != nil {
 		return err
@@ -158,7 +160,7 @@ func (r *restart) reached(s *stream.Stage) (yes bool) {
 			// same.
 			r.stopRunning()
 		default:
-			signalTree(r.root, r.request.Signal)
+			pstree.Signal(r.root, r.request.Signal)
 		}
 	}
 	return true
@@ -211,10 +213,10 @@ func (r *restart) outcome() error {
 	if status := r.criu.Status(); status.Exited() && status.ExitStatus() == 0 && r.resumed || killed {
 		if syscall.Signal(r.request.Signal) == unix.SIGCONT {
 			// Processes that were stopped have been stopped again by criu.
-			signalTree(r.root, r.request.Signal)
+			pstree.Signal(r.root, r.request.Signal)
 		}
 		if r.held != nil {
-			signalTree(r.root, r.request.Signal)
+			pstree.Signal(r.root, r.request.Signal)
 			r.letGo()
 		}
 		if r.pidns != nil {
@@ -297,7 +299,7 @@ func (b *busy) Error() string { return b.Unwrap().Error() }
 
 // Unwrap gives the error in the terms of package ckpt.
 func (b *busy) Unwrap() error {
-	return &ckpt.Error{Op: "restart", Object: "process " + itoa(b.pid), Errno: syscall.EBUSY, Detail: b.detail}
+	return &ckpt.Error{Op: "restart", Object: "process " + strconv.Itoa(b.pid), Errno: syscall.EBUSY, Detail: b.detail}
 }
 
 // pidInUse tells whether err is for a pid that is in use.

@@ -25,8 +25,8 @@ func (c *capture) saveFiles() error {
 		return nil
 	}
 	s := &saver{request: r, writer: c.writer, known: make(map[fileID]*images.SavedFile), stored: make(map[fileID]*images.SavedFile)}
-	for _, pid := range c.scope.tree {
-		if ended(pid) {
+	for _, pid := range c.tree.PIDs {
+		if proc.Ended(pid) {
 			continue
 		}
 		if err := s.process(pid); err != nil {

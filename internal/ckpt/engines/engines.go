@@ -6,6 +6,7 @@ package engines
 import (
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu"
+	"blcr-cli/internal/ckpt/criu/pstree"
 	"blcr-cli/internal/ckpt/kernel"
 )
 
@@ -14,4 +15,4 @@ var All = []ckpt.Candidate{kernel.Candidate, criu.Candidate}
 
 // AwaitDetached returns when no engine holds a thread of this process any more. It
 // is for a process that may have been restored a moment ago and ends now.
-func AwaitDetached() { criu.AwaitDetached() }
+func AwaitDetached() { pstree.AwaitDetached() }

@@ -64,7 +64,7 @@ type Needs struct {
 // cannot save; what CRIU says for a failed system call; and EIO where nothing is
 // known.
 func Dump(f Failure) *ckpt.Error {
-	if len(f.Tree) > 0 && ended(f.Tree[0]) {
+	if len(f.Tree) > 0 && proc.Ended(f.Tree[0]) {
 		return &ckpt.Error{Op: "checkpoint", Object: "processes", Errno: syscall.ESRCH}
 	}
 	s := newSituation(f)
@@ -200,12 +200,6 @@ func (s *situation) explain(op string, rules []rule) *ckpt.Error {
 		e.Detail = append(e.Detail, fmt.Sprintf("criu failed with exit status %d and does not say why", s.Status.ExitStatus()))
 	}
 	return e
-}
-
-// ended tells whether a process is not there any more, or is only a zombie.
-func ended(pid int) bool {
-	p, err := proc.Read(pid)
-	return err != nil || p.Dead()
 }
 
 // PidInUse finds out from CRIU's log that a restore has failed because a pid is in

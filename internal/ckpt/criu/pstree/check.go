@@ -1,0 +1,107 @@
+package pstree
+
+import (
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/criu/binary"
+	"blcr-cli/internal/hints"
+	"blcr-cli/internal/proc"
+)
+
+// check refuses what must not or cannot be saved.
+func (t *Tree) check(r *ckpt.CheckpointRequest) error {
+	for _, pid := range t.PIDs {
+		p := t.table[pid]
+		switch {
+		case p.Kernel:
+			return refusal(syscall.EPERM, "%d (%s) is a thread of the kernel", pid, p.Comm)
+		case unix.Kill(pid, 0) == unix.EPERM:
+			return forbidden(pid)
+		case p.Sid == 0:
+			// As of a program that a container's runtime has started there without a
+			// new session. CRIU would say it only when everything is frozen.
+			return refusal(syscall.EOPNOTSUPP, "process %d is in a session of another pid namespace, which criu cannot save: start it with setsid(1)", pid)
+		}
+	}
+	return t.checkTracers(r)
+}
+
+// checkTracers refuses processes that are traced, or trace others: CRIU has to
+// trace them itself.
+func (t *Tree) checkTracers(r *ckpt.CheckpointRequest) error {
+	in := t.contains()
+	skipped := false // one of them is to be left out
+	for pid := range t.table {
+		tracer, err := proc.Tracer(pid)
+		if err != nil || tracer == 0 {
+			continue
+		}
+		switch {
+		case in(pid) && r.PtracedSkip:
+			skipped = true
+		case in(pid) && binary.Restores(tracer):
+			return busy("process %d is still being restarted", pid)
+		case in(pid) && binary.Runs(tracer):
+			return refusal(syscall.EBUSY, "process %d is being saved by another request (criu is process %d)", pid, tracer)
+		case in(pid):
+			// Also with PtracedAllow.
+			return with(refusal(ckpt.EPtraced, "%s is traced by %s", hints.Process(pid), hints.Tracer(pid)),
+				"detach it there, or end that")
+		}
+		switch {
+		case in(tracer) && binary.Runs(tracer):
+			// A request that is under way in the tree, which is waited for.
+		case in(tracer) && r.PtracerSkip:
+			skipped = true
+		case in(tracer):
+			return with(refusal(ckpt.EPtracer, "%s traces %s", hints.Tracer(pid), hints.Process(pid)),
+				"have it let go of that, or save others")
+		}
+	}
+	switch {
+	case !skipped:
+		return nil
+	case len(t.PIDs) == 1:
+		return none()
+	default:
+		return refusal(syscall.EOPNOTSUPP, "criu cannot leave a process out that traces or is traced, and save the others")
+	}
+}
+
+// forbidden is the error for a process that is not the caller's to save: BLCR's
+// line, and why.
+func forbidden(pid int) *ckpt.Error {
+	e := refusal(syscall.EPERM, "Bad permissions to checkpoint task %d", pid)
+	if why := hints.Permission(pid); why != "" {
+		e = with(e, why)
+	}
+	return e
+}
+
+// AwaitDetached returns when no CRIU traces any thread of this process, or after
+// 10 seconds. It is for a process that ends as soon as it has been restored: CRIU
+// detaches from one thread after the other, and fails if one that it still traces
+// has ended with the others. It leaves no descriptor open and uses no timer of the
+// runtime.
+func AwaitDetached() {
+	const milliseconds = 10000
+	for range milliseconds {
+		if !restoring() {
+			return
+		}
+		_, _ = unix.Poll(nil, 1)
+	}
+}
+
+// restoring reports whether a CRIU traces a thread of this process.
+func restoring() bool {
+	for _, tid := range proc.Threads(self()) {
+		if tracer, err := proc.Tracer(tid); err == nil && tracer != 0 && binary.Runs(tracer) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,124 @@
+package pstree
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"blcr-cli/internal/proc"
+)
+
+// pipeEnds is which ends of a pipe are open.
+type pipeEnds struct{ read, write bool }
+
+// outside is a look at the pipes of all processes that are not in the tree.
+type outside struct {
+	done     chan struct{} // closed when the rest is valid
+	ends     map[uint64]pipeEnds
+	complete bool // there was permission to look at every process
+}
+
+// LookOutside begins to look for the pipes of all processes outside of the tree,
+// in the background: it takes long where there are many processes.
+// ExternalPipes needs it.
+//
+// What only this process, or the command that waits for it, has the other end of
+// counts as closed: these end with the request. Such are a pipe to the process of
+// the tree that waits for the checkpoint, and any pipe that was inherited.
+func (t *Tree) LookOutside() {
+	o := &outside{done: make(chan struct{}), ends: make(map[uint64]pipeEnds), complete: true}
+	t.outside = o
+	in, pid, parent := t.contains(), os.Getpid(), os.Getppid()
+	if proc.Executable(parent) != proc.Executable(pid) { // it does not wait for this one
+		parent = pid
+	}
+	go func() {
+		defer close(o.done)
+		for other, p := range t.table {
+			if in(other) || other == pid || other == parent || p.Kernel || p.Dead() {
+				continue
+			}
+			if err := addPipes(other, o.ends); errors.Is(err, os.ErrPermission) {
+				o.complete = false
+				return
+			}
+		}
+	}()
+}
+
+// ExternalPipes returns the inodes of the pipes of which one end is in the tree and
+// the other is open outside of it, in order. The processes must be frozen. Known is
+// false if it is not possible to tell, for want of permission to look at every
+// process.
+//
+// A pipe whose other end is not open anywhere is not external: it has to be
+// restored with what is in it. CRIU's images do not tell the two apart.
+func (t *Tree) ExternalPipes() (inodes []uint64, known bool) {
+	ends := make(map[uint64]pipeEnds)
+	for _, pid := range t.PIDs {
+		if addPipes(pid, ends) != nil {
+			return nil, false
+		}
+	}
+	for inode, e := range ends {
+		if e.read == e.write {
+			continue
+		}
+		<-t.outside.done
+		if !t.outside.complete {
+			return nil, false
+		}
+		if other := t.outside.ends[inode]; e.read && other.write || e.write && other.read {
+			inodes = append(inodes, inode)
+		}
+	}
+	slices.Sort(inodes)
+	return inodes, true
+}
+
+// addPipes adds the ends of pipes that a process has open.
+func addPipes(pid int, ends map[uint64]pipeEnds) error {
+	for d, err := range proc.Descriptors(pid) {
+		if err != nil {
+			return err
+		}
+		if inode, ok := inodeOf(d, "pipe"); ok {
+			e := ends[inode]
+			e.read = e.read || d.Readable
+			e.write = e.write || d.Writable
+			ends[inode] = e
+		}
+	}
+	return nil
+}
+
+// Sockets returns the inodes of sockets that the processes have open, each once:
+// all of them, unless there are more than limit.
+func (t *Tree) Sockets(limit int) []uint64 {
+	var inodes []uint64
+	seen := make(map[uint64]bool)
+	for _, pid := range t.PIDs {
+		for d, err := range proc.Descriptors(pid) {
+			if err != nil {
+				break // CRIU will report what is wrong
+			}
+			inode, ok := inodeOf(d, "socket")
+			if !ok || seen[inode] {
+				continue
+			}
+			if len(inodes) == limit {
+				return inodes
+			}
+			seen[inode] = true
+			inodes = append(inodes, inode)
+		}
+	}
+	return inodes
+}
+
+// inodeOf returns the inode of what a descriptor leads to, if it is of that kind.
+func inodeOf(d proc.Descriptor, kind string) (inode uint64, ok bool) {
+	n, _ := fmt.Sscanf(d.Link, kind+":[%d]", &inode)
+	return inode, n == 1
+}

@@ -1,0 +1,68 @@
+package pstree
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/proc"
+)
+
+// Namespace returns where CRIU has to run to save the tree, and the root's pid
+// there. A job that was restarted with new pids lives in a pid namespace of its
+// own, in which it still has its old ones: CRIU has to run in there. Enter is nil
+// where it has not; see Enter. The error is ESRCH if the root has ended.
+func (t *Tree) Namespace() (enter func() error, root int, err error) {
+	theirs, err := proc.Namespace(t.Root, "pid")
+	if err != nil {
+		return nil, 0, none()
+	}
+	ours, err := proc.Namespace(self(), "pid")
+	if err != nil {
+		return nil, 0, none()
+	}
+	if theirs == ours {
+		return nil, t.Root, nil
+	}
+	pids, err := proc.InnerPids(t.Root)
+	if err != nil {
+		return nil, 0, none()
+	}
+	inner := pids[len(pids)-1]
+	if inner == 1 {
+		// The whole namespace, which CRIU saves from outside.
+		return nil, t.Root, nil
+	}
+	return Enter(t.Root), inner, nil
+}
+
+// Enter returns a function that moves the calling thread into the mount namespace
+// of a process, and the processes that the thread will create into its pid
+// namespace. The goroutine must be locked to the thread, which must end with it.
+func Enter(pid int) func() error {
+	return func() error {
+		// A thread may move only if it shares its root and directory with no other.
+		if err := unix.Unshare(unix.CLONE_FS); err != nil {
+			return err
+		}
+		// Both are opened before one is entered: then /proc is another one.
+		pidNS, err := openNamespace(pid, "pid")
+		if err != nil {
+			return err
+		}
+		defer unix.Close(pidNS)
+		mountNS, err := openNamespace(pid, "mnt")
+		if err != nil {
+			return err
+		}
+		defer unix.Close(mountNS)
+		if err := unix.Setns(pidNS, unix.CLONE_NEWPID); err != nil {
+			return err
+		}
+		return unix.Setns(mountNS, unix.CLONE_NEWNS)
+	}
+}
+
+func openNamespace(pid int, kind string) (fd int, err error) {
+	return unix.Open(fmt.Sprintf("/proc/%d/ns/%s", pid, kind), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+}

@@ -1,0 +1,237 @@
+// Package pstree finds the processes that a checkpoint request means, and says
+// which of them cannot be saved: from an id to a tree of processes, or to the
+// error for the user.
+//
+// CRIU saves trees: a process and all its descendants. A scope that is no tree
+// cannot be saved, and the request is refused.
+//
+// The package knows neither a run of CRIU nor an image. What CRIU itself finds out
+// about a process and reports when it fails belongs to package explain.
+package pstree
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/atwork"
+	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/criu/binary"
+	"blcr-cli/internal/hints"
+	"blcr-cli/internal/proc"
+)
+
+// Tree is the processes that a request means.
+type Tree struct {
+	Root int   // pid
+	PIDs []int // of all of them, parents first
+
+	table   proc.Table // all processes of the machine, when the tree was found
+	outside *outside   // nil before LookOutside
+}
+
+// Resolve finds the tree that the request means. The error is a *ckpt.Error:
+//
+//	ESRCH		for a scope without processes
+//	EOPNOTSUPP	for one that is no tree, or has a process that cannot be saved
+//	EPERM		for processes that are not the caller's to save
+//	EPtraced	for traced processes, EPtracer for those that trace others
+//	EBUSY		for a tree in which another request is at work
+//
+// Another request is waited for, up to 10 seconds or the request's limit, or until
+// ctx is cancelled; then the error is the cause of that.
+func Resolve(ctx context.Context, r *ckpt.CheckpointRequest) (*Tree, error) {
+	limit := busyLimit
+	if r.Limit > 0 {
+		limit = min(r.Limit, busyLimit)
+	}
+	deadline := time.Now().Add(limit)
+	for {
+		t, err := look(r)
+		if err == nil {
+			err = t.checkIdle()
+		}
+		if err == nil {
+			return t, nil
+		}
+		if _, busy := err.(*busyError); !busy || time.Now().After(deadline) {
+			return nil, final(err)
+		}
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// busyLimit is how long another request may be at work in the tree. BLCR's tools
+// hold checkpoints off in the same way.
+const busyLimit = 10 * time.Second
+
+// look finds the tree as it is now.
+func look(r *ckpt.CheckpointRequest) (*Tree, error) {
+	table, err := proc.All()
+	if err != nil {
+		return nil, ckpt.SystemError("read", "/proc", err)
+	}
+	t := &Tree{table: table}
+	if err := t.find(r); err != nil {
+		return nil, err
+	}
+	if table[t.Root].Dead() {
+		return nil, none()
+	}
+	if pid := t.ownAncestor(); pid != 0 {
+		// Either this process was never to leave the tree, or it has, and was given
+		// to a process of the tree that adopts orphans.
+		return nil, refusal(syscall.EOPNOTSUPP, "process %d, which asks for the checkpoint, is itself among those to be saved, and cannot leave them", pid)
+	}
+	return t, t.check(r)
+}
+
+// Refresh looks for the processes again, which must be frozen. The error is EBUSY
+// if another request has begun in the tree meanwhile: its processes would be
+// restored without what they wait for.
+func (t *Tree) Refresh() error {
+	pids, err := proc.Descend(t.Root)
+	if err != nil {
+		return ckpt.SystemError("read", "/proc", err)
+	}
+	t.PIDs = pids
+	return final(t.checkIdle())
+}
+
+// Traced reports whether the root has a tracer.
+func (t *Tree) Traced() bool {
+	tracer, err := proc.Tracer(t.Root)
+	return err == nil && tracer != 0
+}
+
+// Memory returns how much the processes have in memory that is in no file, in
+// bytes.
+func (t *Tree) Memory() int64 {
+	var sum int64
+	for _, pid := range t.PIDs {
+		sum += proc.Memory(pid)
+	}
+	return sum
+}
+
+// AwaitEnd returns when all processes have ended, or after the limit. A zombie has
+// ended.
+func (t *Tree) AwaitEnd(limit time.Duration) {
+	deadline := time.Now().Add(limit)
+	for _, pid := range t.PIDs {
+		for !proc.Ended(pid) && time.Now().Before(deadline) {
+			time.Sleep(time.Millisecond)
+		}
+	}
+}
+
+// Signal sends a signal to a process and all its descendants. They are looked for
+// again. Negative numbers are BLCR's "early" signals, which are sent before
+// callbacks run; CRIU's processes have none. 0 is no signal.
+func Signal(root int, signal int32) {
+	signal = max(signal, -signal)
+	if signal == 0 {
+		return
+	}
+	pids, err := proc.Descend(root)
+	if err != nil {
+		return
+	}
+	for _, pid := range pids {
+		_ = unix.Kill(pid, syscall.Signal(signal))
+	}
+}
+
+// refusal is the error for processes that cannot be saved.
+func refusal(errno syscall.Errno, format string, args ...any) *ckpt.Error {
+	return &ckpt.Error{Op: "checkpoint", Object: "processes", Errno: errno, Detail: []string{fmt.Sprintf(format, args...)}}
+}
+
+// with adds a hint what to do.
+func with(e *ckpt.Error, hint string) *ckpt.Error {
+	e.Detail = append(e.Detail, hint)
+	return e
+}
+
+// none is the error for a scope without processes.
+func none() *ckpt.Error {
+	return &ckpt.Error{Op: "checkpoint", Object: "processes", Errno: syscall.ESRCH}
+}
+
+// busyError is a refusal that ends with another request.
+type busyError struct{ refusal *ckpt.Error }
+
+func (e *busyError) Error() string { return e.refusal.Error() }
+
+func busy(format string, args ...any) error {
+	return &busyError{refusal(syscall.EBUSY, format, args...)}
+}
+
+// final is the error for a caller that is not going to try again.
+func final(err error) error {
+	if busy, ok := err.(*busyError); ok {
+		return busy.refusal
+	}
+	return err
+}
+
+// checkIdle refuses a tree in which a process makes a checkpoint or a restart.
+func (t *Tree) checkIdle() error {
+	for _, pid := range t.PIDs {
+		if atWork(pid) {
+			return busy("%s makes another checkpoint or restart", hints.Process(pid))
+		}
+	}
+	return nil
+}
+
+// atWork reports whether a process belongs to another request: a command of ours
+// or the CRIU that it runs.
+func atWork(pid int) bool { return atwork.Claimed(pid) || binary.Runs(pid) }
+
+// list is some pids for a sentence.
+func list(pids []int) string {
+	const most = 5
+	words := make([]string, 0, most)
+	for _, pid := range pids[:min(len(pids), most)] {
+		words = append(words, fmt.Sprint(pid))
+	}
+	text := strings.Join(words, ", ")
+	if len(pids) > most {
+		text += fmt.Sprintf(" and %d more", len(pids)-most)
+	}
+	return text
+}
+
+// contains reports membership of the tree for many pids.
+func (t *Tree) contains() func(pid int) bool {
+	in := make(map[int]bool, len(t.PIDs))
+	for _, pid := range t.PIDs {
+		in[pid] = true
+	}
+	return func(pid int) bool { return in[pid] }
+}
+
+// ownAncestor returns the pid of this process or of its next ancestor that is in
+// the tree, 0 if there is none.
+func (t *Tree) ownAncestor() int {
+	for pid := self(); pid > 0; {
+		if slices.Contains(t.PIDs, pid) {
+			return pid
+		}
+		p := t.table[pid]
+		if p == nil {
+			break
+		}
+		pid = p.PPid
+	}
+	return 0
+}

@@ -1,0 +1,319 @@
+package pstree
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/proc"
+)
+
+// Pids of the tables: base + 1 and so on, which no process can have.
+const base = 1 << 23
+
+// table makes a table of processes of one group and session each, unless changed.
+func table(parents map[int]int, change func(p *proc.Process)) proc.Table {
+	t := make(proc.Table)
+	for pid, parent := range parents {
+		p := &proc.Process{Pid: base + pid, PPid: base + parent, Pgid: base + 1, Sid: base + 1, Comm: "job", State: 'S'}
+		if change != nil {
+			change(p)
+		}
+		t[p.Pid] = p
+	}
+	return t
+}
+
+// as has the tables' process be this one.
+func as(t *testing.T, pid int) {
+	self = func() int { return base + pid }
+	t.Cleanup(func() { self = os.Getpid })
+}
+
+// family: 1 has the children 2 and 3, 3 has the child 4. 9 is another process.
+var family = map[int]int{1: 0, 2: 1, 3: 1, 4: 3, 9: 0}
+
+func checkTree(t *testing.T, tree *Tree, want ...int) {
+	t.Helper()
+	for i := range want {
+		want[i] += base
+	}
+	got := slices.Sorted(slices.Values(tree.PIDs))
+	if tree.Root != want[0] || !slices.Equal(got, want) {
+		t.Errorf("root %d, tree %v; want root %d, tree %v", tree.Root, got, want[0], want)
+	}
+}
+
+func checkError(t *testing.T, err error, errno syscall.Errno, said string) {
+	t.Helper()
+	var e *ckpt.Error
+	if !errors.As(final(err), &e) || e.Errno != errno || !strings.Contains(strings.Join(e.Detail, "\n"), said) {
+		t.Errorf("error %#v, want %d with %q", err, int(errno), said)
+	}
+}
+
+func TestFindProcess(t *testing.T) {
+	as(t, 9)
+	find := func(scope ckpt.Scope, pid int) (*Tree, error) {
+		tree := &Tree{table: table(family, nil)}
+		return tree, tree.findProcess(&ckpt.CheckpointRequest{Scope: scope}, base+pid)
+	}
+	tree, err := find(ckpt.ScopeTree, 3)
+	if err != nil {
+		t.Error(err)
+	}
+	checkTree(t, tree, 3, 4)
+	if tree, err = find(ckpt.ScopeProcess, 4); err != nil {
+		t.Error(err)
+	}
+	checkTree(t, tree, 4)
+	_, err = find(ckpt.ScopeProcess, 1)
+	checkError(t, err, syscall.EOPNOTSUPP, "has children (8388610, 8388611, 8388612), and criu")
+	_, err = find(ckpt.ScopeTree, 8)
+	checkError(t, err, syscall.ESRCH, "")
+}
+
+// TestRequesterIsChild: a process without children but for the one that it has ask
+// for its checkpoint is a process alone.
+func TestRequesterIsChild(t *testing.T) {
+	as(t, 9)
+	tree := &Tree{table: table(map[int]int{1: 0, 2: 1, 9: 0}, nil)}
+	if err := tree.findProcess(&ckpt.CheckpointRequest{Scope: ckpt.ScopeProcess, Requester: base + 2}, base+1); err != nil {
+		t.Error(err)
+	}
+	checkTree(t, tree, 1, 2)
+}
+
+func TestOwnAncestor(t *testing.T) {
+	tree := &Tree{table: table(family, nil), PIDs: []int{base + 3, base + 4}}
+	for pid, want := range map[int]int{4: 4, 3: 3, 2: 0, 1: 0, 9: 0} {
+		as(t, pid)
+		if want > 0 {
+			want += base
+		}
+		if got := tree.ownAncestor(); got != want {
+			t.Errorf("of %d: %d, want %d", base+pid, got, want)
+		}
+	}
+}
+
+func TestFindMembers(t *testing.T) {
+	as(t, 9)
+	group := func(r ckpt.CheckpointRequest, change func(p *proc.Process)) (*Tree, error) {
+		tree := &Tree{table: table(family, change)}
+		return tree, tree.findMembers(&r, "process group", func(p *proc.Process) int { return p.Pgid })
+	}
+	const id = base + 1
+	alone := func(p *proc.Process) { // 9 has a group of its own
+		if p.Pid == base+9 {
+			p.Pgid = base + 9
+		}
+	}
+	tree, err := group(ckpt.CheckpointRequest{ID: id}, alone)
+	if err != nil {
+		t.Error(err)
+	}
+	checkTree(t, tree, 1, 2, 3, 4)
+
+	// 0 is the group of the process that asks.
+	tree, err = group(ckpt.CheckpointRequest{Requester: base + 2}, alone)
+	if err != nil {
+		t.Error(err)
+	}
+	checkTree(t, tree, 1, 2, 3, 4)
+
+	_, err = group(ckpt.CheckpointRequest{ID: base + 5}, alone)
+	checkError(t, err, syscall.ESRCH, "")
+
+	as(t, 8)
+	_, err = group(ckpt.CheckpointRequest{ID: id}, nil)
+	checkError(t, err, syscall.EOPNOTSUPP, "is no single tree: 8388609, 8388617 have no parent in it")
+	_, err = group(ckpt.CheckpointRequest{ID: id}, func(p *proc.Process) {
+		if alone(p); p.Pid == base+4 {
+			p.Pgid = p.Pid
+		}
+	})
+	checkError(t, err, syscall.EOPNOTSUPP, "process 8388612, a child of 8388611, is not in process group 8388609")
+
+	// A zombie is in no one's way.
+	if _, err = group(ckpt.CheckpointRequest{ID: id}, func(p *proc.Process) {
+		if alone(p); p.Pid == base+4 {
+			p.Pgid, p.State = p.Pid, 'Z'
+		}
+	}); err != nil {
+		t.Error(err)
+	}
+}
+
+// start starts a program with one end of a pipe each as input and output, and
+// returns the other ends.
+func start(t *testing.T, name string, args ...string) (pid int, in, out *os.File) {
+	t.Helper()
+	read, in, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(name, args...)
+	cmd.Stdin, cmd.Stdout = read, write
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	read.Close()
+	write.Close()
+	t.Cleanup(func() {
+		in.Close()
+		out.Close()
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	return cmd.Process.Pid, in, out
+}
+
+func inode(t *testing.T, f *os.File) uint64 {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		t.Fatal(err)
+	}
+	return st.Ino
+}
+
+// TestExternalPipes: a pipe to another process is external, and one to this process
+// or to none is not.
+func TestExternalPipes(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("looks at every process, which takes root")
+	}
+	job, in, out := start(t, "/bin/cat")
+	// Has the writing end of the job's input, and this process has as well.
+	holder := exec.Command("/bin/cat")
+	holder.ExtraFiles = []*os.File{in}
+	stdin, err := holder.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := holder.Start(); err != nil {
+		t.Fatal(err)
+	}
+	want := inode(t, in)
+	look := func() []uint64 {
+		t.Helper()
+		tree, err := Resolve(context.Background(), &ckpt.CheckpointRequest{ID: int32(job), Scope: ckpt.ScopeTree})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tree.LookOutside()
+		inodes, known := tree.ExternalPipes()
+		if !known {
+			t.Error("it does not know")
+		}
+		return inodes
+	}
+	// The job has inherited more pipes where the tests themselves have.
+	if got := look(); !slices.Contains(got, want) || slices.Contains(got, inode(t, out)) {
+		t.Errorf("external are %d; want %d, and not %d", got, want, inode(t, out))
+	}
+	stdin.Close()
+	holder.Wait()
+	if got := look(); slices.Contains(got, want) {
+		t.Errorf("external are %d, of which only this process has the other end", got)
+	}
+}
+
+func TestResolve(t *testing.T) {
+	pid, _, _ := start(t, "/bin/cat")
+	tree, err := Resolve(context.Background(), &ckpt.CheckpointRequest{ID: int32(pid), Scope: ckpt.ScopeProcess})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tree.Root != pid || !slices.Equal(tree.PIDs, []int{pid}) || tree.Traced() {
+		t.Errorf("%+v", tree)
+	}
+	enter, inner, err := tree.Namespace()
+	if err != nil || enter != nil || inner != pid {
+		t.Errorf("its namespace is not ours: %d, %v", inner, err)
+	}
+	if err := tree.Refresh(); err != nil || !slices.Equal(tree.PIDs, []int{pid}) {
+		t.Errorf("%v, %v", tree.PIDs, err)
+	}
+	Signal(tree.Root, -int32(unix.SIGKILL))
+	tree.AwaitEnd(time.Minute)
+	_, err = Resolve(context.Background(), &ckpt.CheckpointRequest{ID: int32(pid), Scope: ckpt.ScopeProcess})
+	checkError(t, err, syscall.ESRCH, "")
+}
+
+// TestResolveOurs: this process cannot save itself or an ancestor, and a thread of
+// the kernel cannot be saved.
+func TestResolveOurs(t *testing.T) {
+	for _, pid := range []int{os.Getpid(), os.Getppid()} {
+		_, err := Resolve(context.Background(), &ckpt.CheckpointRequest{ID: int32(pid), Scope: ckpt.ScopeTree})
+		checkError(t, err, syscall.EOPNOTSUPP, "is itself among those to be saved")
+	}
+	if p, err := proc.Read(2); err == nil && p.Kernel {
+		_, err := Resolve(context.Background(), &ckpt.CheckpointRequest{ID: 2, Scope: ckpt.ScopeTree})
+		checkError(t, err, syscall.EPERM, "is a thread of the kernel")
+	}
+}
+
+// TestResolveTraced: processes that a debugger traces are refused.
+func TestResolveTraced(t *testing.T) {
+	pid, _, _ := start(t, "/bin/cat")
+	traced := make(chan error)
+	release := make(chan bool)
+	go func() {
+		// The tracer is a thread.
+		runtime.LockOSThread()
+		err := unix.PtraceSeize(pid)
+		traced <- err
+		<-release
+		_ = unix.PtraceDetach(pid)
+	}()
+	if err := <-traced; err != nil {
+		t.Skipf("ptrace: %v", err)
+	}
+	defer close(release)
+	_, err := Resolve(context.Background(), &ckpt.CheckpointRequest{ID: int32(pid), Scope: ckpt.ScopeProcess})
+	checkError(t, err, ckpt.EPtraced, "is traced by process")
+	_, err = Resolve(context.Background(), &ckpt.CheckpointRequest{ID: int32(pid), Scope: ckpt.ScopeProcess, PtracedSkip: true})
+	checkError(t, err, syscall.ESRCH, "")
+}
+
+// TestResolveCancelled: another request in the tree is waited for, until the
+// context is cancelled or the limit is reached.
+func TestResolveCancelled(t *testing.T) {
+	// A process with the name of criu's.
+	path := t.TempDir() + "/criu"
+	if err := os.Symlink("/bin/sleep", path); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(path, "1000")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	defer cmd.Process.Kill()
+	request := &ckpt.CheckpointRequest{ID: int32(cmd.Process.Pid), Scope: ckpt.ScopeProcess, Limit: 100 * time.Millisecond}
+	_, err := Resolve(context.Background(), request)
+	checkError(t, err, syscall.EBUSY, "makes another checkpoint or restart")
+
+	ctx, cancel := context.WithCancelCause(context.Background())
+	cause := errors.New("enough")
+	cancel(cause)
+	request.Limit = 0
+	if _, err = Resolve(ctx, request); err != cause {
+		t.Errorf("error %v, want %v", err, cause)
+	}
+}
