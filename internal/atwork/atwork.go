@@ -37,14 +37,13 @@ func New(avoid int) *Claim {
 	if err != nil {
 		return c
 	}
-	if fd == avoid {
-		moved, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, fd+1)
-		unix.Close(fd)
-		if err != nil {
-			return c
-		}
-		fd = moved
+	// Small numbers are the caller's to pass on.
+	moved, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, max(10, avoid+1))
+	unix.Close(fd)
+	if err != nil {
+		return c
 	}
+	fd = moved
 	offset, err := offsetOf(os.Getpid())
 	if err == nil {
 		lock := unix.Flock_t{Type: unix.F_WRLCK, Start: offset, Len: 1}

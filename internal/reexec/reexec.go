@@ -7,7 +7,7 @@
 // (Main). The name and what the role has to know, numbers and no more, travel in
 // argv[0]:
 //
-//	cr_checkpoint:monitor 5 6 4711
+//	/usr/bin/cr_checkpoint:monitor 5 6 4711
 //
 // so that the other arguments and the environment remain what they are. Open
 // descriptors are inherited, and named by these numbers.
@@ -64,10 +64,7 @@ func Main() (status int, inner bool) {
 	if len(os.Args) == 0 {
 		return 0, false
 	}
-	_, role, found := strings.Cut(filepath.Base(os.Args[0]), ":")
-	if !found {
-		return 0, false
-	}
+	program, role := split(os.Args[0])
 	words := strings.Fields(role)
 	if len(words) == 0 {
 		return 0, false
@@ -84,16 +81,27 @@ func Main() (status int, inner bool) {
 			}
 			numbers = append(numbers, n)
 		}
+		os.Args[0] = program // as if a user had started it
 		return r.Run(numbers, os.Args[1:]), true
 	}
 	return 0, false
 }
 
+// split separates the role in an argv[0] from the program.
+func split(argv0 string) (program, role string) {
+	i := strings.IndexByte(filepath.Base(argv0), ':')
+	if i < 0 {
+		return argv0, ""
+	}
+	i += len(argv0) - len(filepath.Base(argv0))
+	return argv0[:i], argv0[i+1:]
+}
+
 // argv0 is the argv[0] of a process in a role.
 func argv0(role string, numbers []int) string {
 	var b strings.Builder
-	name, _, _ := strings.Cut(filepath.Base(os.Args[0]), ":")
-	fmt.Fprintf(&b, "%s:%s", name, role)
+	program, _ := split(os.Args[0])
+	fmt.Fprintf(&b, "%s:%s", program, role)
 	for _, n := range numbers {
 		fmt.Fprintf(&b, " %d", n)
 	}

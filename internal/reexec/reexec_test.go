@@ -93,7 +93,7 @@ func TestAsked(t *testing.T) {
 func TestNone(t *testing.T) {
 	before := os.Args
 	defer func() { os.Args = before }()
-	for _, argv0 := range []string{"cr_checkpoint", "", ":", "a:", "a: ", "a:show", "a:show 1", "a:show 1 2 3", "a:show 1 x", "a:shown 1 2", "show 1 2", "a:script", "a:show 1 99999999999999999999"} {
+	for _, argv0 := range []string{"cr_checkpoint", "", ":", "a:", "a: ", "a:show", "a:show 1", "a:show 1 2 3", "a:show 1 x", "a:shown 1 2", "show 1 2", "a:script", "a:show 1 99999999999999999999", "/x:show 1 2/a", "a/"} {
 		os.Args = []string{argv0, "--version"}
 		if status, inner := Main(); inner {
 			t.Errorf("%q is a role, with exit status %d", argv0, status)
@@ -104,7 +104,7 @@ func TestNone(t *testing.T) {
 		t.Error("no arguments are a role")
 	}
 	os.Args = []string{"/usr/bin/cr_checkpoint:worker 1 2 3"}
-	if got := argv0("monitor", []int{5, -1}); got != "cr_checkpoint:monitor 5 -1" {
+	if got := argv0("monitor", []int{5, -1}); got != "/usr/bin/cr_checkpoint:monitor 5 -1" {
 		t.Error(got)
 	}
 }

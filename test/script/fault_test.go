@@ -706,6 +706,8 @@ func sameAsBefore(before []ctrlsim.Call, c ctrlsim.Call) bool {
 // checkpointTolerated are the calls that may fail without failing
 // cr_checkpoint.
 var checkpointTolerated = []*tolerated{
+	{call: `.* (/run(/user/\d+|/blcr-cli)?|/tmp)/blcr-cli.*|close fd=1\d .*/requests|fcntl fd=1\d .*/requests|fcntl fd=3 .*/requests|readlinkat? .*/ns/pid`, seldom: true,
+		reason: "without its claim it is only not protected from other requests"},
 	{call: `openat control file|ioctl VERSION|ioctl HAND_PHASE1`, from: `ioctl VERSION`,
 		reason: "without its guard it leaves itself out of every checkpoint"},
 	{call: `newfstatat BIN/cr_checkpoint`,
@@ -722,6 +724,8 @@ var checkpointTolerated = []*tolerated{
 		reason: "a file system without locks is as in BLCR, which had none"},
 	{call: `flock fd=3 DIR/\.ctx\.tmp`, errnos: []syscall.Errno{unix.EWOULDBLOCK},
 		reason: "somebody looks whether the new file is a stale one; it is given to him, and another one made"},
+	{call: `fcntl fd=3 DIR/ctx`, variant: `fd/.*`, seldom: true,
+		reason: "the module finds out by itself whether the descriptor is open"},
 	{call: `ioctl CHKPT_LOG`,
 		reason: "a log that cannot be had changes nothing about the checkpoint"},
 	{call: `write fd=2 pipe`, variant: `atomic-logged/sync`,
@@ -1122,6 +1126,8 @@ func sweep(run func(at ctrlsim.Point) *ctrlsim.Call) {
 
 // restartTolerated are the calls that may fail and change nothing.
 var restartTolerated = []*tolerated{
+	{call: `.* (/run(/user/\d+|/blcr-cli)?|/tmp)/blcr-cli.*|close fd=1\d .*/requests|fcntl fd=1\d .*/requests|fcntl fd=3 .*/requests|readlinkat? .*/ns/pid`, seldom: true,
+		reason: "without its claim it is only not protected from other requests"},
 	{call: `openat control file|ioctl VERSION|ioctl HAND_PHASE1`, from: `ioctl VERSION`,
 		reason: "without its guard it leaves itself out of every checkpoint"},
 	{call: `newfstatat BIN/cr_restart`,
@@ -1140,7 +1146,7 @@ var restartTolerated = []*tolerated{
 // a hook cannot be run is taken for its failure, which has the last word.
 var restartQuiet = []*tolerated{
 	{call: `execve /bin/sh`, reason: "of the hook"},
-	{call: `fcntl fd=[012] .*`, reason: "of the hook's process"},
+	{call: `fcntl fd=([012] .*|\d pipe)`, reason: "of the hook's process"},
 	{call: `(pipe2|clone|wait4 pid options=0x(0|40000000))`, variant: `.*-hook`, reason: "for the hook"},
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -35,8 +34,7 @@ func (p *plan) extractSaved(source source, relocations []ckpt.Relocation) ([]ckp
 	if err != nil {
 		return nil, err
 	}
-	// missing are the indices of those that have to be extracted.
-	var missing []int
+	var extracted []ckpt.Relocation
 	for i, f := range files {
 		if !source.Has(f.Member) {
 			return nil, fmt.Errorf("%w: there is no %s", images.ErrSavedFiles, f.Member)
@@ -45,31 +43,16 @@ func (p *plan) extractSaved(source source, relocations []ckpt.Relocation) ([]ckp
 		if err != nil {
 			return nil, err
 		}
-		if !there {
-			missing = append(missing, i)
+		if there {
+			continue
 		}
-	}
-	if len(missing) == 0 {
-		return relocations, nil
-	}
-	parents := copiesParents()
-	if p.scratch, err = tempdir.New(parents); err != nil {
-		return nil, extractError(files[missing[0]], parents[0], err)
-	}
-	p.copies = p.scratch.Path
-	var extracted []ckpt.Relocation
-	room := freeSpace(p.copies)
-	for _, i := range missing {
-		f := files[i]
-		for _, d := range f.Data {
-			// A compressed context of a few bytes may say that it has terabytes.
-			if room -= d.Length; room < 0 {
-				return nil, extractError(f, filepath.Dir(p.copies), unix.ENOSPC)
+		if p.copies == "" {
+			parents := copiesParents()
+			if p.scratch, err = tempdir.New(parents); err != nil {
+				return nil, extractError(f, parents[0], err)
 			}
+			p.copies = p.scratch.Path
 		}
-	}
-	for _, i := range missing {
-		f := files[i]
 		// Each in a directory of its own, so that it can keep its name.
 		to := filepath.Join(p.copies, strconv.Itoa(i+1), filepath.Base(f.Name))
 		if err := extract(f, to, source); err != nil {
@@ -78,19 +61,6 @@ func (p *plan) extractSaved(source source, relocations []ckpt.Relocation) ([]ckp
 		extracted = append(extracted, ckpt.Relocation{Old: f.Name, New: to})
 	}
 	return append(extracted, relocations...), nil
-}
-
-// freeSpace returns how many bytes there is room for in the file system of a
-// directory.
-func freeSpace(dir string) int64 {
-	var st unix.Statfs_t
-	if unix.Statfs(dir, &st) != nil || st.Blocks == 0 { // memory without a limit
-		return math.MaxInt64
-	}
-	if free := st.Bfree * uint64(st.Bsize); free < math.MaxInt64 {
-		return int64(free)
-	}
-	return math.MaxInt64
 }
 
 // copiesParents returns directories for the copies. They must be on file systems

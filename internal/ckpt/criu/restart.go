@@ -311,8 +311,8 @@ func pidInUse(err error) (pid int, inUse bool) {
 	return b.pid, true
 }
 
-// openSourceOr opens the context, unless ctx is cancelled before: a pipe may take any
-// time, and a file system may not answer.
+// openSourceOr opens the context, unless ctx is cancelled before: reading from a
+// pipe may take any time.
 func openSourceOr(ctx context.Context, r *ckpt.RestartRequest) (source, error) {
 	type result struct {
 		source source
@@ -320,7 +320,7 @@ func openSourceOr(ctx context.Context, r *ckpt.RestartRequest) (source, error) {
 	}
 	opened := make(chan result, 1)
 	go func() {
-		source, err := openSource(ctx, r)
+		source, err := openSource(r)
 		opened <- result{source, err}
 	}()
 	select {

@@ -22,7 +22,7 @@ type source interface {
 }
 
 // openSource opens the context that the request names.
-func openSource(ctx context.Context, r *ckpt.RestartRequest) (source, error) {
+func openSource(r *ckpt.RestartRequest) (source, error) {
 	if r.Dir != "" {
 		dir, err := imagedir.Open(int(r.FD), r.Dir)
 		if err != nil {
@@ -34,7 +34,7 @@ func openSource(ctx context.Context, r *ckpt.RestartRequest) (source, error) {
 		}
 		return dir, nil
 	}
-	c, err := ctxfile.Open(ctx, int(r.FD))
+	c, err := ctxfile.Open(context.Background(), int(r.FD))
 	if err != nil {
 		return nil, err
 	}

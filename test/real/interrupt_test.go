@@ -1,0 +1,114 @@
+//go:build real
+
+package real
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// savedAndKilled has a script saved with --kill, and waits until it is gone.
+func (j *job) savedAndKilled(p *process) (ctx string) {
+	j.t.Helper()
+	j.until("the script to be ready", func() bool { return j.exists("ready") })
+	ctx = filepath.Join(j.dir, "ctx")
+	j.checkpoint(ctx, "--nosync", "--kill", strconv.Itoa(j.pid))
+	if end := j.wait(p); !end.Signaled() || end.Signal() != unix.SIGKILL {
+		j.t.Fatalf("after cr_checkpoint --kill: %s", describe(end))
+	}
+	keepClear(j.pid)
+	return ctx
+}
+
+// diesOf checks that a cr_restart dies of the signal that it has been sent, and
+// that nothing is left.
+func (j *job) diesOf(p *process, sig syscall.Signal) {
+	j.t.Helper()
+	if end := j.wait(p); !end.Signaled() || end.Signal() != sig {
+		stderr, _ := os.ReadFile(p.stderr)
+		j.t.Fatalf("after signal %d: %s\n%s", int(sig), describe(end), stderr)
+	}
+	j.nothing()
+}
+
+// TestInterruptLarge: until the job runs, a signal to cr_restart ends the restart.
+// The job never sees it. From then on the signal is the job's.
+func TestInterruptLarge(t *testing.T) {
+	j := newCaller(t)
+	p := j.script("perl", `$SIG{TERM} = sub { open F, ">caught"; close F };
+		$x = "x" x 75e7; # perl has it twice
+		 open F, ">ready"; close F; sleep 1 while 1`)
+	ctx := j.savedAndKilled(p)
+	for _, sig := range []syscall.Signal{unix.SIGTERM, unix.SIGINT} {
+		p = j.command("cr_restart", ctx)
+		j.until("the job to be made", func() bool { return stat(j.pid) != nil })
+		_ = unix.Kill(p.pid, sig)
+		j.diesOf(p, sig)
+		if j.exists("caught") {
+			t.Fatal("the job got the signal")
+		}
+	}
+	p = j.command("cr_restart", ctx)
+	// A perl that does not sleep yet is one that criu still works on.
+	j.until("the job to run", func() bool { s := stat(j.pid); return s != nil && comm(j.pid) == "perl" && j.tracer() == 0 })
+	_ = unix.Kill(p.pid, unix.SIGTERM)
+	j.until("the job to get the signal", func() bool { return j.exists("caught") })
+	_ = unix.Kill(p.pid, unix.SIGUSR1)
+	if end := j.wait(p); !end.Signaled() || end.Signal() != unix.SIGUSR1 {
+		t.Errorf("the job died of SIGUSR1, cr_restart: %s", describe(end))
+	}
+	j.nothing()
+}
+
+// TestInterruptFIFO: a restore that hangs in open(2), of a FIFO without a reader
+// that is where a file was, ends by every signal.
+func TestInterruptFIFO(t *testing.T) {
+	j := newCaller(t)
+	p := j.script("bash", `exec 5>out; >ready; while :; do sleep 0.1; done`)
+	ctx := j.savedAndKilled(p)
+	out := filepath.Join(j.dir, "out")
+	if err := os.Remove(out); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mkfifo(out, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, sig := range []syscall.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT} {
+		p = j.command("cr_restart", ctx)
+		j.until("the restore to hang", func() bool { return stat(j.pid) != nil && hangsInOpen(j.pid) })
+		_ = unix.Kill(p.pid, sig)
+		j.diesOf(p, sig)
+	}
+	// With a file there it comes back.
+	if err := os.Remove(out); err != nil {
+		t.Fatal(err)
+	}
+	j.write("out", "")
+	p = j.command("cr_restart", ctx)
+	j.until("the job to run", func() bool { return stat(j.pid) != nil && comm(j.pid) == "bash" && j.tracer() == 0 })
+	_ = unix.Kill(p.pid, unix.SIGKILL)
+	j.wait(p)
+	_ = unix.Kill(j.pid, unix.SIGKILL)
+	j.nothing()
+}
+
+// hangsInOpen reports whether a process waits in open(2) or openat(2).
+func hangsInOpen(pid int) bool {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/syscall")
+	if err != nil {
+		return false
+	}
+	var number int
+	for _, c := range text {
+		if c < '0' || c > '9' {
+			break
+		}
+		number = 10*number + int(c-'0')
+	}
+	return len(text) > 0 && text[0] >= '0' && text[0] <= '9' && (number == unix.SYS_OPEN || number == unix.SYS_OPENAT)
+}
