@@ -12,6 +12,7 @@ import (
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/explain"
 	"blcr-cli/internal/ckpt/criu/images"
+	"blcr-cli/internal/ckpt/criu/memory"
 	"blcr-cli/internal/ckpt/criu/pstree"
 	"blcr-cli/internal/ckpt/criu/stream"
 	"blcr-cli/internal/ctxfile"
@@ -81,7 +82,7 @@ func (r *restart) run(ctx context.Context, e *engine) (err error) {
 		Offer: func(name string) bool {
 			return r.plan.images[name] != nil || r.source.Has(name) && !slices.Contains(r.plan.hidden, name)
 		},
-		Image: r.serve,
+		Image: func(name string, pipe int) error { return r.serve(ctx, name, pipe) },
 		Stage: func(s *stream.Stage) { s.Answer(r.reached(s)) },
 	})
 	if err != nil {
@@ -112,27 +113,13 @@ func (r *restart) options() []string {
 }
 
 // serve writes an image into its pipe, while criu goes on.
-func (r *restart) serve(name string, pipe int) error {
-	if patched := r.plan.images[name]; patched != nil {
-		return writeAll(pipe, patched)
+func (r *restart) serve(ctx context.Context, name string, pipe int) error {
+	patched := r.plan.images[name]
+	if patched == nil {
+		return contextError(r.source.Serve(name, pipe))
 	}
-	return contextError(r.source.Serve(name, pipe))
-}
-
-// writeAll writes into a pipe. A reader that has gone is no error: criu need
-// not read an image to its end.
-func writeAll(pipe int, b []byte) error {
-	for len(b) > 0 {
-		n, err := unix.Write(pipe, b)
-		switch err {
-		case nil:
-			b = b[n:]
-		case unix.EINTR:
-		case unix.EPIPE:
-			return nil
-		default:
-			return ckpt.SystemError("write to", "criu", err)
-		}
+	if err := memory.FeedBytes(ctx, pipe, patched); err != nil {
+		return ckpt.SystemError("write to", "criu", err)
 	}
 	return nil
 }

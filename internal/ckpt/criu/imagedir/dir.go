@@ -7,6 +7,7 @@
 package imagedir
 
 import (
+	"context"
 	"io"
 	"os"
 	"strings"
@@ -18,6 +19,7 @@ import (
 
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/images"
+	"blcr-cli/internal/ckpt/criu/memory"
 )
 
 // Dir is a directory of images that is read from. It is known by its descriptor,
@@ -31,11 +33,12 @@ type Dir struct {
 	fd   int
 	name string // for messages
 
-	mu      sync.Mutex
-	calls   sync.WaitGroup
-	aborted bool
-	closed  bool
-	waiting map[*os.File]bool // pipes that calls may be waiting for
+	aborted context.Context
+	abort   context.CancelFunc // has calls under way return ECANCELED
+
+	mu     sync.Mutex
+	calls  sync.WaitGroup
+	closed bool
 }
 
 // maxBytes is the size of the largest image that Bytes returns.
@@ -48,7 +51,9 @@ func Open(fd int, name string) (*Dir, error) {
 	if err != nil {
 		return nil, ckpt.SystemError("open", name, err)
 	}
-	return &Dir{fd: dup, name: name, waiting: make(map[*os.File]bool)}, nil
+	d := &Dir{fd: dup, name: name}
+	d.aborted, d.abort = context.WithCancel(context.Background())
+	return d, nil
 }
 
 // Restorable returns the error for a directory that cr_restart cannot restore:
@@ -128,7 +133,7 @@ func (d *Dir) List() ([]Image, error) {
 func (d *Dir) use(name string, do func(f *os.File, size int64) error) error {
 	d.mu.Lock()
 	switch {
-	case d.aborted:
+	case d.aborted.Err() != nil:
 		d.mu.Unlock()
 		return ckpt.SystemError("read", name, unix.ECANCELED)
 	case d.closed:
@@ -175,141 +180,20 @@ func (d *Dir) Bytes(name string) (b []byte, err error) {
 	return b, err
 }
 
-// Serve writes an image into a pipe, which remains the caller's. While it runs
-// the pipe is non-blocking, and one for memory becomes larger. A reader that goes
-// away is no error.
+// Serve writes an image into a pipe, which remains the caller's; see memory.Feed.
+// A reader that goes away is no error.
 func (d *Dir) Serve(name string, pipe int) error {
-	return d.use(name, func(f *os.File, _ int64) error {
-		if images.IsPages(name) {
-			// The most that an ordinary user may.
-			_, _ = unix.FcntlInt(uintptr(pipe), unix.F_SETPIPE_SZ, 1<<20)
-		}
-		fd := int(f.Fd())
-		err := d.feed(pipe, &splicing{from: fd})
-		if err == unix.EINVAL { // the file system has no splice; nothing is in the pipe yet
-			err = d.feed(pipe, &copying{from: fd, buffer: make([]byte, 256<<10)})
-		}
-		if err == nil || ckpt.ErrnoOf(err) == unix.EPIPE {
+	return d.use(name, func(f *os.File, size int64) error {
+		err := memory.Feed(d.aborted, pipe, int(f.Fd()), size)
+		if err == nil {
 			return nil
 		}
 		return ckpt.SystemError("serve", name, err)
 	})
 }
 
-// feeder moves data into a pipe until there is no more. The error is EAGAIN if
-// the pipe is full.
-type feeder interface {
-	step(pipe int) (done bool, err error)
-}
-
-// feed has a feeder fill a pipe. It waits by the runtime's poller, which leaves
-// the processor to others: there may be only one.
-func (d *Dir) feed(pipe int, f feeder) error {
-	flags, err := unix.FcntlInt(uintptr(pipe), unix.F_GETFL, 0)
-	if err != nil {
-		return err
-	}
-	dup, err := unix.FcntlInt(uintptr(pipe), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	// It is a flag of the open file, which both descriptors share.
-	if err := unix.SetNonblock(dup, true); err != nil {
-		unix.Close(dup)
-		return err
-	}
-	file := os.NewFile(uintptr(dup), "pipe")
-	defer func() {
-		d.mu.Lock()
-		delete(d.waiting, file)
-		d.mu.Unlock()
-		if flags&unix.O_NONBLOCK == 0 {
-			_ = unix.SetNonblock(pipe, false)
-		}
-		file.Close()
-	}()
-	d.mu.Lock()
-	d.waiting[file] = true
-	d.mu.Unlock()
-	conn, err := file.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var stepErr error
-	waitErr := conn.Write(func(fd uintptr) bool {
-		for {
-			if d.isAborted() {
-				stepErr = unix.ECANCELED
-				return true
-			}
-			var done bool
-			done, stepErr = f.step(int(fd))
-			switch {
-			case stepErr == unix.EINTR:
-			case stepErr == unix.EAGAIN:
-				return false
-			case done || stepErr != nil:
-				return true
-			}
-		}
-	})
-	switch {
-	case d.isAborted():
-		return unix.ECANCELED
-	case waitErr != nil:
-		return waitErr
-	}
-	return stepErr
-}
-
-// splicing has the kernel move the data.
-type splicing struct {
-	from   int
-	offset int64
-}
-
-func (f *splicing) step(pipe int) (done bool, err error) {
-	n, err := unix.Splice(f.from, &f.offset, pipe, nil, 1<<20, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
-	return err == nil && n == 0, err
-}
-
-// copying reads and writes the data.
-type copying struct {
-	from   int
-	buffer []byte
-	rest   []byte // of the buffer, what is not in the pipe yet
-}
-
-func (f *copying) step(pipe int) (done bool, err error) {
-	if len(f.rest) == 0 {
-		n, err := unix.Read(f.from, f.buffer)
-		if err != nil || n == 0 {
-			return err == nil, err
-		}
-		f.rest = f.buffer[:n]
-	}
-	n, err := unix.Write(pipe, f.rest)
-	if err == nil {
-		f.rest = f.rest[n:]
-	}
-	return false, err
-}
-
-func (d *Dir) isAborted() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.aborted
-}
-
 // Abort ends every call under way, with ECANCELED.
-func (d *Dir) Abort() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.aborted = true
-	for file := range d.waiting {
-		_ = file.SetDeadline(time.Unix(1, 0))
-	}
-}
+func (d *Dir) Abort() { d.abort() }
 
 // Close waits for calls under way and closes the directory.
 func (d *Dir) Close() error {
