@@ -170,69 +170,67 @@ func parseTrailer(b []byte) (t trailer, ok bool) {
 }
 
 // parseIndex reads an index whose checksum has been found right. It checks
-// everything that the index says: a checksum is no proof against malice. Its
-// memory is at most a few times that of b. compressed says that there may be
-// frames.
-func parseIndex(b []byte, t trailer, compressed bool) ([]*entry, error) {
+// everything that the index says: a checksum is no proof against malice. The
+// largest index takes some 200 MiB. compressed says that there may be frames.
+func parseIndex(b []byte, t trailer, compressed bool) (entries []entry, byName map[string]*entry, err error) {
 	le := binary.LittleEndian
-	damaged := func() ([]*entry, error) { return nil, invalid("", "the index is damaged") }
-	entries := make([]*entry, 0, t.count)
-	names := make(map[string]bool, t.count)
+	damaged := invalid("", "the index is damaged")
+	entries = make([]entry, t.count)
+	byName = make(map[string]*entry, t.count)
 	var used []extent // of the file, by all members
-	for range t.count {
+	for i := range entries {
 		if len(b) < entryLen {
-			return damaged()
+			return nil, nil, damaged
 		}
 		nameLen := uint64(le.Uint16(b))
 		flags := le.Uint16(b[2:])
 		size := le.Uint64(b[8:])
 		count := uint64(le.Uint32(b[16:]))
-		e := &entry{sum: le.Uint32(b[4:]), hasSum: flags&flagSum != 0, compressed: flags == flagFrames}
+		e := &entries[i]
+		*e = entry{sum: le.Uint32(b[4:]), hasSum: flags&flagSum != 0, compressed: flags == flagFrames}
 		each := uint64(extentLen)
 		switch {
 		case e.compressed && compressed && e.sum == 0:
 			each = frameLen
 		case flags&^flagSum != 0:
-			return damaged()
+			return nil, nil, damaged
 		}
 		b = b[entryLen:]
 		if nameLen+count*each > uint64(len(b)) {
-			return damaged()
+			return nil, nil, damaged
 		}
 		e.name = string(b[:nameLen])
 		pieces := b[nameLen : nameLen+count*each]
 		b = b[nameLen+count*each:]
 		if !goodName(e.name) {
-			return nil, invalid("", "an image has the impossible name %q", e.name)
+			return nil, nil, invalid("", "an image has the impossible name %q", e.name)
 		}
-		if names[e.name] {
-			return nil, invalid("", "there are two images %s", e.name)
+		if byName[e.name] != nil {
+			return nil, nil, invalid("", "there are two images %s", e.name)
 		}
-		names[e.name] = true
-		var err error
+		byName[e.name] = e
 		if e.compressed {
 			used, err = e.parseFrames(pieces, t, used)
 		} else {
 			used, err = e.parseExtents(pieces, t, used)
 		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if uint64(e.size) != size {
-			return nil, invalid(e.name, "size and extents differ")
+			return nil, nil, invalid(e.name, "size and extents differ")
 		}
-		entries = append(entries, e)
 	}
 	if len(b) != 0 {
-		return damaged()
+		return nil, nil, damaged
 	}
 	slices.SortFunc(used, func(a, b extent) int { return cmp.Compare(a.offset, b.offset) })
 	for i := 1; i < len(used); i++ {
 		if used[i-1].end() > used[i].offset {
-			return nil, invalid("", "extents overlap")
+			return nil, nil, invalid("", "extents overlap")
 		}
 	}
-	return entries, nil
+	return entries, byName, nil
 }
 
 // parseExtents reads the extents of a member, which are all of b, and appends them

@@ -17,7 +17,7 @@ type Reader struct {
 	base       int64 // where the context begins in the file
 	length     int64
 	header     Header
-	entries    []*entry
+	entries    []entry
 	byName     map[string]*entry
 	total      int64         // of all sizes
 	decompress *decompressor // nil without compression
@@ -111,17 +111,15 @@ func (r *Reader) load() error {
 	if checksum(0, index) != t.sum {
 		return invalid("", "index checksum does not match")
 	}
-	if r.entries, err = parseIndex(index, t, h.Compression != ""); err != nil {
+	if r.entries, r.byName, err = parseIndex(index, t, h.Compression != ""); err != nil {
 		return err
 	}
 	r.length = t.length
 	if r.header = h; h.Compression != "" {
 		r.decompress = newDecompressor(r)
 	}
-	r.byName = make(map[string]*entry, len(r.entries))
-	for _, e := range r.entries {
-		r.byName[e.name] = e
-		r.total += e.size // cannot overflow, see parseIndex
+	for i := range r.entries {
+		r.total += r.entries[i].size // cannot overflow, see parseIndex
 	}
 	return nil
 }
