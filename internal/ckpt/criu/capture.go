@@ -131,6 +131,10 @@ func (c *capture) freeze(ctx context.Context, e *engine) (err error) {
 	if err == nil {
 		return nil
 	}
+	// What fails from here on is images on their way, because of giveUp.
+	if own := c.criu.Failure(); own != nil {
+		err = own
+	}
 	c.giveUp()
 	if cause := interrupted(ctx, "checkpoint"); cause != nil {
 		return cause
@@ -144,6 +148,11 @@ func (c *capture) take(ctx context.Context) error {
 	select {
 	case c.frozen = <-c.reported:
 	case <-c.criu.Done():
+		if !c.criu.Status().Signaled() {
+			// It may have ended because an image could not be written. One that was
+			// killed may have left code in a process that has a pipe open.
+			c.criu.AwaitImages()
+		}
 		return errEnded
 	case <-ctx.Done():
 		return interrupted(ctx, "checkpoint")
@@ -187,9 +196,7 @@ func (c *capture) close() {
 // failure is the error of a dump that was not interrupted and has failed with
 // err.
 func (c *capture) failure(err error) error {
-	if own := c.criu.Failure(); own != nil {
-		err = own
-	} else if err == errEnded {
+	if err == errEnded {
 		enter, _, _ := c.tree.Namespace()
 		err = explain.Dump(explain.Failure{Status: c.criu.Status(), Log: c.criu.Errors(), Tree: c.tree.PIDs, Inside: enter != nil})
 	}

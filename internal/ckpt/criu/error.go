@@ -3,9 +3,7 @@ package criu
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
-	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -15,12 +13,6 @@ import (
 	"blcr-cli/internal/ctxfile"
 	"blcr-cli/internal/hints"
 )
-
-// pattern is a regular expression that is compiled when it is needed: every start
-// of a command would have to wait for it.
-func pattern(expr string) func() *regexp.Regexp {
-	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })
-}
 
 // contextError is an error of package ctxfile or images in this engine's terms.
 func contextError(err error) error {
