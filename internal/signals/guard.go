@@ -63,11 +63,25 @@ func (g *Guard) Create(create func() (cleanup func())) {
 
 // Late sets a function that tells whether a signal comes too late to end the
 // process. It may block. If it returns true the guard drops the signal and has
-// finished.
+// finished. If a signal is ending the process it changes nothing: the cleanup may
+// be waiting for the caller.
 func (g *Guard) Late(late func(syscall.Signal) bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.late = late
+	if g.lock() {
+		defer g.mu.Unlock()
+		g.late = late
+	}
+}
+
+// lock locks mu for a caller that the cleanup may be waiting for. It returns false,
+// and does not lock it, if a signal is ending the process.
+func (g *Guard) lock() bool {
+	for !g.mu.TryLock() {
+		if g.ending.Load() {
+			return false
+		}
+		time.Sleep(100 * time.Microsecond)
+	}
+	return true
 }
 
 // Finish ends the guard: no later signal ends the process. Signals stay caught
@@ -81,11 +95,8 @@ func (g *Guard) Finish() {
 // TryFinish is Finish for a caller that the cleanup may be waiting for. If a
 // signal is ending the process it returns false, where Finish would wait.
 func (g *Guard) TryFinish() bool {
-	for !g.mu.TryLock() {
-		if g.ending.Load() {
-			return false
-		}
-		time.Sleep(100 * time.Microsecond)
+	if !g.lock() {
+		return false
 	}
 	defer g.mu.Unlock()
 	g.finished = true
