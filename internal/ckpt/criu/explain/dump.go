@@ -27,7 +27,7 @@ var dumpRules = []rule{
 			if as == "" {
 				return ""
 			}
-			return s.who() + " has an io_uring open" + as + cannot
+			return s.process() + " has an io_uring open" + as + cannot
 		}},
 	{has: "Can't retrieve FDs", expr: pattern(`^Can't retrieve FDs from socket`), hint: "have root raise that limit",
 		say: func(s *situation, _ []string) string {
@@ -46,14 +46,14 @@ var dumpRules = []rule{
 			case strings.HasPrefix(what, "/secretmem"):
 				what = "secret memory (memfd_secret)"
 			}
-			return s.who() + " has mapped " + show.Name(what) + cannot
+			return s.process() + " has mapped " + show.Name(what) + cannot
 		}},
 	{has: "Unsupported mapping found ", expr: pattern(`^Unsupported mapping found ([0-9a-f]+)-`), errno: unsupported,
 		say: func(s *situation, m []string) string {
 			if mapping := s.mapping(m[1]); mapping != nil {
-				return s.who() + " has mapped " + show.Name(mapping.Path) + cannot
+				return s.process() + " has mapped " + show.Name(mapping.Path) + cannot
 			}
-			return s.who() + " has mapped memory at 0x" + m[1] + " of a kind that criu cannot save"
+			return s.process() + " has mapped memory at 0x" + m[1] + " of a kind that criu cannot save"
 		}},
 	{has: "SysVIPC", expr: pattern(`^Task (\d+) with SysVIPC shmem map @([0-9a-f]+) doesn't live in IPC ns`), errno: unsupported,
 		hint: "start the job by 'unshare --ipc', or in a container: in an IPC namespace of its own it can be saved",
@@ -67,7 +67,7 @@ var dumpRules = []rule{
 		}},
 	{has: "splice all pages", expr: pattern(`^Can't splice all pages to pipe`), errno: unsupported, hint: "guard regions can be saved by CRIU 4.2 and later: CR_CRIU names it",
 		say: func(s *situation, _ []string) string {
-			return s.who() + " has memory that cannot be read, as guard regions are (MADV_GUARD_INSTALL; stacks of threads have them with glibc 2.42)" + cannot
+			return s.process() + " has memory that cannot be read, as guard regions are (MADV_GUARD_INSTALL; stacks of threads have them with glibc 2.42)" + cannot
 		}},
 
 	// Limits of the process itself, in which CRIU runs code.
@@ -80,7 +80,7 @@ var dumpRules = []rule{
 		say: holds("a netlink socket with messages that it has not read")},
 	{has: "Unknown socket collected", expr: pattern(`Unknown socket collected \(family (\d+)\)`), errno: unsupported, hint: closeHint,
 		say: func(s *situation, m []string) string {
-			return s.who() + " has " + socketOf(m[1]) + " open" + s.sockets() + cannot
+			return s.process() + " has " + socketOf(m[1]) + " open" + s.sockets() + cannot
 		}},
 	{has: "Unsupported proto ", expr: pattern(`Unsupported proto (\d+) for socket ([0-9a-f]+)`), errno: unsupported,
 		say: func(s *situation, m []string) string {
@@ -103,14 +103,14 @@ var dumpRules = []rule{
 		say: func(s *situation, m []string) string { return s.socket(m[1], "a corked UDP socket") }},
 	{has: "Can't get 1:16 opt", expr: pattern(`Can't get 1:16 opt`), errno: unsupported, hint: "TCP, UDP and raw sockets need CRIU 4.2 or later on this kernel",
 		say: func(s *situation, _ []string) string {
-			return s.who() + " has network sockets open" + s.sockets() + ", which this criu is too old for"
+			return s.process() + " has network sockets open" + s.sockets() + ", which this criu is too old for"
 		}},
 	{has: "half of stream unix", expr: pattern(`Can't dump half of stream unix connection`), errno: unsupported, hint: closeHint, say: holds(outsideSocket)},
 	{has: "name-less external socket", expr: pattern(`Can't dump name-less external socket`), errno: unsupported, hint: closeHint, say: holds(outsideSocket)},
 	{has: "Net namespace is required", expr: pattern(`^tun: Net namespace is required`), errno: unsupported,
 		hint: "start the job in a network namespace of its own, as by 'unshare --net', or without that device",
 		say: func(s *situation, _ []string) string {
-			return s.who() + " has a network device open" + s.openAs("/dev/net/tun") + ", which criu cannot save outside of a network namespace"
+			return s.process() + " has a network device open" + s.openAs("/dev/net/tun") + ", which criu cannot save outside of a network namespace"
 		}},
 
 	// Files.
@@ -118,7 +118,7 @@ var dumpRules = []rule{
 	{has: "overmounted", expr: pattern(`^Open files on overmounted mounts are not supported yet; mount=\d+ fd=(-?\d+) path=(.*)$`), errno: unsupported,
 		hint: "unmount it, or have the program open the file again",
 		say: func(s *situation, m []string) string {
-			return s.who() + " has " + show.Name(m[2]) + " open" + asDescriptor(m[1]) + ", and something else was mounted over it since"
+			return s.process() + " has " + show.Name(m[2]) + " open" + asDescriptor(m[1]) + ", and something else was mounted over it since"
 		}},
 	{has: "Can't create link remap", expr: pattern(`^Can't create link remap for (.*)\. Use link-remap option`), errno: unsupported, say: (*situation).otherLink},
 	{has: "Can't open map_files", expr: pattern(`^Can't open map_files: (Permission denied|Operation not permitted)`), say: (*situation).unreadableMapping},
@@ -130,12 +130,12 @@ var dumpRules = []rule{
 			if fd := s.descriptor(func(link string) bool { return strings.HasSuffix(link, ":["+m[1]+"]") }); fd >= 0 {
 				as = fmt.Sprintf(" as descriptor %d", fd)
 			}
-			return s.who() + " has a namespace open" + as + " that none of the processes is in" + cannot
+			return s.process() + " has a namespace open" + as + " that none of the processes is in" + cannot
 		}},
 	{has: "is not a part of process tree", expr: pattern(`^pidfd: pidfd pid (\d+) is not a part of process tree`), errno: unsupported,
 		hint: "save them together, or have the program close it",
 		say: func(s *situation, m []string) string {
-			return s.who() + " has a descriptor open of " + s.named(m[1]) + ", which is not among those to be saved"
+			return s.process() + " has a descriptor open of " + s.named(m[1]) + ", which is not among those to be saved"
 		}},
 
 	// Processes.

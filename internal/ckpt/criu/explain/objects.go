@@ -60,7 +60,7 @@ func (s *situation) unsupportedFile(m []string) string {
 	default:
 		what = show.Name(info)
 	}
-	return s.who() + " has " + what + " open" + asDescriptor(fd) + cannot
+	return s.process() + " has " + what + " open" + asDescriptor(fd) + cannot
 }
 
 // families names the socket families that CRIU has no code for, by their number.
@@ -83,18 +83,18 @@ func (s *situation) lostMount(m []string) string {
 	fd, name := m[1], show.Name(m[2])
 	if strings.HasPrefix(fd, "-") {
 		s.hint = "start the whole job in one mount namespace"
-		return s.who() + " uses " + name + " (its program, a library or its directory) from outside of its mount namespace" + cannot
+		return s.process() + " uses " + name + " (its program, a library or its directory) from outside of its mount namespace" + cannot
 	}
 	s.hint = closeHint
 	if strings.HasPrefix(m[2], "/secretmem") {
-		return s.who() + " has secret memory (memfd_secret) open" + asDescriptor(fd) + cannot
+		return s.process() + " has secret memory (memfd_secret) open" + asDescriptor(fd) + cannot
 	}
 	var fs unix.Statfs_t
 	if n, err := strconv.Atoi(fd); err == nil && unix.Statfs(proc.Open(s.pid, n), &fs) == nil && fs.Type == mqueueMagic {
-		return s.who() + " has the POSIX message queue " + name + " open" + asDescriptor(fd) + cannot
+		return s.process() + " has the POSIX message queue " + name + " open" + asDescriptor(fd) + cannot
 	}
 	s.hint = "mount it again and have the program open the file anew, or have it close the file"
-	return s.who() + " has " + name + " open" + asDescriptor(fd) + ", on a file system that was unmounted since, or that is another mount namespace's" + cannot
+	return s.process() + " has " + name + " open" + asDescriptor(fd) + ", on a file system that was unmounted since, or that is another mount namespace's" + cannot
 }
 
 // otherLink is the sentence for a file that was removed under the name by which the
@@ -107,14 +107,14 @@ func (s *situation) otherLink(m []string) string {
 	if semaphore, ok := strings.CutPrefix(other, "/dev/shm/sem."); ok {
 		// sem_open(3) makes the file under another name first.
 		s.hint = fmt.Sprintf("when all programs that use it have it open, remove its name: sem_unlink(3), or rm %s", show.Name(other))
-		return fmt.Sprintf("%s uses the POSIX semaphore %s, which criu cannot save while it has a name", s.who(), show.Name("/"+semaphore))
+		return fmt.Sprintf("%s uses the POSIX semaphore %s, which criu cannot save while it has a name", s.process(), show.Name("/"+semaphore))
 	}
 	how := " open" + as
 	if as == "" && st.Ino != 0 {
 		how = " mapped"
 	}
 	const why = ": criu saves a removed file only if it has no name left"
-	sentence := s.who() + " has " + show.Name(name) + how + ", which was removed under that name and has "
+	sentence := s.process() + " has " + show.Name(name) + how + ", which was removed under that name and has "
 	if other != "" {
 		s.hint = fmt.Sprintf("have the program open %s instead; or remove that, if the name is not needed", show.Name(other))
 		return sentence + "the name " + show.Name(other) + why
@@ -154,10 +154,10 @@ func (s *situation) unreadableMapping([]string) string {
 	s.hint = "save the job as its user, or start it from another file system"
 	for m := range s.facts(s.pid).mappings {
 		if strings.HasPrefix(m.Path, "/") && !strings.HasPrefix(m.Path, "/SYSV") && unix.Access(m.Path, unix.R_OK) == unix.EACCES {
-			return fmt.Sprintf("%s has mapped %s, which criu may not read, as on FUSE or on NFS with root_squash", s.who(), show.Name(m.Path))
+			return fmt.Sprintf("%s has mapped %s, which criu may not read, as on FUSE or on NFS with root_squash", s.process(), show.Name(m.Path))
 		}
 	}
-	return s.who() + " has mapped a file that criu may not read, as on FUSE or on NFS with root_squash"
+	return s.process() + " has mapped a file that criu may not read, as on FUSE or on NFS with root_squash"
 }
 
 // watchedFile is the sentence for a file that is watched by inotify or fanotify, and
@@ -177,5 +177,5 @@ func (s *situation) watchedFile([]string) string {
 			}
 		}
 	}
-	return s.who() + " watches a file by inotify" + as + where + ", and criu cannot find out the name of that file"
+	return s.process() + " watches a file by inotify" + as + where + ", and criu cannot find out the name of that file"
 }

@@ -55,7 +55,7 @@ func says(sentence string) func(*situation, []string) string {
 
 // holds is a sentence about what the process has that CRIU was saving.
 func holds(what string) func(*situation, []string) string {
-	return func(s *situation, _ []string) string { return s.who() + " has " + what + cannot }
+	return func(s *situation, _ []string) string { return s.process() + " has " + what + cannot }
 }
 
 // What several rules say.

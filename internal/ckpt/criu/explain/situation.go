@@ -113,8 +113,8 @@ func (s *situation) facts(pid int) *facts {
 	return s.known[pid]
 }
 
-// who names the process that CRIU was saving.
-func (s *situation) who() string {
+// process names the process that CRIU was saving.
+func (s *situation) process() string {
 	if s.pid == 0 {
 		return "one of the processes"
 	}
@@ -200,7 +200,7 @@ func (s *situation) socket(inode, what string) string {
 			}
 		}
 	}
-	return s.who() + " has " + what + " open" + s.openAs(link) + cannot
+	return s.process() + " has " + what + " open" + s.openAs(link) + cannot
 }
 
 // mapping is what the process has mapped from an address on, nil if it has no name.
