@@ -36,7 +36,8 @@ import (
 // process shares two pipes with these two: how the worker has ended, and signals
 // for the worker. Of both the restored copy finds the other end closed.
 //
-// The waiting process is claimed (package atwork) until the worker has ended.
+// The waiting process is claimed (package atwork) as long as there is a worker, or
+// one that is about to become it, in the tree with it.
 
 func init() {
 	reexec.Register(reexec.Role{Name: roleWorker, Numbers: 3, Run: func(numbers []int, args []string) int {
@@ -181,6 +182,10 @@ func (d *detached) monitor(intermediate int, args []string) int {
 		_, _ = unix.Poll(nil, 1)
 	}
 	var end unix.WaitStatus
+	// From here on nothing of this request is in the tree but the waiting process,
+	// which may be saved by others as well: of two requests for one tree each would
+	// wait for the other one.
+	d.claim.Close()
 	w := &worker{waiting: d.waiting, signals: d.signals, claim: d.claim}
 	// Without a monitor the worker is not to go on.
 	pid, err := w.start(args, reexec.Attr{Pdeathsig: syscall.SIGTERM})
