@@ -3,6 +3,7 @@
 package layout
 
 import (
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -122,6 +123,20 @@ func TestImports(t *testing.T) {
 		}
 		if !known {
 			t.Errorf("there is no package %s", rule.who)
+		}
+	}
+}
+
+// TestSourceLayout checks that CONTRIBUTING.md says of every package what belongs
+// there.
+func TestSourceLayout(t *testing.T) {
+	text, err := os.ReadFile("../../CONTRIBUTING.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pkg := range imports(t) {
+		if !strings.Contains(string(text), "`"+pkg+"`") && !strings.HasPrefix(pkg, "test/real/programs/") {
+			t.Errorf("%s is not in CONTRIBUTING.md", pkg)
 		}
 	}
 }
