@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -50,5 +49,3 @@ func (c *capture) roomFor(err error) error {
 	}
 	return err
 }
-func sysError(op, object string, err error) error { return ckpt.SystemError(op, object, err) }
-func errnoOf(err error) syscall.Errno             { return ckpt.ErrnoOf(err) }

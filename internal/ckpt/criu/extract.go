@@ -84,7 +84,7 @@ func extractError(f *images.SavedFile, dir string, err error) error {
 	if errors.As(err, &c) {
 		return c.error
 	}
-	errno := errnoOf(err)
+	errno := ckpt.ErrnoOf(err)
 	return &ckpt.Error{Op: "write", Object: dir, Errno: errno, Detail: []string{
 		fmt.Sprintf("%s, which came with the context, cannot be put into %s: %s", show.Name(f.Name), show.Name(dir), ckpt.Strerror(errno)),
 	}}
@@ -232,7 +232,7 @@ type member struct {
 func openMember(source source, name string) (*member, error) {
 	var fds [2]int
 	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
-		return nil, sysError("pipe", "", err)
+		return nil, ckpt.SystemError("pipe", "", err)
 	}
 	// Non-blocking, so that a read waits in the poller and keeps no thread.
 	_ = unix.SetNonblock(fds[0], true)

@@ -68,7 +68,7 @@ func (p *plan) sessions(source source, r *ckpt.RestartRequest) error {
 	if r.RestorePid {
 		sid, err := unix.Getsid(0)
 		if err != nil {
-			return sysError("getsid", "", err)
+			return ckpt.SystemError("getsid", "", err)
 		}
 		o.SID, o.PGID = int32(sid), int32(unix.Getpgrp())
 	}

@@ -274,7 +274,7 @@ func readError(name string, err error) error {
 	if errors.As(err, &e) {
 		return err // the context's
 	}
-	errno := errnoOf(err)
+	errno := ckpt.ErrnoOf(err)
 	text := ckpt.Strerror(errno)
 	if err == errShorter {
 		errno, text = syscall.EBUSY, err.Error()

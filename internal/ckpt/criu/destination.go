@@ -6,18 +6,19 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/imagedir"
 	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/ckpt/criu/stream"
 	"blcr-cli/internal/ctxfile"
 )
 
-// A request may be for a directory of images instead of a context: criu then
-// writes there by itself, as it does for everybody, and any tool for its images
-// can read it. What we have to add, such as saved files, become further files.
+// A request may be for a directory of images instead of a context. Criu then
+// writes its images there itself, and any tool for CRIU's images can read them.
+// Members that are not CRIU's, such as saved files, become further files.
 //
-// There are no pipes that could be closed, so a checkpoint that is abandoned
-// ends only when criu is done with writing: then the hook says no.
+// Such a dump has no pipes that could be closed. If it is given up it ends only
+// when criu has written its images and asks by its action script.
 
 // store is what a context is written with: a *ctxfile.Writer or an
 // *imagedir.Writer.
@@ -84,11 +85,11 @@ func (c *capture) flush() error {
 	} else {
 		err = unix.Fdatasync(fd)
 	}
-	switch errno := errnoOf(err); {
+	switch errno := ckpt.ErrnoOf(err); {
 	case err == nil:
 	case errno == unix.EINVAL, errno == unix.EROFS, errno == unix.ENOSYS, errno == unix.EINTR: // nothing that could be synced
 	default:
-		return sysError("write", "context", err)
+		return ckpt.SystemError("write", "context", err)
 	}
 	return nil
 }
