@@ -13,18 +13,18 @@ import (
 // This file is the only one that turns errors into messages and exit statuses.
 // The messages are BLCR's; scripts match them.
 
-// failure is how the program ends.
+// failure is an error with the exit status and the messages that it gives.
 type failure struct {
 	status  int
-	message string   // BLCR's lines, without the last line's end
-	details []string // what we add to them
+	message string   // BLCR's lines, without the last line feed
+	details []string // further lines, which BLCR does not print
 	cause   error
 }
 
 func (f *failure) Error() string { return f.message }
 func (f *failure) Unwrap() error { return f.cause }
 
-// asFailure is the failure that err is.
+// asFailure returns err as a failure.
 func asFailure(err error) *failure {
 	var f *failure
 	if errors.As(err, &f) {
@@ -34,7 +34,8 @@ func asFailure(err error) *failure {
 	return &failure{status: 1, message: err.Error(), cause: err}
 }
 
-// fail makes a failure out of an engine's or the target's error.
+// fail returns a failure for an error of an engine or of package target, with the
+// details of the error.
 func fail(err error, errno syscall.Errno, message string) *failure {
 	f := &failure{status: ckpt.ExitStatus(errno), message: message, cause: err}
 	var e *ckpt.Error
@@ -52,8 +53,8 @@ func connectFailure(err error) error {
 	return fail(err, errno, "Failed cr_init(): "+ckpt.Strerror(errno))
 }
 
-// captureFailure is for a request that failed: by the engine, or by what the
-// command has done meanwhile.
+// captureFailure returns the failure of a request. The error is the engine's, or a
+// failure of a step of the command.
 func (w *work) captureFailure(err error) error {
 	var f *failure
 	if errors.As(err, &f) {
@@ -78,8 +79,8 @@ func (w *work) captureFailure(err error) error {
 	return fail(err, errno, "Checkpoint failed: "+ckpt.Strerror(errno))
 }
 
-// targetFailure is for errors of package target. Those of opening it end with
-// a line that names the file as the user did.
+// targetFailure returns the failure for an error of package target. If opening failed,
+// the last line names the file as the user did.
 func (w *work) targetFailure(err error) error {
 	errno := ckpt.ErrnoOf(err)
 	var e *target.Error

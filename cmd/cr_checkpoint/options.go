@@ -46,7 +46,7 @@ const (
 	optCompress
 )
 
-// options is the one table of cr_checkpoint's options.
+// options is the table of cr_checkpoint's options.
 var options = append(getopt.Table{
 	{ID: cli.OptVerbose, Short: 'v', Long: []string{"verbose"}},
 	{ID: cli.OptQuiet, Short: 'q', Long: []string{"quiet"}},
@@ -80,7 +80,7 @@ var options = append(getopt.Table{
 	{ID: optCompress, Long: []string{"compress"}, Arg: getopt.OptionalArgument, Exact: true},
 }, cli.RequestOptions(nil)...)
 
-// destination is where the context goes, as far as options say.
+// destination is where the context is written, according to the options.
 type destination int
 
 const (
@@ -91,16 +91,17 @@ const (
 	destDir
 )
 
-// settings is a command line understood.
+// settings is the parsed command line.
 type settings struct {
-	request ckpt.CheckpointRequest // but for the descriptor, unless dest is destFd
+	request ckpt.CheckpointRequest // FD is set only if dest is destFd
 	dest    destination
 	target  target.Spec // unless dest is destFd
 	kmsg    cli.Kmsg
 	engine  *ckpt.Choice
 }
 
-// stop is a command line that ends the program before there is anything to do.
+// stop ends the program while the command line is parsed: with a text that was asked
+// for, or with an error.
 type stop struct {
 	status int
 	stdout string
@@ -111,7 +112,7 @@ func (s *stop) Error() string { return s.stderr }
 
 var usageError = &stop{status: 255, stderr: usage}
 
-// stopFor is the stop that an error of reading the command line stands for.
+// stopFor returns the stop for an error of parsing the command line.
 func stopFor(err error) *stop {
 	var own *stop
 	var text cli.Text
@@ -186,7 +187,7 @@ func (s *settings) option(m getopt.Match) *stop {
 	case optBackup:
 		s.target.Policy = target.Backup
 		if m.HasArg {
-			// A later --backup without a name does not take it back.
+			// A later --backup without a name does not reset it.
 			s.target.BackupName, s.target.BackupNamed = m.Arg, true
 		}
 	case optClobber:
@@ -229,10 +230,10 @@ func (s *settings) option(m getopt.Match) *stop {
 	return nil
 }
 
-// destination takes -c, -d, -f and -F, of which there can be one.
+// destination handles -c, -d, -f and -F, which exclude one another.
 func (s *settings) destination(m getopt.Match) *stop {
 	if m.ID == optDir && s.engine.Expected().Directories == nil {
-		// BLCR says this before it looks at what else there is.
+		// BLCR reports this before it checks for a conflict.
 		return invalid("-d flag not yet implemented")
 	}
 	if s.dest != destDefault {
@@ -273,7 +274,7 @@ func (s *settings) limit(arg string) *stop {
 	return nil
 }
 
-// compress takes --compress: zstd, zstd:LEVEL or none.
+// compress handles --compress: zstd, zstd:LEVEL or none.
 func (s *settings) compress(m getopt.Match) *stop {
 	level := ctxfile.DefaultLevel
 	if m.HasArg {
@@ -295,8 +296,8 @@ func (s *settings) compress(m getopt.Match) *stop {
 	return nil
 }
 
-// compressible refuses compression where there is none. That is known when all
-// options have been read: the last --compress counts.
+// compressible refuses compression that is not available. It is called after all
+// options have been read, since the last --compress is used.
 func (s *settings) compressible() *stop {
 	switch {
 	case s.request.Compress == 0:

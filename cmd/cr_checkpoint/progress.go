@@ -9,10 +9,10 @@ import (
 	"blcr-cli/internal/proc"
 )
 
-// progress shows how far the engine has come with the request.
+// progress shows the progress of the request on the terminal.
 func (w *work) progress(engine ckpt.Engine) *cli.ProgressLine {
-	// What there will be no engine knows before. It is looked for when somebody
-	// has waited for a second.
+	// No engine knows the size of the context in advance. It is estimated only when the
+	// line appears, after a second.
 	memory := sync.OnceValue(func() int64 { return memoryOf(&w.request) })
 	return w.con.Progress(fmt.Sprintf("saving %d", w.request.ID), func() (done, all int64) {
 		done, all = engine.Progress()
@@ -23,8 +23,8 @@ func (w *work) progress(engine ckpt.Engine) *cli.ProgressLine {
 	})
 }
 
-// memoryOf is how many bytes the processes that are to be saved have in memory,
-// about: more than one may have the same.
+// memoryOf returns about how many bytes of memory the processes in the scope have.
+// Shared memory is counted several times.
 func memoryOf(r *ckpt.CheckpointRequest) int64 {
 	id := int(r.ID)
 	if r.Scope == ckpt.ScopeProcess {

@@ -26,10 +26,10 @@ func versionLine() string { return fmt.Sprintf("%s version %s\n", name, cli.Vers
 
 func defaultName(id int32) string { return fmt.Sprintf("context.%d", id) }
 
-// checkpoint does what the arguments ask for and returns the exit status.
+// checkpoint runs the command with these arguments and returns the exit status.
 func checkpoint(args []string, con *cli.Console, worker *worker) int {
-	// This process may have been saved by another request, and restored a moment
-	// ago.
+	// This process may be a restored copy, which another request has saved and CRIU has
+	// not released completely.
 	defer engines.AwaitDetached()
 	s, stop := parse(args, con)
 	if stop != nil {
@@ -62,17 +62,17 @@ type work struct {
 	*settings
 	con *cli.Console
 
-	// log is what the engine has logged about the request. It is shown before
-	// the message if anything fails from then on.
+	// log is what the engine has logged about the request. It is printed before the
+	// message if a later step fails.
 	log []string
 
-	// signals, if not nil, is where signals for this process come from besides
-	// the kernel.
+	// signals, if not nil, is a second source of signals besides the kernel: the pipe
+	// from the waiting process.
 	signals io.Closer
 }
 
-// beyondSignals says that no signal may end this process any more. A process that
-// passes signals on to it has to obey them itself from here on.
+// beyondSignals is called when no signal may end this process any more. The process
+// that passes signals on to it has to handle them itself from here on.
 func (w *work) beyondSignals() {
 	if w.signals != nil {
 		w.signals.Close()
@@ -80,10 +80,10 @@ func (w *work) beyondSignals() {
 	}
 }
 
-// do makes the checkpoint. Whatever it created is gone again if it fails.
+// do makes the checkpoint. If it fails, everything that it created is removed.
 //
-// A signal that ends programs cancels ctx. What is under way then ends soon, is
-// undone here, and the program dies of the signal.
+// A signal that ends programs cancels ctx. The step that is under way then ends soon,
+// everything is undone here, and the program dies of the signal.
 func (w *work) do() (err error) {
 	w.announce()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -105,14 +105,15 @@ func (w *work) do() (err error) {
 		}
 	}
 	close(undone)
-	// A signal that has made the request fail ends the program here: how the
-	// request went is not for the event to say.
+	// If a signal has made the request fail, the program dies of it here, without an
+	// event for the outcome.
 	guard.Finish()
 	event.End(ckpt.ErrnoOf(err))
 	return err
 }
 
-// abort removes what there is of the context after err, which it returns.
+// abort removes the incomplete context. It returns err, the reason, with a line for
+// what could not be removed.
 func (w *work) abort(dest target.Destination, err error) error {
 	f := asFailure(err)
 	if e := dest.Abort(); e != nil {
@@ -121,8 +122,8 @@ func (w *work) abort(dest target.Destination, err error) error {
 	return f
 }
 
-// save has the context written to dest and put in place. The event is the
-// request's; it is nil if there has been no request.
+// save writes the context to dest and puts it in place. event is the request's event;
+// it is nil if no request was made.
 func (w *work) save(ctx context.Context, dest target.Destination, guard *signals.Guard) (event *blcrevents.Request, err error) {
 	engine, err := w.engine.Open()
 	if err != nil {
@@ -150,8 +151,8 @@ func (w *work) save(ctx context.Context, dest target.Destination, guard *signals
 	issued := ckpt.StepOf(err) != ckpt.StepIssue
 	if issued && errors.Is(err, ckpt.ERestarted) {
 		event.Forget()
-		// This is the copy that was saved. The original has done the rest, and
-		// what was ours no longer has a name.
+		// This is the restored copy. The original has completed the checkpoint, and the
+		// temporary file no longer has a name.
 		w.con.Notef("restarted from completed checkpoint request\n")
 		dest.Abort()
 		return event, nil
@@ -170,8 +171,8 @@ func (w *work) save(ctx context.Context, dest target.Destination, guard *signals
 	return event, nil
 }
 
-// complete has the captured processes go on and the context put in place, in the
-// order that package ckpt gives for the request's signal.
+// complete releases the captured processes and puts the context in place, in the order
+// that package ckpt requires for the request's signal.
 func (w *work) complete(ctx context.Context, capture ckpt.Capture, dest target.Destination, guard *signals.Guard) error {
 	runOn := ckpt.RunsOn(w.request.Signal)
 	if runOn {
@@ -192,7 +193,7 @@ func (w *work) complete(ctx context.Context, capture ckpt.Capture, dest target.D
 	return nil
 }
 
-// commit puts the complete context in place. A signal that comes now has to wait.
+// commit puts the complete context in place. A signal that arrives now has to wait.
 func (w *work) commit(dest target.Destination, guard *signals.Guard) error {
 	if !guard.TryFinish() {
 		return &ckpt.Error{Op: "checkpoint", Errno: syscall.ECANCELED}
@@ -207,7 +208,7 @@ func (w *work) commit(dest target.Destination, guard *signals.Guard) error {
 	return nil
 }
 
-// note says with -v how far the request is.
+// note prints the step of the request, with -v.
 func (w *work) note(step ckpt.Step) {
 	switch step {
 	case ckpt.StepWait:
@@ -220,9 +221,9 @@ func (w *work) note(step ckpt.Step) {
 	}
 }
 
-// own tells whether a signal may be the request's own: the engine sends it to the
-// saved processes, shortly before Capture returns, and one of them may have
-// passed it on to our process group.
+// own reports whether a signal may be the request's own. The engine sends that signal
+// to the saved processes shortly before Capture returns, and one of them may have
+// passed it on to the process group of this process.
 func (w *work) own(sig syscall.Signal, captured *atomic.Bool) bool {
 	if int32(sig) != max(w.request.Signal, -w.request.Signal) {
 		return false
@@ -237,7 +238,7 @@ func (w *work) own(sig syscall.Signal, captured *atomic.Bool) bool {
 	return false
 }
 
-// names are the target's.
+// names returns the file names of the target.
 func (w *work) names() target.Names {
 	if w.dest == destDir {
 		return w.target.DirNames()
@@ -245,7 +246,7 @@ func (w *work) names() target.Names {
 	return w.target.Names()
 }
 
-// written is what the context is written to, for messages.
+// written returns the name of what the context is written to, for messages.
 func (w *work) written() string {
 	if w.dest == destFd {
 		return fmt.Sprintf("<fd%d>", w.request.FD)
@@ -253,7 +254,7 @@ func (w *work) written() string {
 	return w.names().Write
 }
 
-// announce is the line that -v prints on stdout.
+// announce prints the line that -v prints on stdout.
 func (w *work) announce() {
 	if w.con.Level <= 0 {
 		return
@@ -283,12 +284,12 @@ func (w *work) open(ctx context.Context) (target.Destination, error) {
 	case destFd:
 		fd := int(w.request.FD)
 		if fd < 0 {
-			// BLCR takes a negative descriptor for a directory.
+			// BLCR treats a negative descriptor as a directory.
 			return nil, &failure{status: ckpt.ExitStatus(syscall.EINVAL), message: "directories not yet supported"}
 		}
 		w.request.Closed = !entry.Inherited(fd)
 		if entry.Closed(fd) {
-			// The engine is to find it closed, and says so.
+			// The engine has to find it closed, and reports that.
 			unix.Close(fd)
 		}
 		return target.FromFD(fd, w.target.Sync), nil

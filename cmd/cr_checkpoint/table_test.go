@@ -17,7 +17,7 @@ var command = getopttest.Command{
 	Table: options,
 	Usage: usage,
 	First: "Usage: cr_checkpoint [options] ID",
-	// BLCR's usage text keeps them to itself, and so does ours.
+	// BLCR's usage text does not list them, and neither does ours.
 	Unlisted: []string{"--early-stop", "--early-abrt"},
 	BLCR: []string{
 		"-v --verbose", "-q --quiet", "-h --help", "--version",

@@ -1,6 +1,6 @@
 package main
 
-// usage is the text of --help. A test holds it against the option table.
+// usage is the text of --help. A test compares it with the option table.
 const usage = `Usage: cr_checkpoint [options] ID
 
 Save running processes into a context file, from which cr_restart(1) brings

@@ -20,13 +20,13 @@ import (
 	"blcr-cli/internal/signals"
 )
 
-// Cr_checkpoint is two processes. The one that was started only waits: it is
-// saved along with its caller if it is in the scope of the checkpoint, so that
-// after a restart the caller still has something to wait for. The other one,
-// the worker, makes the checkpoint and is left out of it.
+// Cr_checkpoint consists of two processes. The one that was started only waits. If it
+// is in the scope of the checkpoint it is saved with its caller, so that after a
+// restart the caller still has a child to wait for. The other one, the worker, makes
+// the checkpoint and is left out of it.
 //
-// BLCR's module leaves the worker out of the tree that it saves. CRIU leaves out
-// nothing, so there the worker has to leave the tree before:
+// BLCR's module leaves the worker out of the tree that it saves. CRIU cannot leave out
+// a process, so with CRIU the worker has to leave the tree first:
 //
 //	script ── waiting process             (saved)
 //	init ── monitor ── worker ── criu     (a session of their own)
@@ -55,21 +55,21 @@ func init() {
 	}})
 }
 
-// The inner roles.
+// The inner roles of cr_checkpoint.
 const (
 	roleWorker       = "worker"
 	roleIntermediate = "intermediate"
 	roleMonitor      = "monitor"
 )
 
-// worker is what a worker knows.
+// worker is the state that is handed to a worker.
 type worker struct {
-	waiting int // pid of the waiting process if this one has left its tree; else 0
-	signals int // pipe to read signals from, a byte each; -1 for none
+	waiting int // pid of the waiting process if the worker has left its tree, else 0
+	signals int // pipe to read signals from, one byte each; -1 for none
 	claim   *atwork.Claim
 }
 
-// start starts a worker, a child of the calling thread.
+// start starts a worker as a child of the calling thread.
 func (w *worker) start(args []string, attr reexec.Attr) (pid int, err error) {
 	attr.Inherited = []int{w.signals, w.claim.FD()}
 	return startRole(roleWorker, []int{w.waiting, w.signals, w.claim.FD()}, args, attr)
@@ -77,23 +77,22 @@ func (w *worker) start(args []string, attr reexec.Attr) (pid int, err error) {
 
 // startRole starts an inner role.
 func startRole(role string, numbers []int, args []string, attr reexec.Attr) (pid int, err error) {
-	// One processor is all that it can use, and it starts sooner.
+	// It uses only one processor, and starts faster with one.
 	attr.Env = []string{"GOMAXPROCS=1"}
 	return reexec.Start(role, numbers, args, attr)
 }
 
-// delegate has a worker do what this process was started for, and returns its
-// exit status. Done is false if no worker can be had, for want of /proc for one,
-// and this process has to do it alone. It opens nothing that stays open and keeps
-// to raw waiting: BLCR's module can save no process that holds a poller or the
-// like.
+// delegate runs the command in a worker and returns its exit status. done is false if
+// no worker can be started, for example without /proc, and this process has to make the
+// checkpoint itself. delegate leaves nothing open and waits by raw system calls only:
+// BLCR's module cannot save a process that has an epoll descriptor open.
 func (s *settings) delegate(args []string, con *cli.Console) (status int, done bool) {
 	forward := signals.NewForwarder()
 	claim := atwork.New(int(s.request.FD))
 	if s.engine.Includes(&s.request) {
 		return s.delegateOutside(args, con, forward, claim), true
 	}
-	// Before the worker can ask for anything.
+	// Before the worker can issue a request.
 	selfckpt.Save()
 	pid, err := (&worker{signals: -1, claim: claim}).start(args, reexec.Attr{})
 	claim.Close()
@@ -103,7 +102,7 @@ func (s *settings) delegate(args []string, con *cli.Console) (status int, done b
 		con.Errorf("fork() failed: %s\n", ckpt.Strerror(ckpt.ErrnoOf(err)))
 		return 1, true
 	default:
-		// The signals stay caught, for the guard of the work.
+		// The signals stay caught: the guard of the checkpoint uses them.
 		selfckpt.Omit()
 		return 0, false
 	}
@@ -111,8 +110,8 @@ func (s *settings) delegate(args []string, con *cli.Console) (status int, done b
 	end, err := signals.Wait(pid)
 	switch {
 	case err == unix.ECHILD:
-		// This is the restored copy. Its caller goes on as it did when the
-		// original ended.
+		// This is the restored copy. Its caller continues as it did when the original
+		// ended.
 		return 0, true
 	case err != nil:
 		con.Errorf("wait() failed: %s\n", ckpt.Strerror(ckpt.ErrnoOf(err)))
@@ -121,30 +120,31 @@ func (s *settings) delegate(args []string, con *cli.Console) (status int, done b
 	return ended(con, forward, end), true
 }
 
-// ended returns the exit status that the worker's end makes ours.
+// ended returns the exit status of this process for the worker's wait status. It dies
+// of the worker's signal if that was sent to both.
 func ended(con *cli.Console, forward *signals.Forwarder, end unix.WaitStatus) int {
 	if !end.Signaled() {
 		return end.ExitStatus()
 	}
 	sig := end.Signal()
 	if forward.Await(sig) {
-		// It was meant for both of us.
+		// The signal was sent to both processes.
 		signals.DieOf(sig)
 	}
 	con.Errorf("child killed by signal %d (%s)\n", int(sig), signals.Strsignal(sig))
 	return 1
 }
 
-// detached is what the intermediate process and the monitor know.
+// detached is the state that is handed to the intermediate process and the monitor.
 type detached struct {
-	status  int // pipe that the monitor writes the worker's end to, 4 bytes
+	status  int // pipe that the monitor writes the worker's wait status to, 4 bytes
 	signals int // pipe that the worker reads signals from
 	waiting int // pid of the waiting process
 	claim   *atwork.Claim
 }
 
-// newDetached makes the inherited descriptors close-on-exec: what this process
-// starts gets them only if that is said.
+// newDetached makes the inherited descriptors close-on-exec, so that a child gets them
+// only if it is started with them.
 func newDetached(numbers []int) *detached {
 	d := &detached{status: numbers[0], signals: numbers[1], waiting: numbers[2], claim: atwork.Inherited(numbers[3])}
 	unix.CloseOnExec(d.status)
@@ -152,14 +152,15 @@ func newDetached(numbers []int) *detached {
 	return d
 }
 
-// start starts one of the two roles, with further numbers.
+// start starts one of the two roles. further are additional numbers for it.
 func (d *detached) start(role string, args []string, attr reexec.Attr, further ...int) (pid int, err error) {
 	numbers := append([]int{d.status, d.signals, d.waiting, d.claim.FD()}, further...)
 	attr.Inherited = []int{d.status, d.signals, d.claim.FD()}
 	return startRole(role, numbers, args, attr)
 }
 
-// intermediate is the intermediate process. It returns the exit status.
+// intermediate is the main function of the intermediate process. It returns the exit
+// status.
 func (d *detached) intermediate(args []string) int {
 	signals.KeepIgnored()
 	if _, err := d.start(roleMonitor, args, reexec.Attr{Setsid: true}, os.Getpid()); err != nil {
@@ -168,11 +169,11 @@ func (d *detached) intermediate(args []string) int {
 	return 0
 }
 
-// monitor starts the worker when the intermediate process has gone, and reports
-// how the worker ends.
+// monitor is the main function of the monitor. It starts the worker after the
+// intermediate process has ended, and writes the worker's wait status to the pipe.
 func (d *detached) monitor(intermediate int, args []string) int {
 	signals.KeepIgnored()
-	// The worker's parent is this thread.
+	// The parent of the worker is this thread.
 	runtime.LockOSThread()
 	const milliseconds = 2000
 	for range milliseconds {
@@ -187,7 +188,7 @@ func (d *detached) monitor(intermediate int, args []string) int {
 	// wait for the other one.
 	d.claim.Close()
 	w := &worker{waiting: d.waiting, signals: d.signals, claim: d.claim}
-	// Without a monitor the worker is not to go on.
+	// If the monitor ends, the worker has to end, too.
 	pid, err := w.start(args, reexec.Attr{Pdeathsig: syscall.SIGTERM})
 	unix.Close(d.signals)
 	if err == nil {
@@ -200,8 +201,8 @@ func (d *detached) monitor(intermediate int, args []string) int {
 	return 0
 }
 
-// delegateOutside is delegate for a worker that has to leave the tree. It returns
-// the worker's exit status.
+// delegateOutside does the work of delegate with a worker that has to leave the tree.
+// It returns the worker's exit status.
 func (s *settings) delegateOutside(args []string, con *cli.Console, forward *signals.Forwarder, claim *atwork.Claim) int {
 	born := startTime()
 	restored := func() bool { return startTime() != born }
@@ -223,8 +224,8 @@ func (s *settings) delegateOutside(args []string, con *cli.Console, forward *sig
 	unix.Close(status[1])
 	unix.Close(passed[0])
 	forward.ToPipe(passed[1], func(sig syscall.Signal) bool {
-		// The pipe has no reader. The worker has finished: then only the signal that
-		// it sends to all saved processes is for this one, too.
+		// The pipe has no reader, so the worker has finished. Then this process obeys
+		// only the signal that the worker sends to all saved processes.
 		signal := max(s.request.Signal, -s.request.Signal)
 		if !restored() && int32(sig) != signal {
 			return false
@@ -233,7 +234,8 @@ func (s *settings) delegateOutside(args []string, con *cli.Console, forward *sig
 		return true
 	})
 	if end, err := signals.Wait(intermediate); err == nil && (!end.Exited() || end.ExitStatus() != 0) {
-		// There is no monitor, which would write to the pipe.
+		// The intermediate process has not started a monitor, so nothing will be
+		// written to the pipe.
 		return ended(con, forward, end)
 	}
 	var end [4]byte
@@ -247,13 +249,14 @@ func (s *settings) delegateOutside(args []string, con *cli.Console, forward *sig
 		break
 	}
 	if restored() {
-		// The caller goes on as it did when the original ended.
+		// The caller continues as it did when the original ended.
 		return 0
 	}
 	return ended(con, forward, unix.WaitStatus(unix.SIGKILL))
 }
 
-// startTime is when this process was started. A restored copy has another one.
+// startTime returns the start time of this process. A restored copy has a different
+// one.
 func startTime() uint64 {
 	p, err := proc.Read(os.Getpid())
 	if err != nil {
@@ -262,13 +265,13 @@ func startTime() uint64 {
 	return p.Start
 }
 
-// listen has the worker take the signals that the waiting process passes on,
-// until the Closer is closed. It returns nil if there is no such pipe.
+// listen receives the signals that the waiting process passes on, until the Closer is
+// closed. It returns nil if there is no pipe for them.
 func (w *worker) listen() io.Closer {
 	if w.signals < 0 {
 		return nil
 	}
-	// A pipe that can be closed while it is being read from.
+	// Non-blocking, so that the pipe can be closed while it is being read from.
 	_ = unix.SetNonblock(w.signals, true)
 	pipe := os.NewFile(uintptr(w.signals), "signals")
 	closed := make(chan struct{})
@@ -276,7 +279,8 @@ func (w *worker) listen() io.Closer {
 		signals.AddFromPipe(pipe)
 		close(closed)
 	}()
-	// The waiting process passes nothing on while it is frozen.
+	// While it is frozen, the waiting process cannot pass signals on. So those that are
+	// pending for it are read from /proc.
 	go func() {
 		for {
 			select {

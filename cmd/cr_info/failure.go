@@ -15,20 +15,20 @@ import (
 
 const (
 	statusFailed = 1
-	statusUsage  = 255 // as of BLCR's commands
+	statusUsage  = 255 // as with BLCR's commands
 )
 
-// usageError is a command line that cannot be understood.
+// usageError is an invalid command line.
 type usageError struct{ why string }
 
 func (e *usageError) Error() string { return e.why }
 
-// notContext is why a file is no context, or not one that is complete.
+// notContext is the reason why a file is not a context, or not a complete one.
 type notContext string
 
 func (e notContext) Error() string { return string(e) }
 
-// status is the exit status for an error.
+// status returns the exit status for an error.
 func status(err error) int {
 	var u *usageError
 	if errors.As(err, &u) {
@@ -37,7 +37,7 @@ func status(err error) int {
 	return statusFailed
 }
 
-// message is the text for an error that is about no file.
+// message returns the text for an error that does not concern a file.
 func message(err error) string {
 	var output *cli.OutputError
 	if errors.As(err, &output) {
@@ -46,10 +46,10 @@ func message(err error) string {
 	return show.Text(err.Error())
 }
 
-// reason returns why a file could not be read, as one line without its end.
+// reason returns why a file could not be read, as one line without a line feed.
 func reason(err error) string {
 	if e, ok := errors.AsType[*ckpt.Error](err); ok && e.Errno == syscall.EINVAL && len(e.Detail) > 0 {
-		// The message has the name of the file already.
+		// The message already contains the name of the file.
 		return show.Text(strings.TrimPrefix(e.Detail[0], "directory: "))
 	}
 	if e, ok := errors.AsType[*ctxfile.Error](err); ok && e.Reason != "" {

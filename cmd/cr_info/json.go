@@ -122,7 +122,7 @@ type jsonSize struct {
 	Total        int64 `json:"total"`
 }
 
-// json is the line of --json.
+// json returns the line of --json.
 func (r *report) json() string {
 	c := jsonContext{File: r.file}
 	if complete, known := r.complete(); known {
@@ -140,7 +140,7 @@ func (r *report) json() string {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	_ = e.Encode(c) // there is nothing in it that cannot be encoded
+	_ = e.Encode(c) // all of its types can be encoded
 	return escape(b.String())
 }
 
@@ -221,8 +221,8 @@ func processJSON(p *inspect.Process) *jsonProcess {
 	return j
 }
 
-// escape escapes the characters in a line of JSON that a terminal might act upon.
-// Only strings contain such characters.
+// escape escapes the characters in a line of JSON that could control a terminal. Only
+// strings contain such characters.
 func escape(line string) string {
 	var b strings.Builder
 	for _, r := range line {

@@ -1,10 +1,10 @@
-// The runtime must not watch cgroup limits: it keeps files open for that, under
-// descriptor numbers that a caller may mean to be closed.
+// The runtime must not watch cgroup limits: it would keep files open for that, under
+// descriptor numbers that the caller may expect to be closed.
 //
 //go:debug containermaxprocs=0
 //go:debug updatemaxprocs=0
 
-// Cr_info tells what is in a context, without restoring it. See cr_info(1).
+// Cr_info shows what is in a context, without restoring it. See cr_info(1).
 package main
 
 import (

@@ -9,7 +9,7 @@ import (
 
 const optJSON = 1
 
-// options is the one table of cr_info's options.
+// options is the table of cr_info's options.
 var options = getopt.Table{
 	{ID: optJSON, Long: []string{"json"}},
 	{ID: cli.OptQuiet, Short: 'q', Long: []string{"quiet"}},
@@ -17,13 +17,13 @@ var options = getopt.Table{
 	{ID: cli.OptVersion, Long: []string{"version"}},
 }
 
-// settings is a command line understood.
+// settings is the parsed command line.
 type settings struct {
 	json  bool
-	files []string // one at least; "-" is standard input
+	files []string // at least one; "-" is standard input
 }
 
-// parse reads the command line. An error is a cli.Text or a *usageError.
+// parse parses the command line. An error is a cli.Text or a *usageError.
 func parse(args []string, con *cli.Console) (*settings, error) {
 	s := &settings{}
 	line := cli.CommandLine{

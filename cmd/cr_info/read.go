@@ -16,7 +16,7 @@ import (
 type report struct {
 	file string
 
-	// One of these, or neither: then err says why.
+	// At most one of these is set. If neither is, err has the reason.
 	criu *inspect.Info
 	blcr *blcrContext
 
@@ -27,13 +27,12 @@ type report struct {
 // blcrContext is a context of BLCR's module.
 type blcrContext struct {
 	*header.Header
-	size int64 // of the file, -1 if it is none
+	size int64 // of the file, -1 if it is not a regular file
 
 	ended, endKnown bool
 }
 
-// complete tells whether it is a context that can be restored, as far as that
-// is known.
+// complete reports whether the context is complete, as far as that is known.
 func (r *report) complete() (complete, known bool) {
 	switch {
 	case r.criu != nil:
@@ -44,13 +43,13 @@ func (r *report) complete() (complete, known bool) {
 	return false, false
 }
 
-// examine looks at one FILE.
+// examine examines one FILE.
 func examine(file string) *report {
 	r := &report{file: file}
 	fd := 0
 	if file == "-" {
 		if entry.Closed(0) {
-			// What is open as 0 now is the Go runtime's /dev/null.
+			// Descriptor 0 is now /dev/null, which the Go runtime has opened.
 			r.err = syscall.EBADF
 			return r
 		}
@@ -75,7 +74,7 @@ func open(file string) (fd int, err error) {
 	}
 }
 
-// read reads what is open as fd.
+// read examines the file that is open as fd.
 func (r *report) read(fd int) {
 	var st unix.Stat_t
 	if r.err = unix.Fstat(fd, &st); r.err != nil {
@@ -83,7 +82,7 @@ func (r *report) read(fd int) {
 	}
 	directory := st.Mode&unix.S_IFMT == unix.S_IFDIR
 	if !directory {
-		// What cannot be looked at without being read is left to inspect.Context.
+		// inspect.Context handles what cannot be examined without consuming it.
 		if kind, err := ctxfile.Sniff(fd); err == nil && kind == ctxfile.BLCR {
 			r.readBLCR(fd, &st)
 			return
@@ -121,7 +120,7 @@ func (r *report) readBLCR(fd int, st *unix.Stat_t) {
 	}
 }
 
-// source is a descriptor to be read from.
+// source reads from a descriptor.
 type source int
 
 func (f source) Read(b []byte) (int, error) {

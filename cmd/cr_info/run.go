@@ -33,8 +33,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 		})
 }
 
-// do does what the arguments ask for. An error is about no FILE; good says that
-// all of these were.
+// do runs the command with these arguments. good says that every FILE is a complete
+// context. An error does not concern a FILE.
 func do(args []string, con *cli.Console) (good bool, err error) {
 	s, err := parse(args, con)
 	var text cli.Text

@@ -25,11 +25,10 @@ import (
 	"blcr-cli/internal/show"
 )
 
-// Whole runs are tested by testdata/script/cr_info, and reading by the tests of
-// package criu. These tests are about printing.
+// Whole runs are tested by testdata/script/cr_info, and reading by the tests of package
+// inspect. These are tests of the output.
 
-// filled is a report with s wherever there is text, and n wherever there is a
-// number.
+// filled returns a report with s in every text and n in every number.
 func filled(s string, n int64) *report {
 	f := inspect.File{
 		FD: uint32(n), Kind: "type_99", Path: s, Offset: n, Access: "read_write", Inode: uint32(n),
@@ -56,7 +55,7 @@ func filled(s string, n int64) *report {
 	}}
 }
 
-// filledBLCR is the same for a context of BLCR's.
+// filledBLCR does the same for a context of BLCR.
 func filledBLCR(s string, n int64) *report {
 	return &report{file: s, blcr: &blcrContext{Header: &header.Header{
 		Version: int(n), Scope: int(n), Architecture: int(n),
@@ -64,8 +63,8 @@ func filledBLCR(s string, n int64) *report {
 	}, size: n, ended: true, endKnown: true}}
 }
 
-// harmless tells whether a terminal can show text without doing anything, and
-// whether it is in lines.
+// harmless reports whether text consists of complete lines that cannot control a
+// terminal.
 func harmless(text string) bool {
 	return utf8.ValidString(text) && strings.HasSuffix(text, "\n") &&
 		!strings.ContainsFunc(text, func(r rune) bool { return r != '\n' && !isPrint(r) })
@@ -73,8 +72,8 @@ func harmless(text string) bool {
 
 func isPrint(r rune) bool { return show.Text(string(r)) == string(r) }
 
-// FuzzOutput: whatever is in a context, nothing of it gets out of its line, and
-// JSON is JSON, with what was there in it.
+// FuzzOutput: no content of a context breaks out of its line, and the JSON output is
+// valid JSON that contains it.
 func FuzzOutput(f *testing.F) {
 	for _, s := range []string{
 		"", "plain", "with blank", " ", "\n\n\n", "\x1b[2J\x07", "\x00", "\x7f", "\u009b31m", "\u202e", "\xff\xfe", "\ufffd", `"`, `\`, "é", "\U000e0001", "...", "'", "\u2028",
@@ -97,7 +96,7 @@ func FuzzOutput(f *testing.F) {
 			if r.blcr != nil {
 				plain = filledBLCR("x", n)
 			}
-			// Lines may be left out, but there are never more.
+			// Lines may be left out, but none is added.
 			if want := strings.Count(plain.text(true), "\n"); lines > want {
 				t.Errorf("%d lines, want %d:\n%s", lines, want, r.text(true))
 			}
@@ -129,7 +128,7 @@ func FuzzOutput(f *testing.F) {
 	})
 }
 
-// The manual page has the members that there are, of each object.
+// The manual page lists the members of each object, and no others.
 func TestJSONMembers(t *testing.T) {
 	page, err := os.ReadFile("../../man/cr_info.1")
 	if err != nil {
@@ -180,7 +179,7 @@ func TestTableAligned(t *testing.T) {
 	}
 }
 
-// Hundreds of threads are not listed.
+// A long list of threads is cut.
 func TestThreads(t *testing.T) {
 	r := filled("x", 1)
 	p := &r.criu.Processes[0]

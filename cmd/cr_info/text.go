@@ -11,7 +11,7 @@ import (
 	"blcr-cli/internal/show"
 )
 
-// text is the report for people. heading says that it is one of several.
+// text returns the report in text form. heading says that it is one of several.
 func (r *report) text(heading bool) string {
 	var b strings.Builder
 	if heading {
@@ -137,7 +137,7 @@ func processesText(b *strings.Builder, info *inspect.Info) {
 	t.write(b, "Processes")
 }
 
-// id is the number of a group or session, which is 0 outside of the namespace.
+// id returns a group or session id as text. It is 0 for one outside of the namespace.
 func id(n int32) string {
 	if n == 0 {
 		return "-"
@@ -145,7 +145,7 @@ func id(n int32) string {
 	return strconv.Itoa(int(n))
 }
 
-// mostThreads is how many threads of a process are listed.
+// mostThreads is the largest number of threads of a process that are listed.
 const mostThreads = 20
 
 func filesText(b *strings.Builder, p *inspect.Process) {
@@ -190,10 +190,10 @@ func filesText(b *strings.Builder, p *inspect.Process) {
 	}
 }
 
-// kind is a name of JSON for people.
+// kind returns a name of the JSON output in words.
 func kind(name string) string { return strings.ReplaceAll(name, "_", " ") }
 
-// fileName names what a descriptor refers to.
+// fileName returns a name for what a descriptor refers to.
 func fileName(f *inspect.File) string {
 	var parts []string
 	if f.Path != "" {
@@ -283,14 +283,14 @@ func sizeText(b *strings.Builder, info *inspect.Info) {
 	t.write(b, "Size")
 }
 
-// table is aligned columns.
+// table is a table with aligned columns.
 type table struct {
 	right []bool
 	rows  [][]string
 }
 
-// newTable begins a table with the titles of its columns; ">" behind one means
-// that it is aligned to the right.
+// newTable returns a table with the titles of its columns. ">" after a title aligns the
+// column to the right.
 func newTable(titles ...string) *table {
 	t := &table{}
 	for i, title := range titles {
@@ -304,8 +304,8 @@ func newTable(titles ...string) *table {
 
 func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
 
-// write writes the table below a heading; nothing if there are no rows. The last
-// column is not padded.
+// write writes the table below a heading. It writes nothing if there are no rows. The
+// last column is not padded.
 func (t *table) write(b *strings.Builder, heading string) {
 	if len(t.rows) < 2 {
 		return
@@ -340,8 +340,8 @@ func count(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// word returns a word of a command line as a shell would take it, or quoted like a
-// string of Go's.
+// word returns a word of a command line as it is if a shell would not change it,
+// otherwise quoted like a Go string.
 func word(s string) string {
 	if s == "" || s == "..." || slices.ContainsFunc([]byte(s), func(c byte) bool {
 		return !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("_-+./,:=@%", c) >= 0)

@@ -1,6 +1,6 @@
 package main
 
-// usage is the text of --help. A test holds it against the option table.
+// usage is the text of --help. A test compares it with the option table.
 const usage = `Usage: cr_info [options] FILE...
 
 Tell what is in a context, without restoring it: in the file or the directory

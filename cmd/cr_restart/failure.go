@@ -10,19 +10,19 @@ import (
 // This file is the only one that turns errors into messages and exit statuses.
 // The messages are BLCR's; scripts match them.
 
-// failure is how the program ends.
+// failure is an error with the exit status, the messages and the hook that it leads to.
 type failure struct {
 	status  int
-	class   class    // whose hook is run
-	message string   // BLCR's line, without its end
-	details []string // what we add to it
+	class   class    // selects the hook
+	message string   // BLCR's line, without its line feed
+	details []string // further lines, which BLCR does not print
 	cause   error
 }
 
 func (f *failure) Error() string { return f.message }
 func (f *failure) Unwrap() error { return f.cause }
 
-// asFailure is the failure that err is.
+// asFailure returns err as a failure.
 func asFailure(err error) *failure {
 	var f *failure
 	if errors.As(err, &f) {
@@ -32,7 +32,7 @@ func asFailure(err error) *failure {
 	return &failure{status: 1, class: failPerm, message: err.Error(), cause: err}
 }
 
-// detailsOf is what an engine's error says besides its number.
+// detailsOf returns the further lines of an engine's error.
 func detailsOf(err error) []string {
 	var e *ckpt.Error
 	if errors.As(err, &e) {

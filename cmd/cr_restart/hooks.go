@@ -12,19 +12,19 @@ import (
 	"blcr-cli/internal/signals"
 )
 
-// class is a class of failures that has a hook of its own.
+// class is a class of failures. Each has a hook of its own.
 type class int
 
 const (
 	failArgs class = iota // bad arguments, or a context that cannot be opened
-	failTemp              // may be gone by itself later
-	failEnv               // can be mended by hand
+	failTemp              // may succeed later
+	failEnv               // can be fixed by hand
 	failPerm              // everything else
 	classes
 )
 
-// classOf is the class of a restart that failed with errno. The first numbers of
-// each class are those of BLCR's cr_restart; the others are alike.
+// classOf returns the class of a restart that failed with errno. The first line of each
+// class has the numbers of BLCR's cr_restart, the second one those that we add.
 func classOf(errno syscall.Errno) class {
 	switch errno {
 	case syscall.ENOMEM, syscall.EBUSY,
@@ -37,21 +37,21 @@ func classOf(errno syscall.Errno) class {
 	return failPerm
 }
 
-// hooks are the commands of the --run-on options. An empty one is none.
+// hooks are the commands of the --run-on options; "" for none.
 type hooks struct {
 	onSuccess string
 	onFailure [classes]string
 }
 
-// runHook runs a command by the shell, waits for it, and returns its exit
-// status; 255 for one that a signal killed or that could not be run, and 0
-// where there is none.
+// runHook runs a command in the shell, waits for it, and returns its exit status. The
+// status is 255 if a signal killed the command or if it could not be run, and 0 if
+// command is "".
 func runHook(command string) int {
 	if command == "" {
 		return 0
 	}
 	argv := []string{"sh", "-c", command}
-	// While a request may come.
+	// A request by BLCR's module may arrive meanwhile.
 	pid, err := forkexec.Start("/bin/sh", argv, &forkexec.Attr{Env: os.Environ(), Files: standardFiles()})
 	if err != nil {
 		return 255
@@ -63,20 +63,20 @@ func runHook(command string) int {
 	return status.ExitStatus()
 }
 
-// runHookShielded is runHook with what system(3) does for its caller: the keys
-// that interrupt the command do not interrupt us. Only for a time when signals
-// have not been held for the job.
+// runHookShielded runs a command as runHook does, and like system(3) protects the
+// caller from SIGINT and SIGQUIT meanwhile. It is for use before signals are held for
+// the job.
 func runHookShielded(command string) int {
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGQUIT} {
-		if !signal.Ignored(sig) && signals.Catch(sig) == nil { // ignored, the command inherits it
+		if !signal.Ignored(sig) && signals.Catch(sig) == nil { // an ignored signal stays ignored in the command
 			defer signals.Default(sig)
 		}
 	}
 	return runHook(command)
 }
 
-// standardFiles is the three standard descriptors for a child; one that is
-// closed here is closed there.
+// standardFiles returns the three standard descriptors for a child. One that is closed
+// here is closed in the child.
 func standardFiles() []uintptr {
 	files := entry.Standard()
 	for i, fd := range files {

@@ -1,11 +1,11 @@
-// The runtime must not watch cgroup limits: it keeps files open for that, under
-// descriptor numbers that a caller may mean to be closed.
+// The runtime must not watch cgroup limits: it would keep files open for that, under
+// descriptor numbers that the caller may expect to be closed.
 //
 //go:debug containermaxprocs=0
 //go:debug updatemaxprocs=0
 
-// Cr_restart brings processes back from a context file, stays their parent, and
-// ends as they end. See cr_restart(1).
+// Cr_restart restores processes from a context file, stays their parent, and ends as
+// they end. See cr_restart(1).
 package main
 
 import (
@@ -16,8 +16,8 @@ import (
 	"blcr-cli/internal/reexec"
 )
 
-// The restored job becomes a child of the thread that asks for it; only the
-// main thread lives as long as the process.
+// The restored job becomes a child of the thread that requests the restart. Only the
+// main thread is certain to exist as long as the process.
 func init() { runtime.LockOSThread() }
 
 func main() {

@@ -34,7 +34,7 @@ const (
 	optNoRestoreSid
 )
 
-// options is the one table of cr_restart's options.
+// options is the table of cr_restart's options.
 var options = append(getopt.Table{
 	{ID: cli.OptHelp, Short: 'h', Long: []string{"help"}},
 	{ID: cli.OptVersion, Short: 'v', Long: []string{"version"}},
@@ -60,19 +60,19 @@ var options = append(getopt.Table{
 	{ID: optNoRestoreSid, Long: []string{"no-restore-sid"}},
 }, cli.RequestOptions(map[string]string{"stop": "freeze"})...)
 
-// source is where the context comes from.
+// source is where the context is read from.
 type source int
 
 const (
-	sourceOperand source = iota // no option says
+	sourceOperand source = iota // no option: the operand
 	sourceFile
 	sourceFd
 	sourceDir
 )
 
-// settings is a command line understood, as far as it has been read.
+// settings is the command line, as far as it has been parsed.
 type settings struct {
-	request ckpt.RestartRequest // but for the descriptor, unless source is sourceFd
+	request ckpt.RestartRequest // FD is set only if source is sourceFd
 	source  source
 	file    string // unless source is sourceFd
 	kmsg    cli.Kmsg
@@ -80,13 +80,13 @@ type settings struct {
 	engine  *ckpt.Choice
 }
 
-// ending is a command line that asks for a text and nothing else.
+// ending is the error for a command line that asks for the usage text or the version.
 type ending struct{ stdout string }
 
 func (*ending) Error() string { return "nothing to do" }
 
-// parse reads the command line into s. The hooks for failures hold from where they
-// stand. An error is an *ending or a *failure.
+// parse parses the command line into s. A hook for failures takes effect from its place
+// in the command line on. An error is an *ending or a *failure.
 func (s *settings) parse(args []string, con *cli.Console) error {
 	s.request.RestorePid = true
 	s.engine = ckpt.NewChoice(os.Getenv("CR_ENGINE"), engines.All)
@@ -166,7 +166,7 @@ func (s *settings) option(m getopt.Match) error {
 	return nil
 }
 
-// from takes -f, -F and -d, of which there can be one.
+// from handles -f, -F and -d, which exclude one another.
 func (s *settings) from(m getopt.Match) error {
 	if s.source != sourceOperand {
 		return badArgument("multiple source arguments specified")
@@ -195,7 +195,7 @@ func (s *settings) from(m getopt.Match) error {
 	return nil
 }
 
-// usageFailure prints the usage text where other failures print a line.
+// usageFailure is the failure whose message is the usage text.
 func usageFailure() *failure {
 	return &failure{status: 255, class: failArgs, message: usage[:len(usage)-1]}
 }

@@ -32,9 +32,8 @@ func appendRelocation(list []ckpt.Relocation, arg string) ([]ckpt.Relocation, er
 	return append(list, r), nil
 }
 
-// splitUnescaped splits arg at every '=' without a backslash before it, and
-// turns \= into = and \\ into \. Any other backslash is a character like
-// others.
+// splitUnescaped splits arg at every '=' without a backslash before it, and turns \=
+// into = and \\ into \. Any other backslash is an ordinary character.
 func splitUnescaped(arg string) []string {
 	var parts []string
 	var part []byte
@@ -53,8 +52,8 @@ func splitUnescaped(arg string) []string {
 	return append(parts, string(part))
 }
 
-// trimSlashes drops slashes from the end of an absolute path, but for its
-// first.
+// trimSlashes removes slashes from the end of an absolute path, except the first
+// character.
 func trimSlashes(path string) string {
 	return "/" + strings.TrimRight(path[1:], "/")
 }

@@ -17,7 +17,7 @@ func TestRelocation(t *testing.T) {
 		{"/=/b", "/", "/b"},
 		{"/a=/", "/a", "/"},
 
-		// Slashes at the end are dropped, but for the root's.
+		// Slashes at the end are removed, except that of the root.
 		{"/a/=/b", "/a", "/b"},
 		{"/a///=/b//", "/a", "/b"},
 		{"///=/b", "/", "/b"},
@@ -46,7 +46,7 @@ func TestRelocation(t *testing.T) {
 	}
 }
 
-// TestRelocationIdentity pins that what moves nothing is left out.
+// TestRelocationIdentity: a relocation to the same path is left out.
 func TestRelocationIdentity(t *testing.T) {
 	before := []ckpt.Relocation{{Old: "/x", New: "/y"}}
 	for _, arg := range []string{"/a=/a", "/=/", "/a/=/a", `/a\==/a\=/`, "//=/"} {
@@ -89,8 +89,8 @@ func TestRelocationErrors(t *testing.T) {
 	}
 }
 
-// checkRelocationError holds an error against the message; all have the same
-// status and hook.
+// checkRelocationError compares the message of an error; all have the same status and
+// hook.
 func checkRelocationError(t *testing.T, arg string, err error, message string) {
 	t.Helper()
 	var f *failure
@@ -103,8 +103,8 @@ func checkRelocationError(t *testing.T, arg string, err error, message string) {
 	}
 }
 
-// TestRelocationCount pins that 16 are accepted, in order, and not 17; those
-// that are left out do not count.
+// TestRelocationCount: 16 relocations are accepted, in order, and not 17. Those that
+// are left out do not count.
 func TestRelocationCount(t *testing.T) {
 	var list, want []ckpt.Relocation
 	for i := range 16 {
@@ -127,7 +127,7 @@ func TestRelocationCount(t *testing.T) {
 	checkRelocationError(t, "number 17", err, "Too many relocations (max is 16).")
 }
 
-// TestRelocationLong pins that length is no matter here.
+// TestRelocationLong: the length of a path is not limited here.
 func TestRelocationLong(t *testing.T) {
 	long := "/" + strings.Repeat("x", 10_000)
 	got, err := appendRelocation(nil, long+"=/y")

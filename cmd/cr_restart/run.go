@@ -25,16 +25,16 @@ func versionLine() string { return name + " version " + cli.Version + "\n" }
 // run is the command: args is its whole argument vector. It returns the exit
 // status, unless the job died of a signal, of which this process then dies too.
 func run(args []string, stdout, stderr io.Writer) int {
-	// The job inherits what this process has.
+	// The job inherits descriptors and limits from this process.
 	entry.HideClosed()
 	entry.RestoreLimit()
 	return cli.Run(name, "bring saved processes back to life", args, stdout, stderr, restart)
 }
 
-// restart does what the arguments ask for and returns the exit status.
+// restart runs the command with these arguments and returns the exit status.
 func restart(args []string, con *cli.Console) int {
 	w := &work{con: con, over: func() {}}
-	// At the very end, after a hook for a failure, too.
+	// This comes last, also after a hook for a failure.
 	defer func() { w.over() }()
 	err := w.parse(args, con)
 	if end, ok := err.(*ending); ok {
@@ -56,20 +56,20 @@ type work struct {
 	settings
 	con *cli.Console
 
-	// log is what the engine has logged about the request. It is shown before
-	// the message if anything fails from then on.
+	// log is what the engine has logged about the request. It is printed before the
+	// message if a later step fails.
 	log []string
 
-	// over says that the request is over: from then on a checkpoint by another
-	// process may have this one in its scope.
+	// over ends the request. From then on another process's checkpoint may save this
+	// process.
 	over func()
 
-	// held says that signals are kept for the job.
+	// held says that signals are queued for the job.
 	held bool
 }
 
-// fail runs the hook for a failure, says what failed, and returns the exit
-// status. A hook that fails itself has the last word.
+// fail runs the hook for a failure, prints the message, and returns the exit status. If
+// the hook itself fails, its status is returned and nothing is printed.
 func (w *work) fail(f *failure) int {
 	run := runHookShielded
 	if w.held {
@@ -84,10 +84,11 @@ func (w *work) fail(f *failure) int {
 	return f.status
 }
 
-// do brings the job back, waits for it, and returns its exit status.
+// do restores the job, waits for it, and returns its exit status.
 func (w *work) do() (status int, err error) {
-	// The context says which engine it needs. Only then is there something to
-	// complain about: BLCR's cr_restart looks for the module first.
+	// The context is opened first, since it determines the engine. An error of opening
+	// it is reported after those of the engine, because BLCR's cr_restart looks for the
+	// module first.
 	openErr := w.open()
 	if openErr == nil && !w.request.Closed && w.source != sourceDir {
 		w.engine.Require(int(w.request.FD))
@@ -107,7 +108,7 @@ func (w *work) do() (status int, err error) {
 	if status := runHook(w.hooks.onSuccess); status != 0 {
 		return status, nil
 	}
-	// From here on a checkpoint of this process takes the job along.
+	// From here on a checkpoint of this process includes the job.
 	w.over()
 	w.over = func() {}
 	if w.kmsg == cli.KmsgWarning {
@@ -115,7 +116,7 @@ func (w *work) do() (status int, err error) {
 	}
 	w.log = nil
 	if pid == 0 {
-		// The job is init's child, and not ours to wait for.
+		// The job is a child of init, so this process cannot wait for it.
 		return 0, nil
 	}
 	signals.ForwardToJob(pid)
@@ -123,23 +124,23 @@ func (w *work) do() (status int, err error) {
 	if err != nil {
 		return 0, waitJobFailure(pid, err)
 	}
-	// This process may have been saved and restored meanwhile.
+	// This process may be a restored copy, which CRIU has not released completely.
 	engines.AwaitDetached()
 	return signals.EndAs(end), nil
 }
 
-// bringBack issues the request and returns the restored root's pid. Until the job
-// runs a signal ends the restart and this process; from then on it is the job's.
+// bringBack issues the request and returns the pid of the restored root. Until the job
+// runs, a signal ends the restart and this process; after that signals are for the job.
 func (w *work) bringBack(engine ckpt.Engine) (pid int, err error) {
 	ctx, interrupt := context.WithCancel(context.Background())
 	defer interrupt()
-	// Others must not save this process while it makes the job.
+	// Another request must not save this process while it makes the job.
 	claim := atwork.New(int(w.request.FD))
 	defer claim.Close()
 	guard := signals.NewGuard()
 	line := w.con.Progress("restoring", engine.Progress)
 	w.request.Measure = line != nil
-	idle := make(chan struct{}) // closed when nothing of the restart is left
+	idle := make(chan struct{}) // closed when everything of the restart has ended
 	guard.Create(func() func() {
 		return func() {
 			line.Stop()
@@ -149,7 +150,7 @@ func (w *work) bringBack(engine ckpt.Engine) (pid int, err error) {
 	})
 	signals.HoldStops()
 	event := blcrevents.Begin(ctx, blcrevents.Restart, int(w.request.FD), os.LookupEnv, func(string) {})
-	// What the job writes to the terminal is not ours to erase.
+	// The line is erased before the job can write to the terminal.
 	w.request.Resume = line.Stop
 	w.request.Made = func() bool {
 		if !guard.TryFinish() {
@@ -162,14 +163,14 @@ func (w *work) bringBack(engine ckpt.Engine) (pid int, err error) {
 	pid, err = engine.Restart(ctx, &w.request)
 	line.Stop()
 	w.log = engine.Log()
-	// The job must not depend on the context, nor a later checkpoint of ours.
+	// Neither the job nor a later checkpoint of this process may depend on the context.
 	if !w.request.Closed {
 		unix.Close(int(w.request.FD))
 	}
 	close(idle)
 	if err != nil {
 		if !w.held {
-			// A signal that has begun to end the program ends it here.
+			// If a signal has interrupted the restart, the program dies of it here.
 			guard.Disarm()
 			signals.FreeStops()
 		}
@@ -183,11 +184,11 @@ func (w *work) bringBack(engine ckpt.Engine) (pid int, err error) {
 	return pid, nil
 }
 
-// open opens the context. It is not to be inherited by the job, so that a job
-// that is restored while the context is a pipe does not keep that open.
+// open opens the context, close-on-exec: if the context is a pipe, the job must not
+// keep it open.
 func (w *work) open() error {
 	if w.source == sourceFd {
-		// A bad descriptor is the engine's to report.
+		// The engine reports a bad descriptor.
 		fd := int(w.request.FD)
 		w.request.Closed = !entry.Inherited(fd)
 		if entry.Closed(fd) {

@@ -17,7 +17,7 @@ var command = getopttest.Command{
 	Table: options,
 	Usage: usage,
 	First: "Usage: cr_restart [options] [checkpoint_file]",
-	// BLCR's usage text keeps them to itself, and so does ours.
+	// BLCR's usage text does not list them, and neither does ours.
 	Unlisted: []string{"--early-stop", "--early-abrt"},
 	Foreign:  []string{"/bin/sh -c"},
 	BLCR: []string{

@@ -1,6 +1,6 @@
 package main
 
-// usage is the text of --help. A test holds it against the option table.
+// usage is the text of --help. A test compares it with the option table.
 const usage = `Usage: cr_restart [options] [checkpoint_file]
 
 Bring the processes in a context file, written by cr_checkpoint(1), back to

@@ -11,11 +11,11 @@ import (
 	"blcr-cli/internal/entry"
 )
 
-// defaultPath is where the shell looks for programs if there is no PATH.
+// defaultPath is where the shell searches for programs if PATH is not set.
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// launch turns this process into the program argv[0], found as the shell's exec
-// finds one. It returns only if that cannot be done.
+// launch executes the program argv[0] in place of this process. The program is searched
+// for as by the shell's exec. launch returns only if that fails.
 func launch(argv, env []string) *launchError {
 	path, ok := os.LookupEnv("PATH")
 	if !ok {
@@ -33,8 +33,8 @@ func launch(argv, env []string) *launchError {
 	return failure
 }
 
-// candidates are the files that a program's name may mean, the preferred one
-// first.
+// candidates returns the files that a program name may refer to, in the order in which
+// they are tried.
 func candidates(program, path string) []string {
 	switch {
 	case program == "":
@@ -52,8 +52,8 @@ func candidates(program, path string) []string {
 	return files
 }
 
-// execute execs a file. One that is in no format that the kernel knows is a
-// script for the shell, if it is text.
+// execute executes a file. If the kernel does not know its format and it is text, the
+// shell executes it as a script.
 func execute(file string, argv, env []string) syscall.Errno {
 	errno := exec(file, argv, env)
 	if errno == unix.ENOEXEC && isText(file) {
@@ -67,13 +67,13 @@ func exec(file string, argv, env []string) syscall.Errno {
 	return errno
 }
 
-// isText reports whether a file could be a script: its first line, of which 256
-// bytes are looked at, has no NUL in it. A file with one is a program for another
-// machine, which the shell must not read as a script.
+// isText reports whether a file could be a script: its first line, of which 256 bytes
+// are examined, contains no NUL. A file with a NUL is a program for another machine,
+// which the shell must not read as a script.
 func isText(file string) bool {
 	f, err := os.Open(file)
 	if err != nil {
-		return true // the shell says what it is
+		return true // the shell reports the error
 	}
 	defer f.Close()
 	head := make([]byte, 256)

@@ -12,17 +12,17 @@ import (
 // The statuses are the shell's.
 
 const (
-	statusCannot  = 126 // the program is there and cannot be executed
+	statusCannot  = 126 // the program exists and cannot be executed
 	statusMissing = 127
 )
 
-// launchError is why a program could not be executed.
+// launchError is the error of executing a program.
 type launchError struct {
 	program string
 	errno   syscall.Errno
 }
 
-// missing tells whether an error means that there is no such file.
+// missing reports whether an error means that the file does not exist.
 func missing(errno syscall.Errno) bool { return errno == unix.ENOENT || errno == unix.ENOTDIR }
 
 func message(e *launchError) string {

@@ -1,11 +1,11 @@
-// The runtime must not watch cgroup limits: it keeps files open for that, under
-// descriptor numbers that a caller may mean to be closed.
+// The runtime must not watch cgroup limits: it would keep files open for that, under
+// descriptor numbers that the caller may expect to be closed.
 //
 //go:debug containermaxprocs=0
 //go:debug updatemaxprocs=0
 
-// Cr_run starts a program with BLCR's library, without which BLCR's module can
-// save no program. See cr_run(1).
+// Cr_run starts a program with BLCR's library. BLCR's module can save only programs
+// that have it. See cr_run(1).
 package main
 
 import (

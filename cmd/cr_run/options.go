@@ -1,6 +1,6 @@
 package main
 
-// option is what an option does.
+// option is the meaning of an option.
 type option int
 
 const (
@@ -11,9 +11,9 @@ const (
 	optEnd
 )
 
-// options is the one table of cr_run's options. They are whole words, in front
-// of the program: BLCR's cr_run is a shell script that does not use getopt, and
-// what it does not know is the program.
+// options is the table of cr_run's options. They are whole words that precede the
+// program. BLCR's cr_run is a shell script that does not use getopt: the first word
+// that it does not know is the program.
 var options = map[string]option{
 	"-?":        optHelp,
 	"--help":    optHelp,
@@ -23,21 +23,21 @@ var options = map[string]option{
 	"--":        optEnd,
 }
 
-// The libraries, by their names in the file system.
+// The file names of BLCR's libraries.
 const (
 	libRun  = "libcr_run.so.0"
 	libOmit = "libcr_omit.so.0"
 )
 
-// settings is a command line understood.
+// settings is the parsed command line.
 type settings struct {
-	wanted  option   // optHelp or optVersion, in place of anything else; 0 for none
+	wanted  option   // optHelp or optVersion, instead of starting a program; else 0
 	library string   // libRun or libOmit
-	program []string // with its arguments; empty if there is none
+	program []string // with its arguments; empty if none was given
 }
 
-// parse reads the command line. Options act in the order given: what stands
-// behind --help is not looked at.
+// parse parses the command line. Options are processed in order: nothing after --help
+// is examined.
 func parse(args []string) settings {
 	s := settings{library: libRun}
 	for ; len(args) > 0; args = args[1:] {

@@ -12,10 +12,9 @@ import (
 
 const preload = "LD_PRELOAD"
 
-// environment returns the program's environment: this process's, with the library
-// in front of what LD_PRELOAD has already. If this machine does not have the
-// library it is not changed: the dynamic loader would complain on the stderr of
-// every program.
+// environment returns the program's environment: that of this process, with the library
+// added at the front of LD_PRELOAD. On a machine without the library it is unchanged:
+// otherwise the dynamic loader would print an error on the stderr of every program.
 func environment(library string) []string {
 	if element := thisMachine().element(library); element != "" {
 		os.Setenv(preload, preloaded(element, os.Getenv(preload)))
@@ -23,8 +22,8 @@ func environment(library string) []string {
 	return os.Environ()
 }
 
-// preloaded is the LD_PRELOAD that has the library in front, and none that another
-// cr_run has put there.
+// preloaded returns old with the library at its front, and without libraries that
+// another cr_run has added.
 func preloaded(library, old string) string {
 	elements := []string{library}
 	for element := range strings.SplitSeq(old, ":") {
@@ -36,18 +35,18 @@ func preloaded(library, old string) string {
 	return strings.Join(elements, ":")
 }
 
-// loader is where the dynamic loader looks for a library that is named without a
+// loader is where the dynamic loader searches for a library that is named without a
 // directory. Not considered are what it expands in LD_LIBRARY_PATH ($ORIGIN and
-// the like), its subdirectories for better processors, and the RUNPATH of the
-// program, which is not known to be the only one.
+// similar), its subdirectories for newer processors, and the RUNPATH of the program,
+// which may start other programs.
 type loader struct {
 	path   string   // LD_LIBRARY_PATH
 	cache  string   // ldconfig's file
 	dirs   []string // the built-in ones
-	prefix string   // not the loader's: where this command is installed, "" if unknown
+	prefix string   // where this command is installed, "" if unknown; the loader does not search there
 }
 
-// triplets are the names that Debian has for architectures.
+// triplets are Debian's names for architectures.
 var triplets = map[string]string{
 	"386":   "i386-linux-gnu",
 	"amd64": "x86_64-linux-gnu",
@@ -70,15 +69,14 @@ func thisMachine() *loader {
 	return l
 }
 
-// element is what LD_PRELOAD has to have in it for the library, "" if there is
-// none.
+// element returns the element of LD_PRELOAD for the library, "" if the library was not
+// found.
 //
-// Where the loader finds it by its bare name, as in BLCR's script, that is it:
-// a 32-bit program on a 64-bit machine has a loader of its own, which passes over
-// what is not for it and finds the 32-bit library by the same name. So nothing is
-// said here about which of several is meant. A library beside this command, in a
-// private prefix of which the loader knows nothing, needs its path, and is for
-// programs of one kind.
+// If the loader finds the library by its bare name, the element is that name, as in
+// BLCR's script. A 32-bit program on a 64-bit machine has a loader of its own, which
+// skips libraries for other machines and finds the 32-bit library by the same name. A
+// library beside this command, in a private prefix that the loader does not search,
+// needs its path, and works for programs of one kind only.
 func (l *loader) element(library string) string {
 	if l.finds(library) {
 		return library
@@ -88,7 +86,7 @@ func (l *loader) element(library string) string {
 	}
 	for _, lib := range []string{"lib64", "lib"} {
 		file := filepath.Join(l.prefix, lib, library)
-		// The loader ends a name at either of these, and expands a dollar sign.
+		// The loader ends a name at a colon or a blank, and expands a dollar sign.
 		if readable(file) && !strings.ContainsAny(file, ": $") {
 			return file
 		}
@@ -96,10 +94,10 @@ func (l *loader) element(library string) string {
 	return ""
 }
 
-// finds tells whether the loader would find the library.
+// finds reports whether the loader would find the library.
 func (l *loader) finds(library string) bool {
 	if l.path != "" {
-		// An empty one is the working directory, in Join as well.
+		// An empty element means the working directory, also for Join.
 		for dir := range strings.SplitSeq(strings.ReplaceAll(l.path, ";", ":"), ":") {
 			if readable(filepath.Join(dir, library)) {
 				return true
@@ -119,9 +117,8 @@ func (l *loader) finds(library string) bool {
 	return false
 }
 
-// cached returns the files that ldconfig's cache has for the library. In
-// each of its formats the paths are NUL-terminated strings. The cache may be out of
-// date.
+// cached returns the paths of the library in ldconfig's cache. In each format of the
+// cache the paths are NUL-terminated strings. The cache may be out of date.
 func (l *loader) cached(library string) []string {
 	cache, err := os.ReadFile(l.cache)
 	if err != nil {

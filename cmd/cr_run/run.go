@@ -7,7 +7,7 @@ import (
 	"blcr-cli/internal/cli"
 	"blcr-cli/internal/entry"
 
-	// A request by BLCR's module that comes before the exec is answered.
+	// Importing it answers a request by BLCR's module that arrives before the exec.
 	_ "blcr-cli/internal/ckpt/kernel/selfckpt"
 )
 
@@ -15,10 +15,10 @@ const name = "cr_run"
 
 func versionLine() string { return fmt.Sprintf("%s: version %s\n", name, cli.Version) }
 
-// run is the command: args is its whole argument vector. It returns the exit
-// status, if it returns: otherwise this process is the program by then.
+// run is the command: args is its whole argument vector. It returns the exit status; it
+// does not return if the program was executed.
 func run(args []string, stdout, stderr io.Writer) int {
-	// The program inherits what this process has.
+	// The program inherits descriptors and limits from this process.
 	entry.DeclineRequests()
 	entry.HideClosed()
 	entry.RestoreLimit()
@@ -37,7 +37,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 				io.WriteString(con.Stdout, versionLine())
 				return 0
 			case len(s.program) == 0:
-				// The shell's exec, at the end of BLCR's script, does nothing then.
+				// As the shell's exec at the end of BLCR's script, which does nothing
+				// without arguments.
 				return 0
 			}
 			err := launch(s.program, environment(s.library))

@@ -29,7 +29,7 @@ func TestParse(t *testing.T) {
 		{"-? --version", optHelp, libRun, ""},
 		{"--omit --version --help", optVersion, libOmit, ""},
 		{"prog --help", 0, libRun, "prog --help"},
-		// No abbreviations, clusters or arguments: these are programs.
+		// Abbreviations, clusters and arguments of options are taken for programs.
 		{"--omi prog", 0, libRun, "--omi prog"},
 		{"--omit=1 prog", 0, libRun, "--omit=1 prog"},
 		{"-h", 0, libRun, "-h"},
@@ -56,7 +56,7 @@ func TestPreloaded(t *testing.T) {
 		"/x/libcr_run.so":   "L",
 		"a:libcr_omit.so.0": "L:a",
 		"/p/libcr_omit.so.0.5.5:/p/libcr_run.so.0:z": "L:z",
-		// What only resembles them stays.
+		// Names that only resemble the libraries stay.
 		"libcr.so.0:mylibcr_run.so:/libcr_run.so/x": "L:libcr.so.0:mylibcr_run.so:/libcr_run.so/x",
 		"a.so b.so": "L:a.so b.so",
 	} {
@@ -66,7 +66,7 @@ func TestPreloaded(t *testing.T) {
 	}
 }
 
-// TestElement puts the library everywhere where it may be.
+// TestElement puts the library in every place where it may be.
 func TestElement(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)

@@ -17,11 +17,11 @@ var command = getopttest.Command{
 	Table: table(),
 	Words: true,
 	Usage: usage,
-	First: ": program [args...]", // behind the command's name
+	First: ": program [args...]", // after the command's name
 	BLCR:  []string{"-? --help", "--version", "--run", "--omit", "--"},
 }
 
-// table is the options as rows, those that do the same being synonyms.
+// table returns the options as rows. Options with the same meaning are synonyms.
 func table() getopt.Table {
 	rows := map[option]getopt.Option{}
 	for _, word := range slices.Sorted(maps.Keys(options)) {

@@ -1,7 +1,7 @@
 package main
 
-// usage is the text of --help, behind the name by which cr_run was called. A
-// test holds it against the option table.
+// usage is the text of --help, after the name by which cr_run was called. A test
+// compares it with the option table.
 const usage = `: program [args...]
 
 Start a program so that BLCR can save it: with BLCR's library in LD_PRELOAD,

@@ -14,8 +14,8 @@ import (
 
 // This file is the only one that turns errors into messages and exit statuses.
 
-// Exit statuses. 0 means that an agent that had answered the handshake has taken
-// the event.
+// Exit statuses. 0 means that an agent that had answered the handshake has accepted the
+// event.
 const (
 	statusOutput   = 1 // as 0, but stdout could not be written to
 	statusArgument = 2 // no agent was contacted
@@ -24,8 +24,7 @@ const (
 	statusProtocol = 5
 )
 
-// argumentError is an argument that cannot be accepted, or a payload that cannot
-// be read.
+// argumentError is an invalid argument, or a payload that cannot be read.
 type argumentError struct {
 	what string // the option, the operand or the file
 	why  string
@@ -38,7 +37,7 @@ func (e *argumentError) Error() string {
 	return e.what + ": " + e.why
 }
 
-// status is the exit status for an error.
+// status returns the exit status for an error.
 func status(err error) int {
 	var output *cli.OutputError
 	var argument *argumentError
@@ -56,8 +55,8 @@ func status(err error) int {
 	}
 }
 
-// message is the text for an error: one line without its end, whatever characters
-// names of files have.
+// message returns the text for an error: one line without a line feed, whatever
+// characters the names of files contain.
 func message(err error) string {
 	return show.Text(describe(err))
 }
@@ -74,7 +73,7 @@ func describe(err error) string {
 	var field *wire.FieldError
 	switch {
 	case errors.As(err, &field):
-		// The content of the field is not shown: it has no end.
+		// The content of the field is not shown: it is not terminated.
 		text += ": " + field.Field + " has no end"
 	case client.Err != nil:
 		text += ": " + client.Err.Error()
@@ -82,7 +81,7 @@ func describe(err error) string {
 	return text
 }
 
-// fileError is an error of reading a file that the user has named.
+// fileError is an error of reading a file that the user named.
 func fileError(name string, err error) error {
 	var path *fs.PathError
 	if errors.As(err, &path) {

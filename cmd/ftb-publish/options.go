@@ -29,7 +29,7 @@ const (
 	optJSON
 )
 
-// options is the one table of ftb-publish's options.
+// options is the table of ftb-publish's options.
 var options = getopt.Table{
 	{ID: cli.OptVerbose, Short: 'v', Long: []string{"verbose"}},
 	{ID: cli.OptQuiet, Short: 'q', Long: []string{"quiet"}},
@@ -55,16 +55,16 @@ const (
 	maxTimeout     = 24 * time.Hour
 )
 
-// settings is a command line understood.
+// settings is the parsed command line.
 type settings struct {
 	identity ftbclient.Identity
-	event    ftbclient.Event // but for Payload
+	event    ftbclient.Event // without Payload
 	payload  payload
 	timeout  time.Duration
 	output   output
 }
 
-// output is what goes to stdout.
+// output is what is printed on stdout.
 type output int
 
 const (
@@ -73,8 +73,8 @@ const (
 	outputJSON
 )
 
-// parse reads the command line. An error is a cli.Text, an
-// *argumentError, or one of package ftbclient.
+// parse parses the command line. An error is a cli.Text, an *argumentError, or one of
+// package ftbclient.
 func parse(args []string, con *cli.Console) (*settings, error) {
 	s := &settings{
 		identity: ftbclient.Identity{Space: blcrSpace},
@@ -180,8 +180,8 @@ func (s *settings) setOutput(o output) error {
 	return nil
 }
 
-// checkName looks at the event's name, which package ftbclient only does when it
-// is connected.
+// checkName checks the event's name, which package ftbclient does only after it has
+// connected.
 func checkName(name string) error {
 	what := fmt.Sprintf("event name %q", name)
 	switch {
@@ -208,8 +208,8 @@ func isSeverity(s string) bool {
 	return false
 }
 
-// severity is that of an event for which none is given: BLCR's errors have
-// ERROR, and everything else of BLCR's has INFO.
+// severity returns the default severity of an event: ERROR for BLCR's errors, INFO for
+// all other events.
 func severity(space, event string) string {
 	if wire.EqualFold(space, blcrSpace) && (wire.EqualFold(event, "CHKPT_ERROR") || wire.EqualFold(event, "RSTRT_ERROR")) {
 		return "ERROR"
@@ -217,9 +217,9 @@ func severity(space, event string) string {
 	return "INFO"
 }
 
-// seconds reads a decimal number of seconds, such as "2" or "0.5".
+// seconds parses a decimal number of seconds, such as "2" or "0.5".
 func seconds(s string) (time.Duration, bool) {
-	// ParseFloat would also take exponents, hexadecimal numbers and names.
+	// ParseFloat would also accept exponents, hexadecimal numbers and names.
 	if strings.Trim(s, "0123456789.") != "" {
 		return 0, false
 	}

@@ -12,9 +12,9 @@ import (
 	"blcr-cli/internal/ftbclient/wire"
 )
 
-// payload is what goes with the event, as the command line says it.
+// payload is the payload of the event, as given on the command line.
 type payload struct {
-	handle   []byte // of the event that is replied to, or nil
+	handle   []byte // of the event that this one responds to, or nil
 	source   string // the option that data or file comes from, "" for none
 	data     []byte
 	file     string // "-" is standard input
@@ -23,8 +23,7 @@ type payload struct {
 	hasErrno bool
 }
 
-// bytes puts the payload together: the handle, what the user has given, the
-// error number.
+// bytes returns the payload: the handle, the user's data, the error number.
 func (p *payload) bytes(stdin io.Reader) ([]byte, error) {
 	room := wire.PayloadSize - len(p.handle)
 	if p.hasErrno {
@@ -33,7 +32,7 @@ func (p *payload) bytes(stdin io.Reader) ([]byte, error) {
 	data := p.data
 	if p.isFile {
 		var err error
-		// One byte more tells that there is more.
+		// One byte more, to detect that the data is too long.
 		if data, err = p.read(stdin, room+1); err != nil {
 			return nil, err
 		}

@@ -32,7 +32,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		})
 }
 
-// do does what the arguments ask for.
+// do runs the command with these arguments.
 func do(args []string, stdin io.Reader, con *cli.Console) error {
 	s, err := parse(args, con)
 	var text cli.Text
@@ -42,8 +42,8 @@ func do(args []string, stdin io.Reader, con *cli.Console) error {
 	case err != nil:
 		return err
 	}
-	// Before there is a connection: an agent waits for each of its clients, and
-	// lets all others wait meanwhile.
+	// The payload is read before connecting: an agent that waits for one client makes
+	// all others wait.
 	if s.event.Payload, err = s.payload.bytes(stdin); err != nil {
 		return err
 	}
@@ -64,7 +64,7 @@ type outcome struct {
 	err    error
 }
 
-// publish gives the event to an agent.
+// publish sends the event to an agent.
 func (s *settings) publish(con *cli.Console) (done outcome) {
 	conn, err := ftbclient.Dial(ftbclient.LoadConfig(os.LookupEnv), s.identity, time.Now().Add(s.timeout))
 	if err != nil {
@@ -94,7 +94,7 @@ func encodeHandle(h wire.Handle) (string, error) {
 	return hex.EncodeToString(b), err
 }
 
-// report prints what the user wants to know on stdout.
+// report prints the requested output on stdout.
 func (s *settings) report(con *cli.Console, done outcome) error {
 	switch {
 	case s.output == outputJSON:
@@ -105,7 +105,7 @@ func (s *settings) report(con *cli.Console, done outcome) error {
 	return nil
 }
 
-// json is the line of --json. The names are documented.
+// json returns the line of --json. The names are documented in ftb-publish(1).
 func (s *settings) json(done outcome) string {
 	line := struct {
 		Published  bool   `json:"published"`
@@ -132,7 +132,7 @@ func (s *settings) json(done outcome) string {
 	if done.err != nil {
 		line.Status, line.Error = status(done.err), message(done.err)
 	}
-	// There is nothing in it that cannot be encoded.
+	// All of its types can be encoded.
 	b, _ := json.Marshal(line)
 	return string(b) + "\n"
 }

@@ -24,8 +24,8 @@ import (
 	"blcr-cli/test/harness"
 )
 
-// What a user sees is in testdata/script/ftb-publish. Here is what a script
-// cannot get at.
+// testdata/script/ftb-publish tests what a user sees. These tests are for what a script
+// cannot reach.
 
 // startAgent starts an agent that the command will find.
 func startAgent(t *testing.T, fault ftbsim.Fault) *ftbsim.Agent {
@@ -57,7 +57,7 @@ func decode(t *testing.T, line string) map[string]any {
 	return members
 }
 
-// Whatever is in the strings, a parser gets it back.
+// A JSON parser gets every string back unchanged.
 func TestJSONStrings(t *testing.T) {
 	startAgent(t, ftbsim.Fault{})
 	for _, s := range []string{"", `"`, `\`, "\n\t\x01\x7f", "<&>", "é\u2028", "{}[],:"} {
@@ -69,14 +69,14 @@ func TestJSONStrings(t *testing.T) {
 			t.Errorf("%q: %v", s, m)
 		}
 	}
-	// What is no text has no place in JSON, and does not make it invalid.
+	// Bytes that are not UTF-8 do not make the JSON invalid.
 	_, out, _ := publish("--json", "--client-name", "a\xffb", "X")
 	if m := decode(t, out); m["client_name"] != "a\ufffdb" {
 		t.Errorf("%v", m)
 	}
 }
 
-// The manual page has the members that there are.
+// The manual page lists the members, and no others.
 func TestJSONMembers(t *testing.T) {
 	agent := startAgent(t, ftbsim.Fault{})
 	_, published, _ := publish("--json", "X")
@@ -99,7 +99,7 @@ func TestJSONMembers(t *testing.T) {
 	}
 }
 
-// The handle is the one that a subscriber sees.
+// The handle is the same that a subscriber gets.
 func TestHandle(t *testing.T) {
 	agent := startAgent(t, ftbsim.Fault{})
 	_, out, _ := publish("--print-handle", "X")
@@ -116,9 +116,9 @@ func TestHandle(t *testing.T) {
 	}
 }
 
-// The time is kept, and nobody waits longer than it takes.
+// The time limit is kept, and without need no time is spent waiting.
 func TestTime(t *testing.T) {
-	const long = 40 * time.Second // less than the time given to those that do not wait
+	const long = 40 * time.Second // less than the limit of the cases that must not wait
 	for _, test := range []struct {
 		fault    string
 		timeout  string
@@ -150,7 +150,8 @@ func TestTime(t *testing.T) {
 	}
 }
 
-// An input that breaks off is an error, not the end of the payload.
+// An error while the input is read is an error of the command, not the end of the
+// payload.
 func TestInput(t *testing.T) {
 	agent := startAgent(t, ftbsim.Fault{})
 	for _, stdin := range []io.Reader{
@@ -168,7 +169,7 @@ func TestInput(t *testing.T) {
 	}
 }
 
-// Each kind of error has its status, and a message of one line.
+// Each kind of error has its own exit status, and a message of one line.
 func TestFailures(t *testing.T) {
 	for _, test := range []struct {
 		err    error

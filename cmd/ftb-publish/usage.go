@@ -1,6 +1,6 @@
 package main
 
-// usage is the text of --help. A test holds it against the option table.
+// usage is the text of --help. A test compares it with the option table.
 const usage = `Usage: ftb-publish [options] EVENT
 
 Publish EVENT on a CIFTS Fault Tolerance Backplane (FTB), through its agent on
