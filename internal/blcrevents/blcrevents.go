@@ -1,9 +1,9 @@
-// Package blcrevents tells a Fault Tolerance Backplane of BLCR's six events: that
-// a checkpoint or a restart begins, ends or fails.
+// Package blcrevents publishes BLCR's six events on a Fault Tolerance Backplane: a
+// checkpoint or a restart begins, ends or fails.
 //
-// It knows the events, and nothing of how they travel (package ftbclient) or of
-// what happens in between. Nothing here fails: whether anybody listens changes
-// nothing about a checkpoint, but for the time that a deadline allows.
+// It knows the events. How they are transmitted belongs to package ftbclient. Its
+// functions do not fail: whether there is an agent never changes the result of a
+// checkpoint. It can only delay it, up to a deadline.
 package blcrevents
 
 import (
@@ -23,10 +23,10 @@ import (
 // space is the event space of the six events.
 const space = "FTB.checkpoint_sw.blcr"
 
-// limit is how long each of the two events may take, connecting included.
+// limit is the time that each of the two events may take, including the connection.
 const limit = 2 * time.Second
 
-// Operation is what the events are about, as the first part of their names.
+// Operation is the operation that the events report: the first part of their names.
 type Operation string
 
 // The operations.
@@ -35,28 +35,27 @@ const (
 	Restart    Operation = "RSTRT"
 )
 
-// Request is a request whose beginning has been told, if there was anybody to
-// tell it to. End or Forget ends it; what comes after the first of them does
-// nothing.
+// Request is a request whose BEGIN event has been published, if there was an agent. End
+// or Forget ends it. Further calls have no effect.
 type Request struct {
 	operation Operation
 	config    ftbclient.Config
 	say       func(line string)
 	begin     wire.Handle
-	conn      *ftbclient.Conn // nil: nobody listens, or all has been said
-	told      string          // what went well, for say
+	conn      *ftbclient.Conn // nil: no agent, or everything has been published
+	told      string          // the events that were published, for say
 }
 
-// Begin tells that a request is about to be issued. Lookup is os.LookupEnv:
-// CR_FTB=off is for no events, and package ftbclient has the other variables.
-// Say gets one line in the end about what happened, without a line end, but
-// nothing where no backplane was asked for and none is there.
+// Begin publishes the event that a request is about to be issued. lookup is
+// os.LookupEnv: CR_FTB=off disables events, and package ftbclient documents the other
+// variables. At the end say gets one line about the result, without a line feed. It
+// gets nothing if no backplane was configured and none was found.
 //
-// The Request has a socket open, which is closed on exec, and which does not have
-// the number fd: the request is about that, and has to find it as it is, even closed.
+// The Request has a socket open, which is close-on-exec. The socket never has the
+// number fd, which is the descriptor of the context: the request has to find that as it
+// is, even if it is closed.
 //
-// Cancelling ctx ends the wait: the Request is nil then, which is one that has not
-// begun.
+// Cancelling ctx ends the wait. The Request is nil then, and its methods do nothing.
 func Begin(ctx context.Context, operation Operation, fd int, lookup func(string) (string, bool), say func(line string)) *Request {
 	r := &Request{operation: operation, say: say}
 	if mode, _ := lookup("CR_FTB"); mode == "off" {
@@ -95,12 +94,12 @@ func (r *Request) publishBegin(fd int, lookup func(string) (string, bool)) {
 	}
 }
 
-// placeholder opens a descriptor for nothing. It is one that BLCR's module can save,
-// which may ask this process at any moment.
+// placeholder opens a descriptor that only occupies a number. BLCR's module, which may
+// ask this process to take part in a checkpoint at any moment, can save it.
 func placeholder() (int, error) { return unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0) }
 
-// occupy keeps a descriptor that is closed from being opened until free is called.
-// It does nothing about one that is open.
+// occupy keeps the number of a closed descriptor from being used until free is called.
+// It does nothing if the descriptor is open.
 func occupy(fd int) (free func()) {
 	free = func() {}
 	if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); fd < 0 || err != unix.EBADF {
@@ -111,7 +110,7 @@ func occupy(fd int) (free func()) {
 		return free
 	}
 	if spare != fd {
-		// A number beyond the limit cannot be had, by nobody else either.
+		// A number above the limit cannot be opened, so it need not be occupied.
 		err = unix.Dup3(spare, fd, unix.O_CLOEXEC)
 		unix.Close(spare)
 	}
@@ -121,8 +120,8 @@ func occupy(fd int) (free func()) {
 	return free
 }
 
-// spare tells whether there are descriptors left for the request itself while the
-// connection takes one.
+// spare reports whether there are enough free descriptors for the request itself if the
+// connection uses one.
 func spare() bool {
 	const enough = 8
 	var fds []int
@@ -141,7 +140,7 @@ func spare() bool {
 	return true
 }
 
-// configured tells whether somebody has said where a backplane is.
+// configured reports whether the environment configures a backplane.
 func configured(lookup func(string) (string, bool)) bool {
 	for _, name := range []string{"FTB_AGENT_PORT", "FTB_BSTRAP_SERVER", "FTB_BSTRAP_PORT", "FTB_CONFIG_FILE"} {
 		if _, set := lookup(name); set {
@@ -151,8 +150,8 @@ func configured(lookup func(string) (string, bool)) bool {
 	return false
 }
 
-// End tells how the request ended: with an error number, the system's or BLCR's,
-// or well, which is 0. A nil Request is one that has not begun.
+// End publishes the result of the request: an error number, the system's or BLCR's, or
+// 0 for success. It does nothing for a nil Request.
 func (r *Request) End(errno syscall.Errno) {
 	switch {
 	case r == nil:
@@ -163,7 +162,8 @@ func (r *Request) End(errno syscall.Errno) {
 	}
 }
 
-// Forget tells nothing: how the request ended is not ours to say.
+// Forget closes the connection without a second event: this process must not report the
+// result.
 func (r *Request) Forget() {
 	if r != nil && r.conn != nil {
 		r.conn.SetDeadline(time.Now().Add(limit))
@@ -173,9 +173,9 @@ func (r *Request) Forget() {
 	}
 }
 
-// end tells the second event. An agent that has died since the first may have a
-// successor, so there is one more try if the event has not been sent; one that has
-// been sent may have arrived, and is not sent again.
+// end publishes the second event. If the agent has died since the first event, another
+// one may have been started, so an event that could not be sent is tried once more. An
+// event that has been sent may have arrived, and is not sent again.
 func (r *Request) end(suffix, severity string, payload []byte) {
 	if r.conn == nil {
 		return
@@ -193,7 +193,7 @@ func (r *Request) end(suffix, severity string, payload []byte) {
 		}
 	}
 	if err == nil {
-		// Which finds out whether anybody was there.
+		// Close detects an agent that has died.
 		err = r.conn.Close()
 	}
 	r.drop()
@@ -224,7 +224,7 @@ func (r *Request) drop() {
 	}
 }
 
-// report says what happened.
+// report passes the result to say.
 func (r *Request) report(err error) {
 	switch {
 	case err == nil:

@@ -51,12 +51,12 @@ func faulty(t testing.TB, fault string) *ftbsim.Agent {
 	return start(t, ftbsim.Config{Fault: f})
 }
 
-// log is what was said.
+// log are the lines that say got.
 type log []string
 
 func (l *log) say(line string) { *l = append(*l, line) }
 
-// check wants one line, or none for "".
+// check compares the log with one line, or with none for "".
 func (l *log) check(t testing.TB, pattern string) {
 	t.Helper()
 	switch {
@@ -66,7 +66,7 @@ func (l *log) check(t testing.TB, pattern string) {
 	}
 }
 
-// settled is what the agent was given, when all of that has arrived.
+// settled returns the events that the agent got, after all have arrived.
 func settled(t testing.TB, agent *ftbsim.Agent) string {
 	t.Helper()
 	if err := agent.Settle(harness.Patience); err != nil {
@@ -78,7 +78,7 @@ func settled(t testing.TB, agent *ftbsim.Agent) string {
 	return agent.EventText()
 }
 
-// The events of a request, by how it ends.
+// The events of a request, for each result.
 func TestEvents(t *testing.T) {
 	for _, operation := range []Operation{Checkpoint, Restart} {
 		begin := fmt.Sprintf("1 %s_BEGIN INFO FTB.checkpoint_sw.blcr connection=1 seq=1 type=1\n", operation)
@@ -119,7 +119,7 @@ func TestEvents(t *testing.T) {
 	}
 }
 
-// sameAs compares an event with what FTB's own library sent.
+// sameAs compares an event with one that FTB's own library sent.
 func sameAs(t *testing.T, e *ftbsim.Event, capture string) {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join("../ftbclient/wire/testdata", capture+".c2a.bin"))
@@ -156,8 +156,8 @@ func TestPayload(t *testing.T) {
 	}
 }
 
-// A hundred requests one right after the other: none of the events is lost, and
-// each END has its BEGIN's handle.
+// A hundred consecutive requests: no event is lost, and each END has the handle of its
+// BEGIN.
 func TestPairs(t *testing.T) {
 	agent := start(t, ftbsim.Config{})
 	env := agentAt(agent.Port())
@@ -170,7 +170,7 @@ func TestPairs(t *testing.T) {
 	if len(events) != 2*pairs {
 		t.Fatalf("%d events have arrived", len(events))
 	}
-	// The agent may see to several connections at a time.
+	// The agent may serve several connections at a time.
 	begun := map[int]int{}
 	for _, e := range events {
 		if strings.HasSuffix(e.Message.Event.Name, "_BEGIN") {
@@ -184,7 +184,7 @@ func TestPairs(t *testing.T) {
 	}
 }
 
-// Nobody asked for events, or nobody takes them.
+// Events are disabled, or there is no agent.
 func TestSilence(t *testing.T) {
 	agent := start(t, ftbsim.Config{})
 	nobody := faulty(t, "refuse")
@@ -214,7 +214,7 @@ func TestSilence(t *testing.T) {
 	var none *Request
 	none.End(0)
 
-	// CR_FTB has one value that means something.
+	// CR_FTB has only one value with a meaning.
 	r := Begin(context.Background(), Checkpoint, -1, vars{"CR_FTB": "OFF", "FTB_AGENT_PORT": port}.lookup, func(string) {})
 	r.Forget()
 	if got := settled(t, agent); !strings.HasPrefix(got, "1 CHKPT_BEGIN ") {
@@ -222,7 +222,7 @@ func TestSilence(t *testing.T) {
 	}
 }
 
-// Nothing is said where nobody has configured anything and nobody listens.
+// Nothing is reported if no backplane is configured and there is no agent.
 func TestUnconfigured(t *testing.T) {
 	if !harness.OwnNetwork(t) {
 		return
@@ -234,12 +234,12 @@ func TestUnconfigured(t *testing.T) {
 	said.check(t, "FTB: no event published: connect 127\\.0\\.0\\.1:10809: .*")
 }
 
-// late is by how much longer than it should something may take on a busy machine: not
-// so long that it could have waited for an agent.
+// late is the additional time that is allowed on a busy machine. It is shorter than a
+// wait for an agent would be.
 const late = limit * 9 / 10
 
-// Whatever an agent does wrong, a request is held up for two seconds on each side
-// at most, and one line says what happened.
+// Whatever an agent does wrong, it delays a request by at most two seconds for each
+// event, and one line reports what happened.
 func TestFaults(t *testing.T) {
 	const begun, ended = "FTB: published CHKPT_BEGIN", "FTB: published CHKPT_BEGIN and CHKPT_END"
 	const none = "FTB: no event published: "
@@ -262,9 +262,9 @@ func TestFaults(t *testing.T) {
 		{"deaf", ended, 0, 0},
 		// The second event goes to the next connection.
 		{"drop=1", ended + "(, and then: close .*)?", 2, 0},
-		// And nowhere, as there is none.
+		// There is no further agent.
 		{"die=1", begun + ", and then: connect .*no FTB agent.*", 1, 0},
-		// It has arrived, which one cannot know, and does not come again.
+		// The event has arrived, which the client cannot know, and is not sent again.
 		{"drop=2", ended + "(, and then: close .*)?", 2, 0},
 		{"die=2", ended + "(, and then: close .*)?", 2, 0},
 	} {
@@ -278,7 +278,7 @@ func TestFaults(t *testing.T) {
 			if took < c.begin || took > c.begin+late {
 				t.Errorf("beginning took %v, want %v", took, c.begin)
 			}
-			// What a dying agent does is done.
+			// The agent that dies has died by now.
 			harness.Poll(t, "the first event", func() bool { return c.received == 0 || len(agent.Events()) > 0 })
 			time.Sleep(20 * time.Millisecond)
 			at = time.Now()
@@ -307,8 +307,8 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// An agent that has died between the two events has a successor at its port: that
-// gets the second one, with the handle of the first. It may take no longer than
+// The agent dies between the two events, and another one is started on its port. That
+// one gets the second event, with the handle of the first. It may take no longer than
 // the first.
 func TestSuccessor(t *testing.T) {
 	for _, c := range []struct {
@@ -330,7 +330,7 @@ func TestSuccessor(t *testing.T) {
 			harness.Poll(t, "the first event", func() bool { return len(first.Events()) > 0 })
 			first.Close()
 			fault, _ := ftbsim.ParseFault(c.fault)
-			// A port that just was somebody's may take a moment.
+			// A port that was just closed may not be available at once.
 			var second *ftbsim.Agent
 			harness.Poll(t, "the port", func() bool {
 				var err error
@@ -345,7 +345,7 @@ func TestSuccessor(t *testing.T) {
 			}
 			said.check(t, c.said)
 			if c.fault == "drop=0" {
-				return // whether the event comes in time depends on who is faster
+				return // whether the event comes in time depends on the scheduler
 			}
 			if err := second.Settle(harness.Patience); err != nil {
 				t.Error(err)
@@ -394,8 +394,8 @@ func TestExec(t *testing.T) {
 	settled(t, agent)
 }
 
-// TestNumber: the socket does not get the number of a closed descriptor that the
-// request is about, nor of an open one; that stays as it is.
+// TestNumber: the socket does not get the number of the request's descriptor, closed or
+// open, which stays as it is.
 func TestNumber(t *testing.T) {
 	agent, nobody := start(t, ftbsim.Config{}), faulty(t, "refuse")
 	begin := func(fd int) *Request {
@@ -413,7 +413,7 @@ func TestNumber(t *testing.T) {
 	unix.Close(next)
 	for _, fd := range []int{next, next + 1, next + 5, 1000, 1 << 30, -1} {
 		if isOpen(fd) {
-			continue // somebody else's
+			continue // opened by another test
 		}
 		r := begin(fd)
 		if isOpen(fd) {
@@ -438,7 +438,7 @@ func TestNumber(t *testing.T) {
 	}
 	unix.Close(p[0])
 	unix.Close(p[1])
-	// Where nobody listens, too.
+	// Also without an agent.
 	Begin(context.Background(), Checkpoint, next, agentAt(nobody.Port()).lookup, func(string) {})
 	if isOpen(next) {
 		t.Errorf("descriptor %d is open", next)
@@ -446,13 +446,13 @@ func TestNumber(t *testing.T) {
 	settled(t, agent)
 }
 
-// request is one with both its events.
+// request is a request with both its events.
 func request(env vars) {
 	Begin(context.Background(), Checkpoint, -1, env.lookup, func(string) {}).End(0)
 }
 
-// cost is by how much longer requests take, each compared with one that is told
-// to nobody right before it; the median.
+// cost returns by how much events delay requests: the median of the differences between
+// a request with events and one without, right before it.
 func cost(env vars) time.Duration {
 	off := vars{"CR_FTB": "off"}
 	var more []time.Duration
@@ -467,12 +467,12 @@ func cost(env vars) time.Duration {
 	return more[len(more)/2]
 }
 
-// What the events cost a request: less than a millisecond without an agent, less
-// than ten with one.
+// Events delay a request by less than a millisecond without an agent, and by less than
+// ten with one.
 func TestCost(t *testing.T) {
 	nobody, agent := faulty(t, "refuse"), start(t, ftbsim.Config{})
 	var without, with time.Duration
-	for range 5 { // others may be at work here, too
+	for range 5 { // the machine may be busy
 		without, with = cost(agentAt(nobody.Port())), cost(agentAt(agent.Port()))
 		t.Logf("more, without an agent: %v; with one: %v", without, with)
 		if without < time.Millisecond && with < 10*time.Millisecond {

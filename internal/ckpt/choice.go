@@ -6,36 +6,36 @@ import (
 	"syscall"
 )
 
-// Candidate is an engine that may be chosen, and what it can do.
+// Candidate is an engine that can be chosen, with its capabilities.
 type Candidate struct {
-	// Name is what CR_ENGINE calls it.
+	// Name is the value of CR_ENGINE that selects it.
 	Name string
 
-	// Open connects to the engine. An error with ENOSYS says that this machine
-	// does not have it; any other that it is there and does not work.
+	// Open connects to the engine. ENOSYS means that this machine does not have it, any
+	// other error that it exists and does not work.
 	Open func() (Engine, error)
 
 	// Present tells without opening it whether the machine has it. It leaves no
 	// descriptor open. Nil is for an engine that is expected everywhere.
 	Present func() bool
 
-	// Recognizes tells whether the engine wrote the context that the descriptor
-	// is at the beginning of. It reads nothing from what cannot be read twice.
+	// Recognizes reports whether the engine wrote the context that begins at the
+	// descriptor's offset. It does not read from a pipe or socket.
 	Recognizes func(fd int) bool
 
-	// Missing says that a context needs this engine and that it cannot be had.
+	// Missing is the line for a context that needs this engine, if it is not available.
 	Missing string
 
-	// Directories says how directories of images look; nil where the engine
-	// neither writes nor reads any.
+	// Directories is the format of directories of images; nil if the engine does not
+	// write or read any.
 	Directories *DirectoryFormat
 
-	// Compresses says that the engine takes CheckpointRequest.Compress.
+	// Compresses says that the engine supports CheckpointRequest.Compress.
 	Compresses bool
 
-	// SignalsFirst says that the processes get the request's signal before
-	// Capture returns, so that it can come back to the caller before it knows
-	// that the context is complete.
+	// SignalsFirst says that the processes get the request's signal before Capture
+	// returns. One of them may send it on to the caller before the caller knows that
+	// the context is complete.
 	SignalsFirst bool
 
 	// Terse says that BLCR's own lines are all that is said about a failure.
@@ -47,18 +47,18 @@ type Candidate struct {
 	Includes func(*CheckpointRequest) bool
 }
 
-// DirectoryFormat is how the directories of an engine look.
+// DirectoryFormat describes the directories of an engine.
 type DirectoryFormat struct {
-	// Inventory is the file that every one of them has.
+	// Inventory is the name of a file that is in every such directory.
 	Inventory string
 
-	// IsImage tells whether a file of that name belongs into one.
+	// IsImage reports whether a file of that name belongs into such a directory.
 	IsImage func(name string) bool
 }
 
-// Choice is the choice of the engine for one request: of the forced one, if there
-// is one; else of the one that has written the context; else of the first one
-// that this machine has.
+// Choice is the choice of the engine for one request: the forced engine, if there is
+// one; else the one that has written the context; else the first one that this machine
+// has.
 type Choice struct {
 	candidates []Candidate
 	forced     string
@@ -66,14 +66,14 @@ type Choice struct {
 	required   *Candidate
 }
 
-// NewChoice returns a choice among candidates, the preferred one first. Forced,
-// the value of CR_ENGINE, leaves no other; empty it does nothing.
+// NewChoice returns a choice among candidates, the preferred one first. If forced, the
+// value of CR_ENGINE, is not empty, only the candidate of that name is considered.
 func NewChoice(forced string, candidates []Candidate) *Choice {
 	return &Choice{candidates: candidates, forced: forced}
 }
 
-// Expected returns the candidate that is going to be used, without looking at
-// whether it works. Where CR_ENGINE names no engine it has only that name.
+// Expected returns the candidate that is going to be used, without checking whether it
+// works. If CR_ENGINE names no engine, the candidate has only that name.
 func (c *Choice) Expected() *Candidate {
 	if c.required != nil {
 		return c.required
@@ -106,9 +106,9 @@ func (c *Choice) Includes(r *CheckpointRequest) bool {
 	return false
 }
 
-// Require looks at the context on a descriptor and makes the engine that has
-// written it the only one, unless another one is forced. It changes nothing if
-// none recognizes it.
+// Require determines which engine has written the context on a descriptor, and makes it
+// the only one, unless an engine is forced. It has no effect if no engine recognizes
+// the context.
 func (c *Choice) Require(fd int) {
 	if c.forced != "" {
 		return
@@ -121,9 +121,9 @@ func (c *Choice) Require(fd int) {
 	}
 }
 
-// Open opens the engine. It tries the candidates in their order and takes the
-// first that this machine has; Expected returns that one from then on. Where
-// there is none the error is ENOSYS, with what each of them says.
+// Open opens the engine. It tries the candidates in their order and uses the first that
+// this machine has; Expected returns that one from then on. If there is none, the error
+// is ENOSYS, with the details of all candidates.
 func (c *Choice) Open() (Engine, error) {
 	missing := &Error{Op: "choose", Object: "engine", Errno: syscall.ENOSYS}
 	if c.required != nil {

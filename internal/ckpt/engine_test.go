@@ -8,14 +8,14 @@ import (
 	"testing"
 )
 
-// fake is an engine that does nothing but have a name.
+// fake is an engine that only has a name.
 type fake struct {
 	Engine
 	name string
 }
 
-// opens is a candidate that opens, fails one that fails. The machine has those
-// that do not fail with ENOSYS.
+// opens returns a candidate that can be opened, fails one that cannot. The machine has
+// those that do not fail with ENOSYS.
 func opens(name string) Candidate {
 	return Candidate{Name: name, Open: func() (Engine, error) { return fake{name: name}, nil }}
 }
@@ -170,8 +170,7 @@ func TestChoice(t *testing.T) {
 	}
 }
 
-// TestChoiceOpensOnce pins that no engine is opened without need: it may hold
-// descriptors.
+// TestChoiceOpensOnce: no engine is opened without need, since it may hold descriptors.
 func TestChoiceOpensOnce(t *testing.T) {
 	for forced, want := range map[string][]string{"": {"a", "b"}, "c": {"c"}, "d": nil} {
 		var opened []string
@@ -195,8 +194,8 @@ func TestChoiceOpensOnce(t *testing.T) {
 	}
 }
 
-// TestChoiceIncludes pins that the machine is only looked at if an engine would
-// save its requester.
+// TestChoiceIncludes: the machine is examined only if an engine would save its
+// requester.
 func TestChoiceIncludes(t *testing.T) {
 	for _, c := range []struct {
 		included, present bool
@@ -219,8 +218,7 @@ func TestChoiceIncludes(t *testing.T) {
 	}
 }
 
-// TestAt pins that an error keeps all but its step, and that the original is not
-// changed.
+// TestAt: only the step of an error is replaced, and the original is not changed.
 func TestAt(t *testing.T) {
 	e := &Error{Op: "poll", Errno: syscall.EBADF, Detail: []string{"a"}}
 	at := At(StepWait, fmt.Errorf("more: %w", e))
@@ -235,7 +233,7 @@ func TestAt(t *testing.T) {
 	}
 }
 
-// TestRunsOn pins what becomes of processes with a signal.
+// TestRunsOn: the effect of signals on processes.
 func TestRunsOn(t *testing.T) {
 	for signal, want := range map[syscall.Signal][2]bool{ // runs on, ends
 		0: {true, false}, syscall.SIGCONT: {true, false}, syscall.SIGCHLD: {true, false},
@@ -266,7 +264,7 @@ func TestError(t *testing.T) {
 	}
 }
 
-// TestScopes pins the values of enum cr_scope.
+// TestScopes: the values of enum cr_scope.
 func TestScopes(t *testing.T) {
 	if got := []Scope{ScopeProcess, ScopeGroup, ScopeSession, ScopeTree}; !slices.Equal(got, []Scope{0, 1, 2, 3}) {
 		t.Errorf("scopes %v", got)

@@ -22,9 +22,9 @@ const (
 	ENoInit                                // CR_ENOINIT
 )
 
-// Strerror is the text of an error number as BLCR's cr_strerror gives it:
-// BLCR's own texts for BLCR's numbers, glibc's for the rest. Scripts search for
-// these texts, so they are glibc's and not Go's.
+// Strerror returns the text of an error number as BLCR's cr_strerror does: BLCR's own
+// texts for BLCR's numbers, glibc's for the rest. Scripts search for these texts, so
+// they are glibc's and not Go's.
 func Strerror(e syscall.Errno) string {
 	if text, ok := errnoText[e]; ok {
 		return text
@@ -32,8 +32,8 @@ func Strerror(e syscall.Errno) string {
 	return fmt.Sprintf("Unknown error %d", int(e))
 }
 
-// ExitStatus is the exit status that stands for an error number: its low 8
-// bits, which is what remains of exit(errno).
+// ExitStatus returns the exit status for an error number: its low 8 bits, which is what
+// remains of exit(errno).
 func ExitStatus(e syscall.Errno) int {
 	return int(e) & 0xff
 }

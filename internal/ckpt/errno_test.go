@@ -13,8 +13,7 @@ import (
 	"blcr-cli/test/harness"
 )
 
-// blcrErrors is BLCR's own numbers, as blcr_errcodes.h and cr_strerror have
-// them.
+// blcrErrors are BLCR's own numbers and texts, from blcr_errcodes.h and cr_strerror.
 var blcrErrors = []struct {
 	errno  syscall.Errno
 	number int
@@ -49,7 +48,7 @@ func TestBLCRErrors(t *testing.T) {
 	}
 }
 
-// TestExitStatus pins what is left of exit(errno).
+// TestExitStatus: what remains of exit(errno).
 func TestExitStatus(t *testing.T) {
 	for errno, want := range map[syscall.Errno]int{
 		0: 0, syscall.EBUSY: 16, syscall.ENOSYS: 38, syscall.ETIME: 62, 255: 255, 256: 0, 257: 1, 4095: 255,
@@ -60,8 +59,8 @@ func TestExitStatus(t *testing.T) {
 	}
 }
 
-// TestStrerror holds the texts of the system's numbers against the C library's,
-// for every number that a system call can return.
+// TestStrerror compares the texts of the system's numbers with the C library's, for
+// every number that a system call can return.
 func TestStrerror(t *testing.T) {
 	const source = `
 #include <stdio.h>

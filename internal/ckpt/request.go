@@ -1,9 +1,9 @@
-// Package ckpt says what a checkpoint and a restart are, apart from who does
-// them: the requests, the Engine interface that carries them out, the error
-// numbers with their texts, and the choice of an engine.
+// Package ckpt defines checkpoints and restarts independently of an engine: the
+// requests, the Engine interface that executes them, the error numbers with their
+// texts, and the choice of an engine.
 //
-// It knows no option, prints nothing and makes no system call; the engines are
-// packages below this directory and know nothing of one another.
+// It knows no command-line option, prints nothing and makes no system call of its own. The engines
+// are packages below this directory and know nothing of one another.
 package ckpt
 
 import (
@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// Scope says which processes a checkpoint takes, given one number.
-// The values are those of enum cr_scope.
+// Scope selects the processes of a checkpoint, given one number. The values are those
+// of enum cr_scope.
 type Scope int
 
 // The scopes.
@@ -23,68 +23,69 @@ const (
 	ScopeTree                 // the process with that pid and all its descendants
 )
 
-// CheckpointRequest is what cr_checkpoint asks of an engine.
+// CheckpointRequest is a request of cr_checkpoint to an engine.
 type CheckpointRequest struct {
-	// ID is a pid, process group or session, as Scope says.
+	// ID is a pid, process group or session, depending on Scope.
 	ID    int32
 	Scope Scope
 
-	// FD is the open descriptor that the context is written to, from its
-	// current offset on. It stays the caller's.
+	// FD is the open descriptor that the context is written to, from its current offset
+	// on. The caller closes it.
 	FD int32
 
-	// Closed says that FD was closed when the caller was started. Whatever has
-	// that number by now is not what was meant.
+	// Closed says that FD was closed when the caller was started. The number may belong
+	// to another file now, which must not be used.
 	Closed bool
 
-	// Name is what the context is written to, for messages.
+	// Name is the name of the file that the context is written to, for messages.
 	Name string
 
-	// Dir, if it is not empty, says that FD is a directory, open for reading,
-	// that gets plain files instead of a context, and is its name for messages.
-	// The kernel engine has no such thing and never gets it.
+	// Dir, if it is not empty, says that FD is a directory, open for reading, to which
+	// plain files are written instead of a context. It is the directory's name, for
+	// messages. The kernel engine never gets it.
 	Dir string
 
-	// Compress, if it is not 0, has the context compressed, at a level from 1 to
-	// 22 of zstd(1)'s. Not with Dir; and the kernel engine never gets it.
+	// Compress, if it is not 0, is the level of zstd(1), from 1 to 22, at which the
+	// context is compressed. It is not used with Dir, and the kernel engine never gets
+	// it.
 	Compress int
 
-	// Requester is the pid of a process among those to be saved that has the
-	// caller make the request, and does nothing but wait for it; 0 is none. What
-	// it waits at must end in its restored copy. The kernel engine never gets it.
+	// Requester is the pid of the process on whose behalf the caller makes the request,
+	// if it is to be saved itself; 0 for none. It only waits for the request, in a way
+	// that ends in its restored copy. The kernel engine never gets it.
 	Requester int32
 
-	// Measure says that Engine.Progress is going to be called.
+	// Measure says that Engine.Progress will be called.
 	Measure bool
 
-	// WantLog says that Engine.Log is going to be called.
+	// WantLog says that Engine.Log will be called.
 	WantLog bool
 
-	// Progressed, if not nil, is called before a step of the request begins, but
-	// for the first.
+	// Progressed, if not nil, is called before each step of the request except the
+	// first.
 	Progressed func(Step)
 
-	// Limit is how long the targets may take; 0 is no limit.
+	// Limit is the time that the request may take; 0 means no limit.
 	Limit time.Duration
 
-	// Signal goes to every process that was checkpointed; 0 is none. A negative
-	// number is BLCR's "early" signal, sent before callbacks run on.
+	// Signal is sent to every process that was saved; 0 is none. A negative number is
+	// BLCR's "early" signal, which is sent before callbacks continue.
 	Signal int32
 
-	// What to do about targets that are traced, and that trace others. Without
-	// any the request fails with EPtraced and EPtracer.
+	// How to treat processes that are traced, and those that trace others. If none of
+	// these is set, the request fails with EPtraced or EPtracer.
 	PtracedAllow bool
 	PtracedSkip  bool
 	PtracerSkip  bool
 
-	// Files that are mapped into the targets and go into the context with them.
+	// Which files that are mapped into the processes are included in the context.
 	SaveExe     bool
 	SavePrivate bool
 	SaveShared  bool
 }
 
-// RunsOn tells whether processes simply go on with a signal, 0 being none: it
-// neither ends nor stops them.
+// RunsOn reports whether processes simply run on after a signal, which neither ends nor
+// stops them. 0 is no signal.
 func RunsOn(signal int32) bool {
 	switch syscall.Signal(signal) {
 	case 0, syscall.SIGCONT, syscall.SIGCHLD, syscall.SIGWINCH, syscall.SIGURG:
@@ -93,7 +94,7 @@ func RunsOn(signal int32) bool {
 	return false
 }
 
-// Ends tells whether processes rarely survive a signal, 0 being none.
+// Ends reports whether a signal usually ends a process. 0 is no signal.
 func Ends(signal int32) bool {
 	switch syscall.Signal(signal) {
 	case syscall.SIGSTOP, syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU:
@@ -102,41 +103,41 @@ func Ends(signal int32) bool {
 	return !RunsOn(signal)
 }
 
-// RestartRequest is what cr_restart asks of an engine.
+// RestartRequest is a request of cr_restart to an engine.
 type RestartRequest struct {
-	// FD is the open descriptor that the context is read from, sequentially
-	// from its current offset on. It stays the caller's.
+	// FD is the open descriptor that the context is read from, sequentially from its
+	// current offset on. The caller closes it.
 	FD int32
 
-	// Closed says that FD was closed when the caller was started. Whatever has
-	// that number by now is not what was meant.
+	// Closed says that FD was closed when the caller was started. The number may belong
+	// to another file now, which must not be used.
 	Closed bool
 
-	// Dir, if it is not empty, says that FD is a directory of plain files, and
-	// is its name for messages. The kernel engine never gets it.
+	// Dir, if it is not empty, says that FD is a directory of plain files. It is the
+	// directory's name, for messages. The kernel engine never gets it.
 	Dir string
 
-	// Measure says that Engine.Progress is going to be called.
+	// Measure says that Engine.Progress will be called.
 	Measure bool
 
-	// WantLog says that Engine.Log is going to be called.
+	// WantLog says that Engine.Log will be called.
 	WantLog bool
 
-	// Made, if not nil, is called once, when all processes have been made and
-	// before they execute anything of their own. From then on the restart cannot
-	// be interrupted any more. False ends it. It may be called by another
+	// Made, if not nil, is called once, after all processes have been made and before
+	// they execute any instruction of their own. If it returns true, the restart cannot
+	// be interrupted any more; false ends the restart. It may be called by another
 	// goroutine.
 	Made func() bool
 
-	// Resume, if not nil, is called after Made, right before the processes run.
-	// The kernel engine never calls it, since the module does not ask.
+	// Resume, if not nil, is called after Made, right before the processes run. The
+	// kernel engine never calls it, since the module does not report that moment.
 	Resume func()
 
-	// Signal goes to every process after the restart, see CheckpointRequest.
+	// Signal is sent to every process after the restart, see CheckpointRequest.
 	Signal int32
 
-	// Relocations in the order given; the first that matches a path wins.
-	// At most MaxRelocations.
+	// Relocations, in the order given, at most MaxRelocations. The first one that
+	// matches a path is applied.
 	Relocations []Relocation
 
 	// Identifiers that are restored to their saved values.
@@ -144,29 +145,30 @@ type RestartRequest struct {
 	RestorePgid bool
 	RestoreSid  bool
 
-	// Omit says whether the caller is part of checkpoints that somebody makes
-	// later on. The criu engine does not look at it: CRIU asks nobody.
+	// Omit says whether the caller is included in later checkpoints that have it in
+	// their scope. The criu engine ignores it: CRIU does not ask the processes that it
+	// saves.
 	Omit Omit
 }
 
-// Omit says whether a requester of a restart leaves itself out of a later
-// checkpoint that it is in the scope of. The job is saved in any case.
-// The values mirror cr_restart's CR_RSTRT_OMIT_*.
+// Omit says whether the requester of a restart leaves itself out of a later checkpoint
+// that has it in its scope. The job is saved in any case. The values mirror
+// CR_RSTRT_OMIT_* of cr_restart.
 type Omit int
 
-// Leaving oneself out.
+// The values of Omit.
 const (
-	OmitMaybe  Omit = iota // if it is the one that was named, or an orphan
-	OmitAlways             // in any case
-	OmitNever              // in no case
+	OmitMaybe  Omit = iota // if it is the process that was named, or an orphan
+	OmitAlways             // always
+	OmitNever              // never
 )
 
-// MaxRelocations is the most relocations that a restart can take
+// MaxRelocations is the largest number of relocations of a restart
 // (CR_MAX_RSTRT_RELOC).
 const MaxRelocations = 16
 
-// Relocation maps the path prefix Old to New, whole components only. Both are
-// absolute and end in no slash (but "/" itself).
+// Relocation maps the path prefix Old to New, whole components only. Both are absolute
+// and do not end in a slash (except "/" itself).
 type Relocation struct {
 	Old, New string
 }

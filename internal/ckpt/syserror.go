@@ -7,9 +7,9 @@ import (
 	"blcr-cli/internal/hints"
 )
 
-// SystemError is the Error for a system call that failed. Detail names the call
-// and, where err is a limit's, the limit: with the number alone the user could
-// not tell whether the job or this machine is at fault.
+// SystemError returns the Error for a system call that failed. Detail names the call,
+// and the limit if err is caused by one: the number alone would not show whether the
+// job or this machine is at fault.
 func SystemError(op, object string, err error) *Error {
 	e := &Error{Op: op, Object: object, Errno: ErrnoOf(err)}
 	e.Detail = append([]string{e.Error()}, hints.Limits(e.Errno)...)

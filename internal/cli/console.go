@@ -8,11 +8,11 @@ import (
 	"blcr-cli/internal/entry"
 )
 
-// The console is what the commands print and where: results on stdout, everything
-// else on stderr, nothing there after -q, more after -v, and details with BLCR's
-// "- " in front. On success nothing goes to stderr unless it was asked for.
+// The console determines what a command prints and where: results on stdout, everything
+// else on stderr. -q suppresses stderr and -v adds to it. Details begin with "- ", as
+// in BLCR. On success nothing is printed on stderr unless it was requested.
 
-// Kmsg says when the lines that an engine logged of a request are shown.
+// Kmsg selects when the lines that an engine has logged about a request are printed.
 type Kmsg int
 
 // The levels of --kmsg-none, --kmsg-error and --kmsg-warning. The zero value is
@@ -23,7 +23,8 @@ const (
 	KmsgNone                // never
 )
 
-// Console is a command's two streams. The zero Level says errors and no more.
+// Console is the two output streams of a command. With the zero Level errors are
+// printed and nothing else.
 type Console struct {
 	Stdout io.Writer
 	Stderr io.Writer
@@ -38,8 +39,8 @@ type OutputError struct{ Err error }
 func (e *OutputError) Error() string { return "standard output: " + e.Err.Error() }
 func (e *OutputError) Unwrap() error { return e.Err }
 
-// Print writes a result to stdout. An error is an *[OutputError]; it is EBADF where
-// the caller has closed stdout, in place of which the Go runtime opens /dev/null.
+// Print writes a result to stdout. An error is an *[OutputError]. It is EBADF if the
+// caller has closed stdout; the Go runtime has then opened /dev/null in its place.
 func (c *Console) Print(text string) error {
 	if entry.Closed(1) {
 		return &OutputError{syscall.EBADF}
@@ -57,7 +58,7 @@ func (c *Console) Errorf(format string, args ...any) {
 	}
 }
 
-// Notef prints what only a verbose command says.
+// Notef prints a message that only a verbose command prints.
 func (c *Console) Notef(format string, args ...any) {
 	if c.Level > 0 {
 		fmt.Fprintf(c.Stderr, format, args...)
@@ -72,8 +73,8 @@ func (c *Console) Details(lines []string) {
 	}
 }
 
-// Progress shows how far something has come that takes long, if stderr is a
-// terminal and unless quiet. The caller stops it before anything else is said.
+// Progress shows the progress of a long operation, if stderr is a terminal and the
+// command is not quiet. The caller stops it before it prints anything else.
 func (c *Console) Progress(what string, meter Meter) *ProgressLine {
 	fd, ok := c.Stderr.(FD)
 	if !ok || c.Level < 0 {

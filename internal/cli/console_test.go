@@ -48,8 +48,7 @@ func TestLevels(t *testing.T) {
 	}
 }
 
-// TestZero pins what a Console is without further ado: it prints errors, and
-// the log of requests that fail.
+// TestZero: the zero Console prints errors, and the log of requests that fail.
 func TestZero(t *testing.T) {
 	var stderr bytes.Buffer
 	con := &Console{Stderr: &stderr}
@@ -63,15 +62,15 @@ func TestZero(t *testing.T) {
 	}
 }
 
-// TestFDFull pins that a write to a full pipe that does not block waits until
-// there is room, and loses nothing.
+// TestFDFull: a write to a full non-blocking pipe waits until there is room, and loses
+// nothing.
 func TestFDFull(t *testing.T) {
 	var pipe [2]int
 	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
 		t.Fatal(err)
 	}
 	defer unix.Close(pipe[0])
-	text := []byte(strings.Repeat("0123456789abcde\n", 20_000)) // more than a pipe takes
+	text := []byte(strings.Repeat("0123456789abcde\n", 20_000)) // more than a pipe holds
 	type result struct {
 		n   int
 		err error
@@ -109,7 +108,7 @@ func TestFDFull(t *testing.T) {
 	}
 }
 
-// TestFDErrors pins that an error is returned with what had been written.
+// TestFDErrors: an error is returned with the number of bytes written before it.
 func TestFDErrors(t *testing.T) {
 	full, err := unix.Open("/dev/full", unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -122,7 +121,7 @@ func TestFDErrors(t *testing.T) {
 		want error
 	}{
 		{FD(full), "x", unix.ENOSPC},
-		{FD(full), "", nil}, // nothing to write is no error
+		{FD(full), "", nil}, // writing nothing is not an error
 		{FD(-1), "x", unix.EBADF},
 	} {
 		if n, err := c.fd.Write([]byte(c.text)); n != 0 || err != c.want {
@@ -132,8 +131,8 @@ func TestFDErrors(t *testing.T) {
 	var _ io.Writer = FD(0)
 }
 
-// TestFDBroken pins that a program goes on whose reader has gone. With os.Stdout
-// the Go runtime would have it die of SIGPIPE.
+// TestFDBroken: a program continues if the reader of its output has gone. With
+// os.Stdout it would die of SIGPIPE.
 func TestFDBroken(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {

@@ -1,8 +1,8 @@
-// Package cli is how the commands read and speak: command lines with the options
-// that several commands have, numbers as BLCR's tools take them, the two output
-// streams with their levels, the progress line, the version, and the start of
-// every command.
+// Package cli is what the commands share in reading command lines and printing: the
+// options that several commands have, numbers as BLCR's tools parse them, the two
+// output streams with their verbosity levels, the progress line, the version, and the
+// start of every command.
 //
-// Package getopt below finds the options on a command line. What does not belong
-// here is an option that only one command has, a message of one, or an engine.
+// Package getopt below it finds the options on a command line. Options and messages of
+// a single command do not belong here, nor does anything about engines.
 package cli

@@ -6,12 +6,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// FD is an open descriptor as an io.Reader and io.Writer, without what os.File adds:
-// a broken pipe is an error like others and does not end the program, which may have
-// something to clean up, and a non-blocking descriptor starts no poller.
+// FD is an open descriptor as an io.Reader and io.Writer. Unlike os.File it returns an
+// error for a broken pipe instead of ending the program, which may have to clean up,
+// and it does not start the runtime's poller for a non-blocking descriptor.
 type FD int
 
-// Read reads what there is, waiting where the descriptor does not block.
+// Read reads what is available. For a non-blocking descriptor it waits until there is
+// something.
 func (fd FD) Read(p []byte) (n int, err error) {
 	for {
 		n, err = unix.Read(int(fd), p)
@@ -33,7 +34,7 @@ func (fd FD) wait(events int16) {
 	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: events}}, -1)
 }
 
-// Write writes all of p, waiting where the descriptor does not block.
+// Write writes all of p. For a non-blocking descriptor it waits until there is room.
 func (fd FD) Write(p []byte) (n int, err error) {
 	for n < len(p) {
 		m, err := unix.Write(int(fd), p[n:])

@@ -2,14 +2,14 @@ package cli
 
 import "math"
 
-// Numbers: integers off command lines as BLCR's tools do, by C's
-// strtol. It knows no option and no range but int's.
+// Integers on command lines are parsed as BLCR's tools do, by C's strtol. The only
+// range checked here is that of int.
 
-// ParseInt reads s as `int n = strtol(s, &end, 10)` does in C, and reports whether
-// it was a number as a whole: leading white space and one sign are allowed,
-// anything behind the digits is not. "011" is 11, "0x9" is no number. A value
-// out of long's range is clamped to it; what does not fit an int loses its
-// upper bits, as the assignment does on machines with a 64-bit long.
+// ParseInt parses s as `int n = strtol(s, &end, 10)` does in C, and reports whether all
+// of it was a number: leading white space and one sign are allowed, anything after the
+// digits is not. "011" is 11, and "0x9" is not a number. A value out of the range of
+// long is clamped to it. A value that does not fit into an int loses its upper bits, as
+// in the assignment on a machine with a 64-bit long.
 func ParseInt(s string) (n int32, ok bool) {
 	i := 0
 	for i < len(s) && isSpace(s[i]) {
@@ -34,7 +34,7 @@ func ParseInt(s string) (n int32, ok bool) {
 	return int32(value), true
 }
 
-// appendDigit returns 10*value±digit, clamped to long's range.
+// appendDigit returns 10*value±digit, clamped to the range of long.
 func appendDigit(value, digit int64, negative bool) int64 {
 	if negative {
 		if value < (math.MinInt64+digit)/10 {

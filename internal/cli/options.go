@@ -18,14 +18,14 @@ const (
 	optKmsgNone
 	optKmsgError
 	optKmsgWarning
-	optSignal // those of signalNames follow: keep it last
+	optSignal // the IDs of signalNames follow it, so it has to be the last
 )
 
-// maxSignal is the largest signal number that -S takes.
+// maxSignal is the largest signal number that -S accepts.
 const maxSignal = 64
 
-// signalNames is the options that stand for one signal. The "early" ones are
-// BLCR's for debuggers: they stop or end the processes before their callbacks run.
+// signalNames are the options that select one signal. The "early" ones are BLCR's for
+// debuggers: they stop or end the processes before their callbacks run.
 var signalNames = []struct {
 	name   string
 	signal int32
@@ -41,7 +41,7 @@ var signalNames = []struct {
 }
 
 // RequestOptions returns the rows of the options that cr_checkpoint and cr_restart
-// share. Synonyms gives those that stand for one signal a second name.
+// share. synonyms are second names of options in signalNames.
 func RequestOptions(synonyms map[string]string) getopt.Table {
 	table := getopt.Table{
 		{ID: optKmsgNone, Long: []string{"kmsg-none"}},
@@ -59,38 +59,38 @@ func RequestOptions(synonyms map[string]string) getopt.Table {
 	return table
 }
 
-// Text is what the command line asks for in place of anything else: the usage
-// text or the version. It is an error so that it ends the reading.
+// Text is the usage text or the version, if the command line asks for it. It is
+// returned as an error, so that parsing ends.
 type Text string
 
 func (t Text) Error() string { return string(t) }
 
-// What is wrong with the argument of -S. ErrSignalRange is BLCR's message.
+// Errors in the argument of -S. ErrSignalRange has BLCR's message.
 var (
 	ErrSignalNotANumber = errors.New("signal is not a number")
 	//lint:ignore ST1005 to the byte
 	ErrSignalRange = errors.New("Valid signal numbers are from 1 to 64, inclusive.")
 )
 
-// CommandLine reads a command line. It takes the options above itself.
+// CommandLine parses a command line. It handles the options above itself.
 type CommandLine struct {
 	Options getopt.Table
 	Usage   string // for --help and -?
 	Version string // for --version, with its end of line
 
-	// Option takes an option that is the command's own. An error ends the reading.
+	// Option handles an option of the command itself. An error ends the parsing.
 	Option func(getopt.Match) error
 
-	// What the options of [RequestOptions] have come to. Of all options for a
-	// signal the last one counts, and so of those for messages.
-	Signal int32 // 0 is none; -N is N before the callbacks
+	// The result of the options of [RequestOptions]. The last option for a signal is
+	// used, and the last one for messages of the kernel.
+	Signal int32 // 0 is none; -N is signal N, sent before the callbacks
 	Kmsg   Kmsg
 }
 
-// Parse reads args and returns the operands. Options act in the order given: a
-// later one is not even looked at when an earlier one ends the reading, and -q and
-// -v, which set the level of con, hold from where they stand. An error is a [Text],
-// a *[getopt.Error], [ErrSignalNotANumber], [ErrSignalRange], or one of c.Option.
+// Parse parses args and returns the operands. Options are processed in order: if one
+// ends the parsing, later ones are not examined, and -q and -v, which set the level of
+// con, take effect from their place on. An error is a [Text], a *[getopt.Error],
+// [ErrSignalNotANumber], [ErrSignalRange], or an error of c.Option.
 func (c *CommandLine) Parse(args []string, con *Console) (operands []string, err error) {
 	p := getopt.New(c.Options, args, getopt.PosixlyCorrect())
 	for m, err := range p.Options() {

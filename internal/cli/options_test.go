@@ -12,7 +12,7 @@ import (
 
 var errOwn = errors.New("the command's own")
 
-// line is a command with an own option of each kind.
+// line is a command that has an option of each kind.
 func line(own *[]string) CommandLine {
 	return CommandLine{
 		Options: append(getopt.Table{
@@ -63,7 +63,7 @@ func TestCommandLine(t *testing.T) {
 		{args: "--signal=\t+9", signal: 9},
 		{args: "-S 011", signal: 11}, // decimal
 
-		// The last one counts.
+		// The last one is used.
 		{args: "--term --kill", signal: 9},
 		{args: "--kill -S 10 --run"},
 		{args: "--stop -S 2", signal: 2},
@@ -89,10 +89,11 @@ func TestCommandLine(t *testing.T) {
 		{args: "-vvq", level: -1},
 		{args: "-qv", level: 0},
 
-		// The command's own, with others around.
+		// Options of the command itself, between others.
 		{args: "-fx --kill --file=y -v", own: "-f=x --file=y", signal: 9, level: 1},
 
-		// What ends it: what follows is not looked at, what is before holds.
+		// Options that end the parsing: earlier ones have taken effect, later ones are
+		// not examined.
 		{args: "-h -S x", err: "usage\n"},
 		{args: "-q --help -v", err: "usage\n", level: -1},
 		{args: "-v? --version", err: "usage\n", level: 1},
@@ -125,8 +126,8 @@ func TestCommandLine(t *testing.T) {
 	}
 }
 
-// TestRequestOptions: every row has a name and an ID of its own, and they all end up
-// in [CommandLine].
+// TestRequestOptions: every row has a unique name and ID, and [CommandLine] handles all
+// of them.
 func TestRequestOptions(t *testing.T) {
 	want := []string{
 		"--kmsg-none", "--kmsg-error", "--kmsg-warning", "-S --signal", "--run", "--stop --freeze", "--term", "--abort",
@@ -151,7 +152,7 @@ func TestRequestOptions(t *testing.T) {
 	}
 }
 
-// TestMessage pins the text that users see.
+// TestMessage checks the text that users see.
 func TestMessage(t *testing.T) {
 	if got := ErrSignalRange.Error(); got != "Valid signal numbers are from 1 to 64, inclusive." {
 		t.Errorf("%q", got)

@@ -13,21 +13,21 @@ import (
 	"blcr-cli/internal/show"
 )
 
-// The progress line shows on a terminal how far a long operation has come: one line,
-// redrawn until it is erased at the end. The caller measures. Nothing is written
-// where stderr is no terminal, or while another process group has the terminal.
+// The progress line shows the progress of a long operation on a terminal: one line,
+// which is redrawn, and erased at the end. The caller measures. Nothing is written if
+// stderr is not a terminal, or while another process group is in the foreground.
 
-// A short wait needs no explanation; a line that changes faster cannot be read.
+// No line is shown for a short wait. A line that changes more often could not be read.
 const (
 	patience = time.Second
 	every    = 200 * time.Millisecond
 )
 
-// Meter tells how many bytes have been done, of how many; 0 for what is not
-// known. It is called from another goroutine.
+// Meter returns how many bytes have been processed, and of how many; 0 for an unknown
+// number. It is called by another goroutine.
 type Meter func() (done, all int64)
 
-// ProgressLine is a progress line that is being shown. The methods of a nil one do
+// ProgressLine is a visible progress line. The methods of a nil ProgressLine do
 // nothing.
 type ProgressLine struct {
 	fd    int
@@ -37,12 +37,12 @@ type ProgressLine struct {
 
 	mu      sync.Mutex
 	stopped bool
-	drawn   int // columns of what stands on the terminal
+	drawn   int // width of the line on the terminal
 }
 
-// startProgress shows, after the first second, what is being done and how far it
-// has come. It returns nil where fd is no terminal. Stop ends it. It uses no timer
-// of the Go runtime, which would open an epoll descriptor.
+// startProgress shows, after the first second, what is being done and its progress. It
+// returns nil if fd is not a terminal. Stop ends it. It uses no timer of the Go
+// runtime, which would open an epoll descriptor.
 func startProgress(fd int, what string, meter Meter) *ProgressLine {
 	if !isatty.IsTerminal(uintptr(fd)) || os.Getenv("TERM") == "dumb" {
 		return nil
@@ -87,7 +87,7 @@ func (l *ProgressLine) draw() bool {
 	if columns == 0 || !l.inForeground() {
 		return true
 	}
-	// The last column stays free: some terminals begin a new line behind it.
+	// The last column stays free: some terminals begin a new line after it.
 	text := fit(parts(l.what, done, all, time.Since(l.begun)), columns-1)
 	if text == "" && l.drawn == 0 {
 		return true
@@ -97,8 +97,8 @@ func (l *ProgressLine) draw() bool {
 	return true
 }
 
-// erasure returns what erases the line drawn last. If the terminal has become
-// narrower since, the line has become several.
+// erasure returns the sequence that erases the line drawn last. If the terminal has
+// become narrower since then, the line occupies several lines.
 func (l *ProgressLine) erasure(columns int) string {
 	if columns > 0 && l.drawn > columns {
 		return fmt.Sprintf("\r\x1b[%dA\x1b[J", (l.drawn-1)/columns)
@@ -106,7 +106,7 @@ func (l *ProgressLine) erasure(columns int) string {
 	return "\r\x1b[K"
 }
 
-// columns is how wide the terminal is now, 0 if that cannot be told.
+// columns returns the present width of the terminal, 0 if it is not known.
 func (l *ProgressLine) columns() int {
 	size, err := unix.IoctlGetWinsize(l.fd, unix.TIOCGWINSZ)
 	if err != nil {
@@ -115,21 +115,21 @@ func (l *ProgressLine) columns() int {
 	return int(size.Col)
 }
 
-// inForeground reports whether this process group has the terminal. A background job
-// that writes might be stopped (stty tostop), and would overwrite the foreground
-// job's text.
+// inForeground reports whether this process group is in the foreground of the terminal.
+// A background job that writes could be stopped (stty tostop), and would overwrite the
+// foreground job's text.
 func (l *ProgressLine) inForeground() bool {
 	group, err := unix.IoctlGetInt(l.fd, unix.TIOCGPGRP)
 	return err == nil && group == unix.Getpgrp()
 }
 
 func (l *ProgressLine) write(s string) {
-	// One write, so that no other process writes in between. If the terminal takes
+	// One write, so that no other process writes in between. If the terminal accepts
 	// nothing now, the next line replaces this one.
 	_, _ = unix.Write(l.fd, []byte(s))
 }
 
-// parts are what the line consists of, the most important first.
+// parts returns the parts of the line, the most important first.
 func parts(what string, done, all int64, elapsed time.Duration) []string {
 	p := []string{what}
 	if done <= 0 {
@@ -150,7 +150,8 @@ func parts(what string, done, all int64, elapsed time.Duration) []string {
 	return p
 }
 
-// fit joins as many parts as there is room for; "" if there is none for the first.
+// fit joins as many parts as there is room for. It returns "" if there is no room for
+// the first one.
 func fit(parts []string, columns int) string {
 	for n := len(parts); n > 0; n-- {
 		if text := strings.Join(parts[:n], ", "); len(text) <= columns {
@@ -160,7 +161,7 @@ func fit(parts []string, columns int) string {
 	return ""
 }
 
-// duration returns a time, rounded, for people.
+// duration returns a rounded duration as text.
 func duration(d time.Duration) string {
 	s := int64((d + time.Second - 1) / time.Second)
 	switch {

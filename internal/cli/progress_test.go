@@ -23,7 +23,7 @@ func TestParts(t *testing.T) {
 		{100 * mib, 400 * mib, 2 * time.Second, 40, "saving 4185 25%, 100 MiB of 400 MiB"},
 		{100 * mib, 400 * mib, 2 * time.Second, 20, "saving 4185 25%"},
 		{100 * mib, 400 * mib, 2 * time.Second, 14, ""},
-		// More than was thought.
+		// More than was estimated.
 		{1500 * mib, 1400 * mib, 10 * time.Second, 80, "saving 4185, 1.5 GiB, 150 MiB/s"},
 		{mib, 7201 * mib, time.Second, 80, "saving 4185 0%, 1.0 MiB of 7.0 GiB, 1.0 MiB/s, 2:00 h left"},
 		{mib, 100 * mib, time.Second, 80, "saving 4185 1%, 1.0 MiB of 100 MiB, 1.0 MiB/s, 1:39 min left"},
@@ -34,8 +34,8 @@ func TestParts(t *testing.T) {
 	}
 }
 
-// TestErasure pins that a line that has become several by a narrower terminal is
-// taken away as a whole.
+// TestErasure: a line that occupies several lines of a narrower terminal is erased
+// completely.
 func TestErasure(t *testing.T) {
 	for _, c := range []struct {
 		drawn, columns int
@@ -54,7 +54,7 @@ func TestErasure(t *testing.T) {
 	}
 }
 
-// TestNoTerminal pins that there is nothing without a terminal.
+// TestNoTerminal: nothing is printed without a terminal.
 func TestNoTerminal(t *testing.T) {
 	l := startProgress(-1, strings.Repeat("x", 10), nil)
 	if l != nil {

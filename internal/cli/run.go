@@ -10,10 +10,10 @@ import (
 	"blcr-cli/internal/signals"
 )
 
-// Run runs a command and returns its exit status. Args is its whole argument
-// vector; action gets it without the command's name. Before that the process is
-// made what a program in C would be: the garbage collector is off, and signals that
-// were ignored are ignored.
+// Run runs a command and returns its exit status. args is its whole argument vector;
+// action gets it without the command's name. Before that Run turns the garbage
+// collector off, and ignores the signals that were ignored when the program was
+// started, as a program in C does.
 func Run(name, purpose string, args []string, stdout, stderr io.Writer, action func(args []string, con *Console) int) int {
 	// The command makes one request and ends. Without garbage collection the
 	// runtime has no reason to interrupt a system call.
@@ -24,7 +24,7 @@ func Run(name, purpose string, args []string, stdout, stderr io.Writer, action f
 	app := &cli.App{
 		Name:  name,
 		Usage: purpose,
-		// Package getopt does what these would.
+		// Package getopt parses the command line instead.
 		SkipFlagParsing: true,
 		HideHelp:        true,
 		HideHelpCommand: true,

@@ -33,8 +33,8 @@ var (
 // Ignored reports whether sig was ignored.
 func Ignored(sig syscall.Signal) bool { return ignored>>(sig-1)&1 != 0 }
 
-// Closed reports whether fd is one of the three standard descriptors and was
-// closed. It is now /dev/null.
+// Closed reports whether fd is one of the three standard descriptors and was closed.
+// The runtime has opened /dev/null under that number.
 func Closed(fd int) bool { return fd >= 0 && fd <= 2 && closed>>fd&1 != 0 }
 
 // Inherited reports whether fd was open when the program was started. Descriptors
@@ -47,8 +47,8 @@ func Inherited(fd int) bool {
 	return errno == 0 && flags&syscall.FD_CLOEXEC == 0
 }
 
-// NeverOpen is a descriptor number that no process has open, for callers that have
-// to pass a closed one.
+// NeverOpen is a descriptor number that no process has open, for callers that have to
+// pass a closed descriptor.
 const NeverOpen = 1 << 30
 
 // HideClosed makes the descriptors that the runtime has opened in place of closed
@@ -61,12 +61,12 @@ func HideClosed() {
 	}
 }
 
-// OpenFiles is the soft limit of open files that the process was started with, 0
-// if that is unknown.
+// OpenFiles returns the soft limit of open files that the process was started with, 0
+// if it is unknown.
 func OpenFiles() uint64 { return nofile }
 
 // RestoreLimit sets the soft limit of open files to its original value. Children
-// started by package syscall have it in any case; those of a raw fork need this.
+// started by package syscall get that value anyway; children of a raw fork need this.
 func RestoreLimit() {
 	var limit syscall.Rlimit
 	if nofile == 0 || syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {

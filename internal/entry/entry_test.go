@@ -21,13 +21,13 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// files is a line for each descriptor up to 9.
+// files returns a line for each descriptor up to 9.
 func files() string {
 	var lines strings.Builder
 	for fd := range 10 {
 		name, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
 		if err != nil || strings.HasPrefix(name, "/sys/fs/cgroup/") {
-			continue // the commands tell the runtime not to have these open
+			continue // the commands tell the runtime not to open these
 		}
 		flags, _ := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
 		cloexec, _ := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
@@ -36,8 +36,8 @@ func files() string {
 	return lines.String()
 }
 
-// TestNonBlocking pins that standard descriptors that do not block are the same
-// when the program begins, and that the runtime has opened nothing for them.
+// TestNonBlocking: standard descriptors that do not block are unchanged when the
+// program begins, and the runtime has opened nothing for them.
 func TestNonBlocking(t *testing.T) {
 	var in, out, errs [2]int
 	for _, p := range []struct {

@@ -13,28 +13,26 @@
 // exec itself it ignores signal 64. The module drops a process that calls exec from
 // its request.
 //
-// What belongs here: fork and exec, and what has to happen in between. It waits
-// for no child and knows no role of a program.
+// What belongs here: fork and exec, and what has to happen in between. The package does
+// not wait for children and knows no roles of a program.
 package forkexec
 
 import "syscall"
 
-// Attr is how a program is started.
+// Attr are the attributes of the new program.
 type Attr struct {
-	// Env is its environment, "NAME=VALUE" each.
+	// Env is its environment, each string "NAME=VALUE".
 	Env []string
 
-	// Files are its descriptors 0, 1, …, by the numbers that they have here. A
-	// number of ^0 leaves a descriptor closed, as those of 0 to 2 are that are
-	// missing. Descriptors of higher numbers are inherited if they are not
-	// close-on-exec.
+	// Files are its descriptors 0, 1, …, given by their numbers in this process. ^0
+	// leaves a descriptor closed, and so are those of 0 to 2 that are missing in Files.
+	// Descriptors with higher numbers are inherited if they are not close-on-exec.
 	Files []uintptr
 
-	// Setsid gives it a session of its own.
+	// Setsid makes it the leader of a new session.
 	Setsid bool
 
-	// Pdeathsig, if not 0, is the signal that it gets when the calling thread
-	// ends.
+	// Pdeathsig, if not 0, is sent to it when the calling thread ends.
 	Pdeathsig syscall.Signal
 
 	// Answers says that it is a program of ours, which answers signal 64 from

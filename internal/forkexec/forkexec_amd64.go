@@ -16,20 +16,20 @@ import (
 type call struct {
 	nr     uintptr    // 0
 	args   [4]uintptr // 8
-	result uintptr    // 40: what becomes of its result
+	result uintptr    // 40: how its result is checked
 }
 
 // Values of call.result.
 const (
 	mustSucceed = iota // an error is reported to the parent, and ends the child
 	mayFail
-	mustEqual // another result than args[0] ends the child
+	mustEqual // the child ends unless the result is args[0]
 )
 
-// child is what the child needs. The assembly reads it by offset.
+// child is the child's data. The assembly reads it by offset.
 type child struct {
 	calls *call   // 0: the last one is execve
-	pipe  uintptr // 8: where an errno is written to, 8 bytes
+	pipe  uintptr // 8: the pipe to which an errno is written, 8 bytes
 	stack uintptr // 16: end of its stack
 }
 
@@ -39,12 +39,11 @@ type child struct {
 //go:noescape
 func fork(c *child) int
 
-// Start starts the program at path, with argv, whose first one is its name, and
-// returns its pid. It has the calling thread's signal mask, the default action for
-// every signal that is not ignored here, and the limit of open files that this
-// program was started with. The child is the calling thread's. An error is an
-// errno: of pipe, of fcntl, of fork, or of what the child could not do, exec
-// included.
+// Start starts the program at path and returns its pid. The first element of argv is
+// its name. The program gets the calling thread's signal mask, the default action for
+// every signal that is not ignored here, and the limit of open files that this program
+// was started with. Its parent is the calling thread. An error is an errno: of pipe,
+// fcntl or fork, or of a system call of the child, including exec.
 func Start(path string, argv []string, attr *Attr) (pid int, err error) {
 	plan, err := newPlan(path, argv, attr)
 	if err != nil {
@@ -80,7 +79,7 @@ func Start(path string, argv []string, attr *Attr) (pid int, err error) {
 	}
 }
 
-// plan is the calls of a child, with all that they point to.
+// plan is the system calls of a child, with everything that they point to.
 type plan struct {
 	calls []call
 	path  *byte
@@ -101,10 +100,10 @@ var (
 
 const sigsetSize = 8
 
-// newPlan prepares all that the child does. The child can prepare nothing.
+// newPlan prepares everything that the child does. The child cannot run Go code.
 //
-// Not inlined, so that the plan, to which the calls have pointers that the runtime
-// does not know, is not on a stack that moves.
+// It is not inlined: the calls have pointers into the plan that the runtime does not
+// know, so the plan must not be on a stack that can move.
 //
 //go:noinline
 func newPlan(path string, argv []string, attr *Attr) (p *plan, err error) {
@@ -123,8 +122,8 @@ func newPlan(path string, argv []string, attr *Attr) (p *plan, err error) {
 		return nil, err
 	}
 	if !attr.Answers {
-		// As early as possible: a request that was on its way with the handler in
-		// place is dropped, and does not come when there is none any more.
+		// As early as possible: a request that was sent while the handler was in place
+		// is discarded, and does not arrive after exec has removed the handler.
 		p.add(mustSucceed, unix.SYS_RT_SIGACTION, 64, uintptr(unsafe.Pointer(&ignore)), 0, sigsetSize)
 	}
 	if attr.Setsid {
@@ -132,7 +131,7 @@ func newPlan(path string, argv []string, attr *Attr) (p *plan, err error) {
 	}
 	if attr.Pdeathsig != 0 {
 		p.add(mustSucceed, unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(attr.Pdeathsig))
-		// The parent may have ended before.
+		// The parent may already have ended.
 		p.add(mustEqual, unix.SYS_GETPPID, uintptr(unix.Getpid()))
 	}
 	for to, from := range p.files {
@@ -169,8 +168,8 @@ func (p *plan) add(result int, nr uintptr, args ...uintptr) {
 	p.calls = append(p.calls, c)
 }
 
-// resolve duplicates those files that another one would replace in the child
-// before they have got their own numbers.
+// resolve duplicates those files that another one would replace in the child before
+// they have been moved to their own numbers.
 func (p *plan) resolve(files []uintptr) error {
 	for to, from := range files {
 		if from < uintptr(to) {
@@ -203,13 +202,13 @@ func (p *plan) close() {
 
 // fork forks the child, which reports an error to pipe.
 func (p *plan) fork(pipe int) (pid int, err error) {
-	// No file may replace it in the child.
+	// No file may replace the pipe in the child.
 	if pipe, err = p.duplicate(pipe, max(len(p.files), 3)); err != nil {
 		return 0, err
 	}
 	c := child{calls: unsafe.SliceData(p.calls), pipe: uintptr(pipe), stack: selfckpt.ChildStack()}
-	// As package syscall has it: the child inherits no descriptor that is about to
-	// be made close-on-exec.
+	// As in package syscall: the lock keeps the child from inheriting a descriptor that
+	// is about to be made close-on-exec.
 	syscall.ForkLock.Lock()
 	defer syscall.ForkLock.Unlock()
 	runtime.LockOSThread()

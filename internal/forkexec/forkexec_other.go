@@ -4,7 +4,7 @@ package forkexec
 
 import "syscall"
 
-// Start is syscall.ForkExec: package selfckpt answers no request on this
+// Start uses syscall.ForkExec: package selfckpt does not answer requests on this
 // architecture.
 func Start(path string, argv []string, attr *Attr) (pid int, err error) {
 	return syscall.ForkExec(path, argv, &syscall.ProcAttr{

@@ -20,7 +20,7 @@ import (
 	"blcr-cli/internal/signals"
 )
 
-// roleEnv makes the test binary, started by one of its tests, print what it finds.
+// roleEnv makes the test binary, started by one of its tests, print its state.
 const roleEnv = "FORKEXEC_TEST_ROLE"
 
 func TestMain(m *testing.M) {
@@ -46,7 +46,7 @@ func wait(t *testing.T, pid int) unix.WaitStatus {
 	}
 }
 
-// output runs a shell script, whose output comes through a pipe.
+// output runs a shell script and returns its output, which it reads from a pipe.
 func output(t *testing.T, script string, attr *Attr) string {
 	t.Helper()
 	r, w, err := os.Pipe()
@@ -92,9 +92,9 @@ func TestArguments(t *testing.T) {
 	}
 }
 
-// TestFiles pins that each descriptor gets its number, also where one takes
-// another's, that missing standard ones are closed, and that of the others those
-// are inherited that are not close-on-exec.
+// TestFiles: each descriptor gets its number, also if one replaces another. Missing
+// standard descriptors are closed. Other descriptors are inherited unless they are
+// close-on-exec.
 func TestFiles(t *testing.T) {
 	dir := t.TempDir()
 	open := func(name string, flags int) uintptr {
@@ -128,7 +128,7 @@ func TestFiles(t *testing.T) {
 	} {
 		before := openFiles(t)
 		got := output(t, list, &Attr{Files: slices.Clone(c.files)})
-		// What is kept, and what the shell has opened.
+		// Descriptors that are inherited, and those that the shell has opened.
 		got = strings.ReplaceAll(got, fmt.Sprintf("%d kept\n", kept), "")
 		var lines []string
 		for line := range strings.Lines(got) {
@@ -147,7 +147,7 @@ func TestFiles(t *testing.T) {
 		t.Errorf("a descriptor without close-on-exec: %q", got)
 	}
 
-	// Two that change places.
+	// Two that are exchanged.
 	swap := output(t, `echo to 1; echo to 2 >&2`, &Attr{Files: []uintptr{0, 2, toPipe}})
 	if swap != "to 2\n" {
 		t.Errorf("exchanged: %q", swap)
@@ -175,8 +175,7 @@ func openFiles(t *testing.T) map[string]string {
 	return files
 }
 
-// TestErrors pins that what fails in the child is the caller's error, and that
-// nothing is left of the child.
+// TestErrors: an error in the child is returned to the caller, and the child is gone.
 func TestErrors(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(dir+"/text", []byte("no program"), 0o755); err != nil {
@@ -209,7 +208,7 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// TestSignals pins the mask and the dispositions of the new program.
+// TestSignals: the mask and the dispositions of the new program.
 func TestSignals(t *testing.T) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -263,7 +262,7 @@ func TestSession(t *testing.T) {
 	}
 }
 
-// orphan starts a program that is to end with it, prints its pid, and ends.
+// orphan starts a program that ends with its parent, prints its pid, and ends.
 func orphan() {
 	runtime.LockOSThread()
 	pid, err := Start("/bin/sleep", []string{"sleep", "100"}, &Attr{Files: []uintptr{0, ^uintptr(0), 2}, Pdeathsig: syscall.SIGTERM})
@@ -281,7 +280,8 @@ func TestParentDeath(t *testing.T) {
 		t.Fatalf("%v in %q", err, out)
 	}
 	for deadline := time.Now().Add(20 * time.Second); unix.Kill(pid, 0) == nil; time.Sleep(time.Millisecond) {
-		// A zombie counts as gone; whoever adopts orphans may be slow.
+		// A zombie counts as gone: the process that adopts orphans may be slow to reap
+		// it.
 		stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 		if _, state, _ := strings.Cut(string(stat), ") "); strings.HasPrefix(state, "Z") {
 			break

@@ -13,11 +13,11 @@ import (
 	"blcr-cli/internal/show"
 )
 
-// machine is what it depends on where to get a criu.
+// machine is what the advice on how to get a criu depends on.
 type machine struct {
 	release string // the text of /etc/os-release
 	kernel  string // the release of the kernel, as of uname(2)
-	source  string // the directory of this program's source; "" if it is not there
+	source  string // the directory of this program's source; "" if it is not available
 }
 
 func thisMachine() machine {
@@ -39,18 +39,18 @@ func thisMachine() machine {
 	return m
 }
 
-// Kernel is the release of the running kernel.
+// Kernel returns the release of the running kernel.
 func Kernel() string {
 	var u unix.Utsname
 	_ = unix.Uname(&u)
 	return unix.ByteSliceToString(u.Release[:])
 }
 
-// GetCriu says how to get a criu that works on this machine.
+// GetCriu returns a line that says how to get a criu that works on this machine.
 func GetCriu() string { return thisMachine().getCriu() }
 
-// installers are the commands that install criu's package, by what ID or ID_LIKE of
-// os-release(5) call the system.
+// installers are the commands that install criu's package, by ID or ID_LIKE of
+// os-release(5).
 var installers = map[string]string{
 	"debian": "apt install criu",
 	"ubuntu": "apt install criu",
@@ -63,7 +63,7 @@ var installers = map[string]string{
 	"gentoo": "emerge sys-process/criu",
 }
 
-// makeCriu is the way that needs no package of this system.
+// makeCriu is the advice that needs no package of this system.
 func (m machine) makeCriu() string {
 	if m.source != "" {
 		return "run 'make criu' in " + show.Name(m.source)
@@ -87,7 +87,7 @@ func (m machine) getCriu() string {
 			}
 		}
 		if strings.HasPrefix(command, "apt ") {
-			// Which is all that get-criu knows.
+			// get-criu supports only these systems.
 			return fmt.Sprintf("to get one, '%s', or %s", command, m.makeCriu())
 		}
 		return fmt.Sprintf("to get one, '%s'", command)
@@ -95,7 +95,7 @@ func (m machine) getCriu() string {
 	return "to get one, install the criu package or " + m.makeCriu()
 }
 
-// value is that of a variable of os-release.
+// value returns the value of a variable of os-release.
 func (m machine) value(name string) string {
 	for line := range strings.Lines(m.release) {
 		if v, ok := strings.CutPrefix(line, name+"="); ok {
@@ -105,7 +105,7 @@ func (m machine) value(name string) string {
 	return ""
 }
 
-// major is the number of the system's release, 0 for none.
+// major returns the major number of the system's release, 0 if it has none.
 func (m machine) major() int {
 	text, _, _ := strings.Cut(m.value("VERSION_ID"), ".")
 	n, _ := strconv.Atoi(text)

@@ -12,10 +12,10 @@ import (
 	"blcr-cli/internal/show"
 )
 
-// Space says how much room there is where an open file or directory could not be
-// written to: for ENOSPC, EDQUOT and EFBIG. Need is roughly how many bytes were to be
-// written, 0 if that is not known; what the file has already counts as free. The
-// descriptor stays the caller's.
+// Space says how much space the file system of an open file or directory has, after a
+// write failed with ENOSPC, EDQUOT or EFBIG. need is roughly how many bytes were to be
+// written, 0 if that is not known. The space that the file already occupies counts as
+// free. The caller closes the descriptor.
 func Space(fd int, errno syscall.Errno, need uint64) []string {
 	var st unix.Stat_t
 	if unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG && st.Mode&unix.S_IFMT != unix.S_IFDIR {
@@ -60,7 +60,7 @@ func Space(fd int, errno syscall.Errno, need uint64) []string {
 }
 
 // Open says why a file could not be created or opened for writing, as far as its
-// directory shows that.
+// directory shows the reason.
 func Open(path string, errno syscall.Errno) []string {
 	dir := filepath.Dir(path)
 	shown := show.Name(dir)
@@ -107,8 +107,8 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// Owner says who owns a file, and its mode: "belongs to root, mode 0755"; "" if that
-// cannot be seen.
+// Owner returns the owner and the mode of a file, as "belongs to root, mode 0755"; ""
+// if it cannot be examined.
 func Owner(path string) string {
 	var st unix.Stat_t
 	if unix.Stat(path, &st) != nil {

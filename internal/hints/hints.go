@@ -1,12 +1,11 @@
-// Package hints says what this machine knows about a failure that is not the
-// fault of any engine: which limit was hit, how full a file system is, who owns a
-// file or a process, what has a number that is in use, where a criu can be had.
+// Package hints explains failures that have nothing to do with a particular engine by
+// what this machine shows: which limit was hit, how full a file system is, which user
+// owns a file or a process, what uses a pid, how to get a criu.
 //
-// Its functions return lines for below a message. They are called after something
-// has failed, look at the machine as it is then, and return nothing where they are
-// not sure. What belongs here is useful for any engine; what CRIU itself says about
-// its failures is for package explain. The package prints nothing and knows no
-// requests.
+// Its functions return lines that are printed below a message. They are called after a
+// failure, examine the machine as it is then, and return nothing if they are not sure.
+// What belongs here is useful for any engine; CRIU's own messages belong to package
+// explain. The package prints nothing and knows no requests.
 package hints
 
 import (
@@ -18,7 +17,8 @@ import (
 	"blcr-cli/internal/show"
 )
 
-// User names a user: "root", "user alice", or "user 1000" for one without a name.
+// User returns a name for a user: "root", "user alice", or "user 1000" for one without
+// a name.
 func User(uid int) string {
 	if uid == 0 {
 		return "root"
@@ -29,7 +29,7 @@ func User(uid int) string {
 	return fmt.Sprintf("user %d", uid)
 }
 
-// Process names a process with its command: "process 4185 (sim)".
+// Process returns a name for a process, with its command: "process 4185 (sim)".
 func Process(pid int) string {
 	p, err := proc.Read(pid)
 	if err != nil {

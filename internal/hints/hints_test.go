@@ -65,7 +65,7 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// TestSpace: a file that there is room for says what there is.
+// TestSpace: if there is room for the file, the free space is named.
 func TestSpace(t *testing.T) {
 	file, err := os.Create(filepath.Join(t.TempDir(), "ctx"))
 	if err != nil {
@@ -86,7 +86,7 @@ func TestSpace(t *testing.T) {
 	}
 }
 
-// TestMachineMemory: the memory of the machine is mentioned only where it is short.
+// TestMachineMemory: the machine's memory is mentioned only if little is left.
 func TestMachineMemory(t *testing.T) {
 	const gib = 1 << 30
 	for _, c := range []struct {

@@ -11,8 +11,8 @@ import (
 	"blcr-cli/internal/show"
 )
 
-// Limits says which limit of this process, or of the machine, an error of that
-// number comes from.
+// Limits says which limit of this process or of the machine causes an error of that
+// number.
 func Limits(errno syscall.Errno) []string {
 	switch errno {
 	case unix.EMFILE:
@@ -32,9 +32,10 @@ func Limits(errno syscall.Errno) []string {
 	return nil
 }
 
-// Processes says why there can be no more processes; nothing if no limit is near.
+// Processes says why no more processes can be created. It returns nothing if no limit
+// is near.
 func Processes() []string {
-	const near = 32 // threads that a request may need at a time
+	const near = 32 // threads that a request may need at the same time
 	var said []string
 	var l unix.Rlimit
 	if uid := os.Getuid(); uid != 0 && unix.Getrlimit(unix.RLIMIT_NPROC, &l) == nil && l.Cur < 1<<31 {
@@ -78,8 +79,8 @@ func Memory() []string {
 	return machineMemory(proc.MachineMemory(), len(strict) == 1 && strict[0] == 2)
 }
 
-// machineMemory is the part of Memory that is about the whole machine. Strict says
-// that the kernel promises no more memory than it has.
+// machineMemory returns the part of Memory that concerns the whole machine. strict says
+// that the kernel does not overcommit memory.
 func machineMemory(m map[string]uint64, strict bool) []string {
 	total, left := m["MemTotal"], m["MemAvailable"]
 	if most, given := m["CommitLimit"], m["Committed_AS"]; strict && given > most-most/8 {
@@ -91,7 +92,7 @@ func machineMemory(m map[string]uint64, strict bool) []string {
 	return nil
 }
 
-// threadsOf counts the threads of a user.
+// threadsOf returns the number of threads of a user.
 func threadsOf(uid int) uint64 {
 	table, _ := proc.All()
 	n := uint64(0)

@@ -8,7 +8,7 @@ import (
 	"blcr-cli/internal/proc"
 )
 
-// Tracer names the process that traces this one, "" if no process does.
+// Tracer returns a name for the process that traces this one, "" if there is none.
 func Tracer(pid int) string {
 	tracer, err := proc.Tracer(pid)
 	if err != nil || tracer == 0 {
@@ -21,9 +21,8 @@ func Tracer(pid int) string {
 	return Process(tracer)
 }
 
-// Holder says what has a number that a new process was to get as its pid: a
-// process, a zombie, a thread, a session or a process group; "" if it is free by
-// now.
+// Holder says what uses a number that a new process was to get as its pid: a process, a
+// zombie, a thread, a session or a process group; "" if it is free by now.
 func Holder(id int) string {
 	leader, err := proc.Leader(id)
 	if err != nil {
@@ -46,8 +45,8 @@ func Holder(id int) string {
 	return fmt.Sprintf("it is that of %s%s", Process(id), ofOther(id))
 }
 
-// sessionOrGroup is Holder for a number that no process or thread has: a session or
-// a process group keeps the number of a leader that has ended.
+// sessionOrGroup is Holder for a number that no process or thread has: a session or a
+// process group still uses the number of a leader that has ended.
 func sessionOrGroup(id int) string {
 	table, err := proc.All()
 	if err != nil {
@@ -70,7 +69,8 @@ func sessionOrGroup(id int) string {
 	return ""
 }
 
-// ofOther names a process's user if that is not ours: " of user alice".
+// ofOther returns the user of a process if it is another than the caller's: " of user
+// alice".
 func ofOther(pid int) string {
 	uid, err := proc.Owner(pid)
 	if err != nil || uid == os.Geteuid() {
@@ -79,8 +79,8 @@ func ofOther(pid int) string {
 	return " of " + User(uid)
 }
 
-// Permission says why the caller may not save a process, and who may; "" if the
-// process cannot be seen.
+// Permission says why the caller may not save a process, and which user may; "" if the
+// process cannot be examined.
 func Permission(pid int) string {
 	uid, err := proc.Owner(pid)
 	if err != nil {

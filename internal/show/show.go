@@ -1,9 +1,8 @@
-// Package show makes words of a message or a report out of what was not written
-// by this program: names, lines of another program, numbers of bytes.
+// Package show formats values for messages and reports that were not written by this
+// program: names, lines of another program, sizes.
 //
-// What belongs here is how a value stands in a line for people. What does not
-// belong here is any sentence, and any format that a program reads again. It
-// imports nothing of this module.
+// How a value is shown in a line for people belongs here. Sentences do not, nor does a
+// format that a program reads. It imports nothing of this module.
 package show
 
 import (
@@ -13,9 +12,9 @@ import (
 	"unicode/utf8"
 )
 
-// Name returns a name (of a file, a user, a process) as it stands in a line: as
-// it is, or quoted like a string of Go's if it is empty, begins or ends with a
-// blank, or has a character in it that cannot be shown.
+// Name returns a name (of a file, a user, a process) for a line: unchanged, or quoted
+// like a Go string if it is empty, begins or ends with a blank, or contains a character
+// that cannot be shown.
 func Name(name string) string {
 	quoted := strconv.Quote(name)
 	if len(quoted) != len(name)+2 || name == "" || strings.Trim(name, " ") != name || strings.ContainsRune(name, utf8.RuneError) {
@@ -24,8 +23,8 @@ func Name(name string) string {
 	return name
 }
 
-// Text returns s with Go's escape for every character that cannot be shown or
-// that a terminal acts upon, the end of a line included.
+// Text returns s with Go's escapes for all characters that cannot be shown or that
+// control a terminal, including line feeds.
 func Text(s string) string {
 	var b strings.Builder
 	for i, r := range s {

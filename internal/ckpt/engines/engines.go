@@ -1,6 +1,6 @@
-// Package engines is the list of engines, in one place for all commands: in their
-// order, with what each can do. What an engine is, and how one is chosen, belongs
-// to package ckpt, which knows none of them.
+// Package engines is the list of engines for all commands, in the order of preference,
+// with the capabilities of each. The Engine interface and the choice of an engine
+// belong to package ckpt, which knows none of them.
 package engines
 
 import (
@@ -13,6 +13,6 @@ import (
 // All are the engines, the preferred one first.
 var All = []ckpt.Candidate{kernel.Candidate, criu.Candidate}
 
-// AwaitDetached returns when no engine holds a thread of this process any more. It
-// is for a process that may have been restored a moment ago and ends now.
+// AwaitDetached returns when no engine holds a thread of this process any more. A
+// process that may be a restored copy calls it before it ends.
 func AwaitDetached() { pstree.AwaitDetached() }

@@ -19,7 +19,7 @@ package nonblock
 
 import "syscall"
 
-// hidden is where each descriptor is meanwhile, 0 for one that is where it was.
+// hidden has the number to which each descriptor was moved, 0 for one that was not.
 var hidden [3]int
 
 const dupCloexec = 1030 // F_DUPFD_CLOEXEC of <linux/fcntl.h>
