@@ -1,5 +1,5 @@
-// Count is the program of the demonstration. It writes the numbers from 1 on to
-// standard output, one every half second, and ends with exit status 7 after 12.
+// Count is the program of the demonstration. It writes the numbers from 1 to 12 to
+// standard output, one every half second, and ends with exit status 7.
 package main
 
 import (

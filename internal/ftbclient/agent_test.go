@@ -18,7 +18,7 @@ import (
 
 var blcr = Identity{Space: "FTB.checkpoint_sw.blcr"}
 
-// limit is enough for what has to work.
+// limit is a generous deadline for calls that have to succeed.
 const limit = harness.Patience
 
 func soon() time.Time { return time.Now().Add(limit) }
@@ -32,8 +32,8 @@ func capture(t testing.TB, name string) []byte {
 	return b
 }
 
-// fakeAgent has each connection dealt with by serve, one after the other, and
-// is over when the test is.
+// fakeAgent starts an agent that calls serve for each connection, one after the other.
+// It ends with the test.
 func fakeAgent(t testing.TB, serve func(*net.TCPConn)) Config {
 	t.Helper()
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
@@ -60,7 +60,7 @@ func fakeAgent(t testing.TB, serve func(*net.TCPConn)) Config {
 	return Config{AgentPort: l.Addr().(*net.TCPAddr).Port}
 }
 
-// greet does an agent's part of the handshake.
+// greet performs the agent's part of the handshake.
 func greet(t testing.TB, c *net.TCPConn) []byte {
 	t.Helper()
 	hello := make([]byte, wire.HelloSize)
@@ -73,7 +73,7 @@ func greet(t testing.TB, c *net.TCPConn) []byte {
 	return hello
 }
 
-// record is an agent that gives whole streams to the channel.
+// record starts an agent that sends the whole stream of each connection to the channel.
 func record(t testing.TB) (Config, chan []byte) {
 	t.Helper()
 	streams := make(chan []byte, 200)
@@ -87,7 +87,7 @@ func record(t testing.TB) (Config, chan []byte) {
 	}), streams
 }
 
-// nobody is a port that nobody listens on, nor will until the test is over.
+// nobody returns a port on which no process listens until the end of the test.
 func nobody(t testing.TB) int {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -123,7 +123,7 @@ func mustPublish(t testing.TB, c *Conn, ev Event) wire.Handle {
 	return h
 }
 
-// checkError wants an *Error of just that kind, and that op.
+// checkError checks that err is an *Error of that kind and that op.
 func checkError(t testing.TB, err error, op string, kind error, code Code) *Error {
 	t.Helper()
 	var e *Error
@@ -144,7 +144,7 @@ func checkError(t testing.TB, err error, op string, kind error, code Code) *Erro
 	return e
 }
 
-// within runs f, which is to take at least, and not much longer than, d.
+// within runs f, which has to take at least d, and not much longer.
 func within(t testing.TB, d time.Duration, f func()) {
 	t.Helper()
 	start := time.Now()

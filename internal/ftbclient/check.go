@@ -8,21 +8,21 @@ import (
 	"blcr-cli/internal/ftbclient/wire"
 )
 
-// maxSpace is the longest event space in bytes, all of it.
+// maxSpace is the largest length of a whole event space, in bytes.
 const maxSpace = 63
 
 func invalid(what, value string, code Code, why string) *Error {
 	return &Error{"check", fmt.Sprintf("%s %q", what, value), ErrInvalid, code, errors.New(why)}
 }
 
-// Check tells whether FTB takes such a client, without asking an agent. The error
-// is an *Error of kind ErrInvalid, as Dial returns it.
+// Check reports whether FTB accepts such a client, without contacting an agent. The
+// error is an *Error of kind ErrInvalid, as Dial returns it.
 func (i Identity) Check() error {
 	_, err := i.check()
 	return err
 }
 
-// check makes the client's id of i, with the C library's limits (section 6).
+// check returns the client id for i. It checks the C library's limits (section 6).
 func (i *Identity) check() (wire.ClientID, error) {
 	var id wire.ClientID
 	parts := strings.Split(i.Space, ".")
@@ -49,7 +49,7 @@ func (i *Identity) check() (wire.ClientID, error) {
 	return wire.ClientID{Region: parts[0], CompCat: parts[1], Comp: parts[2], Name: i.Name}, nil
 }
 
-// short checks a string of which the C library checks nothing but the length.
+// short checks a string of which the C library checks only the length.
 func short(what, s string, limit int) error {
 	switch {
 	case len(s) > limit:
@@ -60,7 +60,8 @@ func short(what, s string, limit int) error {
 	return nil
 }
 
-// check finds what the C library finds when ev is declared and then published.
+// check returns the error that the C library returns when ev is declared and then
+// published.
 func (ev *Event) check() error {
 	switch {
 	case len(ev.Name) > wire.MaxName:
@@ -90,7 +91,7 @@ func severity(s string) bool {
 
 const notPlain = "a character that is no letter, digit or underscore"
 
-// plain reports whether s has ASCII letters, digits and underscores only.
+// plain reports whether s contains only ASCII letters, digits and underscores.
 func plain(s string) bool {
 	for i := range len(s) {
 		c := s[i]

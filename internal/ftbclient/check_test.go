@@ -14,7 +14,7 @@ func TestIdentity(t *testing.T) {
 	x := func(n int) string { return strings.Repeat("x", n) }
 	for _, c := range []struct {
 		id   Identity
-		code Code // 0: good
+		code Code // 0: valid
 	}{
 		{blcr, 0},
 		{Identity{"a.b.c", x(15), x(15)}, 0},
@@ -37,7 +37,7 @@ func TestIdentity(t *testing.T) {
 		{Identity{"a.b.c", "", x(16)}, CodeValue},
 		{Identity{"a.b.c", "\x00", ""}, CodeValue},
 		{Identity{"a.b.c", "", "a\x00"}, CodeValue},
-		{Identity{"", x(16), x(16)}, CodeEventSpace}, // looked at first
+		{Identity{"", x(16), x(16)}, CodeEventSpace}, // checked first
 	} {
 		id, err := c.id.check()
 		if c.code == 0 {
@@ -47,7 +47,7 @@ func TestIdentity(t *testing.T) {
 			continue
 		}
 		checkError(t, err, "check", ErrInvalid, c.code)
-		// Before anything else is tried.
+		// It is checked before anything is sent.
 		_, err = Dial(Config{}, c.id, time.Now().Add(-time.Second))
 		checkError(t, err, "check", ErrInvalid, c.code)
 	}
@@ -57,7 +57,7 @@ func TestEvent(t *testing.T) {
 	x := func(n int) string { return strings.Repeat("x", n) }
 	for _, c := range []struct {
 		ev   Event
-		code Code // 0: good
+		code Code // 0: valid
 	}{
 		{Event{"CHKPT_BEGIN", "INFO", 1, nil}, 0},
 		{Event{x(31), "fatal", 2, make([]byte, 368)}, 0},
@@ -72,7 +72,7 @@ func TestEvent(t *testing.T) {
 		{Event{"C", "INFO ", 1, nil}, CodeField},
 		{Event{"", "INFO", 1, nil}, CodeEventName},
 		{Event{"", "INFO", 3, nil}, CodeEventName},
-		{Event{"", "x", 1, nil}, CodeField}, // found by the declaration, which is first
+		{Event{"", "x", 1, nil}, CodeField}, // an error of the declaration, which comes first
 		{Event{"C", "INFO", 0, nil}, CodeEventType},
 		{Event{"C", "INFO", 3, nil}, CodeEventType},
 		{Event{"C", "INFO", 1, make([]byte, 369)}, CodeValue},
@@ -86,7 +86,7 @@ func TestEvent(t *testing.T) {
 	}
 }
 
-// What passes the checks can be encoded.
+// Everything that passes the checks can be encoded.
 func FuzzChecks(f *testing.F) {
 	f.Add("FTB.checkpoint_sw.blcr", "n", "j", "CHKPT_BEGIN", "INFO", uint8(1), []byte("x"))
 	f.Fuzz(func(t *testing.T, space, name, job, event, severity string, kind uint8, payload []byte) {

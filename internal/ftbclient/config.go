@@ -7,26 +7,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What the C library is built with unless told otherwise (section 1).
+// The defaults with which the C library is built (section 1).
 const (
 	DefaultAgentPort     = 10809
 	DefaultBootstrapPort = 14455
 )
 
-// Config says where an agent may be found (section 1). Of the ports only the
-// lower 16 bits count, as in C.
+// Config is where an agent is searched for (section 1). Only the lower 16 bits of the
+// ports are used, as in C.
 type Config struct {
-	AgentPort       int    // TCP; of the local agent
-	BootstrapServer string // IPv4 address or "localhost", white space behind it is ignored; "" is none
-	BootstrapPort   int    // UDP
+	AgentPort       int    // the local agent's TCP port
+	BootstrapServer string // IPv4 address or "localhost", white space after it is ignored; "" for none
+	BootstrapPort   int    // its UDP port
 }
 
-// LoadConfig reads the configuration as the C library does: each setting from
-// its own variable, FTB_AGENT_PORT, FTB_BSTRAP_SERVER or FTB_BSTRAP_PORT, if
-// that is set at all; else from the file that FTB_CONFIG_FILE names; else its
-// default. There are no errors: a port is 0 if it is no number, and a file that
-// cannot be read, or is no regular file, has no settings. lookup is
-// os.LookupEnv, or the like.
+// LoadConfig reads the configuration as the C library does: each setting from its own
+// variable, FTB_AGENT_PORT, FTB_BSTRAP_SERVER or FTB_BSTRAP_PORT, if that is set; else
+// from the file that FTB_CONFIG_FILE names; else its default. There are no errors: a
+// port that is not a number is 0, and a file that cannot be read, or is not a regular
+// file, has no settings. lookup is os.LookupEnv or a function like it.
 func LoadConfig(lookup func(name string) (value string, set bool)) Config {
 	var file []byte
 	name, named := lookup("FTB_CONFIG_FILE")
@@ -51,11 +50,11 @@ func LoadConfig(lookup func(name string) (value string, set bool)) Config {
 	return cfg
 }
 
-// maxConfig is how many bytes of a configuration file are looked at.
+// maxConfig is the number of bytes of a configuration file that are read.
 const maxConfig = 1 << 20
 
-// readConfig returns the start of a regular file. Anything else might block,
-// or have no end. (os.ReadFile would start the poller.)
+// readConfig returns the first maxConfig bytes of a regular file. Other files could
+// block, or be endless. (os.ReadFile would start the poller.)
 func readConfig(name string) []byte {
 	fd, err := ignoringEINTR(func() (int, error) {
 		return unix.Open(name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
@@ -83,12 +82,13 @@ func readConfig(name string) []byte {
 	return b[:done]
 }
 
-// pieceSize is what C reads of a line at a time, the line feed included.
+// pieceSize is how much of a line the C library reads at a time, including the line
+// feed.
 const pieceSize = 127
 
-// find returns what follows the first = behind the first key, anywhere in a
-// line, comments too; the line feed included. A line without that = is passed
-// over (C goes on in whatever its memory holds there).
+// find returns what follows the first = after the first key, anywhere in a line, also
+// in a comment. It includes the line feed. A line without that = is skipped (the C
+// library continues with whatever its memory contains there).
 func find(file []byte, key string) (string, bool) {
 	for len(file) > 0 {
 		n := min(pieceSize, len(file))
@@ -106,8 +106,8 @@ func find(file []byte, key string) (string, bool) {
 	return "", false
 }
 
-// atoi is C's on a machine with a 64-bit long: leading white space, a sign,
-// digits, whatever follows ignored; 0 without digits.
+// atoi is C's atoi on a machine with a 64-bit long: leading white space, a sign,
+// digits; the rest is ignored. Without digits it returns 0.
 func atoi(s string) int {
 	i := 0
 	for i < len(s) && isSpace(s[i]) {

@@ -6,14 +6,14 @@ import (
 	"blcr-cli/internal/ftbclient/wire"
 )
 
-// Identity is who publishes.
+// Identity is the identity of a client.
 type Identity struct {
 	Space string // the event space, "region.category.component"; at most 63 bytes
 	Name  string // client_name; at most wire.MaxClient bytes, may be empty
 	JobID string // client_jobid; at most wire.MaxJobID bytes, may be empty
 }
 
-// Event is what is published.
+// Event is an event to be published.
 type Event struct {
 	Name     string         // at most wire.MaxName ASCII letters, digits and underscores
 	Severity string         // FATAL, ERROR, WARNING or INFO, in any case; sent as spelled
@@ -21,8 +21,8 @@ type Event struct {
 	Payload  []byte         // at most wire.PayloadSize bytes; zeros are added. A Response's starts with a wire.Handle
 }
 
-// Conn is a connection to an agent that has answered the handshake. It is not
-// for use by several goroutines at a time.
+// Conn is a connection to an agent that has answered the handshake. It must not be used
+// by several goroutines at the same time.
 type Conn struct {
 	socket
 	open  bool
@@ -31,22 +31,22 @@ type Conn struct {
 	src   wire.ID
 	agent wire.Location
 	jobID string
-	seq   uint16 // of the last event
+	seq   uint16 // sequence number of the last event
 }
 
-// Dial connects to the local agent, or if that cannot be reached and a
-// bootstrap server is configured, to the one that it names, and registers the
-// client (sections 2, 4 and 8). Calls on the Conn have the same deadline until
-// SetDeadline; the zero time is none.
+// Dial connects to the local agent and registers the client (sections 2, 4 and 8). If
+// the local agent cannot be reached and a bootstrap server is configured, it connects
+// to the agent that the server names. Calls on the Conn have the same deadline until
+// SetDeadline; the zero time means none.
 //
-// id is checked before anything is sent. The error is an *Error of any kind but
-// ErrLost. Without one, the caller has to Close the Conn.
+// id is checked before anything is sent. The error is an *Error of any kind except
+// ErrLost. If there is none, the caller has to close the Conn.
 func Dial(cfg Config, id Identity, deadline time.Time) (*Conn, error) {
 	d := dialer{cfg: cfg, deadline: deadline, location: newLocation}
 	return d.dial(id)
 }
 
-// dialer is what a Dial needs to know.
+// dialer has the parameters of a Dial.
 type dialer struct {
 	cfg      Config
 	deadline time.Time
@@ -81,7 +81,7 @@ func (d *dialer) connect() (socket, endpoint, error) {
 	return d.lookup()
 }
 
-// handshake makes the agent know the process, and then the client.
+// handshake registers the process with the agent, and then the client.
 func (c *Conn) handshake() error {
 	hello := wire.NewHello(c.src.Location)
 	b, err := hello.Encode(nil)
@@ -104,19 +104,20 @@ func (c *Conn) handshake() error {
 	return nil
 }
 
-// SetDeadline sets when calls give up from now on. The zero time is never.
+// SetDeadline sets the time at which calls give up from now on. The zero time means
+// never.
 func (c *Conn) SetDeadline(deadline time.Time) { c.deadline = deadline }
 
-// Agent is the address that the Conn leads to, such as "127.0.0.1:10809".
+// Agent returns the address of the agent, such as "127.0.0.1:10809".
 func (c *Conn) Agent() string { return c.at.String() }
 
-// Publish sends an event. That it succeeds means that the kernel has taken it:
-// agents do not acknowledge events. The Handle is the event's, for the payload
-// of a later Response.
+// Publish sends an event. Success means that the kernel has accepted it: agents do not
+// acknowledge events. It returns the event's Handle, for the payload of a later
+// Response.
 //
-// The error is an *Error: ErrInvalid if ev is not one that FTB takes or the
-// Conn is closed, else ErrTimeout or ErrLost, after which every call fails with
-// the same.
+// The error is an *Error: ErrInvalid if FTB does not accept ev or if the Conn is
+// closed, else ErrTimeout or ErrLost. After these two every call fails with the same
+// error.
 func (c *Conn) Publish(ev Event) (wire.Handle, error) {
 	switch {
 	case c.err != nil:
@@ -141,7 +142,7 @@ func (c *Conn) Publish(ev Event) (wire.Handle, error) {
 	copy(m.Event.Payload[:], ev.Payload)
 	err := errDeadline
 	if !expired(c.deadline) {
-		// The first write to an agent that has died since would succeed.
+		// If the agent has died, the first write would still succeed.
 		if err = c.alive(); err == nil {
 			err = c.sendMessages(m)
 		}
@@ -152,16 +153,16 @@ func (c *Conn) Publish(ev Event) (wire.Handle, error) {
 	return m.Handle(), nil
 }
 
-// Close says goodbye to the agent, waiting for it no longer than the deadline,
-// and closes the socket in any case. After an error of the connection, or
-// another Close, it does nothing and returns nil. Its error is an *Error,
-// ErrTimeout or ErrLost: the agent may not have read the last events.
+// Close deregisters from the agent, for which it waits no longer than the deadline, and
+// always closes the socket. After an error of the connection, or an earlier Close, it
+// does nothing and returns nil. An error is an *Error, ErrTimeout or ErrLost: the agent
+// may not have read the last events.
 func (c *Conn) Close() error {
 	if !c.open {
 		return nil
 	}
-	// What is unread when the socket is closed makes the kernel reset the
-	// connection, and throw away what the agent has not read.
+	// If there is unread data when the socket is closed, the kernel resets the
+	// connection and discards what the agent has not read.
 	err := c.alive()
 	if err == nil {
 		err = c.sendMessages(
@@ -169,7 +170,7 @@ func (c *Conn) Close() error {
 			wire.Message{Type: wire.ClientDereg, Src: wire.Manager(c.src.Location)})
 	}
 	if err != nil {
-		// Not to be repeated by a later Publish, which finds a closed Conn.
+		// A later Publish does not repeat this error: it reports a closed Conn.
 		failed := c.fail("close", ErrLost, err)
 		c.err = nil
 		return failed
@@ -179,8 +180,8 @@ func (c *Conn) Close() error {
 	return nil
 }
 
-// sendMessages sends messages to the agent in one write: an agent that has a
-// part of one serves nobody else until it has the rest.
+// sendMessages sends messages to the agent in one write: an agent that has a part of a
+// message serves no other client until it has the rest.
 func (c *Conn) sendMessages(messages ...wire.Message) error {
 	var b []byte
 	for _, m := range messages {
@@ -193,7 +194,8 @@ func (c *Conn) sendMessages(messages ...wire.Message) error {
 	return c.send(b)
 }
 
-// fail closes the connection. kind is what err means unless time is up.
+// fail closes the connection and returns the error. kind is its kind unless the
+// deadline has passed.
 func (c *Conn) fail(op string, kind, err error) error {
 	c.err = failure(op, c.Agent(), kind, CodeNetworkGeneral, err)
 	c.open = false

@@ -29,7 +29,7 @@ func handleBytes(t testing.TB, h wire.Handle) []byte {
 	return b
 }
 
-// Whole conversations, as the C library had them.
+// Whole connections, compared with those of the C library.
 func TestGolden(t *testing.T) {
 	fixed := func() wire.Location {
 		return wire.Location{Hostname: "192.0.2.2", StartTime: "Fri_Feb_13_044_23:31:30", PID: 4242}
@@ -80,8 +80,8 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// Pairs of events of one process within a second: nothing of theirs is equal
-// but for what has to be.
+// Pairs of events of one process within a second: only the fields that have to be equal
+// are.
 func TestPairs(t *testing.T) {
 	cfg, streams := record(t)
 	seen := map[wire.Location]bool{}
@@ -130,8 +130,8 @@ func TestSequence(t *testing.T) {
 	<-streams
 }
 
-// An error in an argument sends nothing and breaks nothing; neither does a
-// second Close.
+// After an error in an argument nothing is sent and the Conn is still usable. A second
+// Close has no effect.
 func TestUnbroken(t *testing.T) {
 	cfg, streams := record(t)
 	conn := mustDial(t, cfg, blcr)
@@ -176,8 +176,8 @@ func TestDescriptor(t *testing.T) {
 
 const aloneVar = "FTBCLIENT_TEST_PORT"
 
-// alone is a process that does nothing else than to publish. It must be as
-// before, and have no poller; what is wrong is on its standard output.
+// alone is a process that only publishes. Afterwards it must have the same descriptors
+// as before, and no poller. It prints errors on its standard output.
 func alone(port string) int {
 	fds, goroutines := harness.Descriptors(), runtime.NumGoroutine()
 	os.Setenv("FTB_AGENT_PORT", port)
@@ -241,9 +241,9 @@ func noAgentTimes(t testing.TB, n int) []time.Duration {
 	return times
 }
 
-// No agent costs less than a millisecond.
+// Without an agent publishing takes less than a millisecond.
 func TestNoAgent(t *testing.T) {
-	for range 5 { // others may be at work here, too
+	for range 5 { // the machine may be busy
 		times := noAgentTimes(t, 101)
 		t.Logf("median %v, worst %v", times[50], times[100])
 		if times[50] <= time.Millisecond {

@@ -7,25 +7,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// endpoint is where somebody listens.
+// endpoint is the address of an agent or a bootstrap server.
 type endpoint = netip.AddrPort
 
 func ipv4(b []byte) netip.Addr {
 	return netip.AddrFrom4([4]byte(b))
 }
 
-// local is the agent on this machine.
+// local returns the address of the agent on this machine.
 func (c *Config) local() endpoint {
 	return netip.AddrPortFrom(ipv4([]byte{127, 0, 0, 1}), uint16(c.AgentPort))
 }
 
-// bootstrap is the bootstrap server, if the configuration names it by an
-// address. No name is ever resolved, as in C.
+// bootstrap returns the address of the bootstrap server, if the configuration has a
+// numeric one. Names are not resolved, as in C.
 func (c *Config) bootstrap() (endpoint, bool) {
-	// The line feed, where it is from a file. inet_aton too ignores white space.
+	// A value from a file ends with a line feed. inet_aton ignores white space, too.
 	name := c.BootstrapServer
 	if i := strings.IndexAny(name, " \t\n\v\f\r"); i >= 0 {
-		name = name[:i] // as inet_aton has it
+		name = name[:i] // as in inet_aton
 	}
 	if name == "localhost" {
 		name = "127.0.0.1"

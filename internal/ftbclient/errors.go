@@ -5,30 +5,30 @@ import (
 	"fmt"
 )
 
-// What kind of failure an Error is; for errors.Is. Each Error is one of these.
+// The kinds of an Error, for errors.Is. Each Error is of one of these.
 var (
-	// ErrInvalid is an argument that FTB does not take; Error.Code says which.
-	// Nothing was sent, and a Conn is as usable as before.
+	// ErrInvalid is an argument that FTB does not accept; Error.Code says which one.
+	// Nothing was sent, and a Conn is still usable.
 	ErrInvalid = errors.New("invalid argument")
-	// ErrNoAgent is no connection to any agent: refused, unreachable, or the
-	// bootstrap server does not answer, knows none, or is not named by an IPv4
-	// address.
+	// ErrNoAgent means that there is no connection to an agent: it was refused, the
+	// agent is unreachable, or the bootstrap server does not answer, knows no agent, or
+	// is not given by an IPv4 address.
 	ErrNoAgent = errors.New("no FTB agent")
-	// ErrTimeout is a deadline that has passed.
+	// ErrTimeout means that the deadline has passed.
 	ErrTimeout = errors.New("timed out")
-	// ErrProtocol is somebody else than an agent: an answer to the handshake that
-	// is cut off or cannot be read, or none but the end of the connection. Also
-	// an address from the bootstrap server that is none.
+	// ErrProtocol means that the peer is not an agent: its answer to the handshake is
+	// truncated or invalid, or it closes the connection. It is also the kind for an
+	// invalid address from the bootstrap server.
 	ErrProtocol = errors.New("not an FTB agent's answer")
-	// ErrLost is a connection that broke after the handshake: the agent has died
-	// or has dropped it. A new connection may find another agent.
+	// ErrLost means that the connection broke after the handshake: the agent has died
+	// or has closed it. A new connection may reach another agent.
 	ErrLost = errors.New("connection to the FTB agent lost")
 )
 
 // Code is an error number of the C library, with 0.6.2's sign (section 6).
 type Code int
 
-// Codes that an Error has.
+// The codes of an Error.
 const (
 	CodeEventSpace     Code = -2  // FTB_ERR_EVENTSPACE_FORMAT
 	CodeValue          Code = -4  // FTB_ERR_INVALID_VALUE: client name, job id, payload
@@ -40,20 +40,20 @@ const (
 	CodeNoRoute        Code = -21 // FTB_ERR_NETWORK_NO_ROUTE: cannot connect
 )
 
-// Error is what this package's functions return.
+// Error is the type of all errors of this package.
 type Error struct {
-	// Op is what was being done: "connect", "look up", "handshake", "publish",
-	// "close", or "check" of an argument.
+	// Op is the operation: "connect", "look up", "handshake", "publish", "close", or
+	// "check" for an argument.
 	Op string
-	// Object is what it was done to: an address such as "127.0.0.1:10809", or
-	// the argument, named and quoted.
+	// Object is its object: an address such as "127.0.0.1:10809", or the argument,
+	// named and quoted.
 	Object string
 	Kind   error // ErrInvalid, ErrNoAgent, ErrTimeout, ErrProtocol or ErrLost
-	Code   Code  // what the C library returns then, if it does return
-	Err    error // the cause, such as a syscall.Errno; nil if there is no more to say
+	Code   Code  // what the C library returns in this case, if it returns
+	Err    error // the cause, such as a syscall.Errno; nil if there is none
 }
 
-// Error is all fields but Code in one line.
+// Error returns all fields except Code in one line.
 func (e *Error) Error() string {
 	s := fmt.Sprintf("%s %s: %v", e.Op, e.Object, e.Kind)
 	if e.Err != nil {
@@ -65,10 +65,11 @@ func (e *Error) Error() string {
 // Is makes errors.Is compare Kind.
 func (e *Error) Is(target error) bool { return target == e.Kind }
 
-// Unwrap is the cause.
+// Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// failure is an Error of the network: kind, unless err is that time is up.
+// failure returns an Error of the network, of the given kind, or ErrTimeout if err is
+// errDeadline.
 func failure(op, object string, kind error, code Code, err error) *Error {
 	if err == errDeadline {
 		kind, err = ErrTimeout, nil

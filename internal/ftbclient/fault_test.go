@@ -13,18 +13,18 @@ import (
 	"blcr-cli/test/harness"
 )
 
-// patience is the deadline of what is to time out.
+// patience is the deadline of calls that have to time out.
 const patience = 100 * time.Millisecond
 
 var someEvent = Event{Name: "A", Severity: "info", Type: wire.Normal}
 
-// reset ends a connection as a killed agent with unread data does.
+// reset ends a connection like an agent that is killed with unread data.
 func reset(c *net.TCPConn) {
 	c.SetLinger(0)
 	c.Close()
 }
 
-// Answers to the handshake that are none.
+// Invalid answers to the handshake.
 func TestNotAnAgent(t *testing.T) {
 	answer := capture(t, "09-oneconn.a2c.bin")
 	noEnd := append([]byte{}, answer...)
@@ -35,7 +35,7 @@ func TestNotAnAgent(t *testing.T) {
 		serve func(*net.TCPConn)
 		cause error // nil: any
 	}{
-		"closes at once":  {func(c *net.TCPConn) {}, nil}, // what is unread makes it a reset
+		"closes at once":  {func(c *net.TCPConn) {}, nil}, // a reset, because of unread data
 		"resets at once":  {reset, nil},
 		"reads, closes":   {func(c *net.TCPConn) { io.ReadFull(c, make([]byte, wire.HelloSize)) }, io.ErrUnexpectedEOF},
 		"answers 1 byte":  {func(c *net.TCPConn) { io.ReadFull(c, make([]byte, wire.HelloSize)); c.Write(answer[:1]) }, io.ErrUnexpectedEOF},
@@ -55,7 +55,7 @@ func TestNotAnAgent(t *testing.T) {
 	}
 }
 
-// An answer that comes byte by byte is one.
+// An answer may arrive byte by byte.
 func TestSlowAnswer(t *testing.T) {
 	got := make(chan []byte, 1)
 	cfg := fakeAgent(t, func(c *net.TCPConn) {
@@ -76,7 +76,7 @@ func TestSlowAnswer(t *testing.T) {
 	}
 }
 
-// Agents that do not go on: the deadline is of all waits together.
+// Agents that stop answering: the deadline applies to all waits together.
 func TestStalls(t *testing.T) {
 	for name, answer := range map[string]int{"no answer": 0, "99 bytes": 99} {
 		t.Run(name, func(t *testing.T) {
@@ -94,8 +94,8 @@ func TestStalls(t *testing.T) {
 	}
 }
 
-// listenRaw is an agent that is stopped: the kernel takes connections for it,
-// backlog+1 of them.
+// listenRaw returns a listening socket without a process that accepts: the kernel
+// accepts backlog+1 connections.
 func listenRaw(t *testing.T, backlog int) Config {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -119,8 +119,8 @@ func TestStopped(t *testing.T) {
 		_, err := Dial(cfg, blcr, time.Now().Add(patience))
 		checkError(t, err, "handshake", ErrTimeout, CodeNetworkGeneral)
 	})
-	// With a full queue, not even the kernel answers. A bootstrap server is not
-	// asked: there is no time left.
+	// If the queue is full, the kernel does not answer, either. The bootstrap server is
+	// not asked, since there is no time left.
 	cfg = listenRaw(t, 0)
 	cfg.BootstrapServer = "127.0.0.1"
 	for range 10 {
@@ -178,8 +178,7 @@ func TestNoDeadline(t *testing.T) {
 	<-streams
 }
 
-// An agent that goes after the handshake, whose end is seen before the event is
-// lost.
+// An agent that ends after the handshake: this is detected before an event is lost.
 func TestAgentDies(t *testing.T) {
 	for name, end := range map[string]func(*net.TCPConn){
 		"closes": func(c *net.TCPConn) { io.ReadFull(c, make([]byte, wire.MessageSize)) },
@@ -214,7 +213,7 @@ func TestAgentDies(t *testing.T) {
 	}
 }
 
-// An agent that does not read: events go as long as the kernel takes them.
+// An agent that does not read: events can be sent until the kernel's buffers are full.
 func TestAgentDoesNotRead(t *testing.T) {
 	over := make(chan struct{})
 	conn := mustDial(t, fakeAgent(t, func(c *net.TCPConn) {
@@ -238,7 +237,7 @@ func TestAgentDoesNotRead(t *testing.T) {
 	close(over)
 }
 
-// What an agent sends unasked is no reason to reset the connection at its end.
+// Unexpected data from an agent does not cause a reset when the connection is closed.
 func TestUnasked(t *testing.T) {
 	got := make(chan int, 1)
 	sent := make(chan struct{})
@@ -262,7 +261,7 @@ func TestUnasked(t *testing.T) {
 	}
 }
 
-// An agent that sends without end.
+// An agent that sends endlessly.
 func TestFlood(t *testing.T) {
 	conn := mustDial(t, fakeAgent(t, func(c *net.TCPConn) {
 		greet(t, c)
@@ -287,7 +286,7 @@ func TestFlood(t *testing.T) {
 	}
 }
 
-// A connection of a socket with itself is none.
+// A socket that is connected to itself is not a connection to an agent.
 func TestSelfConnected(t *testing.T) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

@@ -3,8 +3,8 @@
 // Package wire has the protocol's structures. Sections that comments name are
 // those of the project's description of the protocol, ftb-protocol.md.
 //
-// All there is to a Conn is one socket, closed on exec, and closed at the first
-// error. Nothing is retried. The package starts no goroutine, and no timer or
-// context either: those, like package net, make the Go runtime open an epoll
-// descriptor for good, in processes that have to stay easy to save.
+// A Conn consists of one socket, which is close-on-exec and is closed at the first
+// error. Nothing is retried. The package starts no goroutine, and uses no timer or
+// context: like package net, these make the Go runtime open an epoll descriptor and
+// keep it open, and BLCR's module cannot save a process that has one.
 package ftbclient

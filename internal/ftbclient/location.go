@@ -12,21 +12,22 @@ import (
 	"blcr-cli/internal/ftbclient/wire"
 )
 
-// newLocation identifies a new connection of this process.
+// newLocation returns the Location for a new connection of this process.
 func newLocation() wire.Location {
 	return wire.Location{Hostname: hostAddress(), StartTime: startTime(uniqueTime(time.Now())), PID: int32(os.Getpid())}
 }
 
-// startTime is the C library's form (section 3.1), which has seconds only, and
-// microseconds. Without these, connections of one process within a second are
-// one to an agent, and events are lost (section 7).
+// startTime returns the time in the C library's format (section 3.1), which has seconds
+// only, with microseconds added. Without them, an agent takes connections of one
+// process within a second for the same one, and events are lost (section 7).
 func startTime(t time.Time) string {
 	return t.UTC().Format("Mon_Jan_02_002_15:04:05.000000")
 }
 
 var lastTime atomic.Int64 // in microseconds since 1970
 
-// uniqueTime is now, or a later microsecond that it has not returned before.
+// uniqueTime returns the present time, or a later microsecond that it has not returned
+// before.
 func uniqueTime(now time.Time) time.Time {
 	for {
 		last := lastTime.Load()
@@ -37,12 +38,12 @@ func uniqueTime(now time.Time) time.Time {
 	}
 }
 
-// hostAddress is the first IPv4 address, in the kernel's order, of an interface
-// whose name does not begin with "lo" (section 5, as FTB 0.6.2). Without one it
-// is 127.0.0.1, as in 0.6.1.
+// hostAddress returns the first IPv4 address, in the kernel's order, of an interface
+// whose name does not begin with "lo" (section 5, as in FTB 0.6.2). If there is none it
+// returns 127.0.0.1, as in 0.6.1.
 func hostAddress() string {
 	const none = "127.0.0.1"
-	// What package net and getifaddrs do.
+	// As in package net and getifaddrs.
 	b, err := syscall.NetlinkRIB(unix.RTM_GETADDR, unix.AF_INET)
 	if err != nil {
 		return none

@@ -14,7 +14,7 @@ func TestStartTime(t *testing.T) {
 	if s := startTime(at); s != "Fri_Feb_13_044_23:31:30.004242" {
 		t.Error(s)
 	}
-	// The longest; 31 bytes would fit.
+	// The longest value; 31 bytes would fit.
 	if s := startTime(time.Date(2024, 12, 31, 0, 0, 0, 999999999, time.UTC)); s != "Tue_Dec_31_366_00:00:00.999999" {
 		t.Error(s)
 	}
@@ -23,7 +23,7 @@ func TestStartTime(t *testing.T) {
 	}
 }
 
-// Also when the clock stands still or goes back.
+// Also if the clock stands still or goes backwards.
 func TestUniqueTime(t *testing.T) {
 	seen := map[int64]bool{}
 	now := time.Now()

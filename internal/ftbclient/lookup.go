@@ -12,14 +12,14 @@ import (
 	"blcr-cli/internal/ftbclient/wire"
 )
 
-// How long and how often the bootstrap server is asked for an agent. The C
-// library goes on for 68 s, or for ever.
+// The time that the bootstrap server has for an answer, and how often it is asked. The
+// C library continues for 68 s, or for ever.
 const (
 	replyTime = 300 * time.Millisecond
 	asks      = 2
 )
 
-// bootstrapServer is a conversation with the bootstrap server (section 8).
+// bootstrapServer is a dialogue with the bootstrap server (section 8).
 type bootstrapServer struct {
 	socket
 	at    endpoint
@@ -27,8 +27,8 @@ type bootstrapServer struct {
 	short bool // it speaks FTB 0.6 or 0.6.1
 }
 
-// lookup connects to the agent that the bootstrap server names, or if that
-// cannot be reached, to the one that it names then.
+// lookup connects to the agent that the bootstrap server names. If that cannot be
+// reached, it asks for another one, and connects to that.
 func (d *dialer) lookup() (socket, endpoint, error) {
 	at, ok := d.cfg.bootstrap()
 	if !ok {
@@ -54,7 +54,7 @@ func (d *dialer) lookup() (socket, endpoint, error) {
 			return socket{}, at, err
 		}
 		if agent == dead {
-			break // it knows no other one
+			break // it knows no other agent
 		}
 		s, err := connectTCP(agent, d.deadline)
 		if err == nil {
@@ -67,9 +67,9 @@ func (d *dialer) lookup() (socket, endpoint, error) {
 		if err == unix.ECONNREFUSED {
 			server.report(agent)
 		}
-		// Port 2 is what the C library sends. With the real one, a server of 0.6.2
-		// takes the agent off its list, for everybody: nothing to be done on the
-		// word of a client that cannot reach it.
+		// The C library sends port 2. With the real port, a server of 0.6.2 would
+		// remove the agent from its list, for all clients. A single client that cannot
+		// reach the agent must not cause that.
 		dead, avoid = agent, wire.Addr{Name: agent.Addr().String(), Port: 2}
 	}
 	return socket{}, at, failed
@@ -87,7 +87,7 @@ func (b *bootstrapServer) ask(avoid wire.Addr) (endpoint, error) {
 		}
 		switch {
 		case err == errDeadline && !expired(b.deadline):
-			// Lost, or a slow server.
+			// The datagram was lost, or the server is slow.
 		case err != nil:
 			return endpoint{}, b.failure(ErrNoAgent, err)
 		default:
@@ -97,7 +97,7 @@ func (b *bootstrapServer) ask(avoid wire.Addr) (endpoint, error) {
 	return endpoint{}, b.failure(ErrNoAgent, errors.New("no reply"))
 }
 
-// agent checks what was proposed.
+// agent checks the address that the server has proposed.
 func (b *bootstrapServer) agent(a wire.Addr) (endpoint, error) {
 	if a.Port == 0 {
 		return endpoint{}, b.failure(ErrNoAgent, errors.New("knows no agent"))
@@ -132,16 +132,16 @@ func (b *bootstrapServer) exchange(avoid wire.Addr) (wire.Packet, error) {
 			return wire.Packet{}, err
 		}
 		var reply wire.Packet
-		// A short request has a short answer; a long one has either.
+		// The answer to a short request is short; that to a long one may be either.
 		if reply.Decode(buf[:n]) == nil && reply.Type == wire.AddrRep && (reply.Short || !b.short) {
 			return reply, nil
 		}
 	}
 }
 
-// report tells the server that nobody listens at an agent's address; as the C
-// library does, in the field where servers of 0.6.2 do not look. It is not
-// answered, and nothing depends on it.
+// report tells the server that no process listens at an agent's address. Like the C
+// library, it uses the field that servers of 0.6.2 ignore. There is no answer, and
+// nothing depends on it.
 func (b *bootstrapServer) report(agent endpoint) {
 	_ = b.sendPacket(wire.Packet{
 		Short: b.short, Type: wire.ConnFail,

@@ -14,8 +14,8 @@ import (
 	"blcr-cli/internal/ftbclient/wire"
 )
 
-// fakeServer is a bootstrap server: answer makes answers, nil for none, of each
-// packet. got, once the test is over, is what came.
+// fakeServer starts a bootstrap server. answer returns the answers to a packet, nil for
+// none. got returns the packets that were received, after the test.
 func fakeServer(t *testing.T, answer func(wire.Packet, []byte) [][]byte) (port int, got func() []wire.Packet) {
 	t.Helper()
 	l, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
@@ -46,7 +46,7 @@ func fakeServer(t *testing.T, answer func(wire.Packet, []byte) [][]byte) (port i
 	stop := func() { l.Close(); <-done }
 	t.Cleanup(stop)
 	return l.LocalAddr().(*net.UDPAddr).Port, func() []wire.Packet {
-		// Let it get what has been sent: a CONN_FAIL is not answered.
+		// Wait until it has received everything: a CONN_FAIL is not answered.
 		time.Sleep(20 * time.Millisecond)
 		stop()
 		return packets
@@ -62,7 +62,7 @@ func packet(t *testing.T, p wire.Packet) [][]byte {
 	return [][]byte{b}
 }
 
-// proposal is the answer of a server, of 0.6.2 or older, to a request.
+// proposal returns the answer of a server, of 0.6.2 or older, to a request.
 func proposal(t *testing.T, short bool, name string, port int) [][]byte {
 	t.Helper()
 	a := wire.Addr{Name: name, Port: int32(port)}
@@ -72,12 +72,13 @@ func proposal(t *testing.T, short bool, name string, port int) [][]byte {
 	return packet(t, wire.Packet{Type: wire.AddrRep, Parent: a, Level: 1})
 }
 
-// lookupConfig is of a machine without an agent, and with a server.
+// lookupConfig returns the configuration of a machine without an agent and with a
+// bootstrap server.
 func lookupConfig(t *testing.T, server int) Config {
 	return Config{AgentPort: nobody(t), BootstrapServer: "127.0.0.1", BootstrapPort: server}
 }
 
-// publishTo publishes an event, which is to arrive.
+// publishTo publishes an event, which has to arrive.
 func publishTo(t *testing.T, cfg Config, agent Config, streams chan []byte) {
 	t.Helper()
 	conn := mustDial(t, cfg, blcr)
@@ -93,7 +94,7 @@ func publishTo(t *testing.T, cfg Config, agent Config, streams chan []byte) {
 	}
 }
 
-// A server of 0.6.2, and what it is asked.
+// A server of 0.6.2, and the requests that it gets.
 func TestLookup(t *testing.T) {
 	agent, streams := record(t)
 	port, got := fakeServer(t, func(wire.Packet, []byte) [][]byte { return proposal(t, false, "127.0.0.1", agent.AgentPort) })
@@ -105,18 +106,19 @@ func TestLookup(t *testing.T) {
 	}
 }
 
-// With an agent here, nobody is asked.
+// If this machine has an agent, the server is not asked.
 func TestLocalFirst(t *testing.T) {
 	agent, streams := record(t)
 	port, got := fakeServer(t, func(wire.Packet, []byte) [][]byte { return nil })
 	cfg := agent
 	cfg.BootstrapServer, cfg.BootstrapPort = "127.0.0.1", port
 	publishTo(t, cfg, agent, streams)
-	// Nor if the agent here is none: the error is another one.
+	// Nor if a process that is not an agent listens on its port: the error is a
+	// different one.
 	cfg.AgentPort = fakeAgent(t, reset).AgentPort
 	_, err := Dial(cfg, blcr, soon())
 	checkError(t, err, "handshake", ErrProtocol, CodeNetworkGeneral)
-	// Nor with an unusable name.
+	// Nor if its name cannot be used.
 	agent.BootstrapServer = "bootstrap.example.org"
 	publishTo(t, agent, agent, streams)
 	if p := got(); len(p) != 0 {
@@ -124,7 +126,7 @@ func TestLocalFirst(t *testing.T) {
 	}
 }
 
-// A server of 0.6 or 0.6.1, which misunderstands the first request.
+// A server of 0.6 or 0.6.1, which misinterprets the first request.
 func TestLookupShort(t *testing.T) {
 	agent, streams := record(t)
 	port, got := fakeServer(t, func(p wire.Packet, b []byte) [][]byte {
@@ -145,8 +147,8 @@ func TestLookupShort(t *testing.T) {
 	}
 }
 
-// Strange datagrams before the answer, and an answer that only comes when asked
-// again.
+// Invalid datagrams before the answer, and a server that answers only the second
+// request.
 func TestLookupNoise(t *testing.T) {
 	agent, streams := record(t)
 	n := 0
@@ -168,7 +170,7 @@ func TestLookupNoise(t *testing.T) {
 	}
 }
 
-// A dead agent is proposed first: of both sizes.
+// The server first proposes an agent that has died; with both sizes of packets.
 func TestLookupDeadAgent(t *testing.T) {
 	for _, short := range []bool{false, true} {
 		agent, streams := record(t)
@@ -199,7 +201,7 @@ func TestLookupDeadAgent(t *testing.T) {
 	}
 }
 
-// Lookups that find nothing, and end.
+// Lookups that find no agent end.
 func TestLookupFails(t *testing.T) {
 	dead := nobody(t)
 	for name, c := range map[string]struct {
@@ -237,7 +239,7 @@ func TestLookupFails(t *testing.T) {
 	}
 
 	t.Run("no server", func(t *testing.T) {
-		// A port that nobody has, bound for TCP only.
+		// A port that no process uses, bound for TCP only.
 		within(t, 0, func() {
 			_, err := Dial(lookupConfig(t, dead), blcr, soon())
 			if e := checkError(t, err, "look up", ErrNoAgent, CodeNoRoute); e.Err != unix.ECONNREFUSED {

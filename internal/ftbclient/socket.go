@@ -8,23 +8,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// errDeadline is what a socket's methods return when time is up.
+// errDeadline is returned by a socket's methods when the deadline has passed.
 var errDeadline = errors.New("deadline passed")
 
-// socket is a non-blocking socket, closed on exec, and waited for by poll(2)
-// only. Its errors are syscall.Errnos, errDeadline and io.EOF.
+// socket is a non-blocking socket, close-on-exec, which waits by poll(2) only. Its
+// errors are syscall.Errnos, errDeadline and io.EOF.
 type socket struct {
 	fd       int
 	deadline time.Time // zero: none
 }
 
-// connectTCP makes a connection.
+// connectTCP connects to an agent.
 func connectTCP(to endpoint, deadline time.Time) (socket, error) {
 	return connect(unix.SOCK_STREAM, to, deadline)
 }
 
-// connectUDP makes a socket that sends to, and receives from, one address only,
-// and hears that nobody is there.
+// connectUDP returns a socket that sends to and receives from one address only, and
+// gets an error if no process listens there.
 func connectUDP(to endpoint, deadline time.Time) (socket, error) {
 	return connect(unix.SOCK_DGRAM, to, deadline)
 }
@@ -39,7 +39,8 @@ func connect(kind int, to endpoint, deadline time.Time) (socket, error) {
 	}
 	s := socket{fd, deadline}
 	if kind == unix.SOCK_STREAM {
-		// Best effort: without it a second message waits for the first one's ACK.
+		// An error is ignored: without the option a second message only waits for the
+		// ACK of the first.
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	}
 	switch err = unix.Connect(fd, sockaddr(to)); err {
@@ -56,23 +57,23 @@ func connect(kind int, to endpoint, deadline time.Time) (socket, error) {
 	return s, nil
 }
 
-// connected waits for the outcome of a connect.
+// connected waits for the result of a connect.
 func (s socket) connected() error {
 	if err := s.wait(unix.POLLOUT); err != nil {
 		return err
 	}
 	errno, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_ERROR)
-	// A reset is that of a connection which had been made; else it is a refusal.
-	// Whoever uses the socket will find out.
+	// A reset means that the connection was made and then reset; otherwise it would
+	// have been refused. Later calls on the socket will detect that.
 	if e := unix.Errno(errno); err == nil && e != 0 && e != unix.ECONNRESET && e != unix.EPIPE {
 		err = e
 	}
 	return err
 }
 
-// selfConnected reports whether the socket is at both ends: when nobody listens
-// on a port that the kernel gives to clients, it may give that very port to the
-// one that wants to connect to it.
+// selfConnected reports whether the socket is connected to itself. If no process
+// listens on a port in the range that the kernel assigns to clients, it may assign that
+// port to the client that connects to it.
 func (s socket) selfConnected() bool {
 	local, err1 := unix.Getsockname(s.fd)
 	peer, err2 := unix.Getpeername(s.fd)
@@ -87,7 +88,7 @@ func (s socket) selfConnected() bool {
 // send sends all of b, in one write unless the socket's buffer is full.
 func (s socket) send(b []byte) error {
 	for len(b) > 0 {
-		// MSG_NOSIGNAL: the end of the connection is an error like others.
+		// MSG_NOSIGNAL: a closed connection gives an error and no SIGPIPE.
 		n, err := unix.SendmsgN(s.fd, b, nil, nil, unix.MSG_NOSIGNAL)
 		switch err {
 		case nil:
@@ -104,7 +105,7 @@ func (s socket) send(b []byte) error {
 	return nil
 }
 
-// receive waits for something and puts it into b, as much as is there.
+// receive waits for data and reads what is available into b.
 func (s socket) receive(b []byte) (int, error) {
 	for {
 		n, err := s.poll(b)
@@ -117,7 +118,8 @@ func (s socket) receive(b []byte) (int, error) {
 	}
 }
 
-// receiveFull fills b. The end within it is io.ErrUnexpectedEOF.
+// receiveFull fills b. If the connection ends before that, it returns
+// io.ErrUnexpectedEOF.
 func (s socket) receiveFull(b []byte) error {
 	for done := 0; done < len(b); {
 		n, err := s.receive(b[done:])
@@ -132,8 +134,8 @@ func (s socket) receiveFull(b []byte) error {
 	return nil
 }
 
-// alive reads and forgets what has come, and returns io.EOF, or an error, if
-// the peer is gone. It does not wait.
+// alive reads and discards the data that has arrived. It returns io.EOF or an error if
+// the peer has closed the connection. It does not wait.
 func (s socket) alive() error {
 	var b [4096]byte
 	for {
@@ -142,14 +144,14 @@ func (s socket) alive() error {
 		} else if err != nil {
 			return err
 		}
-		// Somebody who sends without end is not to keep us for ever.
+		// A peer that sends endlessly must not keep the caller busy for ever.
 		if expired(s.deadline) {
 			return errDeadline
 		}
 	}
 }
 
-// poll receives without waiting: EAGAIN if there is nothing.
+// poll receives without waiting. It returns EAGAIN if there is no data.
 func (s socket) poll(b []byte) (int, error) {
 	n, err := ignoringEINTR(func() (int, error) {
 		return unix.Read(s.fd, b)
@@ -163,7 +165,7 @@ func (s socket) poll(b []byte) (int, error) {
 	return n, nil
 }
 
-// wait waits until one of the events, or an error, is there.
+// wait waits for one of the events, or an error.
 func (s socket) wait(events int16) error {
 	for {
 		timeout := -1
@@ -172,7 +174,7 @@ func (s socket) wait(events int16) error {
 			if left <= 0 {
 				return errDeadline
 			}
-			// Rounded up; not more than fits everywhere.
+			// Rounded up, and limited to a value that fits everywhere.
 			timeout = int(min(left, time.Hour)/time.Millisecond) + 1
 		}
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(s.fd), Events: events}}, timeout)

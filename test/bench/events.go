@@ -19,11 +19,10 @@ const (
 	limitAgent  = 10 * time.Millisecond
 )
 
-// measureEvents measures how much later the command ends for telling a Fault
-// Tolerance Backplane of its request: where nobody listens, and where there is an
-// agent. In every round each way has its turn, so that what else the machine does
-// hits all alike; what counts is by how much each is longer than the one without,
-// right beside it.
+// measureEvents measures by how much events of the Fault Tolerance Backplane delay the
+// end of the command: without an agent, and with one. Each round runs every variant
+// once, so that other load of the machine affects all of them alike. The result is the
+// difference between each variant and the run without events in the same round.
 func (c *command) measureEvents() error {
 	nobody, err := ftbsim.Start(ftbsim.Config{Fault: ftbsim.Fault{Kind: ftbsim.Refuse}})
 	if err != nil {

@@ -1,13 +1,12 @@
-// Bench measures the two commands, as "make bench" has built them, against the
-// limits that they are to keep: how long they take from exec to the control
-// file, how much memory they ever have resident, how large they are, and how much
-// longer they take for telling a Fault Tolerance Backplane of the request.
+// Bench measures the two commands, as built by "make bench", against their limits: the
+// time from exec to the control file, the largest resident memory, the size of the
+// files, and the additional time for publishing events on a Fault Tolerance Backplane.
 //
-// The control file is played by package ctrlsim, which stops the program at
-// each open and at each operation to answer it, so the times are longer than
-// they are without it. The limit is on how much later than a C program the
-// commands are; the C program, for want of BLCR's own, is the shell, opening the
-// control file and nothing else. It exits with 1 if a limit is exceeded.
+// Package ctrlsim simulates the control file. It stops the program at each open and at
+// each operation, so the times are longer than without it. The limit is on the
+// difference between the commands and a C program. Since BLCR's own commands are not
+// available, the C program is the shell, which only opens the control file. Bench exits
+// with 1 if a limit is exceeded.
 //
 //	go run ./test/bench bin/cr_checkpoint bin/cr_restart
 package main
@@ -30,7 +29,7 @@ const (
 	runs = 51
 
 	limitMore   = 5 * time.Millisecond
-	limitMemory = 15e6 // bytes, and so in the output
+	limitMemory = 15e6 // in bytes, as in the output
 	limitSize   = 6e6
 )
 
@@ -49,7 +48,7 @@ func main() {
 	}
 }
 
-// bench prints the table and reports whether every limit is kept.
+// bench prints the table and reports whether all limits are kept.
 func bench(checkpoint, restart string) (bool, error) {
 	dir, err := os.MkdirTemp("", "bench")
 	if err != nil {
@@ -65,7 +64,7 @@ func bench(checkpoint, restart string) (bool, error) {
 
 	context := filepath.Join(dir, "context")
 	commands := []*command{
-		// In this order: the first makes the second's context.
+		// In this order: the first command writes the context for the second.
 		{path: checkpoint, args: []string{"-f", context, strconv.Itoa(target.Process.Pid)}, wait: "chkpt-delay"},
 		{path: restart, args: []string{context}, wait: "rstrt-delay"},
 	}
@@ -116,17 +115,17 @@ func bench(checkpoint, restart string) (bool, error) {
 
 func ms(d time.Duration) float64 { return d.Seconds() * 1e3 }
 
-// command is one of the two, and what was measured of it.
+// command is one of the two commands, with the results for it.
 type command struct {
 	path string
 	args []string
-	wait string // what keeps it waiting, in a scenario; for measure only
+	wait string // the part of the scenario that makes it wait; for measure only
 
 	open, ioctl  time.Duration
 	fastest      time.Duration // of ioctl
 	memory, size int64
 
-	nobody, agent time.Duration // what events add
+	nobody, agent time.Duration // the time that events add
 }
 
 func (c *command) measure() error {
@@ -138,8 +137,8 @@ func (c *command) measure() error {
 	if err := c.measureTimes(); err != nil {
 		return err
 	}
-	// Apart from the others, because looking takes time from it. It waits long
-	// enough to be looked at even on a busy machine.
+	// Measured separately, because the observation slows the command down. It waits
+	// long enough to be observed even on a busy machine.
 	slow, err := ctrlsim.ParseScenario(strings.NewReader(c.wait + " 20ms"))
 	if err != nil {
 		return err
@@ -169,8 +168,8 @@ func (c *command) measureTimes() error {
 	return nil
 }
 
-// run runs the command once, successfully. If peak is not nil it becomes the
-// most memory that was resident, in bytes.
+// run runs the command once; an exit status other than 0 is an error. If peak is not
+// nil, it is set to the largest resident memory in bytes.
 func (c *command) run(scenario *ctrlsim.Scenario, peak *int64) (*ctrlsim.Result, error) {
 	cmd := &ctrlsim.Command{Path: c.path, Args: c.args, Scenario: scenario, Stderr: os.Stderr}
 	if err := cmd.Start(); err != nil {
@@ -189,10 +188,9 @@ func (c *command) run(scenario *ctrlsim.Scenario, peak *int64) (*ctrlsim.Result,
 	return res, nil
 }
 
-// watchMemory returns the last that the kernel says of the peak before the
-// process ends, or of the peak of a child that runs the same program, if that is
-// larger. (What wait tells of a process includes its memory before the exec,
-// which was ours.)
+// watchMemory returns the last value of the process's peak memory before it ends, or
+// that of a child that runs the same program, if that is larger. (The value of wait
+// includes the memory before the exec, which is that of this process.)
 func watchMemory(pid int) (peak int64) {
 	for {
 		own := peakMemory(pid)
@@ -209,7 +207,7 @@ func watchMemory(pid int) (peak int64) {
 	}
 }
 
-// peakMemory is in bytes, and 0 for a process that has ended.
+// peakMemory returns the peak memory in bytes, 0 for a process that has ended.
 func peakMemory(pid int) int64 {
 	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	_, rest, _ := strings.Cut(string(status), "\nVmHWM:")

@@ -1,23 +1,24 @@
 package wire
 
-// EventType says whether an event stands for itself.
+// EventType says whether an event refers to another one.
 type EventType uint8
 
 const (
-	// Normal is an event that stands for itself.
+	// Normal is an event that refers to no other.
 	Normal EventType = 1
-	// Response is an event about another one, whose Handle its payload starts with.
+	// Response is an event that refers to another one. Its payload begins with the
+	// Handle of that.
 	Response EventType = 2
 )
 
-// Event is what a NOTIFY carries, and the mask of a subscription (section 3.4).
+// Event is the event in a NOTIFY, and the mask of a subscription (section 3.4).
 type Event struct {
 	Region, CompCat, Comp string // the event space
-	Name                  string // event_name, as its publisher spells it
+	Name                  string // event_name, with the publisher's spelling
 	Severity              string
 	JobID                 string // client_jobid
 	ClientName            string
-	Hostname              string // that of the publisher's Location
+	Hostname              string // the host name of the publisher's Location
 	Seq                   uint16 // seqnum: 1 is a client's first event
 	Type                  EventType
 	Payload               [PayloadSize]byte // has no length

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// fuzz checks of any input that it is refused without a trace, or else stands
-// for the same after it has been encoded.
+// fuzz checks that any input is either refused without a change, or decodes to the same
+// value again after it has been encoded.
 func fuzz(f *testing.F, name string) {
 	k := kinds(f)[name]
 	f.Add(k.capture)

@@ -21,7 +21,7 @@ func capture(t testing.TB, name string) []byte {
 	return b
 }
 
-// agent is who the captures were made with.
+// agent is the agent with which the captures were made.
 func agent(t testing.TB) Location {
 	t.Helper()
 	var at Location
@@ -45,7 +45,7 @@ func encode(t testing.TB, v interface{ Encode([]byte) ([]byte, error) }, b []byt
 	return b
 }
 
-// sameBytes says at which offset, and in which message, got is wrong.
+// sameBytes reports the offset and the message at which got is wrong.
 func sameBytes(t *testing.T, got, want []byte) {
 	t.Helper()
 	for i := range min(len(got), len(want)) {
@@ -58,7 +58,7 @@ func sameBytes(t *testing.T, got, want []byte) {
 	}
 }
 
-// blcr is a client as BLCR's, and what it publishes.
+// blcr is a client like BLCR's, with the events that it publishes.
 type blcr struct {
 	id    ID
 	agent Location
@@ -156,7 +156,7 @@ func subscriber(t *testing.T) *blcr {
 	}
 }
 
-// What an agent sends has stale memory behind strings and in the payload of the
+// Messages of an agent contain stale memory after strings, and in the payload of the
 // first event.
 func TestGoldenReceived(t *testing.T) {
 	b := capture(t, "10-subscriber.a2c.bin")
@@ -246,7 +246,7 @@ func TestGoldenPackets(t *testing.T) {
 			}
 		})
 	}
-	// All but the type and Addr is stale memory.
+	// Everything except the type and Addr is stale memory.
 	var got Packet
 	decode(t, &got, capture(t, "packet-conn-fail.bin"))
 	if got.Type != ConnFail || got.Addr != (Addr{"127.0.0.1", 20201}) {
@@ -264,7 +264,7 @@ func TestGoldenPackets(t *testing.T) {
 	}
 }
 
-// What is appended to stays, and a failure appends nothing.
+// The existing part of the slice is kept, and a failure appends nothing.
 func TestAppend(t *testing.T) {
 	at := me
 	b := encode(t, &at, []byte("abc"))

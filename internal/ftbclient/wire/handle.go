@@ -1,7 +1,7 @@
 package wire
 
-// Handle names an event that was published (section 3.7). A Response starts
-// its payload with one.
+// Handle identifies a published event (section 3.7). The payload of a Response begins
+// with a Handle.
 type Handle struct {
 	EventName string
 	Severity  string
@@ -42,8 +42,8 @@ func (h *Handle) Decode(src []byte) error {
 	return d.err
 }
 
-// Equal reports whether h and o name the same event: every field counts, the
-// region too.
+// Equal reports whether h and o identify the same event. Every field is compared,
+// including the region.
 func (h *Handle) Equal(o *Handle) bool {
 	return EqualFold(h.EventName, o.EventName) && EqualFold(h.Severity, o.Severity) &&
 		EqualFold(h.Client.Region, o.Client.Region) && h.Client.Equal(&o.Client) &&

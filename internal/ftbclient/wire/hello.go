@@ -15,12 +15,12 @@ type Hello struct {
 	Message Message
 }
 
-// NewHello is the handshake of a client at the location.
+// NewHello returns the handshake of a client at the location.
 func NewHello(at Location) Hello {
 	return Hello{at, Message{Type: ClientReg, Src: Manager(at)}}
 }
 
-// SystemIDError is a connection that does not start with SystemID.
+// SystemIDError is the error for a connection that does not start with SystemID.
 type SystemIDError uint32
 
 func (e SystemIDError) Error() string {
@@ -36,8 +36,8 @@ func (h *Hello) Encode(dst []byte) ([]byte, error) {
 	return e.done(dst)
 }
 
-// Decode reads the HelloSize bytes at the start of src. A SystemIDError is
-// another error that it returns.
+// Decode reads the HelloSize bytes at the start of src. It may also return a
+// SystemIDError.
 func (h *Hello) Decode(src []byte) error {
 	if err := short(src, HelloSize); err != nil {
 		return err

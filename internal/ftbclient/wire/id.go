@@ -7,8 +7,8 @@ type ClientID struct {
 	Ext                   uint8  // 0, or ExtLeaf in a manager's id
 }
 
-// ExtLeaf is the Ext of a process that is no agent, in the id of its manager.
-// With 0 there, an agent takes it for another agent.
+// ExtLeaf is the Ext of a process that is not an agent, in the id of its manager. If it
+// is 0, an agent treats the process as another agent.
 const ExtLeaf = 1
 
 // Encode appends the ClientIDSize bytes of c.
@@ -31,8 +31,8 @@ func (c *ClientID) Decode(src []byte) error {
 	return d.err
 }
 
-// Equal reports whether agents take c and o for the same client. They do not
-// look at the region.
+// Equal reports whether agents consider c and o the same client. They do not compare
+// the region.
 func (c *ClientID) Equal(o *ClientID) bool {
 	return EqualFold(c.CompCat, o.CompCat) && EqualFold(c.Comp, o.Comp) && EqualFold(c.Name, o.Name) && c.Ext == o.Ext
 }
@@ -65,14 +65,14 @@ func (d *decoder) space() (region, compCat, comp string) {
 	return
 }
 
-// ID is the full id of a client (section 3.3).
+// ID is the complete id of a client (section 3.3).
 type ID struct {
 	Location Location
 	Client   ClientID
 }
 
-// Manager is the id of the part of a process that speaks for the process as a
-// whole: it is in the Hello and in the last CLIENT_DEREG (section 4).
+// Manager returns the id of the part of a process that represents the whole process. It
+// is in the Hello and in the last CLIENT_DEREG (section 4).
 func Manager(at Location) ID {
 	return ID{at, ClientID{CompCat: "FTB_COMP_CAT_BACKPLANE", Comp: "FTB_COMP_MANAGER", Ext: ExtLeaf}}
 }
@@ -97,8 +97,7 @@ func (id *ID) Decode(src []byte) error {
 	return d.err
 }
 
-// Equal reports whether agents take id and o for the same client of the same
-// process.
+// Equal reports whether agents consider id and o the same client of the same process.
 func (id *ID) Equal(o *ID) bool {
 	return id.Location.Equal(&o.Location) && id.Client.Equal(&o.Client)
 }

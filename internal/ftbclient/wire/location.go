@@ -1,10 +1,10 @@
 package wire
 
-// Location identifies a process, as long as it is connected (section 3.1). An
-// agent takes two connections with equal locations for one, and loses events.
+// Location identifies a process while it is connected (section 3.1). An agent treats
+// two connections with equal locations as one, and loses events.
 type Location struct {
 	Hostname  string // the machine's IPv4 address; informative
-	StartTime string // pid_starttime: when the connection was made; nobody parses it
+	StartTime string // pid_starttime: when the connection was made; it is never parsed
 	PID       int32
 }
 
@@ -28,7 +28,7 @@ func (l *Location) Decode(src []byte) error {
 	return d.err
 }
 
-// Equal reports whether an agent takes l and o for the same process.
+// Equal reports whether an agent considers l and o the same process.
 func (l *Location) Equal(o *Location) bool {
 	return EqualFold(l.Hostname, o.Hostname) && EqualFold(l.StartTime, o.StartTime) && l.PID == o.PID
 }

@@ -2,17 +2,17 @@ package wire
 
 import "fmt"
 
-// MessageType says what a Message is about (section 3.6).
+// MessageType is the type of a Message (section 3.6).
 type MessageType int32
 
-// Types of messages. All of them go from clients to agents and between agents;
-// a client gets Notify only. There are no answers.
+// Types of messages. Clients send all of them to agents, and agents to one another; a
+// client receives only Notify. There are no answers.
 const (
-	Notify             MessageType = 0x01 // an event; Event is it
-	ClientReg          MessageType = 0x11 // Src is there
-	ClientDereg        MessageType = 0x12 // Src goes
-	RegSubscription    MessageType = 0x22 // Src wants what Event, a mask, matches
-	SubscriptionCancel MessageType = 0x24 // Src wants it no more; the same mask
+	Notify             MessageType = 0x01 // an event, in Event
+	ClientReg          MessageType = 0x11 // Src registers
+	ClientDereg        MessageType = 0x12 // Src deregisters
+	RegSubscription    MessageType = 0x22 // Src subscribes to the events that Event, a mask, matches
+	SubscriptionCancel MessageType = 0x24 // Src cancels that subscription, with the same mask
 )
 
 func (t MessageType) String() string {
@@ -34,10 +34,10 @@ func (t MessageType) String() string {
 // Message is the one format of everything after the handshake, in both
 // directions (section 3.5).
 type Message struct {
-	Type  MessageType // any value: an agent ignores those that it does not know
+	Type  MessageType // any value: an agent ignores unknown ones
 	Src   ID
-	Dst   ID    // to an agent: its Location, and no Client
-	Event Event // zero where Type has no use for it
+	Dst   ID    // to an agent: its Location, without a Client
+	Event Event // zero if Type does not use it
 }
 
 // Encode appends the MessageSize bytes of m.
@@ -47,9 +47,9 @@ func (m *Message) Encode(dst []byte) ([]byte, error) {
 	return e.done(dst)
 }
 
-// Decode reads the MessageSize bytes at the start of src. What Type has no use
-// for is unspecified on the wire: Event is left zero then, and Dst too if it
-// has no end.
+// Decode reads the MessageSize bytes at the start of src. Fields that Type does not use
+// are unspecified on the wire: Event is then zero, and so is Dst if its string is not
+// terminated.
 func (m *Message) Decode(src []byte) error {
 	if err := short(src, MessageSize); err != nil {
 		return err
@@ -62,7 +62,7 @@ func (m *Message) Decode(src []byte) error {
 	return d.err
 }
 
-// Handle is the handle of the event in m, a Notify that is sent or received.
+// Handle returns the handle of the event in m, a Notify that is sent or received.
 func (m *Message) Handle() Handle {
 	return Handle{
 		EventName: m.Event.Name,
@@ -85,7 +85,7 @@ func (e *encoder) message(m *Message) {
 
 func (d *decoder) message() Message {
 	m := Message{Type: MessageType(d.uint32()), Src: d.id()}
-	// C's clients leave parts of it unset, and agents do not look at it.
+	// Clients in C leave parts of it unset, and agents ignore it.
 	dst := decoder{b: d.bytes(IDSize)}
 	if id := dst.id(); dst.err == nil {
 		m.Dst = id

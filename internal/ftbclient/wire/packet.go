@@ -8,26 +8,26 @@ const (
 	ShortPacketSize = 76  // FTB 0.6 and 0.6.1
 )
 
-// PacketType says what a Packet is about (section 8).
+// PacketType is the type of a Packet (section 8).
 type PacketType uint8
 
 // Types of packets. A client sends AddrReq, which is answered by AddrRep, and
 // ConnFail, which is not answered; the others are for agents.
 const (
-	AddrReq    PacketType = 1  // who is to be my parent?
-	AddrRep    PacketType = 2  // Packet.Agent is; with port 0 nobody is
-	RegReq     PacketType = 3  // here is an agent
+	AddrReq    PacketType = 1  // asks for a parent
+	AddrRep    PacketType = 2  // the answer: Packet.Agent; port 0 for none
+	RegReq     PacketType = 3  // registers an agent
 	RegRep     PacketType = 4  // answer to RegReq
-	DeregReq   PacketType = 5  // an agent goes
+	DeregReq   PacketType = 5  // deregisters an agent
 	DeregRep   PacketType = 6  // answer to DeregReq
-	ConnFail   PacketType = 7  // no connection to Addr
-	RegInvalid PacketType = 10 // answer to RegReq: there is a root
+	ConnFail   PacketType = 7  // Addr cannot be reached
+	RegInvalid PacketType = 10 // answer to RegReq: there is a root already
 )
 
-// LeafLevel is the Level of a process that is no agent.
+// LeafLevel is the Level of a process that is not an agent.
 const LeafLevel = 0xffff
 
-// Addr is where an agent listens.
+// Addr is the address at which an agent listens.
 type Addr struct {
 	Name string // an IPv4 address; at most MaxHostname bytes
 	Port int32
@@ -43,9 +43,9 @@ type Packet struct {
 	Level  uint16 // distance from the root of the agents' tree
 }
 
-// NewAddrReq asks for an agent other than avoid, which is zero at first. self
-// is the sender's address and its agent port, which will not be proposed
-// either; a short packet has no place for it.
+// NewAddrReq returns a request for an agent other than avoid, which is zero in the
+// first request. self is the sender's address and its agent port, which are not
+// proposed, either; a short packet does not contain it.
 func NewAddrReq(short bool, self, avoid Addr) Packet {
 	if short {
 		return Packet{Short: true, Type: AddrReq, Addr: avoid, Level: LeafLevel}
@@ -53,7 +53,7 @@ func NewAddrReq(short bool, self, avoid Addr) Packet {
 	return Packet{Type: AddrReq, Addr: self, Parent: avoid, Level: LeafLevel}
 }
 
-// Agent is the agent that an AddrRep proposes; its port is 0 if there is none.
+// Agent returns the agent that an AddrRep proposes; its port is 0 if there is none.
 func (p *Packet) Agent() Addr {
 	if p.Short {
 		return p.Addr
@@ -61,7 +61,7 @@ func (p *Packet) Agent() Addr {
 	return p.Parent
 }
 
-// Size is PacketSize or ShortPacketSize.
+// Size returns PacketSize or ShortPacketSize.
 func (p *Packet) Size() int {
 	if p.Short {
 		return ShortPacketSize
@@ -69,7 +69,7 @@ func (p *Packet) Size() int {
 	return PacketSize
 }
 
-// PacketSizeError is the size in bytes of a datagram that is no Packet.
+// PacketSizeError is the error for a datagram that is not a Packet: its size in bytes.
 type PacketSizeError int
 
 func (e PacketSizeError) Error() string {
@@ -90,9 +90,9 @@ func (p *Packet) Encode(dst []byte) ([]byte, error) {
 	return e.done(dst)
 }
 
-// Decode reads a datagram, whose size says which format it has. Unlike others
-// it wants src to have just that size: other sizes are a PacketSizeError.
-// A ConnFail's Parent is left zero if it has no end.
+// Decode reads a datagram. Its format depends on its size. Unlike the other Decode
+// methods it requires src to have exactly that size; otherwise it returns a
+// PacketSizeError. The Parent of a ConnFail is zero if its string is not terminated.
 func (p *Packet) Decode(src []byte) error {
 	if len(src) != PacketSize && len(src) != ShortPacketSize {
 		return PacketSizeError(len(src))
@@ -108,7 +108,7 @@ func (p *Packet) Decode(src []byte) error {
 		switch {
 		case parent.err == nil:
 			v.Parent = a
-		case v.Type != ConnFail && d.err == nil: // C's clients leave it unset in a ConnFail
+		case v.Type != ConnFail && d.err == nil: // clients in C leave it unset in a ConnFail
 			d.err = parent.err
 		}
 	}

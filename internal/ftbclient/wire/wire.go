@@ -1,18 +1,18 @@
-// Package wire is the language that clients and agents of the CIFTS Fault
-// Tolerance Backplane (FTB) speak, versions 0.6 to 0.6.2 and the trunk of 2011,
-// and the datagrams of their bootstrap server: structures to bytes and back. It
-// knows no socket, and does not know when what is to be said.
+// Package wire encodes and decodes the messages between clients and agents of the CIFTS
+// Fault Tolerance Backplane (FTB), versions 0.6 to 0.6.2 and the trunk of 2011, and the
+// datagrams of their bootstrap server. It knows no socket, and not the order of
+// messages.
 //
-// There is no version number, length or checksum on the wire: structures are
-// sent as they lie in a little-endian machine's memory, padding included. What
-// C leaves unset is zero here when it is sent, and ignored when it is received.
+// There is no version number, length or checksum on the wire: structures are sent as
+// they are in the memory of a little-endian machine, including padding. Fields that the
+// C library leaves unset are sent as zero here, and ignored when they are received.
 //
 // Encode appends to a slice. It fails, with a *FieldError, only if a string
 // does not fit. Decode reads the start of a slice and ignores what follows; it
 // fails with io.ErrUnexpectedEOF if the slice is too short, and with a
 // *FieldError if a string has no end. A failed Decode has changed nothing.
 //
-// Strings are compared without case, of ASCII letters only, by everyone.
+// Clients and agents ignore case when they compare strings, of ASCII letters only.
 package wire
 
 import (
@@ -21,19 +21,19 @@ import (
 	"io"
 )
 
-// Sizes in bytes of what is sent.
+// Encoded sizes in bytes.
 const (
 	LocationSize = 100  // Location
 	ClientIDSize = 209  // ClientID
-	IDSize       = 312  // ID, 3 bytes of padding included
-	EventSize    = 708  // Event, 1 byte of padding included
+	IDSize       = 312  // ID, including 3 bytes of padding
+	EventSize    = 708  // Event, including 1 byte of padding
 	MessageSize  = 1336 // Message
 	HelloSize    = 1440 // Hello: system id, Location and Message
 	HandleSize   = 360  // Handle
 	PayloadSize  = 368  // Event.Payload
 )
 
-// Longest strings in bytes, without the NUL that ends them on the wire.
+// Largest lengths of strings in bytes, without the NUL that ends them on the wire.
 const (
 	MaxSpacePart = 63 // each of Region, CompCat and Comp
 	MaxName      = 31 // an event's name
@@ -44,10 +44,10 @@ const (
 	MaxStartTime = 31
 )
 
-// FieldError is a string that has no place in its field.
+// FieldError is the error for a string that does not fit into its field.
 type FieldError struct {
 	Field string // what the field is called in FTB, such as "event_name"
-	Size  int    // size of the field in bytes, the NUL included
+	Size  int    // size of the field in bytes, including the NUL
 	Value string // the string, as far as it is known
 }
 
@@ -55,7 +55,7 @@ func (e *FieldError) Error() string {
 	return fmt.Sprintf("%s: %q does not fit in %d bytes that end in a NUL", e.Field, e.Value, e.Size)
 }
 
-// short is io.ErrUnexpectedEOF if src has fewer than n bytes.
+// short returns io.ErrUnexpectedEOF if src has fewer than n bytes.
 func short(src []byte, n int) error {
 	if len(src) < n {
 		return io.ErrUnexpectedEOF
@@ -69,8 +69,8 @@ type encoder struct {
 	err error
 }
 
-// text appends s to a field of size bytes. A NUL within s would cut it off
-// unseen.
+// text appends s to a field of size bytes. It refuses a NUL within s, which would
+// truncate s without notice.
 func (e *encoder) text(field, s string, size int) {
 	if e.err == nil && (len(s) >= size || hasNUL(s)) {
 		e.err = &FieldError{field, size, s}
@@ -92,7 +92,7 @@ func (e *encoder) byte(v uint8)    { e.b = append(e.b, v) }
 func (e *encoder) uint16(v uint16) { e.b = binary.LittleEndian.AppendUint16(e.b, v) }
 func (e *encoder) uint32(v uint32) { e.b = binary.LittleEndian.AppendUint32(e.b, v) }
 
-// done is what an Encode returns that was given dst: nothing added on failure.
+// done returns the result of an Encode into dst: on failure nothing is appended.
 func (e *encoder) done(dst []byte) ([]byte, error) {
 	if e.err != nil {
 		return dst, e.err

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// coder is what all structures are.
+// coder is the interface of all structures.
 type coder interface {
 	Encode([]byte) ([]byte, error)
 	Decode([]byte) error
@@ -47,7 +47,7 @@ func TestTruncated(t *testing.T) {
 				t.Fatalf("%s of %d bytes: %v", name, n, v)
 			}
 		}
-		// What follows is not looked at.
+		// What follows is ignored.
 		v := k.new()
 		if err := v.Decode(append(bytes.Clone(k.capture), 0xff)); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -132,7 +132,7 @@ func TestStringsThatDoNotFit(t *testing.T) {
 	}
 }
 
-// Parts of messages that agents do not look at may be anything.
+// Parts of messages that agents ignore may have any content.
 func TestUnsetParts(t *testing.T) {
 	b := capture(t, "09-oneconn.c2a.bin")[HelloSize : HelloSize+MessageSize]
 	want := Message{Type: ClientReg}
@@ -210,7 +210,7 @@ func TestEqual(t *testing.T) {
 			t.Errorf("%v is %v", h, o)
 		}
 	}
-	// Letters that are the same to Unicode only; \u212a is the Kelvin sign.
+	// Letters that are equal in Unicode only; \u212a is the Kelvin sign.
 	if EqualFold("\u212a", "k") || EqualFold("é", "É") || !EqualFold("[a_Z]", "[A_z]") || EqualFold("@", "`") {
 		t.Error("EqualFold")
 	}

@@ -15,26 +15,26 @@ import (
 	"blcr-cli/internal/ckpt/criu/binary"
 )
 
-// patience is how long anything may take.
+// patience is the time limit for each step.
 const patience = 2 * time.Minute
 
-// bench is what all measurements share.
+// bench is the state that all measurements share.
 type bench struct {
 	runs int
 	of   sizes
 	also []string
 
-	compress string // the argument of --compress; "" for not at all
+	compress string // the argument of --compress; "" without it
 
 	checkpoint, restart string // the commands
 
-	self string // our own program, which is the targets'
+	self string // this program, which is also that of the targets
 	criu *binary.Binary
 	dir  string
-	over bool // a limit is exceeded
+	over bool // a limit was exceeded
 
 	mu     sync.Mutex
-	pid    int // the target's, the same whenever it is restored; 0 for none
+	pid    int // the target's pid, which stays the same after a restart; 0 for none
 	closed bool
 }
 
@@ -46,7 +46,7 @@ func (b *bench) close() {
 		return
 	}
 	b.closed = true
-	// Its number may be somebody else's by now.
+	// Its pid may belong to another process by now.
 	if b.pid != 0 && program(b.pid) == b.self {
 		_ = unix.Kill(b.pid, unix.SIGKILL)
 	}
@@ -59,11 +59,11 @@ func (b *bench) setPid(pid int) {
 	b.mu.Unlock()
 }
 
-// path is a file of ours.
+// path returns the path of a file in the scratch directory.
 func (b *bench) path(name string) string { return filepath.Join(b.dir, name) }
 
-// room is nil if there is room for a target of that size and what is made of it:
-// in memory the target and three copies in the page cache, on disk the copies.
+// room returns nil if there is room for a target of that size: in memory the target and
+// three copies in the page cache, on disk the copies.
 func (b *bench) room(size int64) error {
 	var st unix.Statfs_t
 	if err := unix.Statfs(b.dir, &st); err != nil {
@@ -79,7 +79,7 @@ func (b *bench) room(size int64) error {
 	return nil
 }
 
-// victim is a target that runs.
+// victim is a running target.
 type victim struct {
 	b   *bench
 	pid int
@@ -87,7 +87,7 @@ type victim struct {
 	file *os.File
 }
 
-// start starts a target and waits until it has its memory.
+// start starts a target and waits until it has filled its memory.
 func (b *bench) start(size int64) (*victim, error) {
 	file, err := os.Create(b.path("shared"))
 	if err != nil {
@@ -105,13 +105,13 @@ func (b *bench) start(size int64) (*victim, error) {
 		kind = fillHalf
 	}
 	cmd := exec.Command(b.self, targetArg, strconv.FormatInt(size, 10), file.Name(), kind)
-	// Few threads, and no memory of the runtime's that comes and goes.
+	// Few threads, and no garbage collection that changes the memory.
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=1", "GOGC=off")
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
 	v := &victim{b: b, pid: cmd.Process.Pid, shared: s, file: file}
-	_ = cmd.Process.Release() // waited for by its number, as after a restart
+	_ = cmd.Process.Release() // it is waited for by its pid, as after a restart
 	b.setPid(v.pid)
 	if err := v.await(func() bool { return s.first.Load() != 0 }); err != nil {
 		return nil, err
@@ -119,7 +119,7 @@ func (b *bench) start(size int64) (*victim, error) {
 	return v, nil
 }
 
-// await waits for something that the target does.
+// await waits for a condition that the target fulfils.
 func (v *victim) await(done func() bool) error {
 	for deadline := time.Now().Add(patience); !done(); time.Sleep(nap) {
 		if time.Now().After(deadline) {
@@ -129,7 +129,7 @@ func (v *victim) await(done func() bool) error {
 	return nil
 }
 
-// kill ends the target, whose parent may be somebody else; ours is waited for.
+// kill ends the target. It waits for the target if that is a child of this process.
 func (v *victim) kill(child bool) error {
 	if err := unix.Kill(v.pid, unix.SIGKILL); err != nil {
 		return os.NewSyscallError("kill", err)
@@ -149,7 +149,7 @@ func reap(pid int) error {
 	}
 }
 
-// measure measures all ways in turn, the restarts after the checkpoints.
+// measure runs all ways in turn, the restarts after the checkpoints.
 func (b *bench) measure(ways []way, size int64) error {
 	v, err := b.start(size)
 	if err != nil {
@@ -169,7 +169,7 @@ func (b *bench) measure(ways []way, size int64) error {
 			}
 			total := now() - start
 			if round == 0 {
-				continue // finds the caches cold
+				continue // the first round, with cold caches
 			}
 			t := w.times()
 			if c, is := w.(*command); is {

@@ -1,19 +1,19 @@
-// Engine measures what the criu engine of the two commands, as "make" has built
-// them, costs more than criu itself: time and freeze time of a checkpoint, time
-// of a restart, and how much memory the commands have resident.
+// Engine compares the criu engine of the two commands, as built by "make", with criu
+// itself: the time and the freeze time of a checkpoint, the time of a restart, and the
+// resident memory of the commands.
 //
-// In every round each way has its turn, so that what else the machine does hits
-// all alike; the figures are medians, the limits on their ratios. Beside criu
-// into a directory there is a plain copy of as many bytes into a file. All of
-// them end with fsync. What is left to be written by one is written before the
-// next begins, outside of the time.
+// Each round runs every way once, so that other load of the machine affects all of them
+// alike. The figures are medians, and the limits are on their ratios. The ways are the
+// commands, criu into a directory, and a plain copy of as many bytes into a file. All
+// of them end with fsync. Data that is still unwritten after one way is written before
+// the next begins, and is not measured.
 //
-// With -compress half of the target's memory is empty, and what --compress makes of
-// it is measured beside the others: sizes, and ratios to ours without it.
+// With -compress half of the target's memory is empty, and the commands are also
+// measured with --compress: sizes, and ratios to the commands without it.
 //
-// It needs root, a criu that works, and for a size as much disk as three times
-// that and as much memory as four times. Exit status 1 for an exceeded limit
-// only with -strict.
+// It requires root and a criu that works. It needs disk space of three times the
+// target's size, and memory of four times that. With -strict the exit status is 1 if a
+// limit is exceeded.
 //
 //	go run ./test/bench/engine [flags] bin/cr_checkpoint bin/cr_restart
 package main
@@ -36,15 +36,15 @@ import (
 )
 
 const (
-	limitTotal   = 1.05 // at limitSize and above, as the next two
+	limitTotal   = 1.05 // at limitSize and above, like the next two
 	limitFreeze  = 1.05
 	limitRestart = 1.10
 	limitSize    = 1 << 30
 
 	limitMemory = 32e6 // bytes
-	limitGrowth = 1e6  // "the same": what pages a run touches is chance
+	limitGrowth = 1e6  // "the same": the pages that a run touches vary
 
-	limitPackedGrowth = 2e6 // a small process has no use for all the buffers
+	limitPackedGrowth = 2e6 // a small process does not use all buffers
 )
 
 // sizes is a flag of sizes in MiB.
@@ -122,7 +122,7 @@ func main() {
 	}
 }
 
-// open makes what all measurements need.
+// open creates what all measurements need.
 func (b *bench) open(parent, checkpoint, restart string) (err error) {
 	if os.Geteuid() != 0 {
 		return errors.New("this needs root, for criu")
@@ -135,7 +135,7 @@ func (b *bench) open(parent, checkpoint, restart string) (err error) {
 	if b.self, err = os.Executable(); err != nil {
 		return err
 	}
-	// What has lost its parent is ours, and can be waited for.
+	// Orphans become children of this process, which can wait for them.
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return os.NewSyscallError("prctl", err)
 	}
@@ -210,7 +210,7 @@ func (b *bench) timesOf(size int64) error {
 	return nil
 }
 
-// compared prints what compression is worth. There is no limit.
+// compared prints the effect of compression. There is no limit.
 func (b *bench) compared(ours, compressed *times) {
 	ratio := func(of func(*times) []time.Duration) float64 {
 		return median(of(compressed)).Seconds() / median(of(ours)).Seconds()
@@ -222,7 +222,7 @@ func (b *bench) compared(ours, compressed *times) {
 		ratio(func(t *times) []time.Duration { return t.restart }))
 }
 
-// verdict ends a row with the limit, if it applies, and whether it is kept.
+// verdict ends a row with the limit, if one applies, and says whether it is kept.
 func (b *bench) verdict(w *tabwriter.Writer, value, limit float64, applies bool, format string) {
 	switch {
 	case !applies:
@@ -243,7 +243,7 @@ func (b *bench) memoryAt(c *command, of sizes, growth float64) error {
 			if size <= limitSize {
 				return err
 			}
-			// Rather a smaller one than none.
+			// A smaller size is better than none.
 			fmt.Printf("\n%v: resident memory at %d MiB instead\n", err, limitSize>>20)
 			size = limitSize
 		}

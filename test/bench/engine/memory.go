@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// peak is the most that was resident of the commands, with a target of a size.
+// peak is the largest resident memory of the commands, for one size of the target.
 type peak struct {
 	size                int64
 	checkpoint, restart int64
 }
 
-// peakAt measures it, apart from the times, because looking takes time. (What
-// wait tells of a command covers criu as well, and the restored process.)
+// peakAt measures it, separately from the times, because the observation takes time.
+// (The value of wait for a command includes criu and the restored process.)
 func (b *bench) peakAt(c *command, size int64) (peak, error) {
 	p := peak{size: size}
 	v, err := b.start(size)
@@ -53,8 +53,8 @@ func (b *bench) peakAt(c *command, size int64) (peak, error) {
 	return p, c.clear()
 }
 
-// watched does something, and returns the most that a process below us ever had
-// resident while it ran the program path, as the worker and the hooks do too.
+// watched calls a function, and returns the largest resident memory of a descendant of
+// this process that runs the program path, including the worker and the hooks.
 func watched(path string, do func() error) (int64, error) {
 	path, err := filepath.EvalSymlinks(path)
 	if err == nil {
@@ -79,7 +79,7 @@ func watched(path string, do func() error) (int64, error) {
 	}
 }
 
-// peakBelow is the peak of the descendants of pid that run a program.
+// peakBelow returns the largest peak of the descendants of pid that run a program.
 func peakBelow(pid int, path string) (most int64) {
 	for _, child := range children(pid) {
 		if program(child) == path {
@@ -91,7 +91,7 @@ func peakBelow(pid int, path string) (most int64) {
 	return most
 }
 
-// kilobytes is what a file of /proc says of name, in bytes; 0 for nothing.
+// kilobytes returns the value of name in a file of /proc, in bytes; 0 if there is none.
 func kilobytes(text []byte, name string) int64 {
 	_, rest, _ := strings.Cut("\n"+string(text), "\n"+name+":")
 	var n int64

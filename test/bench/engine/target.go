@@ -13,37 +13,37 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The target is this program once more, with memory of a given size and one
-// thread that does nothing but look at the clock. What it sees there it tells
-// by a page of a file that both have mapped, so that telling costs neither a
-// system call: the page is the file's and not in any context. The clock is
-// CLOCK_REALTIME, the only one that is the same in a restored process: criu has it
-// go on with the CLOCK_MONOTONIC that it had when it was saved.
+// The target is another process of this program, with memory of a given size and one
+// thread that only reads the clock. It reports what it reads in a page of a file that
+// both processes have mapped, so that neither needs a system call. The page belongs to
+// the file and is not in any context. The clock is CLOCK_REALTIME, the only one that is
+// the same in a restored process: criu continues CLOCK_MONOTONIC with the value at the
+// dump.
 
 // targetArg makes this program a target: targetArg SIZE FILE FILL.
 const targetArg = "target"
 
-// nap is how long the target sleeps between two looks, for not to take a
-// processor from those who are measured.
+// nap is the time that the target sleeps between two readings, so that it does not take
+// processor time from the programs that are measured.
 const nap = 100 * time.Microsecond
 
 // shared is the page, with times in nanoseconds.
 type shared struct {
-	first atomic.Int64 // the first look since reset
-	gap   atomic.Int64 // the longest between two looks since reset
+	first atomic.Int64 // the first reading since reset
+	gap   atomic.Int64 // the longest time between two readings since reset
 }
 
-// reset has the target begin anew.
+// reset makes the target start over.
 func (s *shared) reset() {
 	s.gap.Store(0)
 	s.first.Store(0)
 }
 
-// now is the time, in nanoseconds.
+// now returns the time in nanoseconds.
 func now() int64 {
 	var t unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_REALTIME, &t); err != nil {
-		panic(err) // there is none without it
+		panic(err) // no measurement is possible without it
 	}
 	return t.Nano()
 }
@@ -57,7 +57,7 @@ func mapShared(file *os.File) (*shared, error) {
 	return (*shared)(unsafe.Pointer(&page[0])), nil
 }
 
-// target is a target's main. It returns only if it fails.
+// target is the main function of a target. It returns only if it fails.
 func target(args []string) error {
 	size, err := strconv.Atoi(args[0])
 	if err != nil {
@@ -85,7 +85,7 @@ func target(args []string) error {
 	last := now()
 	for {
 		t := unix.NsecToTimespec(int64(nap))
-		_ = unix.Nanosleep(&t, nil) // shorter after a checkpoint, which does no harm
+		_ = unix.Nanosleep(&t, nil) // it may be shorter after a checkpoint, which does no harm
 		n := now()
 		if n-last > s.gap.Load() {
 			s.gap.Store(n - last)
@@ -97,7 +97,7 @@ func target(args []string) error {
 	}
 }
 
-// fill fills memory with what does not compress, no page like another.
+// fill fills memory with data that does not compress; no two pages are equal.
 func fill(memory []byte) {
 	block := make([]byte, 1<<20)
 	var seed [32]byte
@@ -109,15 +109,15 @@ func fill(memory []byte) {
 	}
 }
 
-// What the target's memory is filled with.
+// The content of the target's memory.
 const (
-	fillNoise = "noise" // nothing compresses
-	fillHalf  = "half"  // half of it is empty, a quarter is noise
+	fillNoise = "noise" // does not compress
+	fillHalf  = "half"  // half is empty, a quarter is noise, a quarter is program code
 )
 
-// empty empties half of the memory, in stretches of different lengths, and puts
-// what programs consist of into half of the rest: this one, over and over, but
-// not so that a copy would be found near another.
+// empty clears half of the memory, in ranges of different lengths, and fills half of
+// the rest with typical content of programs: the file of this program, repeatedly, with
+// the copies so far apart that a compressor does not find another copy nearby.
 func empty(memory []byte) error {
 	program, err := os.ReadFile("/proc/self/exe")
 	if err != nil {

@@ -17,21 +17,22 @@ import (
 type way interface {
 	String() string
 	times() *times
-	clear() error                               // removes what the last save has made
-	save(v *victim) error                       // returns when all is on the disk
-	warm() error                                // reads it into the page cache
-	bringBack(v *victim) (time.Duration, error) // until the process runs, and ends it
+	clear() error                               // removes what the last save has written
+	save(v *victim) error                       // returns when everything is on disk
+	warm() error                                // reads the context into the page cache
+	bringBack(v *victim) (time.Duration, error) // the time until the process runs; it is ended then
 }
 
-// times is what was measured of a way.
+// times are the results for a way.
 type times struct {
 	total   []time.Duration // from the start of the program to its end
-	frozen  []time.Duration // as the target has seen it
+	frozen  []time.Duration // as observed by the target
 	restart []time.Duration // from the start of the program until the target runs
 	size    int64           // of the context
 }
 
-// ways are ours, criu's and the plain copy, in this order, others between them.
+// ways returns the commands, criu, and the plain copy, in this order, with others
+// between them.
 func (b *bench) ways() []way {
 	ours := b.command()
 	ways := []way{ours}
@@ -49,7 +50,7 @@ func (b *bench) ways() []way {
 	return append(ways, &plainCriu{path: b.criu.Path, dir: b.path("images")}, &copying{file: b.path("copy"), like: ours.context})
 }
 
-// command is our two commands, with a context file.
+// command is the two commands, with a context file.
 type command struct {
 	name, checkpoint, restart string
 	context                   string
@@ -57,12 +58,12 @@ type command struct {
 	measured                  times
 }
 
-// command is the two that are to keep the limits.
+// command returns the way that has to keep the limits.
 func (b *bench) command() *command {
 	return &command{name: "ours", checkpoint: b.checkpoint, restart: b.restart, context: b.path("context")}
 }
 
-// compressing is ours with --compress.
+// compressing returns the commands with --compress.
 func (b *bench) compressing() *command {
 	return &command{
 		name: b.compress, checkpoint: b.checkpoint, restart: b.restart, context: b.path("context-compressed"),
@@ -81,7 +82,7 @@ func (c *command) save(v *victim) error {
 
 func (c *command) warm() error { return read(c.context) }
 
-// bringBack ends the command by ending the process, whose parent it is.
+// bringBack ends the command by ending the restored process, which is its child.
 func (c *command) bringBack(v *victim) (time.Duration, error) {
 	cmd, output := prepare(c.restart, c.context)
 	v.reset()
@@ -91,7 +92,7 @@ func (c *command) bringBack(v *victim) (time.Duration, error) {
 	}
 	ended := make(chan struct{})
 	go func() {
-		_ = cmd.Wait() // which is a failure: the process is killed
+		_ = cmd.Wait() // an error is expected: the process is killed
 		close(ended)
 	}()
 	var failed error
@@ -115,8 +116,8 @@ func (c *command) bringBack(v *victim) (time.Duration, error) {
 	return d, nil
 }
 
-// plainCriu is criu with a directory of images, and with those options of ours
-// without which it would do something else.
+// plainCriu is criu with a directory of images, and with those of our options that
+// change what it saves.
 type plainCriu struct {
 	path, dir string
 	measured  times
@@ -160,7 +161,7 @@ func (p *plainCriu) bringBack(v *victim) (time.Duration, error) {
 	return time.Duration(v.first.Load() - start), v.kill(true)
 }
 
-// copying writes as many bytes as a context has into a file.
+// copying writes as many bytes into a file as a context has.
 type copying struct {
 	file, like string
 	measured   times
@@ -192,14 +193,14 @@ func (c *copying) save(*victim) error {
 func (c *copying) warm() error                              { return nil }
 func (c *copying) bringBack(*victim) (time.Duration, error) { return 0, nil }
 
-// noise is what is copied.
+// noise is the data that is copied.
 var noise = func() []byte {
 	b := make([]byte, 1<<20)
 	_, _ = rand.NewChaCha8([32]byte{}).Read(b)
 	return b
 }()
 
-// prepare prepares a program, and says where its messages will be.
+// prepare returns a command, and the buffer for its messages.
 func prepare(path string, args ...string) (*exec.Cmd, *bytes.Buffer) {
 	cmd := exec.Command(path, args...)
 	output := new(bytes.Buffer)
@@ -207,7 +208,7 @@ func prepare(path string, args ...string) (*exec.Cmd, *bytes.Buffer) {
 	return cmd, output
 }
 
-// run runs a program that has to succeed.
+// run runs a program; an exit status other than 0 is an error.
 func run(path string, args ...string) error {
 	cmd, output := prepare(path, args...)
 	if err := cmd.Run(); err != nil {
@@ -216,8 +217,8 @@ func run(path string, args ...string) error {
 	return nil
 }
 
-// each does something with every file in a directory, and then, if wanted, with
-// the directory.
+// each calls a function for every file in a directory, and if requested for the
+// directory itself.
 func each(dir string, too bool, do func(*os.File) error) error {
 	files, err := os.ReadDir(dir)
 	if err != nil {
