@@ -1,5 +1,5 @@
-// Package man_test holds the manual pages together with one another, with what
-// the source reads from the environment, and with the list of differences.
+// Package man_test checks the manual pages against one another, against the environment
+// variables that the source reads, and against the list of differences.
 package man_test
 
 import (
@@ -33,8 +33,8 @@ func pages(t *testing.T) []string {
 	return names
 }
 
-// TestSeeAlso has each page refer to all others, and to none of ours that is not
-// there.
+// TestSeeAlso: each page refers to all others, and to no page of ours that does not
+// exist.
 func TestSeeAlso(t *testing.T) {
 	for _, page := range pages(t) {
 		_, after, _ := strings.Cut(read(t, page), ".Sh SEE ALSO\n")
@@ -66,8 +66,8 @@ func TestSections(t *testing.T) {
 	}
 }
 
-// TestEnvironment has every variable that the commands look at documented in
-// blcr-cli.7, and none that they do not.
+// TestEnvironment: blcr-cli.7 documents every variable that the commands read, and no
+// others.
 func TestEnvironment(t *testing.T) {
 	used := map[string]bool{"TMPDIR": true} // by os.TempDir
 	variable := regexp.MustCompile(`(?:Getenv|LookupEnv|lookup|setting)\("([A-Z][A-Z_]*)"\)|preload = "([A-Z_]+)"`)
@@ -80,7 +80,7 @@ func TestEnvironment(t *testing.T) {
 				return nil
 			}
 			for _, m := range variable.FindAllStringSubmatch(read(t, path), -1) {
-				// Criu's, for those that it starts.
+				// criu sets these for the programs that it starts.
 				if name := m[1] + m[2]; !strings.HasPrefix(name, "CRTOOLS_") {
 					used[name] = true
 				}
@@ -104,8 +104,8 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
-// TestDifferences has the differences from BLCR in blcr-cli.7, word for word:
-// who reads the manual may have nothing else. They are written in DIFFERENCES.md.
+// TestDifferences: blcr-cli.7 contains DIFFERENCES.md, word for word, for readers who
+// have only the manual.
 func TestDifferences(t *testing.T) {
 	page, markdown := read(t, "blcr-cli.7"), read(t, "../DIFFERENCES.md")
 	for _, construct := range []string{"```", "](", "\n|", "\n- ", "\n1.", "\n### ", "\n  * "} {
@@ -126,8 +126,8 @@ func TestDifferences(t *testing.T) {
 
 const begin = ".\\\" From here on made from DIFFERENCES.md by \"make ledger\"; not to be edited.\n"
 
-// differences turns what Markdown DIFFERENCES.md uses into mdoc(7): headings,
-// lists, paragraphs.
+// differences converts the Markdown of DIFFERENCES.md, which has headings, lists and
+// paragraphs only, to mdoc(7).
 func differences(markdown string) string {
 	var b strings.Builder
 	inList := false
@@ -137,7 +137,7 @@ func differences(markdown string) string {
 		}
 		inList = false
 	}
-	// Blocks are what blank lines and bullets separate.
+	// Blank lines and bullets separate blocks.
 	bullet := regexp.MustCompile(`\n(\* )`)
 	for block := range strings.SplitSeq(bullet.ReplaceAllString(markdown, "\n\n$1"), "\n\n") {
 		block = strings.Join(strings.Fields(block), " ")
@@ -172,7 +172,7 @@ var (
 	sentence = regexp.MustCompile(`([^ ][.?](?:\\fR|\\\(cq|\))?) ([A-Z(\\])`)
 )
 
-// inline returns a paragraph in lines, one for each sentence or so.
+// inline converts a paragraph, with about one line for each sentence.
 func inline(s string) string {
 	s = strings.NewReplacer(`\`, `\e`, "…", `\[u2026]`).Replace(s)
 	s = strong.ReplaceAllString(s, `\fB$1\fR`)
@@ -186,7 +186,7 @@ func inline(s string) string {
 	s = sentence.ReplaceAllString(s, "$1\n$2")
 	var b strings.Builder
 	for line := range strings.SplitSeq(s, "\n") {
-		// roff's lines are not to be long, nor to begin with a dot or a quote.
+		// Lines of roff must not be long, nor begin with a dot or a quote.
 		column := 0
 		for i, word := range strings.Fields(line) {
 			if i > 0 && column+len(word) > 79 {

@@ -1,15 +1,15 @@
-// Package atwork tells which processes have a request of ours under way: a
-// cr_checkpoint that waits for its checkpoint, a cr_restart whose job does not run
-// yet. Such a process must not be saved by another request, since its copy would
-// wait for something that exists no more.
+// Package atwork marks processes that have a request of our commands under way: a
+// cr_checkpoint that waits for its checkpoint, a cr_restart whose job does not run yet.
+// Another request must not save such a process, since its copy would wait for something
+// that no longer exists.
 //
-// A process claims itself by a lock, which ends with the last process that has
-// the descriptor open, however it ends. So nothing has to be tidied up. It is an
-// open file description lock (fcntl(2)) on one byte of one file for each user;
-// the byte's offset stands for the process.
+// A process claims itself by a lock, which ends with the last process that has the
+// descriptor open, however that ends. So nothing has to be cleaned up. It is an open
+// file description lock (fcntl(2)) on one byte of a file, of which there is one for
+// each user. The byte's offset identifies the process.
 //
-// A claim is an agreement between our own commands and no protection: who owns
-// the process can make or break it.
+// A claim is an agreement between our own commands and not a protection: the owner of
+// the process can create or remove it.
 package atwork
 
 import (
@@ -21,23 +21,23 @@ import (
 	"blcr-cli/internal/proc"
 )
 
-// Claim is the claim of a process. The zero Claim is none.
+// Claim is the claim of a process. The zero Claim claims nothing.
 type Claim struct {
 	fd   int
 	held bool
 }
 
-// New claims the calling process, until every process that has the descriptor
-// has closed it. Where no lock can be had there is no claim, and no error: the
-// request only loses the protection from others. The descriptor will not be the
-// number avoid, which may be one that the request is about.
+// New claims the calling process until every process that has the descriptor has closed
+// it. If no lock is available, the Claim claims nothing, and there is no error: the
+// request only is not protected from others. The descriptor never has the number avoid,
+// which may be that of the context.
 func New(avoid int) *Claim {
 	c := &Claim{}
 	fd, err := open(os.Geteuid(), true)
 	if err != nil {
 		return c
 	}
-	// Small numbers are the caller's to pass on.
+	// Small numbers are left free, for descriptors that the caller passes on.
 	moved, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, max(10, avoid+1))
 	unix.Close(fd)
 	if err != nil {
@@ -58,8 +58,8 @@ func New(avoid int) *Claim {
 	return c
 }
 
-// Inherited returns the claim behind a descriptor that was inherited from the
-// claimed process, -1 for none. It makes the descriptor close-on-exec.
+// Inherited returns the claim of a descriptor that was inherited from the claimed
+// process, -1 for none. It makes the descriptor close-on-exec.
 func Inherited(fd int) *Claim {
 	if fd < 0 {
 		return &Claim{}
@@ -69,7 +69,7 @@ func Inherited(fd int) *Claim {
 	return own
 }
 
-// FD returns the descriptor, which is close-on-exec, or -1. It stays the Claim's.
+// FD returns the descriptor, which is close-on-exec, or -1. The Claim closes it.
 func (c *Claim) FD() int {
 	if c == nil || !c.held {
 		return -1
@@ -77,7 +77,7 @@ func (c *Claim) FD() int {
 	return c.fd
 }
 
-// Close ends this process's part in the claim.
+// Close closes the descriptor. The claim ends when no process has it open.
 func (c *Claim) Close() {
 	if c.held {
 		unix.Close(c.fd)
@@ -85,11 +85,11 @@ func (c *Claim) Close() {
 	}
 }
 
-// own is this process's claim, made or inherited.
+// own is the claim that this process has made or inherited.
 var own *Claim
 
-// Claimed tells whether a process is claimed by another request than the one of
-// this process.
+// Claimed reports whether a process is claimed by another request than that of this
+// process.
 func Claimed(pid int) bool {
 	offset, err := offsetOf(pid)
 	if err != nil {
@@ -99,11 +99,11 @@ func Claimed(pid int) bool {
 	if err != nil {
 		return false
 	}
-	// The commands may have run for the process's owner, or for root.
+	// The commands may have been run by the process's owner, or by root.
 	return claimed(owner, offset) || owner != 0 && claimed(0, offset)
 }
 
-// claimed looks for a lock in the file of a user.
+// claimed reports whether there is a lock in the file of a user.
 func claimed(uid int, offset int64) bool {
 	// A lock is not reported to the open file that holds it.
 	fd := own.FD()
@@ -118,8 +118,8 @@ func claimed(uid int, offset int64) bool {
 	return unix.FcntlFlock(uintptr(fd), unix.F_OFD_GETLK, &lock) == nil && lock.Type != unix.F_UNLCK
 }
 
-// offsetOf is the byte that stands for a process: its pid namespace and its pid in
-// there. A pid has at most 22 bits (PID_MAX_LIMIT), an inode of nsfs 32.
+// offsetOf returns the offset of the byte for a process: its pid namespace and its pid
+// in that namespace. A pid has at most 22 bits (PID_MAX_LIMIT), an inode of nsfs 32.
 func offsetOf(pid int) (int64, error) {
 	namespace, err := proc.Namespace(pid, "pid")
 	if err != nil {
@@ -132,8 +132,9 @@ func offsetOf(pid int) (int64, error) {
 	return int64(namespace)<<22 | int64(inner[len(inner)-1]), nil
 }
 
-// directories are where the file of a user may be, the preferred one first. They
-// do not depend on the environment: others have to find them. Tests have others.
+// directories returns the directories in which the file of a user may be, the preferred
+// one first. They do not depend on the environment, since other processes have to find
+// them. Tests replace them.
 var directories = func(uid int) []string {
 	if uid == 0 {
 		return []string{"/run/blcr-cli"}
@@ -141,8 +142,8 @@ var directories = func(uid int) []string {
 	return []string{fmt.Sprintf("/run/user/%d/blcr-cli", uid), fmt.Sprintf("/tmp/blcr-cli-%d", uid)}
 }
 
-// open opens the file of a user, and creates it, with its directory, if create is
-// set. What belongs to somebody else is not used.
+// open opens the file of a user. If create is set, it creates the file and its
+// directory. It refuses a file or directory that belongs to another user.
 func open(uid int, create bool) (fd int, err error) {
 	err = unix.ENOENT
 	for _, dir := range directories(uid) {
@@ -159,7 +160,7 @@ func open(uid int, create bool) (fd int, err error) {
 		}
 		flags := unix.O_RDONLY
 		if create {
-			flags = unix.O_RDWR | unix.O_CREAT // a lock for writing needs that
+			flags = unix.O_RDWR | unix.O_CREAT // required for a write lock
 		}
 		flags |= unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC
 		if fd, err = unix.Open(dir+"/requests", flags, 0o600); err != nil {

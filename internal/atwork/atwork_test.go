@@ -15,7 +15,7 @@ import (
 // roleVar makes the test binary a process with a claim.
 const roleVar = "ATWORK_TEST_ROLE"
 
-// dirVar has the directory of the lock file.
+// dirVar is the directory of the lock file.
 const dirVar = "ATWORK_TEST_DIR"
 
 func TestMain(m *testing.M) {
@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 		status := m.Run()
 		os.RemoveAll(dir)
 		os.Exit(status)
-	case "claimed": // claims itself, and starts a heir of the claim
+	case "claimed": // claims itself, and starts a process that inherits the claim
 		claim := New(-1)
 		if claim.FD() < 0 {
 			fmt.Println("no claim")
@@ -51,11 +51,11 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		claim.Close()
-		os.Stdout.Close() // only the heir's
+		os.Stdout.Close() // only the other process keeps it open
 		for {
 			_ = unix.Pause()
 		}
-	case "heir": // has inherited the claim, and keeps it until its input ends
+	case "heir": // inherits the claim, and keeps it until its input ends
 		fd, _ := strconv.Atoi(os.Getenv("FD"))
 		pid, _ := strconv.Atoi(os.Getenv("CLAIMED"))
 		Inherited(fd)
@@ -65,7 +65,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// TestClaim follows a claim through its life.
+// TestClaim checks a claim from its creation to its end.
 func TestClaim(t *testing.T) {
 	process := exec.Command("/proc/self/exe")
 	process.Env = append(os.Environ(), roleVar+"=claimed")
@@ -104,15 +104,15 @@ func TestClaim(t *testing.T) {
 		t.Error("a process is claimed that has no claim")
 	}
 	input.Close()
-	// The heir's end is the end of the claim; it is an orphan, and not ours to
-	// wait for. Its output ends with it.
+	// The claim ends with the process that has inherited it. That is an orphan, for
+	// which this process cannot wait; but its output ends with it.
 	_, _ = io.Copy(io.Discard, output)
 	if Claimed(pid) {
 		t.Error("still claimed, though the descriptor is closed everywhere")
 	}
 }
 
-// TestAvoid pins that the descriptor has another number than the one to avoid.
+// TestAvoid: the descriptor has another number than the one to avoid.
 func TestAvoid(t *testing.T) {
 	probe := New(-1)
 	if probe.FD() < 0 {

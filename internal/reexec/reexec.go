@@ -1,18 +1,16 @@
-// Package reexec starts this program once more in an inner role: as the worker of
-// a cr_checkpoint, as the first process of a pid namespace, as CRIU's action
-// script.
+// Package reexec starts another process of this program in an inner role: as the worker
+// of a cr_checkpoint, as the first process of a pid namespace, as CRIU's action script.
 //
-// A role is a name and a function. Packages register theirs at initialization;
-// main asks once, before anything else, whether the process was started in one
-// (Main). The name and what the role has to know, numbers and no more, travel in
-// argv[0]:
+// A role is a name and a function. Packages register their roles at initialization.
+// main calls Main first, which runs the role that the process was started in. The name
+// and the role's parameters, which are numbers, are passed in argv[0]:
 //
 //	/usr/bin/cr_checkpoint:monitor 5 6 4711
 //
-// so that the other arguments and the environment remain what they are. Open
-// descriptors are inherited, and named by these numbers.
+// so that the other arguments and the environment are unchanged. Open descriptors are
+// inherited, and identified by these numbers.
 //
-// What a role does belongs to the package that registers it.
+// The work of a role belongs to the package that registers it.
 package reexec
 
 import (
@@ -35,26 +33,26 @@ type Role struct {
 	// Name is unique, in lower case and without blanks.
 	Name string
 
-	// Run is the role. It gets the numbers that Start was given and the process's
-	// other arguments, and returns the exit status.
+	// Run does the work of the role. It gets the numbers that were passed to Start and
+	// the process's other arguments, and returns the exit status.
 	Run func(numbers []int, args []string) (status int)
 
-	// Numbers is how many numbers it takes.
+	// Numbers is the number of its parameters.
 	Numbers int
 
-	// Asked is for a role in which another program starts this one, and cannot
-	// name it: it tells whether this is such a process. Nil otherwise.
+	// Asked is for a role in which another program starts this one without giving the
+	// name of the role: it reports whether this process was started in it. It is nil
+	// for other roles.
 	Asked func() bool
 }
 
 var roles []Role
 
-// Register adds a role. It is called by init functions.
+// Register adds a role. Init functions call it.
 func Register(r Role) { roles = append(roles, r) }
 
-// Main runs the role that the process was started in, and reports its exit
-// status. Inner is false for a process that a user has started: then nothing has
-// happened.
+// Main runs the role that the process was started in, and returns its exit status.
+// inner is false if the process was not started in a role; then Main has done nothing.
 func Main() (status int, inner bool) {
 	for _, r := range roles {
 		if r.Asked != nil && r.Asked() {
@@ -97,7 +95,7 @@ func split(argv0 string) (program, role string) {
 	return argv0[:i], argv0[i+1:]
 }
 
-// argv0 is the argv[0] of a process in a role.
+// argv0 returns the argv[0] of a process in a role.
 func argv0(role string, numbers []int) string {
 	var b strings.Builder
 	program, _ := split(os.Args[0])
@@ -108,31 +106,32 @@ func argv0(role string, numbers []int) string {
 	return b.String()
 }
 
-// Attr is how a role is started.
+// Attr are the attributes of a process in a role.
 type Attr struct {
-	// Env is added to this process's environment, and wins.
+	// Env is added to this process's environment, and overrides it.
 	Env []string
 
-	// Files are the descriptors from 0 on, by the numbers that they have here; nil
-	// is for the standard ones as this process was given them. Others that are not
-	// close-on-exec are inherited as well.
+	// Files are the descriptors from 0 on, given by their numbers in this process. nil
+	// means the standard descriptors with which this process was started. Other
+	// descriptors that are not close-on-exec are inherited as well.
 	Files []uintptr
 
-	// Inherited are descriptors that are inherited under the numbers that they have,
-	// though they are close-on-exec. Negative ones are none.
+	// Inherited are close-on-exec descriptors that are inherited with their numbers.
+	// Negative ones are ignored.
 	Inherited []int
 
 	// Setsid and Pdeathsig are as in forkexec.Attr.
 	Setsid    bool
 	Pdeathsig syscall.Signal
 
-	// Cloneflags are of clone(2). With any the calling process must not be one that
-	// BLCR's module may ask; see package forkexec.
+	// Cloneflags are flags of clone(2). If there are any, the calling process must not
+	// be one that BLCR's module may ask to take part in a checkpoint; see package
+	// forkexec.
 	Cloneflags uintptr
 }
 
-// Start starts this program in a role, with these arguments, and returns its pid.
-// It is a child of the calling thread.
+// Start starts this program in a role, with these arguments, and returns the pid. The
+// process is a child of the calling thread.
 func Start(role string, numbers []int, args []string, attr Attr) (pid int, err error) {
 	for _, fd := range attr.Inherited {
 		if fd < 0 {
@@ -158,11 +157,11 @@ func Start(role string, numbers []int, args []string, attr Attr) (pid int, err e
 	})
 }
 
-// environment is ours with some variables set.
+// environment returns this process's environment with some variables set.
 func environment(set []string) []string {
 	env := append([]string(nil), set...)
 	for _, v := range os.Environ() {
-		// The first of a name is the one that counts.
+		// If a name occurs twice, the first one is used.
 		name, _, _ := strings.Cut(v, "=")
 		if !has(set, name) {
 			env = append(env, v)

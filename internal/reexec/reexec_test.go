@@ -53,7 +53,7 @@ func started(t *testing.T, role string, numbers []int, args []string, inherited 
 	return string(output), status.ExitStatus()
 }
 
-// TestStart pins what a role is given.
+// TestStart: the parameters, arguments and descriptors that a role gets.
 func TestStart(t *testing.T) {
 	t.Setenv("REEXEC_TEST", "ours")
 	null, err := os.Open("/dev/null")
@@ -82,14 +82,15 @@ func TestStart(t *testing.T) {
 	}
 }
 
-// TestAsked pins that a role that another program starts is found by its mark.
+// TestAsked: a role in which another program starts this one is recognized.
 func TestAsked(t *testing.T) {
 	if output, status := started(t, "none", nil, []string{"x"}, nil, "REEXEC_TEST_SCRIPT=1"); output != `script 0 ["x"]` || status != 8 {
 		t.Errorf("%q, exit status %d", output, status)
 	}
 }
 
-// TestNone pins what is no role: such a process goes on as the program itself.
+// TestNone: other values of argv[0] are not a role, and the process runs as the program
+// itself.
 func TestNone(t *testing.T) {
 	before := os.Args
 	defer func() { os.Args = before }()

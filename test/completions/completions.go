@@ -1,9 +1,9 @@
 // Package completions reads the files in the directory completions, by which
 // bash, zsh and fish complete the command lines of the commands.
 //
-// What belongs here is how these files name options; its tests have the shells
-// themselves complete lines. What does not belong here is any particular option:
-// package getopttest holds what is read here against a command's option table.
+// What belongs here is how these files name options. In its tests the shells themselves
+// complete lines. Particular options do not belong here: package getopttest compares
+// what is read here with a command's option table.
 //
 // The files are kept by hand. They are for bash 4, zsh 5 and fish 3.0, and need
 // no function of the package bash-completion.
@@ -19,7 +19,7 @@ import (
 	"blcr-cli/internal/cli/getopt"
 )
 
-// Shells are the shells that there are completions for.
+// Shells are the shells for which there are completions.
 var Shells = []string{"bash", "zsh", "fish"}
 
 // File returns the name of a command's file for one of [Shells], relative to the
@@ -103,8 +103,8 @@ var (
 	bashSameWord  = regexp.MustCompile(`(?m)^\t+-\*\[([A-Za-z]+)\]\?\*\)\n\t+rest=\$\{value%%\[([A-Za-z]+)\]\*\}`)
 )
 
-// bash reads the list of proposals, in which --name= stands beside --name for an
-// optional argument, and the patterns of the options that take the next word.
+// bash reads the list of proposals, which has both --name= and --name for an optional
+// argument, and the patterns of the options that take the next word.
 func (f *file) bash() {
 	f.text = continued.ReplaceAllString(f.text, "")
 	for _, list := range f.find(bashProposals) {
@@ -136,13 +136,13 @@ func (f *file) bash() {
 	for _, letter := range strings.Join(letters, "") {
 		require("-" + string(letter))
 	}
-	// Of a command that runs another one: the options in front of that.
+	// For a command that runs another one: the options before that.
 	for _, pattern := range f.find(bashSkipped) {
 		f.same("case", strings.Split(strings.ReplaceAll(pattern, " ", ""), "|"), slices.Collect(maps.Keys(f.options)))
 	}
 }
 
-// same compares a list of options with what it has to have in it.
+// same compares a list of options with the expected ones.
 func (f *file) same(where string, got, want []string) {
 	slices.Sort(got)
 	slices.Sort(want)
@@ -164,7 +164,7 @@ func (f *file) zsh() {
 	for _, line := range f.find(zshLine) {
 		m := zshSpec.FindStringSubmatch(line)
 		if m == nil {
-			continue // of an operand
+			continue // the specification of an operand
 		}
 		for name := range strings.FieldsSeq(m[1]) {
 			excluded[name] = len(name) > 1 && name[0] == '-'

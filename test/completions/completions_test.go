@@ -10,8 +10,8 @@ import (
 	"blcr-cli/test/completions"
 )
 
-// What a change of a file comes to: a file that is not sound, or another argument.
-// That cr_checkpoint's own files are sound and complete is for its tests.
+// Changes of a file cause an error, or another argument. The tests of cr_checkpoint
+// check that its own files are correct and complete.
 func TestOptions(t *testing.T) {
 	for _, c := range []struct {
 		shell, old, new string

@@ -19,8 +19,8 @@ import (
 	"blcr-cli/test/harness"
 )
 
-// This file has the shells themselves complete command lines, with the files in
-// the directory completions.
+// In these tests the shells themselves complete command lines, with the files in the
+// directory completions.
 
 // root is that directory.
 var root = func() string {
@@ -33,9 +33,10 @@ var root = func() string {
 
 const bashCompletion = "/usr/share/bash-completion/bash_completion"
 
-// shells complete a line, whose end is where the cursor is, and return the
-// proposals; descriptions, if the shell has them, behind a tab. Each needs a
-// package, which has the file. Shared is a directory of all tests of a shell.
+// The functions in shells complete a line with the cursor at its end, and return the
+// proposals, each followed by a tab and its description if the shell has one. Each
+// shell needs a package, which contains the file. shared is a directory for all tests
+// of a shell.
 var shells = map[string]struct {
 	pkg, file string
 	prepare   func(t *testing.T, shared string)
@@ -61,7 +62,8 @@ func run(t *testing.T, dir string, args ...string) string {
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
-	// A shell ends as the last completion does, which may have found nothing.
+	// The shell's exit status is that of the last completion, which may have found
+	// nothing.
 	if stderr.Len() > 0 || ctx.Err() != nil {
 		t.Errorf("%q: %v, %s", args, err, stderr.String())
 	}
@@ -78,7 +80,7 @@ func workspace(t *testing.T) string {
 		}
 	}
 	for _, file := range []string{"context.7", "context.80", "sim.context", "simple", "jobs/context.9", "old jobs/x", ".bin/simulate-xyz",
-		// Fish completes for commands that are there.
+		// Fish completes only for commands that exist.
 		".bin/cr_checkpoint", ".bin/cr_info", ".bin/cr_restart", ".bin/cr_run", ".bin/ftb-publish"} {
 		if err := os.WriteFile(filepath.Join(dir, file), nil, 0o755); err != nil {
 			t.Fatal(err)
@@ -101,7 +103,7 @@ func bash(t *testing.T, dir, before, line string) []string {
 		load += ". '" + filepath.Join(root, completions.File("bash", file)) + "'\n"
 	}
 	if before != "" {
-		// Its loader finds them.
+		// bash-completion's loader finds them.
 		load = fmt.Sprintf("BASH_COMPLETION_USER_DIR=%q\n. %s\n__load_completion %s || echo not loaded\n", filepath.Join(dir, ".user"), before, name)
 		user := filepath.Join(dir, ".user")
 		if err := os.MkdirAll(user, 0o755); err != nil {
@@ -189,8 +191,7 @@ while zpty -r z line; do
 done
 `
 
-// prepareZsh has zsh write down what it finds out about all of its completions,
-// which takes it a second.
+// prepareZsh makes zsh write its cache of all completions, which takes a second.
 func prepareZsh(t *testing.T, shared string) {
 	run(t, shared, "/usr/bin/zsh", "-f", "-c",
 		"fpath=($1 $fpath); autoload compinit; compinit -u -d $2/dump", "zsh", root+"/zsh", shared)
@@ -208,11 +209,11 @@ func zsh(t *testing.T, dir, shared, line string) []string {
 // lines are command lines with the proposals for them.
 var lines = []struct {
 	line string
-	// The proposals, all of them or, with "…" at the end, some. In zsh and fish
-	// one may have a description, behind a colon and a blank. Where bash or zsh
-	// has others they follow.
+	// The proposals: all of them or, with "…" at the end, some. In zsh and fish a
+	// proposal may have a description, after a colon and a blank. If those of bash or
+	// zsh differ, they follow.
 	want, bash, zsh string
-	not             string // the shell that has no such thing
+	not             string // the shell that does not support this
 }{
 	// Options.
 	{line: "cr_checkpoint --a", want: "--abort: send SIGABRT afterwards|--atomic: replace a file when the new one is whole (default)"},
@@ -286,8 +287,8 @@ var lines = []struct {
 	{line: "ftb-publish PING RSTRT_E", want: ""},
 }
 
-// TestShells has each shell that is installed complete all lines. Missing ones are
-// one failure where CI=true is in the environment, and one skipped test elsewhere.
+// TestShells: each installed shell completes all lines. Missing shells are one failure
+// if CI=true is in the environment, and otherwise one skipped test.
 func TestShells(t *testing.T) {
 	missing := ""
 	for shell, s := range shells {
@@ -330,7 +331,7 @@ func testLines(t *testing.T, shell string, complete func(t *testing.T, line stri
 			}
 			got := complete(t, strings.ReplaceAll(c.line, "@", pid))
 			if shell == "zsh" && strings.HasSuffix(c.line, " ") {
-				// Where there is nothing else it has options.
+				// It proposes options if there is nothing else.
 				got = slices.DeleteFunc(got, func(s string) bool { return strings.HasPrefix(s, "-") })
 			}
 			check(t, got, want, !isBash)
@@ -338,7 +339,7 @@ func testLines(t *testing.T, shell string, complete func(t *testing.T, line stri
 	}
 }
 
-// check compares proposals with those that are wanted.
+// check compares proposals with the expected ones.
 func check(t *testing.T, got []string, want string, describes bool) {
 	t.Helper()
 	descriptions := map[string]string{}
@@ -378,7 +379,7 @@ func check(t *testing.T, got []string, want string, describes bool) {
 	}
 }
 
-// testOwnFirst has one's own processes come before those of others.
+// testOwnFirst: the user's own processes are proposed before those of others.
 func testOwnFirst(t *testing.T, complete func(t *testing.T, line string) []string) {
 	nobody, err := user.Lookup("nobody")
 	if err != nil || os.Geteuid() != 0 {

@@ -13,21 +13,21 @@ import (
 	"blcr-cli/test/completions"
 )
 
-// Command is everything that says which options a command has.
+// Command is all lists of a command's options.
 type Command struct {
 	Name  string
 	Table getopt.Table
-	// BLCR has the options that the command shares with BLCR's, each with all of
-	// its names and with "=" behind it for an argument, "[=]" for an optional
-	// one. It is written by hand and not derived from the table, so that an option
-	// lost or added is noticed. It is nil for a command that BLCR does not have.
+	// BLCR are the options that the command shares with BLCR's, each with all of its
+	// names, and followed by "=" for an argument, "[=]" for an optional one. It is
+	// written by hand and not derived from the table, so that a lost or added option is
+	// noticed. It is nil for a command that BLCR does not have.
 	BLCR []string
 	// Words is for a command that does not use getopt: its table is only names.
 	Words bool
 	Usage string
 	First string // the usage text's first line, which is BLCR's
-	// Unlisted are options that the usage text keeps to itself, and Foreign
-	// what it has that looks like one.
+	// Unlisted are options that the usage text does not mention, and Foreign what it
+	// contains that looks like an option.
 	Unlisted []string
 	Foreign  []string
 }
@@ -169,7 +169,7 @@ func (c Command) compareEntries(t *testing.T, listed []entry, mayMiss []string) 
 		missing[strings.Join(Names(o), " ")] = true
 	}
 	for _, e := range listed {
-		// getopt has -? of its own.
+		// getopt itself handles -?.
 		names := slices.DeleteFunc(slices.Clone(e.names), func(s string) bool { return s == "-?" && !c.Words })
 		joined := strings.Join(names, " ")
 		if !missing[joined] {
@@ -191,13 +191,13 @@ func (c Command) checkMention(t *testing.T, name string) {
 	}
 }
 
-// testCompletions checks that each shell is told of all options and of no other,
-// with the argument that the table has.
+// testCompletions checks that each shell proposes all options and no others, with the
+// argument of the table.
 func (c Command) testCompletions(t *testing.T) {
 	want := map[string]getopt.Arg{}
 	for _, o := range c.Table {
 		for _, name := range Names(o) {
-			// The shells have no use for these two.
+			// These two are not completed.
 			if name != "-?" && name != "--" {
 				want[name] = o.Arg
 			}

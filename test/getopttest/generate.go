@@ -30,7 +30,7 @@ func (l line) String() string {
 	return fmt.Sprintf("%s%q", env, l.args)
 }
 
-// generator makes command lines up from the names in a table.
+// generator generates command lines from the names in a table.
 type generator struct {
 	rng    *rand.Rand
 	longs  []string
@@ -134,7 +134,7 @@ func (g *generator) line(number int) line {
 	return l
 }
 
-// chance is true one time in n.
+// chance returns true one time in n.
 func (g *generator) chance(n int) bool { return g.rng.IntN(n) == 0 }
 
 func pick[T any](g *generator, from []T) T { return from[g.rng.IntN(len(from))] }
@@ -169,7 +169,7 @@ var operands = []string{
 	"\xff", "\xc3\xa9", "-\xc3\xa9", "--\xff",
 }
 
-// value is something to follow a "=" or a short option.
+// value returns text to follow a "=" or a short option.
 func (g *generator) value() string {
 	switch g.rng.IntN(6) {
 	case 0:
@@ -183,7 +183,7 @@ func (g *generator) value() string {
 	}
 }
 
-// long is mostly a long name or the beginning of one.
+// long returns a long name or the beginning of one, in most cases.
 func (g *generator) long() string {
 	if len(g.longs) == 0 {
 		return "--" + g.junk(3)
@@ -206,7 +206,7 @@ func (g *generator) long() string {
 	return dashes + name
 }
 
-// cluster is mostly one or more short options.
+// cluster returns one or more short options, in most cases.
 func (g *generator) cluster() string {
 	var s strings.Builder
 	s.WriteByte('-')
@@ -223,7 +223,7 @@ func (g *generator) cluster() string {
 	return s.String()
 }
 
-// junk is up to n bytes, any but NUL.
+// junk returns up to n bytes, none of them NUL.
 func (g *generator) junk(n int) string {
 	b := make([]byte, g.rng.IntN(n+1))
 	for i := range b {
@@ -235,7 +235,7 @@ func (g *generator) junk(n int) string {
 	return string(b)
 }
 
-// damage changes, adds or takes away one byte.
+// damage changes, adds or removes one byte.
 func (g *generator) damage(s string) string {
 	i := g.rng.IntN(len(s) + 1)
 	c := string([]byte{byte(1 + g.rng.IntN(255))})

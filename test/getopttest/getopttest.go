@@ -1,11 +1,10 @@
 // Package getopttest checks package getopt, over a given table of options,
 // against the getopt_long of the machine's own C library.
 //
-// What belongs here is what the tests of several packages need for that: making
-// up command lines, running the C side, comparing. [Documents] compares a
-// command's table with its usage text, manual page and completions. The package is
-// imported by tests only. No particular option belongs here: commands pass their
-// tables.
+// What the tests of several packages need for that belongs here: generating command
+// lines, running the C side, comparing. [Documents] compares a command's table with its
+// usage text, manual page and completions. Only tests import the package. Particular
+// options do not belong here: commands pass their tables.
 package getopttest
 
 import (
@@ -28,7 +27,7 @@ import (
 	"blcr-cli/test/harness"
 )
 
-// glibcSource is the C side; the protocol is described at its head.
+// glibcSource is the C side; its first comment describes the protocol.
 //
 //go:embed testdata/glibc.c
 var glibcSource []byte
@@ -41,10 +40,10 @@ const (
 	flagPosixOne   = 8
 )
 
-// exitNotGlibc is what the C side returns where it has nothing to compare with.
+// exitNotGlibc is the exit status of the C side if the C library is not glibc.
 const exitNotGlibc = 77
 
-// maxDifferences is how many are reported before the comparison ends.
+// maxDifferences is the number of differences after which the comparison ends.
 const maxDifferences = 10
 
 // DefaultLines is the number of command lines that [Lines] returns if the
@@ -66,17 +65,16 @@ func Lines(t testing.TB) int {
 	return n
 }
 
-// AgainstGlibc has n command lines parsed by package getopt and by glibc's
-// getopt_long, and fails the test where options, arguments, errors (with optopt
-// and, in half of the lines, the message) or operands differ. The lines are made
-// from the names in the table and from seed: a systematic part, with every
-// prefix of every name, which n does not shorten, then random ones. The same
-// table, n and seed make the same lines.
+// AgainstGlibc parses n command lines by package getopt and by glibc's getopt_long. The
+// test fails if options, arguments, errors (with optopt and, in half of the lines, the
+// message) or operands differ. The lines are generated from the names in the table and
+// from seed: a systematic part, with every prefix of every name, which n does not
+// shorten, then random ones. The same table, n and seed give the same lines.
 //
-// Exact rows, which getopt_long cannot express, are left out of this. They have to
-// make no difference to any of n lines in which none of their names is typed in
-// full. Without a C compiler or glibc the test is skipped after that, or, if
-// CI=true is in the environment, fails.
+// Exact rows, which getopt_long cannot express, are left out of this comparison. They
+// must not change the result of any of n lines in which none of their names is typed in
+// full. Without a C compiler or glibc the test is skipped after that, or fails if
+// CI=true is in the environment.
 func AgainstGlibc(t testing.TB, table getopt.Table, n int, seed int64) {
 	t.Helper()
 	if err := Check(table); err != nil {
@@ -89,7 +87,7 @@ func AgainstGlibc(t testing.TB, table getopt.Table, n int, seed int64) {
 	}
 }
 
-// exactUnseen is the part about Exact rows. It needs no C compiler.
+// exactUnseen is the part for Exact rows. It needs no C compiler.
 func exactUnseen(t testing.TB, table getopt.Table, n int, seed int64) {
 	t.Helper()
 	var (
@@ -149,16 +147,15 @@ func withoutExact(table getopt.Table) getopt.Table {
 	return slices.DeleteFunc(slices.Clone(table), func(o getopt.Option) bool { return o.Exact })
 }
 
-// compare returns a description of each line that getopt over goTable and
-// getopt_long over cTable take differently. Of a sound comparison both tables
-// are the same; that they need not be is for testing the comparison itself.
+// compare returns a description of each line for which getopt with goTable and
+// getopt_long with cTable give different results. Normally both tables are the same;
+// different ones are for testing the comparison itself.
 func compare(t testing.TB, goTable, cTable getopt.Table, n int, seed int64) []string {
 	t.Helper()
 	program := buildGlibc(t)
 
 	cmd := exec.CommandContext(t.Context(), program)
-	// Messages are compared as they are in the C locale. POSIXLY_CORRECT is
-	// the C side's to set.
+	// Messages are compared in the C locale. The C side sets POSIXLY_CORRECT itself.
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "LANGUAGE=")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -222,7 +219,7 @@ read:
 	var exit *exec.ExitError
 	switch {
 	case len(differences) == maxDifferences:
-		// cut short: the C side's end tells nothing
+		// stopped early: the exit status of the C side means nothing
 	case errors.As(waitErr, &exit) && exit.ExitCode() == exitNotGlibc:
 		harness.Missing(t, "cannot compare with glibc: %s", bytes.TrimSpace(stderr.Bytes()))
 	case readErr != nil || waitErr != nil || wErr != nil:
@@ -249,9 +246,9 @@ func buildGlibc(t testing.TB) string {
 	return program
 }
 
-// feed writes the table and the lines to the C side. A batch is passed on once
-// it is written and asks for its answer, so that neither side ever waits for
-// something in the other's buffer.
+// feed writes the table and the lines to the C side. A batch is passed on only after it
+// has been written completely, with the request for an answer, so that neither side
+// waits for data in the other's buffer.
 func feed(w io.Writer, batches chan<- []line, stop <-chan struct{}, table []byte, lines func(func(line) bool)) error {
 	const batchSize = 512
 	var (
@@ -259,10 +256,10 @@ func feed(w io.Writer, batches chan<- []line, stop <-chan struct{}, table []byte
 		buf   = table
 		err   error
 	)
-	// Returns whether to go on.
+	// It returns whether to continue.
 	send := func() bool {
 		if _, err = w.Write(buf); err != nil {
-			// The reader of the answers finds out why. It needs the lines.
+			// The reader of the answers reports the error. It needs the lines.
 			select {
 			case batches <- batch:
 			case <-stop:
@@ -291,7 +288,7 @@ func feed(w io.Writer, batches chan<- []line, stop <-chan struct{}, table []byte
 			return err
 		}
 	}
-	// The end of the input makes the C side answer the last ones.
+	// At the end of its input the C side answers the last lines.
 	send()
 	return err
 }
@@ -308,7 +305,7 @@ func readRecord(r io.Reader, buf []byte) ([]byte, error) {
 	return buf, err
 }
 
-// coder turns what getopt finds into the records that the C side writes.
+// coder encodes the results of getopt like the records that the C side writes.
 type coder struct {
 	// val is the C side's val for each ID: 256 and up, so that it is neither
 	// '?' nor a character, whatever the table's IDs are.
@@ -327,7 +324,7 @@ func newCoder(tables ...getopt.Table) coder {
 	return c
 }
 
-// encodeTable makes what the C side reads first.
+// encodeTable returns the first part of the C side's input.
 func (c coder) encodeTable(table getopt.Table) []byte {
 	var shorts, longs []byte
 	nShorts, nLongs := 0, 0
@@ -349,7 +346,7 @@ func (c coder) encodeTable(table getopt.Table) []byte {
 	return append(appendNumber(b, nLongs), longs...)
 }
 
-// encode runs a parser to its end.
+// encode runs a parser to its end and returns the record.
 func (c coder) encode(b []byte, p *getopt.Parser, messages bool) []byte {
 	for m, err := range p.Options() {
 		if err != nil {
@@ -387,7 +384,7 @@ func (c coder) encode(b []byte, p *getopt.Parser, messages bool) []byte {
 	return b
 }
 
-// optopt is what getopt_long leaves there for an error.
+// optopt returns the value of optopt after an error of getopt_long.
 func (c coder) optopt(err *getopt.Error) int {
 	switch {
 	case err.Char != 0:
@@ -403,7 +400,7 @@ func appendString(b []byte, s string) []byte { return append(append(b, s...), 0)
 
 func appendNumber(b []byte, n int) []byte { return append(strconv.AppendInt(b, int64(n), 10), 0) }
 
-// describe makes a record readable.
+// describe returns a record as text.
 func describe(record []byte) string {
 	var s strings.Builder
 	for field := range bytes.SplitSeq(bytes.TrimSuffix(record, []byte{0}), []byte{0}) {

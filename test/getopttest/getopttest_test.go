@@ -17,7 +17,7 @@ var table = getopt.Table{
 	{ID: 4, Long: []string{"backup"}, Arg: getopt.OptionalArgument},
 }
 
-// A comparison that finds nothing must be one that would have.
+// The comparison must find a difference if there is one.
 func TestCompareFindsDifferences(t *testing.T) {
 	if differences := compare(t, table, table, 1000, 1); len(differences) != 0 {
 		t.Errorf("the same table: %q", differences)
@@ -96,7 +96,7 @@ func TestBadTable(t *testing.T) {
 	}
 }
 
-// outcome runs f as a test of its own that may end early.
+// outcome runs f as a separate test, which may end early.
 func outcome(t *testing.T, f func(testing.TB)) string {
 	inner := &recorder{TB: t, outcome: "passed"}
 	done := make(chan struct{})

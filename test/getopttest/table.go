@@ -30,11 +30,11 @@ func Lookup(table getopt.Table, name string) (getopt.Option, bool) {
 	return table[i], true
 }
 
-// Check reports what is wrong with a table: rows without a name, names given
-// twice, short names other than ASCII letters and digits (others mean something
-// in a C option string, and '?' is getopt's own), long names that cannot be
-// typed, and Exact names that would take a working abbreviation away from another
-// row. A [getopt.Parser] panics over no table, checked or not.
+// Check returns the errors of a table: rows without a name, names given twice, short
+// names other than ASCII letters and digits (other characters have a meaning in a C
+// option string, and getopt itself uses '?'), long names that cannot be typed, and
+// Exact names that would change the meaning of another row's abbreviation. A
+// [getopt.Parser] does not panic with any table, checked or not.
 func Check(table getopt.Table) error {
 	seen := map[string]bool{}
 	loose := withoutExact(table)

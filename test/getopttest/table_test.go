@@ -62,7 +62,7 @@ func TestCheck(t *testing.T) {
 			t.Errorf("%q: %v", want, err)
 		}
 	}
-	// Not a working abbreviation, so nothing is taken away.
+	// Not a working abbreviation, so its meaning does not change.
 	ambiguous := rows{long("save-exe"), {ID: 2, Long: []string{"save-all"}}, exact("save")}
 	if err := Check(ambiguous); err != nil {
 		t.Error(err)

@@ -9,7 +9,7 @@ import (
 	"blcr-cli/test/getopttest"
 )
 
-// unchecked would not pass Check: a parser must not panic over it either.
+// unchecked would not pass Check, but a parser must not panic with it, either.
 var unchecked = getopt.Table{
 	{},
 	{ID: '?', Short: '?', Long: []string{"", "=", "-"}, Arg: required},
@@ -18,8 +18,8 @@ var unchecked = getopt.Table{
 	{ID: 2, Short: ':', Long: []string{"", "a"}, Exact: true},
 }
 
-// FuzzParse takes a command line with NUL bytes between its arguments and checks
-// what holds for every table and every line.
+// FuzzParse parses a command line, given with NUL bytes between its arguments, and
+// checks properties of every table and every line.
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
 		"", "12", "-vT\x0012\x00-f\x00FILE", "--backup\x0012", "--file=x\x00--\x00-v", "--fi", "--f", "--=x",
@@ -37,8 +37,8 @@ func FuzzParse(f *testing.F) {
 		}
 		p := getopt.New(table, args, posix)
 
-		// Every element but an operand or a "--" yields at least one result or
-		// is an argument, and none yields more than it has bytes.
+		// Every element except an operand or a "--" yields at least one result or is an
+		// argument, and none yields more results than it has bytes.
 		limit := len(line)
 		var missing *getopt.Error
 		for m, err := range p.Options() {

@@ -1,19 +1,19 @@
 // Package getopt reads command lines exactly as GNU getopt_long(3) of glibc
 // 2.26 and later does, over a table of options.
 //
-// What belongs here is how options are found in an argument vector:
-// permutation, clusters, abbreviations, where an argument comes from, which
-// error is met. What must not be here is any particular option, usage text,
-// exit status or reading of an argument's value; it imports nothing of this
-// module.
+// Finding options in an argument vector belongs here: permutation, clusters,
+// abbreviations, where an argument is taken from, which error is reported. Particular
+// options, usage texts, exit statuses and the parsing of an argument's value do not.
+// The package imports nothing of this module.
 //
 // It behaves as getopt_long with an option string that begins with none of
 // ':', '+' and '-', with opterr = 0 and with the flag of every long option
 // NULL. Options are bytes, as they are in C, and need not be UTF-8. Package
 // getopttest compares it with the C library's own.
 //
-// A command walks its options as a getopt loop does, so that they act in the
-// order given and the first fatal one ends it before a later one is looked at:
+// A command iterates over its options like a getopt loop in C, so that they are
+// processed in the order given and the first fatal one ends the program before later
+// ones are examined:
 //
 //	p := getopt.New(table, args, getopt.PosixlyCorrect())
 //	for opt, err := range p.Options() {
@@ -34,11 +34,11 @@ import (
 	"strings"
 )
 
-// Arg says whether an option takes an argument.
+// Arg is whether an option takes an argument.
 type Arg int
 
 const (
-	// NoArgument: the option takes none; --name=VALUE is an [Excess] error.
+	// NoArgument: the option takes no argument; --name=VALUE is an [Excess] error.
 	NoArgument Arg = iota
 	// RequiredArgument: the rest of the element (-fFILE, --file=FILE), or else
 	// the whole next one, whatever it looks like (-f --, --file -x).
@@ -50,32 +50,31 @@ const (
 
 // Option is one row of a [Table]: one option with its names.
 type Option struct {
-	// ID is what the caller switches on. Names with the same ID and Arg, be
-	// they in one row or in several, are names of one option: an abbreviation
-	// that fits several of them is not ambiguous.
+	// ID identifies the option for the caller. Names with the same ID and Arg, in one
+	// row or in several, are names of one option: an abbreviation that matches several
+	// of them is not ambiguous.
 	ID int
 	// Short is the option character, 0 for none.
 	Short byte
-	// Long holds the long names, without the dashes, main one first.
+	// Long are the long names, without the dashes, the main one first.
 	Long []string
 	// Arg says whether the option takes an argument.
 	Arg Arg
-	// Exact makes the long names match in full only. They are not seen when
-	// abbreviations are looked up, so that adding such a row to a table makes
-	// none of the other rows' abbreviations ambiguous.
+	// Exact makes the long names match in full only. Abbreviations do not match them,
+	// so adding such a row to a table makes no abbreviation of another row ambiguous.
 	Exact bool
 }
 
-// Table is the options of one command. For a table that passes the Check of
-// package getopttest the order decides nothing but that of [Error.Candidates].
+// Table is the options of one command. For a table that passes the Check of package
+// getopttest, the order of the rows affects only the order of [Error.Candidates].
 type Table []Option
 
-// shortName spells a short option; string(c) would turn a byte above 0x7F into
-// two.
+// shortName returns a short option as typed; string(c) would turn a byte above 0x7F
+// into two.
 func shortName(c byte) string { return string([]byte{'-', c}) }
 
-// findShort returns the row of an option character, or -1. It takes the first
-// of several, as strchr does in C.
+// findShort returns the row of an option character, or -1. If there are several it
+// returns the first, as strchr does in C.
 func (t Table) findShort(c byte) int {
 	if c == 0 { // means "none" in the table
 		return -1
@@ -83,8 +82,8 @@ func (t Table) findShort(c byte) int {
 	return slices.IndexFunc(t, func(o Option) bool { return o.Short == c })
 }
 
-// found is what looking a long name up came to: a row and the full name in it,
-// or row -1 and, where that is because of an ambiguity, the candidates.
+// found is the result of looking up a long name: a row and the full name in it, or row
+// -1 and, if the name is ambiguous, the candidates.
 type found struct {
 	row        int
 	name       string
@@ -127,50 +126,50 @@ func (t Table) findLong(typed string) found {
 
 // Match is one option found on a command line.
 type Match struct {
-	// ID is that of the option's row.
+	// ID is the ID of the option's row.
 	ID int
-	// Name is the name by which it was given, in full even where an
-	// abbreviation was typed: "-f", "--file".
+	// Name is the full name of the option, even if an abbreviation was typed: "-f",
+	// "--file".
 	Name string
 	// Arg is the option's argument, "" if it has none.
 	Arg string
-	// HasArg tells an empty argument (--backup=) from none (--backup).
+	// HasArg distinguishes an empty argument (--backup=) from none (--backup).
 	HasArg bool
 }
 
-// Kind is what an [Error] is about.
+// Kind is the kind of an [Error].
 type Kind int
 
 const (
-	// Unknown: no option is called so.
+	// Unknown: there is no option of that name.
 	Unknown Kind = iota + 1
 	// Ambiguous: an abbreviation of more than one option.
 	Ambiguous
-	// Missing: an option that requires an argument is the last thing on the
-	// command line.
+	// Missing: an option that requires an argument is the last element of the command
+	// line.
 	Missing
 	// Excess: --name=VALUE for an option that takes no argument.
 	Excess
 )
 
-// Error is what getopt_long returns '?' for.
+// Error is an error for which getopt_long returns '?'.
 type Error struct {
-	// Kind tells what is wrong; optopt alone does not.
+	// Kind is the kind of the error; optopt alone would not show it.
 	Kind Kind
-	// Char is the option character if a short option is at fault, else 0. As
-	// no table contains '?', Char is '?' for an unknown -? only (also in a
-	// cluster, -v?), which is what `optopt == '?'` asks in C.
+	// Char is the option character if the error is in a short option, else 0. Since no
+	// table contains '?', Char is '?' only for an unknown -? (also in a cluster, -v?),
+	// for which a program in C tests `optopt == '?'`.
 	Char byte
-	// Typed is the text at fault, as typed: the whole element for a long
-	// option, with its =VALUE; "-x" for one character of a cluster.
+	// Typed is the invalid text as typed: the whole element for a long option, with its
+	// =VALUE; "-x" for one character of a cluster.
 	Typed string
 	// ID and Name are those of the option for Missing and Excess, as in
 	// [Match]; 0 and "" for Unknown and Ambiguous.
 	ID   int
 	Name string
-	// Candidates are the long names, with their dashes, between which an
-	// Ambiguous abbreviation leaves the choice; nil for every other kind. It
-	// holds one name of the first option that fits, as in glibc's message.
+	// Candidates are the long names, with their dashes, that an Ambiguous abbreviation
+	// matches; nil for every other kind. Of the first option that matches it has one
+	// name, as in glibc's message.
 	Candidates []string
 }
 
@@ -193,36 +192,34 @@ func (e *Error) Error() string {
 	}
 }
 
-// PosixlyCorrect reports whether POSIXLY_CORRECT is in the environment, with
-// any value, the empty one included.
+// PosixlyCorrect reports whether POSIXLY_CORRECT is in the environment, with any value,
+// including an empty one.
 func PosixlyCorrect() bool {
 	_, ok := os.LookupEnv("POSIXLY_CORRECT")
 	return ok
 }
 
-// Parser walks one command line. It must not be used by several goroutines at
-// once.
+// Parser parses one command line. It must not be used by several goroutines at once.
 type Parser struct {
 	table   Table
 	args    []string
 	posix   bool
-	next    int      // args[next:] has not been looked at
-	cluster string   // what is left of an element of short options
-	skipped []string // operands passed over on the way
+	next    int      // args[next:] has not been examined
+	cluster string   // the rest of an element of short options
+	skipped []string // operands before the present position
 	done    bool
 }
 
-// New prepares to parse args, the command line without the program's name. With
-// posixlyCorrect, the first operand ends the options. Neither table nor args is
-// changed, and neither may change while the parser is in use.
+// New returns a parser for args, the command line without the program's name. With
+// posixlyCorrect, the first operand ends the options. The parser does not change table
+// and args, and the caller must not change them while the parser is in use.
 func New(table Table, args []string, posixlyCorrect bool) *Parser {
 	return &Parser{table: table, args: args, posix: posixlyCorrect}
 }
 
-// Options yields what successive calls of getopt_long return before the -1:
-// either an option or an error, never both. The walk may go on after an error,
-// as it may in C; after a break, ranging over Options again goes on where it
-// left off.
+// Options yields the results of successive calls of getopt_long until its -1: either an
+// option or an error, never both. The iteration may continue after an error, as in C.
+// After a break, ranging over Options again continues where it stopped.
 func (p *Parser) Options() iter.Seq2[Match, *Error] {
 	return func(yield func(Match, *Error) bool) {
 		for {
@@ -234,16 +231,16 @@ func (p *Parser) Options() iter.Seq2[Match, *Error] {
 	}
 }
 
-// Operands returns what getopt_long leaves at argv[optind:] after the last
-// option: the elements that are neither options nor arguments of options, in
-// the order given, without the -- that ended the options. It is meant to be
-// called once [Parser.Options] has run out; until then, what has not been
-// looked at is returned as it stands. The slice is the caller's.
+// Operands returns what getopt_long leaves at argv[optind:] after the last option: the
+// elements that are neither options nor arguments of options, in the order given,
+// without the -- that ended the options. It is meant to be called after
+// [Parser.Options] has ended; before that, elements that have not been examined are
+// returned as they are. The caller may change the slice.
 func (p *Parser) Operands() []string {
 	return slices.Concat(p.skipped, p.args[p.next:])
 }
 
-// step is one call of getopt_long; ok is false for its -1.
+// step corresponds to one call of getopt_long; ok is false for its -1.
 func (p *Parser) step() (m Match, err *Error, ok bool) {
 	if p.cluster != "" {
 		m, err = p.short()
@@ -273,13 +270,13 @@ func (p *Parser) step() (m Match, err *Error, ok bool) {
 			return m, err, true
 		}
 	}
-	// For good, though glibc, called once more after its -1, would take options
-	// from among the operands.
+	// Parsing has ended. (glibc, if called again after its -1, would find options among
+	// the operands.)
 	p.done = true
 	return Match{}, nil, false
 }
 
-// long takes the element typed, of which at least the two dashes are there.
+// long parses the element typed, which begins with two dashes.
 func (p *Parser) long(typed string) (Match, *Error) {
 	name, value, hasValue := strings.Cut(typed[2:], "=")
 	f := p.table.findLong(name)
@@ -304,7 +301,7 @@ func (p *Parser) long(typed string) (Match, *Error) {
 	return m, nil
 }
 
-// short takes the next character of the cluster, which is not empty.
+// short parses the next character of the cluster, which is not empty.
 func (p *Parser) short() (Match, *Error) {
 	c := p.cluster[0]
 	p.cluster = p.cluster[1:]
@@ -328,8 +325,8 @@ func (p *Parser) short() (Match, *Error) {
 	return m, nil
 }
 
-// nextElement takes the next element as an argument, even if it is "--" or
-// looks like an option; ok is false if there is none.
+// nextElement returns the next element as an argument, even if it is "--" or looks like
+// an option; ok is false if there is none.
 func (p *Parser) nextElement() (arg string, ok bool) {
 	if p.next == len(p.args) {
 		return "", false

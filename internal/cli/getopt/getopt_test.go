@@ -15,7 +15,7 @@ const (
 	optional = getopt.OptionalArgument
 )
 
-// example has a row of every sort. IDs are characters, so as to be readable.
+// example has a row of every kind. IDs are characters, so that they are readable.
 var example = getopt.Table{
 	{ID: 'p', Short: 'p', Long: []string{"pid", "process"}, Arg: no},
 	{ID: 'f', Short: 'f', Long: []string{"file"}, Arg: required},
@@ -38,7 +38,7 @@ var example = getopt.Table{
 	{ID: 'y', Long: []string{"runaway"}, Arg: no, Exact: true},
 }
 
-// parse writes down what a parser finds: "f" for an option, "f=ARG" for one
+// parse returns the results of a parser as text: "f" for an option, "f=ARG" for one
 // with an argument, "! kind typed" for an error, then "|" and the operands.
 func parse(p *getopt.Parser) []string {
 	out := []string{}
@@ -171,7 +171,7 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// What show leaves out of a match.
+// The fields of a match that show leaves out.
 func TestMatch(t *testing.T) {
 	args := []string{"--proc", "-p", "--back=", "--backup", "-fx", "--filter=x"}
 	want := []getopt.Match{
@@ -205,7 +205,7 @@ func TestErrors(t *testing.T) {
 		{[]string{"-v?"}, getopt.Error{Kind: getopt.Unknown, Char: '?', Typed: "-?"}, "invalid option -- '?'"},
 		{[]string{"-v-"}, getopt.Error{Kind: getopt.Unknown, Char: '-', Typed: "--"}, "invalid option -- '-'"},
 		{[]string{"-v\xff"}, getopt.Error{Kind: getopt.Unknown, Char: 0xff, Typed: "-\xff"}, "invalid option -- '\xff'"},
-		// Only an option character is a -?.
+		// Only an option character counts as -?.
 		{[]string{"--?"}, getopt.Error{Kind: getopt.Unknown, Typed: "--?"}, "unrecognized option '--?'"},
 		{[]string{"--no-such=x"}, getopt.Error{Kind: getopt.Unknown, Typed: "--no-such=x"}, "unrecognized option '--no-such=x'"},
 		{[]string{"--f=x"}, getopt.Error{Kind: getopt.Ambiguous, Typed: "--f=x", Candidates: []string{"--file", "--fd"}},
@@ -230,8 +230,8 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// Names of one option that an ambiguity is not between are listed once, as
-// glibc does, and differing arguments make two options of one ID.
+// Of several names of one option only one is listed among the candidates, as glibc
+// does. Rows with the same ID and different arguments are two options.
 func TestAmbiguous(t *testing.T) {
 	table := getopt.Table{
 		{ID: 1, Long: []string{"same-a", "same-b"}},
@@ -274,7 +274,7 @@ func TestEmptyTable(t *testing.T) {
 	}
 }
 
-// A loop may be left and taken up again, and does not look ahead.
+// A loop can be left and continued, and does not look ahead.
 func TestBreak(t *testing.T) {
 	p := getopt.New(example, []string{"12", "-vTx", "-f", "x", "13", "--tree"}, false)
 	var got []string
@@ -296,7 +296,7 @@ func TestBreak(t *testing.T) {
 	}
 }
 
-// The caller may do with the operands as it pleases.
+// The caller may change the operands.
 func TestOperandsAreACopy(t *testing.T) {
 	args := []string{"-v", "12", "13"}
 	for _, posix := range []bool{false, true} {

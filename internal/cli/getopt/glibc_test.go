@@ -8,15 +8,15 @@ import (
 	"blcr-cli/test/getopttest"
 )
 
-// tables share out the lines of the comparisons; the commands' own tables are
-// compared in the commands' tests.
+// The lines of the comparisons are divided among these tables. The commands' own tables
+// are compared in the commands' tests.
 var tables = map[string]getopt.Table{
 	"example": example,
 	"short exact": append(getopt.Table{
 		{ID: 'Z', Short: 'Z', Long: []string{"verbosity", "files"}, Arg: required, Exact: true},
 	}, example...),
-	// Few and short names, so that random elements hit them often, with all
-	// that decides on ambiguity: shared IDs, and shared IDs with another Arg.
+	// Few and short names, so that random elements match them often, and everything
+	// that affects ambiguity: shared IDs, and shared IDs with another Arg.
 	"dense": {
 		{ID: -1, Short: 'a', Long: []string{"a"}, Arg: no},
 		{ID: 0, Short: 'b', Long: []string{"ab", "abc"}, Arg: optional},
@@ -29,7 +29,7 @@ var tables = map[string]getopt.Table{
 		{ID: 8, Long: []string{"qx"}, Arg: no},
 		{ID: 8, Long: []string{"qy"}, Arg: optional},
 	},
-	// Where every abbreviation fits, even the empty one.
+	// A table in which every abbreviation matches, even the empty one.
 	"one": {
 		{ID: 1, Short: 'v', Long: []string{"verbose", "loud"}, Arg: optional},
 	},
@@ -53,10 +53,10 @@ func TestAgainstGlibc(t *testing.T) {
 	}
 }
 
-// unsetenv is t.Setenv's missing counterpart.
+// unsetenv is the counterpart of t.Setenv.
 func unsetenv(t *testing.T, name string) {
 	t.Helper()
-	t.Setenv(name, "") // puts it back at the end
+	t.Setenv(name, "") // restores it at the end of the test
 	if err := os.Unsetenv(name); err != nil {
 		t.Fatal(err)
 	}
