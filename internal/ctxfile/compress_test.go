@@ -112,7 +112,10 @@ func TestCompressed(t *testing.T) {
 			if stored += n; n > size {
 				t.Errorf("%s: %d bytes became %d", name, size, n)
 			}
-			if e := r.byName[name]; e.compressed != (size >= minCompressed) || e.hasSum == e.compressed {
+			e := r.byName[name]
+			// Memory that comes slowly may become frames before it is known to be little.
+			small := size < minCompressed && !(inPages(name) && size > 0)
+			if size >= minCompressed && !e.compressed || small && e.compressed || e.hasSum == e.compressed {
 				t.Errorf("%s, %d bytes: compressed %v, with a checksum %v", name, size, e.compressed, e.hasSum)
 			}
 			if strings.HasPrefix(name, "zeros") && size >= minCompressed && n != 0 {

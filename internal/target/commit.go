@@ -244,7 +244,7 @@ func (f *file) restore(old kept) {
 	if old.name == "" {
 		return
 	}
-	if twice(func() error { return f.sys.rename(old.name, path) }) != nil {
+	if retryOnce(func() error { return f.sys.rename(old.name, path) }) != nil {
 		return
 	}
 	if !old.replaced {

@@ -128,7 +128,7 @@ func (d *destination) discard() error {
 	if !d.steps.disposable() {
 		return nil
 	}
-	return twice(func() error {
+	return retryOnce(func() error {
 		ours, err := d.isAt(d.name)
 		if err != nil || !ours {
 			return err
@@ -304,12 +304,12 @@ func locksUnsupported(err error) bool {
 // unlink removes one of our hidden names, which need not exist. Failing is not worth
 // an error: the next run tries again.
 func (d *destination) unlink(name string) {
-	_ = twice(func() error { return d.sys.unlink(name) })
+	_ = retryOnce(func() error { return d.sys.unlink(name) })
 }
 
-// twice is for cleaning up: it gives a removal a second chance, so that one passing
+// retryOnce is for cleaning up: it gives a removal a second chance, so that one passing
 // failure leaves nothing behind. What does not exist is removed.
-func twice(f func() error) error {
+func retryOnce(f func() error) error {
 	err := f()
 	if err != nil && err != unix.ENOENT {
 		err = f()

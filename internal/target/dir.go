@@ -250,14 +250,14 @@ func (d *dir) clear(fd int, name string) error {
 		for _, file := range names {
 			if !d.belongs(file) {
 				err = unix.ENOTEMPTY
-			} else if e := twice(func() error { return d.sys.unlinkat(fd, file) }); e != nil {
+			} else if e := retryOnce(func() error { return d.sys.unlinkat(fd, file) }); e != nil {
 				return e
 			}
 		}
 		if err != nil {
 			return err
 		}
-		if err = twice(func() error { return d.sys.rmdir(name) }); err != unix.ENOTEMPTY && err != unix.EEXIST {
+		if err = retryOnce(func() error { return d.sys.rmdir(name) }); err != unix.ENOTEMPTY && err != unix.EEXIST {
 			return err
 		}
 	}
@@ -270,7 +270,7 @@ type undoing []func() error
 // back takes the steps back after err, which it returns.
 func (d *dir) back(undo undoing, err error) error {
 	for _, step := range slices.Backward(undo) {
-		if twice(step) != nil {
+		if retryOnce(step) != nil {
 			// What is at Path, complete as it is, must not be removed.
 			d.name = ""
 			break
@@ -314,7 +314,7 @@ func (d *dir) replace(parent int) error {
 		}
 		undo = append(undo, func() error { return d.exchange(path, from) })
 	}
-	if d.isInhabited(temp) {
+	if d.holdsOthers(temp) {
 		return d.back(undo, failRename(temp, path, unix.ENOTEMPTY))
 	}
 	sync := func() error {
@@ -335,9 +335,9 @@ func (d *dir) replace(parent int) error {
 	return nil
 }
 
-// isInhabited tells whether what was replaced, and is at temp now, has something in it
+// holdsOthers tells whether what was replaced, and is at temp now, has something in it
 // that does not belong there: a process may have put it there at the last moment.
-func (d *dir) isInhabited(temp string) bool {
+func (d *dir) holdsOthers(temp string) bool {
 	fd, err := d.openDir(temp)
 	if err != nil {
 		return false
@@ -438,12 +438,12 @@ func (d *dir) exchange(ours, other string) error {
 		return err
 	}
 	if err := d.rename(ours, other); err != nil {
-		_ = twice(func() error { return d.sys.rename(spare, other) })
+		_ = retryOnce(func() error { return d.sys.rename(spare, other) })
 		return err
 	}
-	if err := twice(func() error { return d.sys.rename(spare, ours) }); err != nil {
+	if err := retryOnce(func() error { return d.sys.rename(spare, ours) }); err != nil {
 		if d.rename(other, ours) == nil {
-			_ = twice(func() error { return d.sys.rename(spare, other) })
+			_ = retryOnce(func() error { return d.sys.rename(spare, other) })
 		}
 		return err
 	}

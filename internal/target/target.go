@@ -183,7 +183,7 @@ func OpenDir(ctx context.Context, spec Spec, required string, belongs func(name 
 
 // FromFD returns a destination that is the open descriptor fd, at its offset. The
 // descriptor remains the caller's: it is never closed, truncated or removed. With
-// sync, Commit calls fsync on it, and takes no offence if it is something that cannot
+// sync, Commit calls fsync on it, and ignores that it is something that cannot
 // be synced, such as a pipe.
 func FromFD(fd int, sync bool) Destination { return fromFD(fd, sync, &system{}) }
 
@@ -211,7 +211,10 @@ func interruptible(ctx context.Context, spec Spec, open func() (Destination, err
 	}()
 	select {
 	case r := <-opened:
-		return r.dest, r.err
+		if ctx.Err() == nil {
+			return r.dest, r.err
+		}
+		opened <- r // cancelled at the same time
 	case <-ctx.Done():
 	}
 	abandoned := make(chan struct{})
