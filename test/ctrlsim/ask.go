@@ -21,12 +21,10 @@ type ask struct {
 	target    int
 	scope     int32
 	signal    int32
-	flags     uint32
 	dest      string
 
 	procs     []*askedProc
 	result    int64 // 0 or the first failure
-	die       bool  // a permanent one
 	written   bool  // the context is, or never will be
 	abandoned bool  // by the requester
 	saved     int   // processes; valid when written
@@ -39,12 +37,11 @@ type ask struct {
 
 // askedProc is a process in a request.
 type askedProc struct {
-	k       *ask
-	pid     int
-	ready   bool // has a handler for the signal; if not it counts as saved
-	stopped bool // was, by job control
-	omit    bool // is to be left out, whatever its other threads say
-	saved   bool // valid when k.written
+	k     *ask
+	pid   int
+	ready bool // has a handler for the signal; if not it counts as saved
+	omit  bool // is to be left out, whatever its other threads say
+	saved bool // valid when k.written
 
 	tasks    []*askedTask // those that are not through
 	phase2   bool         // those that are not of phase 1 have been asked
@@ -79,9 +76,8 @@ const (
 	stepLeaving
 )
 
-// registration is what HAND_PHASE1 or HAND_PHASE2 leave.
+// registration is what HAND_PHASE1 leaves.
 type registration struct {
-	phase int
 	f     *file
 	fd    int32
 	start uint64 // of the thread
@@ -96,39 +92,31 @@ func (s *supervisor) registrationOf(tid int) (registration, bool) {
 // newAsk finds out who is in scope and asks them. It is the part of do_chkpt_req
 // of the module's cr_chkpt_req.c that comes after the checks.
 func (s *supervisor) newAsk(r *request, requester int, dest string, a chkptArgs) (*ask, unix.Errno) {
-	k := &ask{r: r, requester: requester, target: int(a.target), scope: a.scope, signal: a.signal, flags: a.flags,
+	k := &ask{r: r, requester: requester, target: int(a.target), scope: a.scope, signal: a.signal,
 		dest: dest, released: make(chan struct{})}
 	target, err := targetOf(a, requester)
 	if err != nil {
 		return nil, unix.ESRCH
 	}
-	if errno := s.askScope(k, a.scope, target, "Retry request on -CR_ENOSUPPORT"); errno != 0 {
+	if errno := s.askScope(k, a.scope, target); errno != 0 {
 		return nil, errno
 	}
 	return k, 0
 }
 
-// askScope adds everybody in a scope to a request and asks them. Who cannot be
-// asked may be new and about to install a handler: so it is tried twice.
-func (s *supervisor) askScope(k *ask, scope int32, target int, again string) unix.Errno {
-	for retry := false; ; retry = true {
-		s.askMu.Lock()
-		first, unready, errno := s.add(k, scope, target)
-		if errno == 0 {
-			if s.sc.Restarted {
-				s.hold(unready)
-			}
-			s.trigger(first)
-		}
-		s.askMu.Unlock()
-		if errno != crENoSupport || retry {
-			return errno
-		}
-		if !s.sleep(500 * time.Millisecond) {
-			return errno
-		}
-		s.printk(k.r, "%s", again)
+// askScope adds everybody in a scope to a request and asks them.
+func (s *supervisor) askScope(k *ask, scope int32, target int) unix.Errno {
+	s.askMu.Lock()
+	defer s.askMu.Unlock()
+	first, unready, errno := s.add(k, scope, target)
+	if errno != 0 {
+		return errno
 	}
+	if s.sc.Restarted {
+		s.hold(unready)
+	}
+	s.trigger(first)
+	return 0
 }
 
 // add is build_req of the module's cr_chkpt_req.c: all or, with an error, nobody
@@ -145,8 +133,6 @@ func (s *supervisor) add(k *ask, scope int32, target int) (first []*askedTask, u
 		case st.state == 'Z' || st.state == 'X':
 			s.printk(k.r, "Skipped zombie process %d - a post-restart wait() will not find this process", st.pid)
 			continue
-		case st.pid == k.requester && k.flags&abi.ChkptProhibitSelf != 0:
-			return nil, nil, unix.EDEADLK
 		case unix.Kill(st.pid, 0) == unix.EPERM:
 			s.printk(k.r, "Bad permissions to checkpoint task %d", st.pid)
 			return nil, nil, unix.EPERM
@@ -221,7 +207,7 @@ func (s *supervisor) newAskedProc(k *ask, st stat) (*askedProc, unix.Errno) {
 	if err != nil {
 		return nil, 0
 	}
-	p := &askedProc{k: k, pid: st.pid, fd: -1, planted: -1, stopped: st.state == 'T'}
+	p := &askedProc{k: k, pid: st.pid, fd: -1, planted: -1}
 	p.ready = status.caught&(1<<(abi.Sig-1)) != 0
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -242,9 +228,7 @@ func (s *supervisor) newAskedProc(k *ask, st stat) (*askedProc, unix.Errno) {
 		}
 		t := &askedTask{p: p, tid: tid, stack: statNumber(tid, statStack)}
 		if reg, ok := s.registrationOf(tid); ok {
-			p.fd, t.phase1 = reg.fd, reg.phase == 1
-		} else if !p.ready && s.sc.UnreadyFail {
-			return nil, crENoSupport
+			p.fd, t.phase1 = reg.fd, true
 		}
 		p.tasks = append(p.tasks, t)
 	}
@@ -304,9 +288,6 @@ func (s *supervisor) trigger(tasks []*askedTask) {
 	var primed sync.WaitGroup
 	primed.Add(len(tasks)) // before the first of them waits
 	for _, t := range tasks {
-		if t.p.stopped {
-			unix.Kill(t.p.pid, unix.SIGCONT)
-		}
 		s.wg.Go(func() {
 			onThread(func() {
 				done := sync.OnceFunc(primed.Done)
@@ -536,7 +517,7 @@ func (s *supervisor) save(k *ask, dump func() (int64, bool)) {
 	k.saved, k.written = saved, true
 	s.release(k)
 	result = k.result
-	signal, die, omitted := k.signal, k.die, k.omitted
+	signal, omitted := k.signal, k.omitted
 	own := false // the requester is saved itself
 	var unready []int
 	for _, p := range k.procs {
@@ -544,16 +525,10 @@ func (s *supervisor) save(k *ask, dump func() (int64, bool)) {
 			unready = append(unready, p.pid)
 		}
 		own = own || p.saved && p.pid == k.requester
-		if p.saved && p.ready && result == 0 && signal < 0 && !s.sc.Restarted {
-			s.sendAll([]int{p.pid}, signal)
-		}
 	}
 	s.answered.wake()
 	s.mu.Unlock()
-	switch {
-	case die:
-		s.sendAll(unready, int32(unix.SIGKILL))
-	case result == 0 && !s.sc.Restarted:
+	if result == 0 && !s.sc.Restarted {
 		s.sendAll(unready, signal)
 	}
 	if result == 0 && s.sc.Restarted {

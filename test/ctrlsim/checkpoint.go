@@ -62,8 +62,8 @@ func decodeChkptReq(_ *supervisor, o *op) error {
 	return err
 }
 
-// chkptReq is do_chkpt_req of the module's cr_chkpt_req.c: everything is checked
-// here, and with CR_CHKPT_ASYNC_ERR a failure is kept for the reap.
+// chkptReq is do_chkpt_req of the module's cr_chkpt_req.c with CR_CHKPT_ASYNC_ERR:
+// everything is checked here, and a failure is kept for the reap.
 func (s *supervisor) chkptReq(o *op) int64 {
 	a, err := readChkptArgs(o)
 	if err != nil {
@@ -82,13 +82,6 @@ func (s *supervisor) chkptReq(o *op) int64 {
 	if errno == 0 && s.sc.Ask {
 		name, _ := os.Readlink(procFile(requester.pid, fmt.Sprintf("fd/%d", a.fd)))
 		k, errno = s.newAsk(r, requester.pid, name, a)
-	}
-	if errno != 0 && a.flags&abi.ChkptAsyncErr == 0 {
-		s.dropRequest(r)
-		if dest >= 0 {
-			unix.Close(dest)
-		}
-		return failed(errno)
 	}
 	s.wg.Go(func() {
 		if dest >= 0 {
@@ -144,14 +137,6 @@ func (s *supervisor) delay(r *request, d time.Duration) bool {
 // chkptCheck opens the destination and finds the targets.
 func (s *supervisor) chkptCheck(r *request, requester *process, a chkptArgs) (dest int, targets []int, errno unix.Errno) {
 	dest = -1
-	if a.scope < abi.ScopeProc || a.scope > abi.ScopeTree {
-		s.printk(r, "invalid scope value: %d", a.scope)
-		return dest, nil, unix.EINVAL
-	}
-	if a.signal < -64 || a.signal > 64 {
-		s.printk(r, "invalid signal value: %d", a.signal)
-		return dest, nil, unix.EINVAL
-	}
 	dest, errno = s.openLocation(r, requester, a.fd, true)
 	if errno != 0 {
 		s.printk(r, "Failed to initialize destination file descriptor")
@@ -243,11 +228,7 @@ func (s *supervisor) findTargets(r *request, requester *process, a chkptArgs) ([
 		switch {
 		case st.state == 'Z' || st.state == 'X':
 			s.printk(r, "Skipped zombie process %d - a post-restart wait() will not find this process", st.pid)
-		case st.pid == requester.pid:
-			if a.flags&abi.ChkptProhibitSelf != 0 {
-				return nil, unix.EDEADLK
-			}
-		case st.pid == os.Getpid(): // nor the supervisor, or --kill ends the tests
+		case st.pid == requester.pid, st.pid == os.Getpid(): // nor the supervisor, or --kill ends the tests
 		case errors.Is(unix.Kill(st.pid, 0), unix.EPERM):
 			s.printk(r, "Bad permissions to checkpoint task %d", st.pid)
 			return nil, unix.EPERM
@@ -276,12 +257,13 @@ func targetOf(a chkptArgs, self int) (int, error) {
 	return st.pid, err
 }
 
-// sendAll sends a request's signal; a negative one is the same, early.
+// late is a request's signal. A negative one is early: it comes before callbacks, of
+// which there are none here.
+func late(sig int32) int32 { return max(sig, -sig) }
+
+// sendAll sends a request's signal.
 func (s *supervisor) sendAll(pids []int, sig int32) {
-	if sig < 0 {
-		sig = -sig
-	}
-	if sig == 0 {
+	if sig = late(sig); sig == 0 {
 		return
 	}
 	for _, pid := range pids {

@@ -70,12 +70,9 @@ func init() {
 		uint32(abi.OpRstrtReap):     {"RSTRT_REAP", nil, (*supervisor).reap},
 		uint32(abi.OpRstrtLog):      {"RSTRT_LOG", nil, (*supervisor).kernelLog},
 		uint32(abi.OpHandPhase1):    {"HAND_PHASE1", decodeFd, (*supervisor).register},
-		uint32(abi.OpHandPhase2):    {"HAND_PHASE2", decodeFd, (*supervisor).register},
 		uint32(abi.OpHandSusp):      {"HAND_SUSP", decodeTimeout, (*supervisor).suspend},
 		uint32(abi.OpHandChkpt):     {"HAND_CHKPT", decodeHex, (*supervisor).handChkpt},
 		uint32(abi.OpHandAbort):     {"HAND_ABORT", decodeHex, (*supervisor).handAbort},
-		uint32(abi.OpHandDone):      {"HAND_DONE", decodeHex, (*supervisor).handDone},
-		uint32(abi.OpHandSrc):       {"HAND_SRC", nil, (*supervisor).handSrc},
 		uint32(abi.OpHandChkptInfo): {"HAND_CHKPT_INFO", nil, (*supervisor).handChkptInfo},
 	}
 }
@@ -178,6 +175,15 @@ func decodeHex(_ *supervisor, o *op) error {
 	return nil
 }
 
+// decodeTimeout is of a struct timeval *, which is NULL in all that is simulated.
+func decodeTimeout(_ *supervisor, o *op) error {
+	if o.arg != 0 {
+		return unix.EINVAL
+	}
+	o.args = "NULL"
+	return nil
+}
+
 func decodeFd(_ *supervisor, o *op) error {
 	o.args = fmt.Sprintf("%d", int32(o.arg))
 	return nil
@@ -222,13 +228,6 @@ func (s *supervisor) newRequest(r *request, log []string) bool {
 	}
 	r.f.req = r
 	return true
-}
-
-// dropRequest takes a request back that failed at once.
-func (s *supervisor) dropRequest(r *request) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r.f.req = nil
 }
 
 // complete ends a request: its descriptors become readable.

@@ -22,6 +22,12 @@
 //
 // The command in the directory ctrlsim does the same from a shell.
 //
+// It simulates what the tests of the commands need and what the notes on the
+// module's interface say, and is checked against those: its own tests name the
+// observed case or the module's source file. An operation that the commands never
+// make, or an argument that they never give it, is a problem (Result.Problems), not
+// something to simulate.
+//
 // # Scenario
 //
 // With an empty scenario everything goes as on the real module: a checkpoint
@@ -41,17 +47,14 @@
 //	chkpt-req RESULT       CR_OP_CHKPT_REQ
 //	rstrt-req RESULT       CR_OP_RSTRT_REQ
 //	rstrt-procs RESULT     CR_OP_RSTRT_PROCS
-//	chkpt-fwd RESULT       CR_OP_CHKPT_FWD, and in the same way hand-chkpt,
-//	                       hand-abort, hand-phase1, hand-phase2, hand-susp,
-//	                       hand-done, hand-src, hand-chkpt-info
+//	hand-phase1 RESULT     CR_OP_HAND_PHASE1
+//	hand-susp RESULT       CR_OP_HAND_SUSP
 //
 // Each of these may be limited to its Nth time with KEY@N: "open@2 EMFILE" lets
 // the first open through and fails the second; "rstrt-procs@3 EIO" fails after
 // two processes. A forced error has no side effect; a forced value of 0 or more
 // for chkpt-req, rstrt-req and rstrt-procs is returned without anything else
 // happening, too.
-//
-//	open-delay TIME        how long an open of the control file takes
 //
 //	chkpt-log TEXT         a line of the kernel log, repeated for more lines
 //	chkpt-delay TIME       from the request to its completion
@@ -62,11 +65,9 @@
 //	                       then that much is left behind. The target need not
 //	                       exist; a signal is sent on success only.
 //
-//	ask yes                everybody in the scope of a checkpoint request is
-//	                       asked, see below; without it nobody is
-//	unready save|error     who has no handler for signal 64 counts as saved and
-//	                       runs on (default), or makes the request fail with
-//	                       CR_ENOSUPPORT after a second try
+//	ask yes                every process in the scope of a checkpoint request is
+//	                       asked, see below; without it none is. One without a
+//	                       handler for signal 64 counts as saved and runs on.
 //	restarted yes          those who are saved go on as if they were the restored
 //	                       copies (implies ask)
 //	stranger WHEN OPTION...  somebody outside the program makes a request; may be
@@ -75,13 +76,12 @@
 //	    after OP[@N]       right after its answer
 //	    at TIME            that long after the program's exec
 //	                       OP is any of the above keys that are operations, or
-//	                       chkpt-log, rstrt-log and rstrt-reap; N is 1 if not
-//	                       given. An OPTION is one of
+//	                       chkpt-log, chkpt-fwd, rstrt-log and rstrt-reap; N is 1
+//	                       if not given. An OPTION is one of
 //	    scope SCOPE        process, group, session or tree (default) of the
 //	                       program; the target is the program, its group or its
 //	                       session
-//	    signal [-]NAME|N   for all that are saved; with a minus an early one
-//	    takes TIME         how long it takes at least
+//	    signal NAME|N      for all that are saved
 //
 //	rstrt-log TEXT         as chkpt-log
 //	rstrt-read no          do not look at the source at all
@@ -130,8 +130,7 @@
 // Without "ask yes" it writes a context and signals the target. With it, every
 // thread of every process in scope gets signal 64 as the module sends it: with
 // si_code SI_KERNEL and, in si_pid, a descriptor of the control file in its
-// process, one that it has registered by HAND_PHASE1 or HAND_PHASE2 or else one
-// that is put there and closed again when the last of its threads is through. A
+// process, one that it has registered by HAND_PHASE1 or else one that is put there and closed again when the last of its threads is through. A
 // moment's ptrace does that, so nobody else may trace the program. The signal is
 // unblocked. Before the request is answered it is on its way to all: a thread
 // that is in the kernel, in an operation included, finds it when it returns. A
@@ -158,7 +157,7 @@
 //
 // A stranger's request has the supervisor's pid as its requester, asks at the
 // time that is named, and delays that operation by no more than the asking
-// takes (0.5 s if there is a second try). After "rstrt-child" means when a
+// takes. After "rstrt-child" means when a
 // thread has come in. Its target is the program; for a target that only
 // includes the program under test, run that by a shell.
 //
@@ -216,7 +215,6 @@
 //     huge page size), and fstat of what they have opened;
 //   - fcntl F_GETFL and F_GETFD on 0, 1 and 2, which start-up checks;
 //   - writes to an eventfd, by which the poller wakes itself;
-//   - tgkill with SIGURG (preemption), where tgkill is counted at all;
 //   - threads: clone with CLONE_THREAD, and HAND_SUSP, where one waits at a time
 //     of its own;
 //   - a poll, select or wait that repeats the previous counted call of its
@@ -235,16 +233,18 @@
 //   - no_new_privs is set: the program cannot gain privileges by exec.
 //   - poll does not report POLLERR before a request; fstat of the descriptor
 //     shows a socket; fcntl shows O_RDWR.
-//   - Only open, openat and openat2 of exactly /proc/checkpoint/ctrl find the
-//     file; stat does not, nor a name relative to a directory.
+//   - Only openat of exactly /proc/checkpoint/ctrl finds the file; open and openat2
+//     do not, nor stat, nor a name relative to a directory.
 //   - Every open of a supervised process takes some 50 microseconds longer, and
 //     so does every counted call.
 //   - An operation can be interrupted by a signal only while it blocks
 //     (RSTRT_PROCS, HAND_SUSP), within some 10 ms; RSTRT_CHILD not at all.
 //   - Only processes that the program forks are restored.
 //   - A handler that was registered is not put back if it has been replaced
-//     since. A stopped process that is asked is continued and stopped again,
-//     which its parent can see.
+//     since. A stopped process that is asked does not answer.
+//   - HAND_CHKPT is always one without callbacks, and HAND_ABORT always an omission.
+//     There is no HAND_PHASE2, HAND_DONE or HAND_SRC. Requests are taken for ones
+//     with CR_CHKPT_ASYNC_ERR and CR_RSTRT_ASYNC_ERR.
 //   - If a request's descriptor is closed before the context is written, HAND_
 //     gives EINTR to those who have answered; the module would save them.
 //   - A child that shares its requester's memory (vfork) cannot be restored.

@@ -25,9 +25,6 @@ var crErrnos = map[string]int{
 }
 
 const (
-	crETempFail  = 2354
-	crEPermFail  = 2355
-	crENoSupport = 2356
 	crEVersion   = 2357
 	crEOmitted   = 2358
 	crEBadArch   = 2359
@@ -37,31 +34,15 @@ const (
 // maxErrno is above every errno of Linux.
 const maxErrno = 134
 
-// ParseErrno turns the name of an errno (BLCR's own included) or its number
-// into the number.
+// ParseErrno turns the name of an errno, BLCR's own included, into its number.
 func ParseErrno(s string) (int, error) {
 	if n, ok := crErrnos[s]; ok {
-		return n, nil
-	}
-	if n, err := strconv.Atoi(s); err == nil {
-		if n < 0 {
-			n = -n
-		}
-		if n == 0 {
-			return 0, fmt.Errorf("%q is not an error", s)
-		}
 		return n, nil
 	}
 	for n := 1; n < maxErrno && s != ""; n++ {
 		if unix.ErrnoName(unix.Errno(n)) == s {
 			return n, nil
 		}
-	}
-	switch s { // second names
-	case "EWOULDBLOCK":
-		return int(unix.EAGAIN), nil
-	case "ENOTSUP":
-		return int(unix.ENOTSUP), nil
 	}
 	return 0, fmt.Errorf("no errno is called %q", s)
 }

@@ -3,8 +3,6 @@
 package ctrlsim
 
 import (
-	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -165,103 +163,5 @@ func TestKill(t *testing.T) {
 		if r.Signal != unix.SIGKILL || !r.FaultHit || !slices.Equal(files, test.files) {
 			t.Errorf("%s: signal %v, files %v", test.name, r.Signal, files)
 		}
-	}
-}
-
-// Two processes of the program are counted apart, too.
-func TestFaultProcesses(t *testing.T) {
-	r, _ := faulty(t, "forks", new(Faults))
-	if r.ExitCode != 0 {
-		t.Fatal(r.out)
-	}
-	second := 0
-	for _, c := range r.Calls {
-		if c.Proc == 2 && c.Name == "fsync" {
-			second = c.Index
-		}
-	}
-	if second == 0 {
-		t.Fatalf("no second process in\n%s", r.CallsText())
-	}
-	r, files := faulty(t, "forks", &Faults{At: Point{Proc: 2, N: second}, Errno: unix.EDQUOT})
-	if !r.FaultHit || r.ExitCode != 1 || !strings.Contains(r.out, "disk quota exceeded") || len(files) > 0 {
-		t.Errorf("exit %d, %q, files %v", r.ExitCode, r.out, files)
-	}
-	// Killing the second process leaves the first one alone.
-	r, _ = faulty(t, "forks", &Faults{At: Point{Proc: 2, N: second}, Kill: true})
-	if r.ExitCode != 1 || r.out != "signal: killed\n" {
-		t.Errorf("exit %d, %q", r.ExitCode, r.out)
-	}
-}
-
-// The C client: a real fork, whose child is counted until it is a job.
-func TestFaultRestart(t *testing.T) {
-	ctx := context(t)
-	plan := func(f *Faults) try {
-		c := restartBy(t, true, "procs 3\njob sh exit 5", ctx)
-		c.Faults = f
-		return run(t, c)
-	}
-	r := plan(&Faults{Count: []string{"ioctl", "fork", "wait", "execve"}})
-	if r.ExitCode != 0 {
-		t.Fatal(r.out)
-	}
-	var got []string
-	for _, c := range r.Calls {
-		got = append(got, fmt.Sprintf("%d %s %s", c.Proc, c.Name, c.Detail))
-	}
-	slices.Sort(got)
-	want := []string{
-		"1 clone ", "1 ioctl RSTRT_LOG", "1 ioctl RSTRT_PROCS", "1 ioctl RSTRT_PROCS", "1 ioctl RSTRT_REAP",
-		"1 ioctl RSTRT_REQ", "1 ioctl VERSION", "1 wait4 pid options=0x2",
-		"2 ioctl RSTRT_CHILD", "2 ioctl RSTRT_CHILD", "2 ioctl RSTRT_CHILD",
-	}
-	if !slices.Equal(got, want) {
-		t.Errorf("got:\n%s", strings.Join(got, "\n"))
-	}
-	r = plan(&Faults{Count: []string{"fork"}, At: Point{N: 1}, Errno: unix.EAGAIN})
-	if r.out != "fork: EAGAIN\n" {
-		t.Errorf("fork: %q", r.out)
-	}
-	r = plan(&Faults{Count: []string{"ioctl"}, At: Point{Proc: 1, N: 5}, Errno: unix.EINTR})
-	if !strings.Contains(r.TranscriptText(), "RSTRT_LOG = -EINTR [fault]") {
-		t.Errorf("transcript:\n%s", r.TranscriptText())
-	}
-}
-
-func TestFaultsBad(t *testing.T) {
-	for _, f := range []*Faults{
-		{Count: []string{"nosuch"}},
-		{At: Point{N: 1}},
-	} {
-		if _, err := (&Command{Path: "true", Faults: f}).Run(); err == nil {
-			t.Errorf("%v is accepted", f)
-		}
-	}
-	for s, want := range map[string]Point{"1": {0, 1}, "12": {0, 12}, "2.5": {2, 5}} {
-		if p, err := ParsePoint(s); err != nil || p != want || p.String() != s {
-			t.Errorf("%s: %v %v", s, p, err)
-		}
-	}
-	for _, s := range []string{"", "0", "x", "1.0", "0.1", "1.2.3", "-1", "1 "} {
-		if p, err := ParsePoint(s); err == nil {
-			t.Errorf("%q is accepted: %v", s, p)
-		}
-	}
-	for _, name := range append(slices.Clone(DefaultCount), MoreCount...) {
-		if _, err := newPlan(&Faults{Count: []string{name}}); err != nil {
-			t.Error(err)
-		}
-	}
-}
-
-// All calls that can be counted, counted at once: nothing hangs.
-func TestCountAll(t *testing.T) {
-	r, _ := faulty(t, "faults", &Faults{Count: append(slices.Clone(DefaultCount), MoreCount...)})
-	if r.ExitCode != 0 || len(r.Calls) < 20 {
-		t.Errorf("exit %d, %d calls\n%s", r.ExitCode, len(r.Calls), r.out)
-	}
-	if os.Getenv("CTRLSIM_VERBOSE") != "" {
-		t.Log(r.CallsText())
 	}
 }

@@ -64,15 +64,10 @@ func (s *supervisor) await(n *notif, ready func() bool) bool {
 	}
 }
 
-// register is cr_phase1_register and cr_phase2_register of the module's
-// cr_async.c and cr_sync.c.
+// register is cr_phase1_register of the module's cr_async.c.
 func (s *supervisor) register(o *op) int64 {
 	if !s.sc.Ask {
 		return 0
-	}
-	phase := 1
-	if o.name == "HAND_PHASE2" {
-		phase = 2
 	}
 	s.askMu.Lock()
 	defer s.askMu.Unlock()
@@ -81,41 +76,16 @@ func (s *supervisor) register(o *op) int64 {
 	if s.asking(o.tid()) != nil {
 		return failed(unix.EAGAIN)
 	}
-	if reg, ok := s.registrationOf(o.tid()); ok {
-		if reg.phase == phase {
-			return failed(unix.EEXIST)
-		}
-		return failed(unix.EINVAL)
+	if _, ok := s.registrationOf(o.tid()); ok {
+		return failed(unix.EEXIST)
 	}
-	s.registered[o.tid()] = registration{phase: phase, f: o.f, fd: int32(o.arg), start: statNumber(o.tid(), statStart)}
+	s.registered[o.tid()] = registration{f: o.f, fd: int32(o.arg), start: statNumber(o.tid(), statStart)}
 	return 0
 }
 
-func decodeTimeout(_ *supervisor, o *op) error {
-	if o.arg == 0 {
-		o.args = "NULL"
-		return nil
-	}
-	var b [16]byte
-	if err := o.read(o.arg, b[:]); err != nil {
-		return err
-	}
-	o.args = fmt.Sprintf("{%d.%06d}", int64(native.Uint64(b[:])), int64(native.Uint64(b[8:])))
-	return nil
-}
-
-// suspend is do_suspend of the module's cr_async.c: it blocks until the thread
-// is asked. If nobody is asked that never happens.
+// suspend is do_suspend of the module's cr_async.c, without a limit: it blocks
+// until the thread is asked. If nobody is asked that never happens.
 func (s *supervisor) suspend(o *op) int64 {
-	var limit time.Duration
-	if o.arg != 0 {
-		var b [16]byte
-		if err := o.read(o.arg, b[:]); err != nil {
-			return failed(unix.EFAULT)
-		}
-		limit = time.Duration(native.Uint64(b[:]))*time.Second + time.Duration(native.Uint64(b[8:]))*time.Microsecond
-		limit = max(limit, 1)
-	}
 	var asked func() bool
 	if s.sc.Ask {
 		asked = func() bool {
@@ -131,7 +101,7 @@ func (s *supervisor) suspend(o *op) int64 {
 		}
 	}
 	s.logOp(o, "")
-	switch s.block(o.n, o.f, &s.answered, limit, asked) {
+	switch s.block(o.n, o.f, &s.answered, 0, asked) {
 	case blockInterrupted:
 		return failed(unix.EINTR)
 	case blockClosed:
@@ -142,13 +112,14 @@ func (s *supervisor) suspend(o *op) int64 {
 			}
 		}
 		return failed(unix.EINTR)
-	case blockReady, blockTimeout:
+	case blockReady:
 		return 0
 	}
 	return noAnswer
 }
 
-// handChkpt is cr_dump_self of the module's file of that name.
+// handChkpt is cr_dump_self of the module's file of that name, for a caller without
+// callbacks.
 func (s *supervisor) handChkpt(o *op) int64 {
 	if !s.sc.Ask {
 		return 0
@@ -194,18 +165,16 @@ func (s *supervisor) handChkpt(o *op) int64 {
 		return noAnswer
 	}
 	s.mu.Lock()
-	result, die := k.result, k.die
+	result := k.result
 	s.mu.Unlock()
 	if result == 0 && s.sc.Restarted {
 		result = 1
 	}
-	if result < 0 || die || o.arg&abi.CheckpointStub != 0 {
-		return s.leave(o, t, result)
-	}
-	return result
+	return s.leave(o, t, result)
 }
 
-// handAbort is cr_chkpt_abort of the module's cr_chkpt_req.c.
+// handAbort is cr_chkpt_abort of the module's cr_chkpt_req.c, of a process that
+// leaves itself out.
 func (s *supervisor) handAbort(o *op) int64 {
 	if !s.sc.Ask {
 		return 0
@@ -214,36 +183,11 @@ func (s *supervisor) handAbort(o *op) int64 {
 	if t == nil {
 		return failed(unix.ESRCH)
 	}
-	p, k := t.p, t.p.k
-	result := -int64(uint32(o.arg) >> 16)
-	kind := o.arg & 0xffff
-	if kind == abi.CheckpointOmit {
-		return s.omit(o, t)
-	}
-	s.mu.Lock()
-	switch kind {
-	case abi.CheckpointPermFail:
-		if result == 0 {
-			result = -crEPermFail
-		}
-		k.die = true
-		unix.Kill(p.pid, unix.SIGKILL)
-	case abi.CheckpointTempFail:
-		if result == 0 {
-			result = -crETempFail
-		}
-		k.signal = 0
-	case 0:
-		s.mu.Unlock()
-		return 0
-	default:
-		s.mu.Unlock()
+	if o.arg != abi.CheckpointOmit {
+		s.problem("HAND_ABORT %#x: the simulator knows only how to omit", o.arg)
 		return failed(unix.EINVAL)
 	}
-	p.omit = true
-	k.result = result
-	s.mu.Unlock()
-	return s.depart(o, t, result)
+	return s.omit(o, t)
 }
 
 // omit leaves the caller's process out, and waits for its other threads.
@@ -350,7 +294,7 @@ func (s *supervisor) part(o *op, t *askedTask, res int64) int64 {
 	p.plantMu.Unlock()
 
 	s.mu.Lock()
-	signal, die := k.signal, k.die
+	signal := late(k.signal)
 	saved := k.result == 0 && k.written && p.saved && !p.omit
 	s.mu.Unlock()
 	var lost []int
@@ -361,13 +305,8 @@ func (s *supervisor) part(o *op, t *askedTask, res int64) int64 {
 			return noAnswer
 		}
 	}
-	switch {
-	case die:
-		unix.Kill(p.pid, unix.SIGKILL)
-	case signal > 0 && saved:
+	if signal > 0 && saved {
 		unix.Kill(p.pid, unix.Signal(signal))
-	case p.stopped:
-		unix.Kill(p.pid, unix.SIGSTOP)
 	}
 	if planted < 0 && len(lost) == 0 {
 		s.finish(o, res)
@@ -412,30 +351,6 @@ func (t *tracee) clearUp(fd int32, children []int) error {
 		}
 	}
 	return t.detach(0)
-}
-
-// handDone ends the part of a thread that has been saved with callbacks.
-func (s *supervisor) handDone(o *op) int64 {
-	if !s.sc.Ask {
-		return 0
-	}
-	t := s.taskOf(o)
-	if t == nil {
-		return failed(unix.ESRCH)
-	}
-	return s.leave(o, t, 0)
-}
-
-// handSrc is the source of a restart.
-func (s *supervisor) handSrc(o *op) int64 {
-	t := s.taskOf(o)
-	if t == nil || !s.sc.Restarted {
-		return failed(unix.ESRCH)
-	}
-	if err := o.write(o.arg, append([]byte(t.p.k.dest), 0)); err != nil {
-		return failed(unix.EFAULT)
-	}
-	return 0
 }
 
 // handChkptInfo is about the request that the caller is asked by.
@@ -499,13 +414,9 @@ func (s *supervisor) forward(o *op) int64 {
 	if t == nil {
 		return failed(unix.ESRCH)
 	}
-	if a.scope < abi.ScopeProc || a.scope > abi.ScopeTree {
-		s.printk(t.p.k.r, "invalid scope value: %d", a.scope)
-		return failed(unix.EINVAL)
-	}
 	target, err := targetOf(chkptArgs{target: a.target, scope: a.scope}, t.p.pid)
 	if err != nil {
 		return failed(unix.ESRCH)
 	}
-	return failed(s.askScope(t.p.k, a.scope, target, "Retry forwarding on -CR_ENOSUPPORT"))
+	return failed(s.askScope(t.p.k, a.scope, target))
 }

@@ -8,11 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"blcr-cli/test/harness"
 )
@@ -26,97 +24,42 @@ func TestMain(m *testing.M) {
 		os.Unsetenv(progVar)
 		os.Exit(runProgram(name, os.Args[1:]))
 	}
-	harness.Start()
-	warmUp()
-	goroutines, fds := runtime.NumGoroutine(), openFiles()
-	status := m.Run()
-	if status == 0 {
-		status = leaks(goroutines, fds)
-	}
-	if builtDir != "" {
-		os.RemoveAll(builtDir)
+	status := harness.Main(m)
+	if built.dir != "" {
+		os.RemoveAll(built.dir)
 	}
 	os.Exit(status)
 }
 
-// warmUp makes the runtime open what it keeps for ever.
-func warmUp() {
-	r, w, err := os.Pipe()
-	if err != nil {
-		panic(err)
-	}
-	r.SetReadDeadline(time.Now())
-	r.Read(make([]byte, 1))
-	r.Close()
-	w.Close()
-	exec.Command("/nonexistent").Run()
-	exec.Command("/bin/true").Run()
+// built are the C programs of testdata that have been built.
+var built struct {
+	sync.Mutex
+	dir   string
+	names map[string]bool
 }
 
-func openFiles() string {
-	fds, _ := descriptors(os.Getpid())
-	var b strings.Builder
-	for _, fd := range fds {
-		if link, err := os.Readlink(procFile(os.Getpid(), fmt.Sprintf("fd/%d", fd))); err == nil {
-			fmt.Fprintf(&b, "%d %s\n", fd, link)
-		}
-	}
-	return b.String()
-}
-
-func leaks(goroutines int, fds string) int {
-	for range 100 {
-		if runtime.NumGoroutine() <= goroutines && openFiles() == fds {
-			return 0
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	stacks := make([]byte, 1<<16)
-	fmt.Printf("leak: %d goroutines, were %d; descriptors:\n%swere:\n%s\n%s\n", runtime.NumGoroutine(), goroutines,
-		openFiles(), fds, stacks[:runtime.Stack(stacks, true)])
-	return 1
-}
-
-var (
-	builtMu  sync.Mutex
-	built    = make(map[string]error)
-	builtDir string
-)
-
-// client is the C client, built once.
-func client(t *testing.T) string { return build(t, "client") }
-
-// build builds a C program of testdata, once.
+// build builds a C program of testdata, once, and returns its path.
 func build(t *testing.T, name string) string {
 	t.Helper()
-	builtMu.Lock()
-	defer builtMu.Unlock()
-	err, ok := built[name]
-	if !ok {
-		err = compile(name)
-		built[name] = err
-	}
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("no C compiler: %v", err)
+	cc := harness.Compiler(t)
+	built.Lock()
+	defer built.Unlock()
+	if built.dir == "" {
+		var err error
+		if built.dir, err = os.MkdirTemp("", "ctrlsim"); err != nil {
+			t.Fatal(err)
 		}
-		t.Skipf("no C compiler: %v", err)
+		built.names = make(map[string]bool)
 	}
-	return filepath.Join(builtDir, name)
-}
-
-func compile(name string) (err error) {
-	if builtDir == "" {
-		if builtDir, err = os.MkdirTemp("", "ctrlsim"); err != nil {
-			return err
+	path := filepath.Join(built.dir, name)
+	if !built.names[name] {
+		out, err := exec.Command(cc, "-O1", "-pthread", "-o", path, "testdata/"+name+".c").CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
 		}
-		os.Chmod(builtDir, 0o755)
+		built.names[name] = true
 	}
-	out, err := exec.Command("cc", "-O1", "-pthread", "-o", filepath.Join(builtDir, name), "testdata/"+name+".c").CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("%w\n%s", err, out)
-	}
-	return nil
+	return path
 }
 
 // try is a Command that has run.
@@ -132,7 +75,7 @@ func run(t *testing.T, c *Command) try {
 	var out bytes.Buffer
 	c.Stdout, c.Stderr = &out, &out
 	if c.Timeout == 0 {
-		c.Timeout = 10 * time.Second
+		c.Timeout = harness.Patience
 	}
 	res, err := c.Run()
 	if res == nil {

@@ -84,30 +84,11 @@ var countables = []countable{
 	{unix.SYS_DUP3, "dup3", "dup", argFd},
 	{unix.SYS_FCNTL, "fcntl", "fcntl", argFd},
 	{unix.SYS_FLOCK, "flock", "flock", argFd},
-
 	{unix.SYS_CLOSE, "close", "close", argFd},
-	{unix.SYS_KILL, "kill", "kill", argNone},
-	{unix.SYS_TKILL, "tkill", "kill", argNone},
-	{unix.SYS_TGKILL, "tgkill", "kill", argNone},
 	{unix.SYS_EXECVE, "execve", "execve", argPath},
 	{unix.SYS_EXECVEAT, "execveat", "execve", argPathAt},
-	{unix.SYS_READ, "read", "read", argFd},
-	{unix.SYS_READV, "readv", "read", argFd},
-	{unix.SYS_PREAD64, "pread64", "read", argFd},
-	{unix.SYS_CHMOD, "chmod", "chmod", argPath},
-	{unix.SYS_FCHMOD, "fchmod", "chmod", argFd},
-	{unix.SYS_FCHMODAT, "fchmodat", "chmod", argPathAt},
-	{unix.SYS_MKDIR, "mkdir", "mkdir", argPath},
-	{unix.SYS_MKDIRAT, "mkdirat", "mkdir", argPathAt},
-	{unix.SYS_SOCKET, "socket", "socket", argNone},
-	{unix.SYS_CONNECT, "connect", "connect", argFd},
-	{unix.SYS_SENDTO, "sendto", "send", argFd},
-	{unix.SYS_SENDMSG, "sendmsg", "send", argFd},
-	{unix.SYS_RECVFROM, "recvfrom", "recv", argFd},
-	{unix.SYS_RECVMSG, "recvmsg", "recv", argFd},
 	{unix.SYS_PIPE, "pipe", "pipe", argNone},
 	{unix.SYS_PIPE2, "pipe2", "pipe", argNone},
-	{unix.SYS_LSEEK, "lseek", "lseek", argFd},
 }
 
 // plan is a fault plan at work.
@@ -316,8 +297,6 @@ func runtimeNoise(n *notif, c countable, detail string) bool {
 	case "ioctl":
 		// A thread that waits there does so at a time of its own.
 		return uint32(a[1]) == uint32(abi.OpHandSusp)
-	case "kill":
-		return c.nr == unix.SYS_TGKILL && a[2] == uint64(unix.SIGURG)
 	case "fork":
 		if c.nr == unix.SYS_CLONE3 { // for clone the filter has looked already
 			var flags [8]byte

@@ -4,8 +4,7 @@ import "strings"
 
 // Requests is the transcript without what a program does so as to be asked when it
 // is in the scope of a checkpoint itself: HAND_PHASE1, with the opening of the
-// descriptor for it right before, HAND_PHASE2 and HAND_SUSP. HAND_SUSP comes at
-// any time.
+// descriptor for it right before, and HAND_SUSP, which comes at any time.
 func (r *Result) Requests() []string {
 	var lines []string
 	last := func(n int, prefix string) bool {
@@ -19,7 +18,7 @@ func (r *Result) Requests() []string {
 				lines = lines[:len(lines)-2]
 			}
 			again = !strings.HasSuffix(line, " = 0")
-		case "HAND_PHASE2", "HAND_SUSP":
+		case "HAND_SUSP":
 		default:
 			lines = append(lines, line)
 		}

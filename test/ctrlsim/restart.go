@@ -134,10 +134,6 @@ func (s *supervisor) rstrtReq(o *op) int64 {
 		}
 	})
 	if res := s.rstrtCheck(r, requester, a); res != 0 {
-		if a.flags&abi.RstrtAsyncErr == 0 {
-			s.dropRequest(r)
-			return res
-		}
 		s.mu.Lock()
 		rs.over = true
 		s.mu.Unlock()
@@ -148,10 +144,6 @@ func (s *supervisor) rstrtReq(o *op) int64 {
 
 // rstrtCheck opens the source and reads the context's header.
 func (s *supervisor) rstrtCheck(r *request, requester *process, a rstrtArgs) int64 {
-	if a.signal < -64 || a.signal > 64 {
-		s.printk(r, "invalid signal value: %d", a.signal)
-		return failed(unix.EINVAL)
-	}
 	src, errno := s.openLocation(r, requester, a.fd, false)
 	if errno != 0 {
 		s.printk(r, "failed to initialize source file descriptor")
@@ -337,24 +329,11 @@ func (s *supervisor) rstrtChild(o *op) int64 {
 		p.proc = proc
 		s.wg.Go(func() { s.watchRestored(r, p) })
 	}
-	if t := s.asking(o.tid()); t != nil {
-		s.mu.Unlock()
-		if !s.omitRestored(o.n, t) {
-			return noAnswer
-		}
-		s.mu.Lock()
-		if rs.over {
-			s.mu.Unlock()
-			return failed(unix.EINVAL)
-		}
-	}
-	p.calls = append(p.calls, o.n)
-	complete := len(p.calls) == p.threads
-	first := !rs.payload
-	if complete {
-		rs.payload = true
-	}
+	t := s.asking(o.tid())
 	s.mu.Unlock()
+	if t != nil && !s.omitRestored(o.n, t) {
+		return noAnswer
+	}
 
 	res, isForced := s.sc.answer("rstrt-child", p.index+1)
 	if !isForced && s.sc.RstrtReap != nil && *s.sc.RstrtReap < 0 {
@@ -365,6 +344,19 @@ func (s *supervisor) rstrtChild(o *op) int64 {
 	} else {
 		s.logOp(o, "")
 	}
+	// Only now: the line of the next RSTRT_PROCS comes behind those of all threads.
+	s.mu.Lock()
+	if rs.over {
+		s.mu.Unlock()
+		return failed(unix.EINVAL)
+	}
+	p.calls = append(p.calls, o.n)
+	complete := len(p.calls) == p.threads
+	first := !rs.payload
+	if complete {
+		rs.payload = true
+	}
+	s.mu.Unlock()
 	if !complete {
 		return noAnswer
 	}
@@ -476,11 +468,7 @@ func (s *supervisor) becomeJob(r *request, p *restored) error {
 	if err != nil {
 		return err
 	}
-	sig := r.restart.signal
-	if sig < 0 {
-		sig = -sig
-	}
-	prog.signal = int(sig)
+	prog.signal = int(late(r.restart.signal))
 	prog.closeFds = s.descriptorsOf(r, pid, prog.path == "")
 	if err := sharesMemory(r.restart.requester.pid, pid); err != nil {
 		return err

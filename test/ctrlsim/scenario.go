@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,8 +26,7 @@ const defaultChkptSize = 4096
 // the text form and with it the meaning of each field; the zero value is the
 // behaviour of the real module.
 type Scenario struct {
-	Answers   []Answer
-	OpenDelay time.Duration
+	Answers []Answer
 
 	ChkptLog   []string // lines, without newlines
 	ChkptDelay time.Duration
@@ -36,10 +34,9 @@ type Scenario struct {
 	ChkptPace  time.Duration
 	ChkptReap  *int // nil is what really happened; errors are negative
 
-	Ask         bool // everybody in scope is asked by signal 64
-	UnreadyFail bool // who cannot be asked makes the request fail
-	Restarted   bool // those who are saved go on as if they were restarted
-	Strangers   []Stranger
+	Ask       bool // everybody in scope is asked by signal 64
+	Restarted bool // those who are saved go on as if they were restarted
+	Strangers []Stranger
 
 	RstrtLog    []string
 	RstrtNoRead bool
@@ -85,11 +82,7 @@ type Job struct {
 
 // The operations whose result an Answer can force.
 var answerOps = []string{
-	"open", "version",
-	"chkpt-req", "chkpt-fwd",
-	"rstrt-req", "rstrt-procs", "rstrt-child",
-	"hand-chkpt", "hand-abort", "hand-phase1", "hand-phase2", "hand-susp",
-	"hand-done", "hand-src", "hand-chkpt-info",
+	"open", "version", "chkpt-req", "rstrt-req", "rstrt-procs", "rstrt-child", "hand-phase1", "hand-susp",
 }
 
 // answer is the forced result of the nth time of op, if there is one. One for
@@ -151,20 +144,6 @@ func MustScenario(text string) *Scenario {
 	return s
 }
 
-// ReadScenario reads a scenario from a file.
-func ReadScenario(name string) (*Scenario, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	s, err := ParseScenario(f)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	return s, nil
-}
-
 // ParseScenario reads the text form of a scenario.
 func ParseScenario(r io.Reader) (*Scenario, error) {
 	s := new(Scenario)
@@ -208,8 +187,6 @@ func (s *Scenario) set(key, val string) error {
 	}
 	var err error
 	switch key {
-	case "open-delay":
-		s.OpenDelay, err = parseTime(val)
 	case "chkpt-log":
 		s.ChkptLog = append(s.ChkptLog, val)
 	case "chkpt-delay":
@@ -222,13 +199,6 @@ func (s *Scenario) set(key, val string) error {
 		s.ChkptReap, err = parseResultPtr(val)
 	case "ask":
 		s.Ask, err = parseYes(val)
-	case "unready":
-		switch val {
-		case "save", "error":
-			s.UnreadyFail = val == "error"
-		default:
-			return fmt.Errorf("want save or error, not %q", val)
-		}
 	case "restarted":
 		s.Restarted, err = parseYes(val)
 		s.Ask = s.Ask || s.Restarted
@@ -338,8 +308,6 @@ func parseSize(s string) (int64, error) {
 			unit = 1 << 10
 		case 'M':
 			unit = 1 << 20
-		case 'G':
-			unit = 1 << 30
 		}
 	}
 	if unit > 1 {

@@ -69,5 +69,5 @@ func (s *supervisor) strange(st Stranger) {
 		return
 	}
 	k.over = over
-	s.wg.Go(func() { s.drive(k, st.Takes, func() (int64, bool) { return 0, true }) })
+	s.wg.Go(func() { s.drive(k, 0, func() (int64, bool) { return 0, true }) })
 }

@@ -5,28 +5,26 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
 // Stranger is a checkpoint request of somebody outside the program.
 type Stranger struct {
-	When  string // "before" or "after" an operation, or "at" a time
-	Op    string // a key of the text form
-	Nth   int    // its how-manieth time, from 1
-	At    time.Duration
-	Scope string // see strangerScopes
-	// Signal is what those who are saved get, and Takes how long it takes to
-	// save them.
-	Signal int
-	Takes  time.Duration
+	When   string // "before" or "after" an operation, or "at" a time
+	Op     string // a key of the text form
+	Nth    int    // its how-manieth time, from 1
+	At     time.Duration
+	Scope  string // see strangerScopes
+	Signal int    // what those who are saved get, 0 for none
 }
 
-// The scopes of a stranger's request; the target is the program, or the group
-// or session that it is in.
+// The scopes of a stranger's request, by their numbers; the target is the program,
+// or the group or session that it is in.
 var strangerScopes = []string{"process", "group", "session", "tree"}
 
 // The operations at which a stranger can come.
-var strangerOps = append([]string{"chkpt-reap", "chkpt-log", "rstrt-reap", "rstrt-log"}, answerOps...)
+var strangerOps = append([]string{"chkpt-reap", "chkpt-log", "chkpt-fwd", "rstrt-reap", "rstrt-log"}, answerOps...)
 
 // parseStranger reads "before OP@N", "after OP@N" or "at TIME", and options.
 func parseStranger(s string) (Stranger, error) {
@@ -55,9 +53,9 @@ func parseStranger(s string) (Stranger, error) {
 	for f = f[2:]; len(f) > 0 && err == nil; f = f[2:] {
 		switch f[0] {
 		case "signal":
-			st.Signal, err = parseStrangerSignal(f[1])
-		case "takes":
-			st.Takes, err = parseTime(f[1])
+			var sig syscall.Signal
+			sig, err = ParseSignal(f[1])
+			st.Signal = int(sig)
 		case "scope":
 			if st.Scope = f[1]; !slices.Contains(strangerScopes, st.Scope) {
 				return st, fmt.Errorf("no such scope: %q", st.Scope)
@@ -67,14 +65,4 @@ func parseStranger(s string) (Stranger, error) {
 		}
 	}
 	return st, err
-}
-
-// parseStrangerSignal reads a signal, with a minus if it is to come early.
-func parseStrangerSignal(s string) (int, error) {
-	name, early := strings.CutPrefix(s, "-")
-	sig, err := ParseSignal(name)
-	if early {
-		return -int(sig), err
-	}
-	return int(sig), err
 }

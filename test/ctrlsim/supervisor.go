@@ -154,7 +154,7 @@ func (s *supervisor) handle(n *notif) {
 		s.onCall(SystemCall{Pid: pid, Tid: int(n.Tid), Number: int(n.Data.Nr), Args: n.Data.Args, stranger: s.strange})
 	}
 	switch int(n.Data.Nr) {
-	case unix.SYS_OPEN, unix.SYS_OPENAT, unix.SYS_OPENAT2:
+	case unix.SYS_OPENAT:
 		s.handleOpen(n)
 	case unix.SYS_IOCTL:
 		s.handleIoctl(n)
@@ -168,7 +168,8 @@ func (s *supervisor) handle(n *notif) {
 // handleOpen answers an open of the control file and lets the kernel do all
 // others.
 func (s *supervisor) handleOpen(n *notif) {
-	path, flags, err := openArgs(n)
+	path, err := readString(int(n.Tid), n.Data.Args[1], unix.PathMax)
+	flags := uint64(uint32(n.Data.Args[2]))
 	if err != nil || path != controlFile {
 		if !s.fault(n, path, nil) {
 			s.l.resume(n)
@@ -178,9 +179,6 @@ func (s *supervisor) handleOpen(n *notif) {
 	s.first(&s.firstOpen)
 	line := "open {flags=" + openFlags(flags) + "}"
 	if s.fault(n, "control file", func(res string) { s.log("%s = %s", line, res) }) {
-		return
-	}
-	if !s.sleep(s.sc.OpenDelay) {
 		return
 	}
 	nth := s.count("open")
@@ -201,26 +199,6 @@ func (s *supervisor) handleOpen(n *notif) {
 		s.log("%s = -%s", line, ErrnoName(int(errno)))
 		s.l.answer(n, 0, int(errno))
 	}
-}
-
-// openArgs reads what is opened and how.
-func openArgs(n *notif) (path string, flags uint64, err error) {
-	a := n.Data.Args
-	addr := a[1]
-	switch int(n.Data.Nr) {
-	case unix.SYS_OPEN:
-		addr, flags = a[0], a[1]
-	case unix.SYS_OPENAT:
-		flags = a[2]
-	case unix.SYS_OPENAT2:
-		var how [8]byte
-		if err := readMem(int(n.Tid), a[2], how[:]); err != nil {
-			return "", 0, err
-		}
-		flags = native.Uint64(how[:])
-	}
-	path, err = readString(int(n.Tid), addr, unix.PathMax)
-	return path, uint64(uint32(flags)), err
 }
 
 // openFlags shows the flags that matter here by name.

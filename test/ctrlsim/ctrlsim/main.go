@@ -7,8 +7,8 @@
 // The program gets the same standard input, output and error and the same other
 // descriptors, and ctrlsim ends as the program did, by the same signal if need
 // be. Signals that are sent to ctrlsim go on to the program. Troubles of
-// ctrlsim's own give exit status 125 (126 and 127 for a program that cannot be
-// run or found, 124 after -timeout).
+// ctrlsim's own give exit status 125 (126 and 127 for a program that cannot be run
+// or found).
 package main
 
 import (
@@ -38,13 +38,8 @@ const usage = `Usage: ctrlsim [option...] [--] program [argument...]
   -calls <file>       count system calls and write the list to <file>
   -fail <n>:<errno>   make the <n>th counted call fail (or the <p>.<n>th: of
                       the <p>th process)
-  -kill <n>           kill the process just before its <n>th counted call
-  -count <name>,...   what counts; "+<name>,..." adds to the default
-  -timeout <time>     kill everything after that (default 1m)
-  -linger <time>      how long processes may outlive the program (default 100ms)
+  -count <name>,...   what counts
   -pidfile <file>     write the program's pid to <file>
-  -times <file>       write the times of the first open and ioctl, in
-                      microseconds from the exec
 `
 
 func main() {
@@ -67,12 +62,8 @@ func run(args []string, inherited []*os.File) int {
 		transcript = flags.String("transcript", "", "")
 		calls      = flags.String("calls", "", "")
 		fail       = flags.String("fail", "", "")
-		kill       = flags.String("kill", "", "")
 		count      = flags.String("count", "", "")
-		timeout    = flags.Duration("timeout", time.Minute, "")
-		linger     = flags.Duration("linger", ctrlsim.DefaultLinger, "")
 		pidfile    = flags.String("pidfile", "", "")
-		times      = flags.String("times", "", "")
 	)
 	flags.Var(&set, "set", "")
 	switch err := flags.Parse(args); {
@@ -89,10 +80,6 @@ func run(args []string, inherited []*os.File) int {
 		Path: flags.Arg(0), Args: flags.Args()[1:],
 		Stdin: inherited[0], Stdout: inherited[1], Stderr: inherited[2],
 		ExtraFiles: inherited[3:],
-		Timeout:    *timeout, Linger: *linger,
-	}
-	if *linger == 0 {
-		c.Linger = -1
 	}
 	var text strings.Builder
 	if *scenario != "" {
@@ -107,8 +94,8 @@ func run(args []string, inherited []*os.File) int {
 	if c.Scenario, err = ctrlsim.ParseScenario(strings.NewReader(text.String())); err != nil {
 		return fatal("%v", err)
 	}
-	if *calls != "" || *fail != "" || *kill != "" || *count != "" {
-		if c.Faults, err = faults(*fail, *kill, *count); err != nil {
+	if *calls != "" || *fail != "" || *count != "" {
+		if c.Faults, err = faults(*fail, *count); err != nil {
 			return fatal("%v", err)
 		}
 	}
@@ -151,24 +138,12 @@ func run(args []string, inherited []*os.File) int {
 	}()
 
 	res, err := c.Wait()
-	if res != nil {
-		if *calls != "" {
-			if err := os.WriteFile(*calls, []byte(res.CallsText()), 0o666); err != nil {
-				fatal("%v", err)
-			}
-		}
-		if *times != "" {
-			t := fmt.Sprintf("open %d\nioctl %d\nrequest %d\nend %d\n", res.FirstOpen.Microseconds(),
-				res.FirstIoctl.Microseconds(), res.FirstRequest.Microseconds(), res.Elapsed.Microseconds())
-			if err := os.WriteFile(*times, []byte(t), 0o666); err != nil {
-				fatal("%v", err)
-			}
+	if res != nil && *calls != "" {
+		if err := os.WriteFile(*calls, []byte(res.CallsText()), 0o666); err != nil {
+			fatal("%v", err)
 		}
 	}
 	switch {
-	case errors.Is(err, ctrlsim.ErrTimeout):
-		fatal("%v", err)
-		return 124
 	case err != nil:
 		return fatal("%v", err)
 	case res.Signal != 0:
@@ -183,17 +158,14 @@ func fatal(format string, args ...any) int {
 }
 
 // faults puts a fault plan together.
-func faults(fail, kill, count string) (*ctrlsim.Faults, error) {
+func faults(fail, count string) (*ctrlsim.Faults, error) {
 	f := new(ctrlsim.Faults)
-	var err error
-	switch {
-	case fail != "" && kill != "":
-		return nil, errors.New("-fail and -kill exclude each other")
-	case fail != "":
+	if fail != "" {
 		at, errno, ok := strings.Cut(fail, ":")
 		if !ok {
 			return nil, fmt.Errorf("-fail wants <n>:<errno>, not %q", fail)
 		}
+		var err error
 		if f.At, err = ctrlsim.ParsePoint(at); err != nil {
 			return nil, err
 		}
@@ -202,15 +174,8 @@ func faults(fail, kill, count string) (*ctrlsim.Faults, error) {
 			return nil, err
 		}
 		f.Errno = syscall.Errno(n)
-	case kill != "":
-		if f.At, err = ctrlsim.ParsePoint(kill); err != nil {
-			return nil, err
-		}
-		f.Kill = true
 	}
-	if more, ok := strings.CutPrefix(count, "+"); ok {
-		f.Count = append(append(f.Count, ctrlsim.DefaultCount...), strings.Split(more, ",")...)
-	} else if count != "" {
+	if count != "" {
 		f.Count = strings.Split(count, ",")
 	}
 	return f, nil

@@ -4,8 +4,9 @@
 //
 //	asked HOW CONTEXT SIGNAL ROLE...
 //
-// The first role is the program's own, the others are children's. Then it makes
-// a request for itself and all below it, HOW ("once" as a rule, see main).
+// The first role is the program's own, the others are children's. Then it makes a
+// request for itself and all below it (HOW is "once" or "restarted"), for itself
+// alone ("process"), or two at the same time ("twice").
 
 #define _GNU_SOURCE
 #include <errno.h>
@@ -20,14 +21,12 @@
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
-	HAND_CHKPT = 0x4008a101, HAND_ABORT = 0x4008a102, HAND_PHASE1 = 0x4008a105,
-	HAND_PHASE2 = 0x4008a107, HAND_DONE = 0x4008a108, HAND_INFO = 0x8008a10a,
+	HAND_CHKPT = 0x4008a101, HAND_ABORT = 0x4008a102, HAND_PHASE1 = 0x4008a105, HAND_INFO = 0x8008a10a,
 	CHKPT_REQ = 0x4008a110, CHKPT_REAP = 0xa112, CHKPT_FWD = 0x4008a113, VERSION = 0x4008a130,
-	STUB = 0x4000, TEMP = 1, PERM = 2, OMIT = 4,
+	STUB = 0x4000, OMIT = 4,
 };
 static const unsigned HAND_SUSP = 0xc008a106;
 
@@ -39,6 +38,7 @@ static const char *role = "none";
 static int guard; // the tid of the guard thread
 static int kids[16], nkids;
 static int registered = -1;
+static int go[2]; // a pipe; "slow" answers when nobody can write to it any more
 
 static int is(const char *r) { return !strcmp(role, r); }
 
@@ -60,11 +60,10 @@ static long op(int fd, unsigned cmd, long arg)
 	return r < 0 ? -errno : r;
 }
 
-// ms sleeps, whatever is handled meanwhile.
-static void ms(int n)
+static void wait_closed(int fd)
 {
-	struct timespec t = { n / 1000, n % 1000 * 1000000L };
-	while (nanosleep(&t, &t) < 0)
+	char c;
+	while (read(fd, &c, 1) < 0)
 		;
 }
 
@@ -80,40 +79,22 @@ static void handler(int sig, siginfo_t *i, void *unused)
 		say("asked on %d", fd);
 	if (guard) { // phase 1 is over before phase 2 begins
 		if (tid == guard)
-			ms(100);
+			poll(NULL, 0, 100);
 		say(tid == guard ? "guard" : "main");
 	}
-	if (is("save") || is("blocked") || is("threads") || is("parent") || is("guard-save"))
+	if (is("save") || is("blocked") || is("threads") || is("parent") || is("guard-save")) {
 		say("saved %ld", op(fd, HAND_CHKPT, STUB));
-	else if (is("omit") || is("guard-omit"))
+	} else if (is("omit") || is("guard-omit")) {
 		say("omitted %ld", op(fd, HAND_ABORT, OMIT));
-	else if (is("callbacks")) {
-		say("saved %ld", op(fd, HAND_CHKPT, 0));
-		say("done %ld", op(fd, HAND_DONE, 0));
-	} else if (is("quiet-omit"))
+	} else if (is("quiet-omit")) {
 		op(fd, HAND_ABORT, OMIT);
-	else if (is("half")) { // one thread saves, the other one does not
+	} else if (is("half")) { // one thread saves, the other one does not
 		long r = tid == getpid() ? op(fd, HAND_CHKPT, STUB) : op(fd, HAND_ABORT, OMIT);
 		say("%ld", r);
-	} else if (is("temp"))
-		say("aborted %ld", op(fd, HAND_ABORT, TEMP));
-	else if (is("temp-busy"))
-		say("aborted %ld", op(fd, HAND_ABORT, TEMP | EBUSY << 16));
-	else if (is("perm")) {
-		ms(200);
-		say("aborted %ld", op(fd, HAND_ABORT, PERM));
-	}
-	else if (is("exit"))
-		_exit(3);
-	else if (is("exec"))
-		execl("/bin/sleep", "sleep", "100", NULL);
-	else if (is("slow")) {
-		ms(400);
+	} else if (is("slow")) {
+		wait_closed(go[0]);
 		say("saved %ld", op(fd, HAND_CHKPT, STUB));
-	} else if (is("never"))
-		for (;;)
-			pause();
-	else if (is("fwd")) {
+	} else if (is("fwd")) {
 		struct fwd f = { kids[0], 3 }, gone = { 1 << 22, 0 };
 		say("to nobody %ld", op(fd, CHKPT_FWD, (long)&gone));
 		say("forwarded %ld", op(fd, CHKPT_FWD, (long)&f));
@@ -156,7 +137,7 @@ static void *wait_asked(void *started)
 	registered = ctrl();
 	say("suspended %ld", op(registered, HAND_SUSP, 0));
 	say("registered %ld", op(registered, HAND_PHASE1, registered));
-	say("again %ld, for the other %ld", op(registered, HAND_PHASE1, registered), op(registered, HAND_PHASE2, registered));
+	say("again %ld", op(registered, HAND_PHASE1, registered));
 	pthread_barrier_wait(started);
 	for (;;) // it is handled before this returns
 		say("woken %ld", op(registered, HAND_SUSP, 0));
@@ -192,11 +173,11 @@ static void become(const char *r)
 static void child(const char *r)
 {
 	int p[2];
-	char c;
 	if (pipe2(p, O_CLOEXEC) < 0)
 		exit(97);
 	int pid = fork();
 	if (pid == 0) {
+		close(go[1]);
 		if (!strcmp(r, "parent") && fork() == 0) { // that is not saved with it
 			become("quiet-omit");
 			close(p[1]);
@@ -211,22 +192,21 @@ static void child(const char *r)
 				k = wait4(-1, &status, __WALL, NULL), e = errno;
 			while (k < 0 && e == EINTR);
 			say(k > 0 ? "its child has ended" : "no child, %s", strerrorname_np(e));
+			_exit(0);
 		}
 		idle(NULL);
 	}
 	close(p[1]);
-	while (read(p[0], &c, 1) < 0)
-		;
+	wait_closed(p[0]);
 	close(p[0]);
-	ms(20); // a child of "parent"
 	kids[nkids++] = pid;
 }
 
-static int request(int c, const char *file, int target, int scope, int signal)
+static void request(int c, const char *file, int target, int scope, int signal)
 {
 	int fd = open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	struct chkpt a = { target, scope, fd, 0, 0, signal, 0x10 };
-	return op(c, CHKPT_REQ, (long)&a);
+	op(c, CHKPT_REQ, (long)&a);
 }
 
 static long reap(int c)
@@ -247,65 +227,36 @@ static int descriptors(void)
 
 int main(int argc, char **argv)
 {
-	if (argc < 5)
+	if (argc < 5 || pipe2(go, O_CLOEXEC) < 0)
 		return 2;
 	const char *how = argv[1], *file = argv[2];
-	int signal = atoi(argv[3]);
+	int signal = atoi(argv[3]), twice = !strcmp(how, "twice");
 	for (int i = 5; i < argc; i++)
 		child(argv[i]);
 	become(argv[4]);
 	int c = ctrl();
-	if (!strcmp(how, "wait")) { // the request is another one's
-		ms(500);
-	} else if (!strcmp(how, "kill")) { // of a requester that is killed
-		close(c);
-		int pid = fork();
-		if (pid == 0) {
-			role = "quiet-omit";
-			int c = ctrl();
-			request(c, file, getppid(), 3, signal);
-			reap(c);
-			_exit(96);
-		}
-		ms(200);
-		kill(pid, SIGKILL);
-		waitpid(pid, NULL, 0);
-		ms(100);
-		say("killed");
-	} else if (!strcmp(how, "twice")) { // two at the same time
+	if (twice) {
 		int d = ctrl();
 		say("outside %ld %ld", op(c, HAND_CHKPT, STUB), op(c, HAND_ABORT, OMIT));
 		request(c, file, getpid(), 3, signal);
 		request(d, file, kids[0], 0, signal);
 		say("second %ld", reap(d));
+		close(go[1]);
 		say("first %ld", reap(c));
 	} else {
-		if (!strcmp(how, "stopped")) {
-			kill(kids[0], SIGSTOP);
-			waitpid(kids[0], NULL, WUNTRACED);
-		}
 		request(c, file, getpid(), !strcmp(how, "process") ? 0 : 3, signal);
 		say("reap %ld, %d descriptors", reap(c), descriptors());
 	}
-	if (!strcmp(how, "stopped")) {
-		char name[64], state = '?';
-		ms(50);
-		snprintf(name, sizeof name, "/proc/%d/stat", kids[0]);
-		FILE *f = fopen(name, "r");
-		if (fscanf(f, "%*d (asked) %c", &state) == 1)
-			say("child 1 is %c", state);
-		kill(kids[0], SIGCONT);
-	}
 	for (int i = 0; i < nkids; i++) {
-		int status;
-		ms(!strcmp(how, "restarted") ? 500 : 20);
-		kill(kids[i], SIGKILL);
+		// Those that are saved, with a signal, and "parent" end by themselves.
+		int ends = !strcmp(how, "restarted") || (signal && strcmp(argv[5 + i], "omit")), status;
+		if (!ends)
+			kill(kids[i], SIGKILL);
 		while (waitpid(kids[i], &status, 0) < 0)
 			;
-		if (WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL)
-			say("child %d: signal %d", i + 1, WTERMSIG(status));
-		else if (WIFEXITED(status))
-			say("child %d: exit %d", i + 1, WEXITSTATUS(status));
+		if (ends)
+			say("child %d: %s %d", i + 1, WIFSIGNALED(status) ? "signal" : "exit",
+			    WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
 	}
 	return 0;
 }
