@@ -31,7 +31,7 @@ const (
 // makes of its own accord to wait for its threads and to preempt them.
 var untraced = []int{
 	unix.SYS_FUTEX, unix.SYS_SCHED_YIELD, unix.SYS_NANOSLEEP, unix.SYS_CLOCK_NANOSLEEP, unix.SYS_EPOLL_PWAIT,
-	unix.SYS_RT_SIGRETURN, unix.SYS_TGKILL, unix.SYS_MADVISE,
+	unix.SYS_RT_SIGRETURN, unix.SYS_GETPID, unix.SYS_TGKILL, unix.SYS_MADVISE,
 }
 
 // assembleFilter makes the BPF program that hands over the openings, the ioctls
