@@ -15,8 +15,9 @@ type Candidate struct {
 	// other error that it exists and does not work.
 	Open func() (Engine, error)
 
-	// Present tells without opening it whether the machine has it. It leaves no
-	// descriptor open. Nil is for an engine that is expected everywhere.
+	// Present reports whether this machine has the engine, without opening it. It
+	// leaves no descriptor open. It is nil for an engine that is expected on every
+	// machine.
 	Present func() bool
 
 	// Recognizes reports whether the engine wrote the context that begins at the
@@ -38,12 +39,12 @@ type Candidate struct {
 	// the context is complete.
 	SignalsFirst bool
 
-	// Terse says that BLCR's own lines are all that is said about a failure.
+	// Terse says that failures are reported by BLCR's own lines only.
 	Terse bool
 
-	// Includes tells whether the calling process is in the request's scope and
-	// would be saved with it. Nil is for an engine that leaves its requester out.
-	// It leaves no descriptor open.
+	// Includes reports whether the calling process is in the request's scope and would
+	// be saved with it. It leaves no descriptor open. It is nil for an engine that
+	// leaves its requester out.
 	Includes func(*CheckpointRequest) bool
 }
 
@@ -94,8 +95,8 @@ func (c *Choice) expect() *Candidate {
 	return &Candidate{Name: c.forced}
 }
 
-// Includes tells whether the calling process is in the request's scope and would
-// be saved by the expected engine. It leaves no descriptor open.
+// Includes reports whether the calling process is in the request's scope and would be
+// saved by the expected engine. It leaves no descriptor open.
 func (c *Choice) Includes(r *CheckpointRequest) bool {
 	for i := range c.candidates {
 		// The cheaper question first.
