@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -82,8 +83,8 @@ func shim(fd int) {
 		shimFailed(fd, "filter", err)
 	}
 
-	// From the filter on until it may exec, the thread makes no call: it spins.
-	// Nobody would answer one that the runtime makes.
+	// From the filter on until it may exec, the thread makes no call but one that
+	// is never trapped. Nobody would answer others, which the runtime makes to wait.
 	runtime.GOMAXPROCS(4)
 	type installed struct {
 		fd  int
@@ -96,7 +97,9 @@ func shim(fd int) {
 		runtime.LockOSThread()
 		in := new(installed)
 		in.fd, in.err = installFilter(prog)
+		pause := unix.Timespec{Nsec: 50e3}
 		for ready.Store(in); !run.Load(); {
+			unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&pause)), 0, 0)
 		}
 		execFailed <- syscall.Exec(cfg.Path, cfg.Argv, cfg.Env)
 		select {}
