@@ -88,7 +88,10 @@ func startRole(role string, numbers []int, args []string, attr reexec.Attr) (pid
 // BLCR's module cannot save a process that has an epoll descriptor open.
 func (s *settings) delegate(args []string, con *cli.Console) (status int, done bool) {
 	forward := signals.NewForwarder()
-	claim := atwork.New(int(s.request.FD))
+	claim := &atwork.Claim{}
+	if s.engine.Expected().Claims {
+		claim = atwork.New(int(s.request.FD))
+	}
 	if s.engine.Includes(&s.request) {
 		return s.delegateOutside(args, con, forward, claim), true
 	}

@@ -134,9 +134,11 @@ func (w *work) do() (status int, err error) {
 func (w *work) bringBack(engine ckpt.Engine) (pid int, err error) {
 	ctx, interrupt := context.WithCancel(context.Background())
 	defer interrupt()
-	// Another request must not save this process while it makes the job.
-	claim := atwork.New(int(w.request.FD))
-	defer claim.Close()
+	if w.engine.Expected().Claims {
+		// Another request must not save this process while it makes the job.
+		claim := atwork.New(int(w.request.FD))
+		defer claim.Close()
+	}
 	guard := signals.NewGuard()
 	line := w.con.Progress("restoring", engine.Progress)
 	w.request.Measure = line != nil

@@ -42,6 +42,11 @@ type Candidate struct {
 	// Terse says that failures are reported by BLCR's own lines only.
 	Terse bool
 
+	// Claims says that a process with a request under way has to be claimed
+	// (package atwork), since the engine would save it with another request. BLCR's
+	// module keeps account of its requests itself.
+	Claims bool
+
 	// Includes reports whether the calling process is in the request's scope and would
 	// be saved with it. It leaves no descriptor open. It is nil for an engine that
 	// leaves its requester out.
@@ -98,13 +103,8 @@ func (c *Choice) expect() *Candidate {
 // Includes reports whether the calling process is in the request's scope and would be
 // saved by the expected engine. It leaves no descriptor open.
 func (c *Choice) Includes(r *CheckpointRequest) bool {
-	for i := range c.candidates {
-		// The cheaper question first.
-		if includes := c.candidates[i].Includes; includes != nil && includes(r) {
-			return c.Expected() == &c.candidates[i]
-		}
-	}
-	return false
+	includes := c.Expected().Includes
+	return includes != nil && includes(r)
 }
 
 // Require determines which engine has written the context on a descriptor, and makes it

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"runtime/debug"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -29,8 +30,10 @@ func Run(name, purpose string, args []string, stdout, stderr io.Writer, action f
 		HideHelp:        true,
 		HideHelpCommand: true,
 		HideVersion:     true,
-		Writer:          stdout,
-		ErrWriter:       stderr,
+		// Otherwise Run looks for the date of the program's file.
+		Compiled:  time.Unix(0, 0),
+		Writer:    stdout,
+		ErrWriter: stderr,
 		Action: func(c *cli.Context) error {
 			status = action(c.Args().Slice(), &Console{Stdout: stdout, Stderr: stderr})
 			return nil

@@ -233,8 +233,8 @@
 //   - no_new_privs is set: the program cannot gain privileges by exec.
 //   - poll does not report POLLERR before a request; fstat of the descriptor
 //     shows a socket; fcntl shows O_RDWR.
-//   - Only openat of exactly /proc/checkpoint/ctrl finds the file; open and openat2
-//     do not, nor stat, nor a name relative to a directory.
+//   - Only openat and faccessat of exactly /proc/checkpoint/ctrl find the file; open
+//     and openat2 do not, nor stat, nor a name relative to a directory.
 //   - Every open of a supervised process takes some 50 microseconds longer, and
 //     so does every counted call.
 //   - An operation can be interrupted by a signal only while it blocks

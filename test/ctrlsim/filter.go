@@ -39,7 +39,8 @@ var untraced = []int{
 // else. It is written for few instructions on the way to "allow". With every it
 // hands over all but the untraced ones.
 func assembleFilter(count []int, every bool) ([]unix.SockFilter, error) {
-	trap := []int{unix.SYS_OPENAT} // one of them may open the control file
+	// One of them may open the control file, or ask whether it could be opened.
+	trap := []int{unix.SYS_OPENAT, unix.SYS_FACCESSAT}
 	for _, nr := range count {
 		if nr != unix.SYS_IOCTL && nr != unix.SYS_CLONE && !slices.Contains(trap, nr) {
 			trap = append(trap, nr)

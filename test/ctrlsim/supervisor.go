@@ -156,6 +156,8 @@ func (s *supervisor) handle(n *notif) {
 	switch int(n.Data.Nr) {
 	case unix.SYS_OPENAT:
 		s.handleOpen(n)
+	case unix.SYS_FACCESSAT:
+		s.handleAccess(n)
 	case unix.SYS_IOCTL:
 		s.handleIoctl(n)
 	default:
@@ -199,6 +201,24 @@ func (s *supervisor) handleOpen(n *notif) {
 		s.log("%s = -%s", line, ErrnoName(int(errno)))
 		s.l.answer(n, 0, int(errno))
 	}
+}
+
+// handleAccess answers whether the control file could be opened, as its next open
+// would, and lets the kernel do all others. It is no line of the transcript.
+func (s *supervisor) handleAccess(n *notif) {
+	path, err := readString(int(n.Tid), n.Data.Args[1], unix.PathMax)
+	if s.fault(n, path, nil) {
+		return
+	}
+	if err != nil || path != controlFile {
+		s.l.resume(n)
+		return
+	}
+	s.mu.Lock()
+	nth := s.nth["open"] + 1
+	s.mu.Unlock()
+	res, _ := s.sc.answer("open", nth)
+	s.l.answer(n, 0, max(-res, 0))
 }
 
 // openFlags shows the flags that matter here by name.

@@ -280,7 +280,7 @@ func TestRequestAtCall(t *testing.T) {
 					}
 				})
 				// Without a result where the command has ended soon afterwards.
-				answered := regexp.MustCompile(`(?m)^(HAND_ABORT|HAND_CHKPT|CHKPT_FWD) |^STRANGER .* = (0 saved|-ESRCH|-EBUSY)`).MatchString(r.TranscriptText())
+				answered := regexp.MustCompile(`(?m)^(HAND_ABORT|HAND_CHKPT|HAND_CHKPT_INFO|CHKPT_FWD) |^STRANGER .* = (0 saved|-ESRCH|-EBUSY)`).MatchString(r.TranscriptText())
 				const threads = 8
 				if !answered && min(r.calls, declined) > at+threads {
 					t.Errorf("the request is not answered:\n%s", r.TranscriptText())

@@ -706,12 +706,10 @@ func sameAsBefore(before []ctrlsim.Call, c ctrlsim.Call) bool {
 // checkpointTolerated are the calls that may fail without failing
 // cr_checkpoint.
 var checkpointTolerated = []*tolerated{
-	{call: `.* (/run(/user/\d+|/blcr-cli)?|/tmp)/blcr-cli.*|close fd=1\d .*/requests|fcntl fd=1\d .*/requests|fcntl fd=3 .*/requests|readlinkat? .*/ns/pid`, seldom: true,
-		reason: "without its claim it is only not protected from other requests"},
 	{call: `openat control file|ioctl VERSION|ioctl HAND_PHASE1`, from: `ioctl VERSION`,
 		reason: "without its guard it leaves itself out of every checkpoint"},
 	{call: `newfstatat BIN/cr_checkpoint`,
-		reason: "the command-line package looks at its own program, for a date that nobody asks for"},
+		reason: "the worker executes the link to the program in /proc instead"},
 	{call: `pipe2|clone|fcntl fd=([012] .*|\d pipe)|execve BIN/cr_checkpoint`, except: []syscall.Errno{unix.EAGAIN, unix.ENOMEM},
 		reason: "where it cannot start another process to work, it works itself, and is not saved along with its caller"},
 	{call: `newfstatat ctx`, variant: `(atomic|backup).*`, until: `linkat ctx bak`,
@@ -1126,12 +1124,8 @@ func sweep(run func(at ctrlsim.Point) *ctrlsim.Call) {
 
 // restartTolerated are the calls that may fail and change nothing.
 var restartTolerated = []*tolerated{
-	{call: `.* (/run(/user/\d+|/blcr-cli)?|/tmp)/blcr-cli.*|close fd=1\d .*/requests|fcntl fd=1\d .*/requests|fcntl fd=3 .*/requests|readlinkat? .*/ns/pid`, seldom: true,
-		reason: "without its claim it is only not protected from other requests"},
 	{call: `openat control file|ioctl VERSION|ioctl HAND_PHASE1`, from: `ioctl VERSION`,
 		reason: "without its guard it leaves itself out of every checkpoint"},
-	{call: `newfstatat BIN/cr_restart`,
-		reason: "the command-line package looks at its own program, for a date that nobody asks for"},
 	{call: `ioctl RSTRT_LOG`,
 		reason: "a log that cannot be had changes nothing about the restart"},
 	{call: `write fd=2 pipe`, variant: `logged|failure-hook`,

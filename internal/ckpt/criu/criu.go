@@ -42,6 +42,7 @@ var Candidate = ckpt.Candidate{
 	Missing:     "this context was written by the criu engine, which cannot be used here",
 	Directories: &ckpt.DirectoryFormat{Inventory: images.InventoryName, IsImage: images.IsImage},
 	Compresses:  true,
+	Claims:      true,
 	Includes:    pstree.Includes,
 }
 
