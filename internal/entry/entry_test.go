@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"testing"
 
+	"blcr-cli/test/harness"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -18,7 +20,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprint(os.Stderr, files())
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	os.Exit(harness.Main(m))
 }
 
 // files returns a line for each descriptor up to 9.

@@ -129,8 +129,8 @@ func (t Table) Children() map[int][]int {
 	return children
 }
 
-// Tree returns that process and all its descendants, parents first. Empty if
-// there is no such process.
+// Tree returns that process and all its descendants, parents first, and the
+// children of each in the order of their pids. Empty if there is no such process.
 func (t Table) Tree(root int) []int {
 	if t[root] == nil {
 		return nil
@@ -138,7 +138,9 @@ func (t Table) Tree(root int) []int {
 	children := t.Children()
 	tree := []int{root}
 	for i := 0; i < len(tree); i++ {
-		tree = append(tree, children[tree[i]]...)
+		pids := children[tree[i]]
+		slices.Sort(pids)
+		tree = append(tree, pids...)
 	}
 	return tree
 }

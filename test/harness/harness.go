@@ -10,6 +10,7 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"os/exec"
 	"runtime"
@@ -67,6 +68,8 @@ func Compiler(t testing.TB) string {
 //     leader of a new one, which is not, since its parent is in the same session.
 //     The kernel discards SIGTSTP, SIGTTIN and SIGTTOU in an orphaned group.
 //   - The umask is 022.
+//   - Descriptors from 3 on, with which something else has left this process, are not
+//     handed down by exec.
 //   - In a process of [OwnNetwork] the loopback interface is up.
 func Start() {
 	directory, _ = os.Getwd()
@@ -77,6 +80,7 @@ func Start() {
 		_ = unix.Setpgid(0, 0) // it fails for a session's leader, whose group is orphaned in any case
 	}
 	unix.Umask(0o022)
+	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 	if InOwnNetwork() {
 		if err := loopbackUp(); err != nil {
 			fmt.Fprintln(os.Stderr, err)

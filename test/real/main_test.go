@@ -26,7 +26,6 @@ package real
 import (
 	"flag"
 	"fmt"
-	"math"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -70,11 +69,6 @@ func TestMain(m *testing.M) {
 			if _, err := unix.Setsid(); err != nil {
 				return complain("setsid: %v", err)
 			}
-		}
-		// Whatever else we were started with is not to be among what the programs
-		// have open.
-		if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
-			return complain("close_range: %v", err)
 		}
 		var err error
 		if scratch, err = os.MkdirTemp("", "realtest"); err != nil {

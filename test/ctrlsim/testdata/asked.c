@@ -9,6 +9,7 @@
 // alone ("process"), or two at the same time ("twice").
 
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -217,6 +218,29 @@ static long reap(int c)
 	return op(c, CHKPT_REAP, -1);
 }
 
+// settle waits until all threads of a process sleep. One that has its answer, and has
+// not said so yet, does not.
+static void settle(int pid)
+{
+	for (int busy = 1; busy; poll(NULL, 0, 1)) {
+		char name[64];
+		struct dirent *e;
+		snprintf(name, sizeof name, "/proc/%d/task", pid);
+		DIR *d = opendir(name);
+		busy = 0;
+		while (d && (e = readdir(d))) {
+			char stat[400], state = 'S';
+			snprintf(stat, sizeof stat, "%s/%s/stat", name, e->d_name);
+			FILE *f = fopen(stat, "r");
+			if (f && *e->d_name != '.' && fscanf(f, "%*d (asked) %c", &state) == 1)
+				busy |= state == 'R' || state == 't';
+			if (f)
+				fclose(f);
+		}
+		closedir(d);
+	}
+}
+
 static int descriptors(void)
 {
 	int n = 0;
@@ -250,8 +274,10 @@ int main(int argc, char **argv)
 	for (int i = 0; i < nkids; i++) {
 		// Those that are saved, with a signal, and "parent" end by themselves.
 		int ends = !strcmp(how, "restarted") || (signal && strcmp(argv[5 + i], "omit")), status;
-		if (!ends)
+		if (!ends) {
+			settle(kids[i]);
 			kill(kids[i], SIGKILL);
+		}
 		while (waitpid(kids[i], &status, 0) < 0)
 			;
 		if (ends)
