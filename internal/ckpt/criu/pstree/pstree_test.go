@@ -168,6 +168,8 @@ func start(t *testing.T, name string, args ...string) (pid int, in, out *os.File
 		t.Fatal(err)
 	}
 	cmd := exec.Command(name, args...)
+	// The session of the tests may be one of another pid namespace.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.Stdin, cmd.Stdout = read, write
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -300,6 +302,7 @@ func TestResolveCancelled(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(path, "1000")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
