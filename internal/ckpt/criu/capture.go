@@ -17,6 +17,7 @@ import (
 	"blcr-cli/internal/ckpt/criu/explain"
 	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/ckpt/criu/pstree"
+	"blcr-cli/internal/ckpt/criu/savedfiles"
 	"blcr-cli/internal/ckpt/criu/stream"
 	"blcr-cli/internal/ctxfile"
 	"blcr-cli/internal/proc"
@@ -314,6 +315,15 @@ func commonOptions() []string {
 		options = append(options, "--unprivileged")
 	}
 	return options
+}
+
+// saveFiles writes the files that the request wants with the context.
+func (c *capture) saveFiles() error {
+	which := savedfiles.Which{Exe: c.request.SaveExe, Private: c.request.SavePrivate, Shared: c.request.SaveShared}
+	if which == (savedfiles.Which{}) {
+		return nil
+	}
+	return contextError(savedfiles.Save(c.writer, c.tree.PIDs, which))
 }
 
 // noteExternalPipes writes which pipes lead out of the tree, one inode a line. The

@@ -2,10 +2,11 @@
 // save processes and bring them back, as a program that streams its images into
 // or out of one context file.
 //
-// Here belongs what turns BLCR's requests into runs of criu: which processes a
-// request means, criu's options, the two sockets that it talks to. What its
-// failures mean belongs to package explain, how a context file is laid out to package ctxfile,
-// what images contain to package image, and which criu to package binary.
+// What belongs here is the order of the steps of a checkpoint (capture) and of a
+// restart (restart), criu's options, where its images go to and come from, and what
+// a restart changes in them (plan). How each step is done belongs to the packages
+// below: pstree finds the processes, stream runs criu, images reads and changes
+// images, explain makes sentences of failures.
 package criu
 
 import (

@@ -3,15 +3,13 @@ package criu
 import (
 	"context"
 	"errors"
-	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/images"
-	"blcr-cli/internal/ckpt/criu/tempdir"
+	"blcr-cli/internal/ckpt/criu/savedfiles"
 	"blcr-cli/internal/proc"
 )
 
@@ -29,9 +27,7 @@ type plan struct {
 	owned     []int
 	keysInUse []string
 
-	// copies is the directory of files that came with the context, "" without.
-	copies  string
-	scratch tempdir.Dir // the same
+	copies *savedfiles.Copies
 
 	tasks   []images.Task
 	stopped map[int32]bool // those that were stopped when they were saved
@@ -39,13 +35,16 @@ type plan struct {
 
 // newPlan reads what it needs from the context.
 func newPlan(source source, r *ckpt.RestartRequest) (*plan, error) {
-	p := &plan{images: make(map[string][]byte), scratch: tempdir.None}
+	p := &plan{images: make(map[string][]byte), copies: &savedfiles.Copies{}}
 	relocations := r.Relocations
 	for _, step := range []func() error{
 		func() error { return p.sessions(source, r) },
 		func() error { return p.states(source) },
 		func() error { return p.clocks(source) },
-		func() (err error) { relocations, err = p.extractSaved(source, relocations); return err },
+		func() (err error) {
+			p.copies, relocations, err = savedfiles.Extract(source, relocations)
+			return err
+		},
 		func() error { return p.relocate(source, relocations) },
 		func() error { return p.external(source) },
 	} {
@@ -174,16 +173,5 @@ func (p *plan) close() {
 		unix.Close(fd)
 	}
 	p.owned = nil
-	p.removeCopies()
-}
-
-// numbers are those in a text, separated by blanks.
-func numbers(text string) []int {
-	var found []int
-	for _, word := range strings.Fields(text) {
-		if n, err := strconv.Atoi(word); err == nil {
-			found = append(found, n)
-		}
-	}
-	return found
+	p.copies.Remove()
 }

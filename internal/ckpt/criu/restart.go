@@ -13,6 +13,7 @@ import (
 	"blcr-cli/internal/ckpt/criu/explain"
 	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/ckpt/criu/memory"
+	"blcr-cli/internal/ckpt/criu/pidns"
 	"blcr-cli/internal/ckpt/criu/pstree"
 	"blcr-cli/internal/ckpt/criu/stream"
 	"blcr-cli/internal/ctxfile"
@@ -27,7 +28,7 @@ type restart struct {
 	criu   *stream.Criu
 	source source
 	plan   *plan
-	pidns  *pidNamespace // where the job gets new pids, else nil
+	pidns  *pidns.Namespace // where the job gets new pids, else nil
 
 	root    int   // pid of the restored root
 	resumed bool  // the processes have been let go
@@ -72,8 +73,8 @@ func (r *restart) run(ctx context.Context, e *engine) (err error) {
 	command := stream.Command{Path: e.criu.Path, Args: r.options(), Inherit: r.plan.inherited, InSession: true}
 	if r.request.RestorePid {
 		err = r.plan.pidsFree(ctx)
-	} else if r.pidns, err = newPidNamespace(); err == nil {
-		command.Enter = pstree.Enter(r.pidns.init)
+	} else if r.pidns, err = pidns.New(); err == nil {
+		command.Enter = pstree.Enter(r.pidns.Init)
 	}
 	if err != nil {
 		return err
@@ -188,7 +189,7 @@ func (r *restart) letGo() {
 func (r *restart) found(pid int) bool {
 	r.root = pid
 	if r.pidns != nil {
-		r.root = r.pidns.outer(pid)
+		r.root = r.pidns.Outer(pid)
 	}
 	return r.root > 0
 }
@@ -207,7 +208,7 @@ func (r *restart) outcome() error {
 			r.letGo()
 		}
 		if r.pidns != nil {
-			r.pidns.run(int(r.plan.tasks[0].PID))
+			r.pidns.Run(int(r.plan.tasks[0].PID))
 		}
 		return nil
 	}
@@ -240,7 +241,7 @@ func (r *restart) close() {
 		r.criu.Close()
 	}
 	if r.pidns != nil {
-		r.pidns.end()
+		r.pidns.End()
 	}
 	if r.source != nil {
 		r.source.Close()
@@ -258,7 +259,7 @@ func (r *restart) endRestored() {
 	for _, task := range r.plan.tasks {
 		pid := int(task.PID)
 		if r.pidns != nil {
-			pid = r.pidns.outer(pid)
+			pid = r.pidns.Outer(pid)
 		}
 		known[pid] = true
 	}

@@ -1,4 +1,4 @@
-package criu
+package savedfiles
 
 import (
 	"bytes"
@@ -42,7 +42,6 @@ func (m *members) File(name string, r io.Reader) error {
 
 // saved is such a context as a source.
 type saved struct {
-	source
 	*members
 }
 
@@ -81,7 +80,7 @@ func newSavedLab(t *testing.T) *savedLab {
 	if err := os.Mkdir(filepath.Join(l.dir, "tmp"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	l.s = &saver{request: &ckpt.CheckpointRequest{SaveShared: true}, writer: l.ctx, known: make(map[fileID]*images.SavedFile), stored: make(map[fileID]*images.SavedFile)}
+	l.s = newSaver(l.ctx, Which{Shared: true})
 	return l
 }
 
@@ -121,11 +120,10 @@ func (l *savedLab) save() {
 }
 
 // extract returns where each file is to be found, "" for those of its own name.
-func (l *savedLab) extract(relocations ...ckpt.Relocation) (*plan, []ckpt.Relocation, error) {
-	p := &plan{}
-	found, err := p.extractSaved(saved{members: l.ctx}, relocations)
-	l.t.Cleanup(p.close)
-	return p, found, err
+func (l *savedLab) extract(relocations ...ckpt.Relocation) (*Copies, []ckpt.Relocation, error) {
+	c, found, err := Extract(saved{l.ctx}, relocations)
+	l.t.Cleanup(c.Remove)
+	return c, found, err
 }
 
 func TestSaveAndExtract(t *testing.T) {
@@ -161,8 +159,8 @@ func TestSaveAndExtract(t *testing.T) {
 		t.Errorf("the context has %d bytes", size)
 	}
 
-	if p, found, err := l.extract(); err != nil || len(found) != 0 || p.copies != "" {
-		t.Errorf("all is there: %v, %v, %s", found, err, p.copies)
+	if c, found, err := l.extract(); err != nil || len(found) != 0 || c.made {
+		t.Errorf("all is there: %v, %v, %s", found, err, c.dir.Path)
 	}
 	for _, name := range want {
 		if err := os.Chtimes(name, time.Time{}, time.Unix(1, 2)); err != nil {
@@ -187,12 +185,12 @@ func TestSaveAndExtract(t *testing.T) {
 		}
 	}
 	user := ckpt.Relocation{Old: l.dir, New: moved}
-	p, found, err := l.extract(user)
+	c, found, err := l.extract(user)
 	if err != nil || len(found) != 4 || found[3] != user {
 		t.Fatalf("%v, %v", found, err)
 	}
-	if st, err := os.Stat(p.copies); err != nil || st.Mode() != os.ModeDir|0o700 || filepath.Dir(p.copies) != os.TempDir() {
-		t.Errorf("%s: %v, %v", p.copies, st.Mode(), err)
+	if st, err := os.Stat(c.dir.Path); err != nil || st.Mode() != os.ModeDir|0o700 || filepath.Dir(c.dir.Path) != os.TempDir() {
+		t.Errorf("%s: %v, %v", c.dir.Path, st.Mode(), err)
 	}
 	for _, f := range l.s.files {
 		i := slices.IndexFunc(found, func(r ckpt.Relocation) bool { return r.Old == f.Name })
@@ -231,7 +229,7 @@ func TestSaveAndExtract(t *testing.T) {
 			}
 		}
 	}
-	p.close()
+	c.Remove()
 	if left, _ := os.ReadDir(os.TempDir()); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}
@@ -293,11 +291,14 @@ func TestExtractDamaged(t *testing.T) {
 		l.ctx.of[images.SavedFilesName] = []byte(savedFilesHeader + test.list)
 		l.ctx.of["file-1"] = []byte(test.member)
 		l.ctx.fail = test.fail
-		p, found, err := l.extract()
-		if err = contextError(err); test.errno == 0 && err != nil || test.errno != 0 && !errors.Is(err, test.errno) {
+		c, found, err := l.extract()
+		if errors.Is(err, images.ErrSavedFiles) {
+			err = syscall.EINVAL // as the engine says it
+		}
+		if test.errno == 0 && err != nil || test.errno != 0 && !errors.Is(err, test.errno) {
 			t.Errorf("%q: %v, %v", test.list, found, err)
 		}
-		p.close()
+		c.Remove()
 		if left, _ := os.ReadDir(os.TempDir()); len(left) > 0 {
 			t.Errorf("left: %v", left)
 		}

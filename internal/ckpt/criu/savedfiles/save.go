@@ -1,4 +1,4 @@
-package criu
+package savedfiles
 
 import (
 	"errors"
@@ -17,35 +17,48 @@ import (
 	"blcr-cli/internal/show"
 )
 
-// saveFiles puts the files that the request wants into the context. To be called
-// while the tree is frozen, after lookAgain.
-func (c *capture) saveFiles() error {
-	r := c.request
-	if !r.SaveExe && !r.SavePrivate && !r.SaveShared {
-		return nil
-	}
-	s := &saver{request: r, writer: c.writer, known: make(map[fileID]*images.SavedFile), stored: make(map[fileID]*images.SavedFile)}
-	for _, pid := range c.tree.PIDs {
+// Which tells which of the files that are mapped into processes are saved.
+type Which struct {
+	Exe     bool // the executable
+	Private bool // what is mapped with MAP_PRIVATE: libraries
+	Shared  bool // what is mapped with MAP_SHARED
+}
+
+// Writer is a context that files are saved into.
+type Writer interface {
+	// Bytes and File add a member.
+	Bytes(name string, data []byte) error
+	File(name string, r io.Reader) error
+}
+
+// Save writes files of the processes into a context, each file once, and the list
+// of them. The processes must be frozen. The error is the writer's, or a
+// *ckpt.Error that names the file which cannot be read; EBUSY for one that becomes
+// shorter meanwhile.
+func Save(w Writer, pids []int, which Which) error {
+	s := newSaver(w, which)
+	for _, pid := range pids {
 		if proc.Ended(pid) {
 			continue
 		}
 		if err := s.process(pid); err != nil {
-			return err
+			return contextOr(err)
 		}
 	}
-	return contextError(s.writer.Bytes(images.SavedFilesName, images.EncodeSavedFiles(s.files)))
+	return w.Bytes(images.SavedFilesName, images.EncodeSavedFiles(s.files))
 }
 
-// saver saves the files of processes, each file once.
+// saver saves the files of processes.
 type saver struct {
-	request *ckpt.CheckpointRequest
-	writer  interface {
-		Bytes(name string, data []byte) error
-		File(name string, r io.Reader) error
-	}
+	writer Writer
+	which  Which
 	files  []*images.SavedFile
 	known  map[fileID]*images.SavedFile // nil for a file that is not saved
 	stored map[fileID]*images.SavedFile // by fileID without a name
+}
+
+func newSaver(w Writer, which Which) *saver {
+	return &saver{writer: w, which: which, known: make(map[fileID]*images.SavedFile), stored: make(map[fileID]*images.SavedFile)}
 }
 
 // fileID identifies a file, under one name or under any ("").
@@ -54,11 +67,11 @@ type fileID struct {
 	name     string
 }
 
-// process saves the files of a process that the request asks for.
+// process saves files of one process.
 func (s *saver) process(pid int) error {
 	link := proc.ExecutableLink(pid)
 	exe, err := os.Readlink(link)
-	if err == nil && s.request.SaveExe {
+	if err == nil && s.which.Exe {
 		err = s.add(mapped{link: link, name: exe})
 	}
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) {
@@ -74,9 +87,9 @@ func (s *saver) process(pid int) error {
 		if err != nil {
 			return readError(err.(*fs.PathError).Path, err)
 		}
-		wanted := s.request.SavePrivate
+		wanted := s.which.Private
 		if m.Shared {
-			wanted = s.request.SaveShared
+			wanted = s.which.Shared
 		}
 		isExe := m.Path == exe || m.Dev == st.Dev && m.Ino == st.Ino
 		if !wanted || isExe {
@@ -204,11 +217,14 @@ func (s *saver) store(f *images.SavedFile, file *os.File) error {
 	}
 	data.from = io.MultiReader(readers...)
 	f.Member = images.SavedFileName(len(s.stored) + 1)
-	err = contextError(s.writer.File(f.Member, data))
-	if data.err != nil {
+	err = s.writer.File(f.Member, data)
+	switch {
+	case data.err != nil:
 		return data.err
+	case err != nil:
+		return &contextFailure{err}
 	}
-	return err
+	return nil
 }
 
 // fileData reads the extents of a file. It keeps its error, because that of the
@@ -270,9 +286,8 @@ func extents(file *os.File, size int64) ([]images.Extent, error) {
 
 // readError returns the error for a file that should be saved and cannot be read.
 func readError(name string, err error) error {
-	var e *ckpt.Error
-	if errors.As(err, &e) {
-		return err // the context's
+	if _, ok := err.(*contextFailure); ok {
+		return err
 	}
 	errno := ckpt.ErrnoOf(err)
 	text := ckpt.Strerror(errno)

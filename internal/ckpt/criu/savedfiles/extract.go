@@ -1,4 +1,10 @@
-package criu
+// Package savedfiles saves files that are mapped into processes with the context
+// (cr_checkpoint --save-exe and the like), and brings them back where they are
+// missing or have changed.
+//
+// The format of the list of them belongs to package images. What is mapped at which
+// address is in CRIU's images; this package knows none of them.
+package savedfiles
 
 import (
 	"bytes"
@@ -18,49 +24,73 @@ import (
 	"blcr-cli/internal/show"
 )
 
-// Saved files are used where the file of that name is missing or has changed: they
-// are copied into a temporary directory, and their names are relocated to the
-// copies. The copies are unlinked as soon as the processes have them open, or the
-// restart has failed. The processes then have a deleted file open, which every
-// checkpoint saves.
+// Source is a context with saved files.
+type Source interface {
+	images.Source
+	// Serve writes a member into a pipe. A reader that goes away is no error.
+	Serve(name string, pipe int) error
+}
 
-// extractSaved extracts the saved files that are missing or have changed. It
-// returns the relocations to the copies, followed by the given ones.
-func (p *plan) extractSaved(source source, relocations []ckpt.Relocation) ([]ckpt.Relocation, error) {
+// Copies are saved files that have been extracted into a temporary directory. The
+// zero value is none.
+//
+// They are to be removed as soon as the processes have them open, or the restart
+// has failed. The processes then have deleted files open, which every checkpoint
+// saves.
+type Copies struct {
+	dir  tempdir.Dir
+	made bool
+}
+
+// Remove unlinks the copies.
+func (c *Copies) Remove() {
+	if c.made {
+		c.dir.Remove()
+		c.made = false
+	}
+}
+
+// Extract makes copies of the saved files that are missing under their names, as
+// relocated, or have changed. It returns the relocations to the copies, followed by
+// the given ones. The copies, also of an Extract that fails, are the caller's to
+// remove. The error is the source's, images.ErrSavedFiles, or a *ckpt.Error that
+// names the file.
+func Extract(source Source, relocations []ckpt.Relocation) (*Copies, []ckpt.Relocation, error) {
+	c := &Copies{}
 	if !source.Has(images.SavedFilesName) {
-		return relocations, nil
+		return c, relocations, nil
 	}
 	files, err := images.Read(source, images.SavedFilesName, images.ParseSavedFiles)
 	if err != nil {
-		return nil, err
+		return c, nil, err
 	}
 	var extracted []ckpt.Relocation
 	for i, f := range files {
 		if !source.Has(f.Member) {
-			return nil, fmt.Errorf("%w: there is no %s", images.ErrSavedFiles, f.Member)
+			return c, nil, fmt.Errorf("%w: there is no %s", images.ErrSavedFiles, f.Member)
 		}
 		there, err := isAt(f, ckpt.Relocate(f.Name, relocations), source)
 		if err != nil {
-			return nil, err
+			return c, nil, err
 		}
 		if there {
 			continue
 		}
-		if p.copies == "" {
+		if !c.made {
 			parents := copiesParents()
-			if p.scratch, err = tempdir.New(parents); err != nil {
-				return nil, extractError(f, parents[0], err)
+			if c.dir, err = tempdir.New(parents); err != nil {
+				return c, nil, extractError(f, parents[0], err)
 			}
-			p.copies = p.scratch.Path
+			c.made = true
 		}
 		// Each in a directory of its own, so that it can keep its name.
-		to := filepath.Join(p.copies, strconv.Itoa(i+1), filepath.Base(f.Name))
+		to := filepath.Join(c.dir.Path, strconv.Itoa(i+1), filepath.Base(f.Name))
 		if err := extract(f, to, source); err != nil {
-			return nil, extractError(f, filepath.Dir(p.copies), err)
+			return c, nil, extractError(f, filepath.Dir(c.dir.Path), err)
 		}
 		extracted = append(extracted, ckpt.Relocation{Old: f.Name, New: to})
 	}
-	return append(extracted, relocations...), nil
+	return c, append(extracted, relocations...), nil
 }
 
 // copiesParents returns directories for the copies. They must be on file systems
@@ -90,16 +120,25 @@ func extractError(f *images.SavedFile, dir string, err error) error {
 	}}
 }
 
-// contextFailure is an error of reading the context, in contrast to one of the
-// file that is compared or written.
+// contextFailure is an error of reading or writing the context, in contrast to one
+// of the file.
 type contextFailure struct{ error }
 
 func (c *contextFailure) Unwrap() error { return c.error }
 
+// contextOr returns the context's error where err is one, otherwise err.
+func contextOr(err error) error {
+	var c *contextFailure
+	if errors.As(err, &c) {
+		return c.error
+	}
+	return err
+}
+
 // isAt reports whether the file is still there under a name. A file that cannot be
 // read is not: it could not be used either. The error is one of reading the
 // context.
-func isAt(f *images.SavedFile, name string, source source) (bool, error) {
+func isAt(f *images.SavedFile, name string, source Source) (bool, error) {
 	var st unix.Stat_t
 	// criu requires the mode as well.
 	if unix.Stat(name, &st) != nil || st.Mode != unix.S_IFREG|f.Mode || st.Size != f.Size {
@@ -174,7 +213,7 @@ func equalData(r io.Reader, file *os.File, offset, length int64) (bool, error) {
 }
 
 // extract writes the copy of a saved file, and makes its directory.
-func extract(f *images.SavedFile, to string, source source) error {
+func extract(f *images.SavedFile, to string, source Source) error {
 	if err := os.Mkdir(filepath.Dir(to), 0o700); err != nil {
 		return err
 	}
@@ -229,7 +268,7 @@ type member struct {
 }
 
 // openMember begins to read a member.
-func openMember(source source, name string) (*member, error) {
+func openMember(source Source, name string) (*member, error) {
 	var fds [2]int
 	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
 		return nil, ckpt.SystemError("pipe", "", err)
@@ -249,7 +288,7 @@ func openMember(source source, name string) (*member, error) {
 func (m *member) Read(b []byte) (int, error) {
 	n, err := m.ReadCloser.Read(b)
 	if err == io.EOF && m.err == nil && m.served != nil {
-		m.err, m.served = contextError(<-m.served), nil
+		m.err, m.served = <-m.served, nil
 	}
 	if m.err != nil {
 		err = &contextFailure{m.err}
@@ -262,13 +301,5 @@ func (m *member) close() {
 	m.Close()
 	if m.served != nil {
 		<-m.served
-	}
-}
-
-// removeCopies unlinks the copies.
-func (p *plan) removeCopies() {
-	if p.copies != "" {
-		p.scratch.Remove()
-		p.copies = ""
 	}
 }

@@ -1,4 +1,14 @@
-package criu
+// Package pidns makes pid namespaces for jobs that are restarted with new pids
+// (cr_restart --no-restore-pid), so that several copies of one context can run.
+//
+// Programs and libraries keep pids in places that cannot be found. So the job keeps
+// its old pids in a pid namespace of its own, and has new ones outside of it. Such
+// a namespace needs an init. It is not a child of cr_restart, whose only child is
+// the job, and it lives as long as the job and what that leaves behind.
+//
+// Into which namespaces CRIU has to go to save such a job again belongs to package
+// pstree.
+package pidns
 
 import (
 	"fmt"
@@ -18,14 +28,6 @@ import (
 	"blcr-cli/internal/reexec"
 	"blcr-cli/internal/signals"
 )
-
-// With --no-restore-pid a job gets new pids, so that several copies of one
-// context can run. Programs and their libraries remember pids in places that
-// nobody can find, so the job keeps its old ones for itself, in a pid namespace
-// of its own; outside of it has new ones.
-//
-// Such a namespace needs an init. It is not a child of cr_restart, whose only
-// child is the job, and it lives as long as the job and what that leaves behind.
 
 // The inner roles.
 const (
@@ -96,12 +98,12 @@ func initProcess() int {
 	life := os.NewFile(keepalive, "keepalive")
 	line, _ := io.ReadAll(io.LimitReader(life, 16))
 	life.Close()
-	job := numbers(string(line))
-	if len(job) != 1 {
+	var job int
+	if n, _ := fmt.Sscan(string(line), &job); n != 1 {
 		// The kernel ends the whole namespace with us.
 		return 1
 	}
-	await(job[0])
+	await(job)
 	for {
 		// The job's orphans are our children.
 		if _, err := unix.Wait4(-1, nil, unix.WALL, nil); err != nil && err != unix.EINTR {
@@ -133,15 +135,16 @@ func await(pid int) {
 	}
 }
 
-// pidNamespace is a pid namespace that has only an init so far.
-type pidNamespace struct {
-	init      int // its pid as seen from here
+// Namespace is a pid namespace, and a mount namespace with the /proc of that, which
+// has only an init so far.
+type Namespace struct {
+	Init      int // the init's pid, as seen from here
 	keepalive int // the writing end; -1 once closed
 }
 
-// newPidNamespace makes one. The errors are those of clone(2) and mount(2); EPERM is for
-// users without the privilege.
-func newPidNamespace() (*pidNamespace, error) {
+// New makes a namespace. The error is a *ckpt.Error with an errno of clone(2) or
+// mount(2): EPERM for users without the privilege.
+func New() (*Namespace, error) {
 	var life, out [2]int
 	if err := unix.Pipe2(life[:], unix.O_CLOEXEC); err != nil {
 		return nil, ckpt.SystemError("pipe", "", err)
@@ -156,7 +159,7 @@ func newPidNamespace() (*pidNamespace, error) {
 	})
 	unix.Close(life[0])
 	unix.Close(out[1])
-	n := &pidNamespace{keepalive: life[1]}
+	n := &Namespace{keepalive: life[1]}
 	var said string
 	if err == nil {
 		_, _ = unix.Wait4(launcher, nil, unix.WALL, nil)
@@ -166,7 +169,7 @@ func newPidNamespace() (*pidNamespace, error) {
 	var errno int
 	switch {
 	case err != nil:
-	case n.init != 0 && said == "":
+	case n.Init != 0 && said == "":
 		return n, nil
 	case said != "":
 		fmt.Sscanf(said, "error %d", &errno)
@@ -174,14 +177,14 @@ func newPidNamespace() (*pidNamespace, error) {
 	default:
 		err = syscall.EIO
 	}
-	n.end()
+	n.End()
 	return nil, &ckpt.Error{Op: "make", Object: "pid namespace", Errno: ckpt.ErrnoOf(err),
-		Detail: append([]string{"new pids need a pid namespace, and that could not be made: " + ckpt.Strerror(ckpt.ErrnoOf(err))}, namespaceHints(ckpt.ErrnoOf(err))...)}
+		Detail: append([]string{"new pids need a pid namespace, and that could not be made: " + ckpt.Strerror(ckpt.ErrnoOf(err))}, hintsFor(ckpt.ErrnoOf(err))...)}
 }
 
 // hear reads what launcher and init print: the pid and "ready", in either order,
 // or an error, which it returns.
-func (n *pidNamespace) hear(fd int) (failure string) {
+func (n *Namespace) hear(fd int) (failure string) {
 	var text []byte
 	for {
 		b := make([]byte, 256)
@@ -201,35 +204,35 @@ func (n *pidNamespace) hear(fd int) (failure string) {
 			case line == "ready\n":
 				ready = true
 			default:
-				fmt.Sscanf(line, "pid %d\n", &n.init)
+				fmt.Sscanf(line, "pid %d\n", &n.Init)
 			}
 		}
-		if ready && n.init != 0 {
+		if ready && n.Init != 0 {
 			return ""
 		}
 	}
 }
 
-// run tells the init that the job runs; pid is the job's in the namespace. The
+// Run tells the init that the job runs, which has that pid in the namespace. The
 // init then lives as long as the job.
-func (n *pidNamespace) run(job int) {
+func (n *Namespace) Run(job int) {
 	_, _ = unix.Write(n.keepalive, []byte(strconv.Itoa(job)+"\n"))
 	unix.Close(n.keepalive)
 	n.keepalive = -1
 }
 
-// end ends the namespace, unless the job runs.
-func (n *pidNamespace) end() {
+// End ends the namespace, unless the job runs. It may be called more than once.
+func (n *Namespace) End() {
 	if n.keepalive >= 0 {
 		unix.Close(n.keepalive)
 		n.keepalive = -1
 	}
 }
 
-// outer returns the pid outside of the namespace of the process that has that pid
-// in it, 0 if there is none.
-func (n *pidNamespace) outer(inner int) int {
-	inside, err := proc.Namespace(n.init, "pid")
+// Outer returns the pid, as seen from here, of the child of this process that has
+// the pid inner in the namespace; 0 if there is none.
+func (n *Namespace) Outer(inner int) int {
+	inside, err := proc.Namespace(n.Init, "pid")
 	if err != nil {
 		return 0
 	}
@@ -246,8 +249,8 @@ func (n *pidNamespace) outer(inner int) int {
 	return 0
 }
 
-// namespaceHints is what to do where no pid namespace can be made.
-func namespaceHints(errno syscall.Errno) []string {
+// hintsFor is what to do where no pid namespace can be made.
+func hintsFor(errno syscall.Errno) []string {
 	switch errno {
 	case unix.EPERM:
 		return []string{"to make one takes the capability CAP_SYS_ADMIN: run cr_restart as root, or with the old pids"}

@@ -1,0 +1,191 @@
+package criu
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/criu/images"
+)
+
+// memoryContext is a context in memory.
+type memoryContext map[string][]byte
+
+func (c memoryContext) Has(name string) bool { return c[name] != nil }
+func (c memoryContext) Bytes(name string) ([]byte, error) {
+	if !c.Has(name) {
+		return nil, unix.ENOENT
+	}
+	return c[name], nil
+}
+func (c memoryContext) Serve(name string, pipe int) error { return errors.ErrUnsupported }
+func (c memoryContext) Abort()                            {}
+func (c memoryContext) Close() error                      { return nil }
+
+// What images/testdata/README describes: the root's pid, and the pipe that is its
+// standard input.
+const (
+	exampleRoot = 11582
+	examplePipe = 24235871
+)
+
+// example is the context that images/testdata has images of. Only the root has
+// descriptors and memory.
+func example(t *testing.T) memoryContext {
+	t.Helper()
+	c := make(memoryContext)
+	add := func(name, file string) {
+		img, err := os.ReadFile(filepath.Join("images/testdata", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c[name] = img
+	}
+	for _, name := range []string{images.PstreeName, images.FilesName, images.InventoryName, images.TTYInfoName, "timens-0.img", "fdinfo-2.img"} {
+		add(name, name)
+	}
+	tasks, err := images.Tasks(c[images.PstreeName])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, task := range tasks {
+		add(images.Name("core", task.PID), "core-root.img")
+	}
+	add(images.Name("ids", int32(exampleRoot)), "ids-root.img")
+	add(images.Name("mm", int32(exampleRoot)), "mm-root.img")
+	return c
+}
+
+func makePlan(t *testing.T, c memoryContext, r *ckpt.RestartRequest) *plan {
+	t.Helper()
+	p, err := newPlan(c, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.close)
+	return p
+}
+
+// TestPlanSessions: the job joins this process's session and group, or stays in its
+// own; the stopped processes are known.
+func TestPlanSessions(t *testing.T) {
+	sid, err := unix.Getsid(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := makePlan(t, example(t), &ckpt.RestartRequest{RestorePid: true})
+	for _, task := range p.tasks {
+		if int(task.SID) != sid || int(task.PGID) != unix.Getpgrp() {
+			t.Errorf("process %d: session %d, group %d; want %d, %d", task.PID, task.SID, task.PGID, sid, unix.Getpgrp())
+		}
+		if !p.stopped[task.PID] {
+			t.Errorf("process %d is not stopped", task.PID)
+		}
+	}
+	p = makePlan(t, example(t), &ckpt.RestartRequest{RestorePid: true, RestoreSid: true, RestorePgid: true})
+	own := slices.ContainsFunc(p.tasks, func(task images.Task) bool { return task.SID == task.PID })
+	if !own {
+		t.Errorf("no process leads its own session: %v", p.tasks)
+	}
+}
+
+// TestPlanRelocate: files are opened under their new names.
+func TestPlanRelocate(t *testing.T) {
+	p := makePlan(t, example(t), &ckpt.RestartRequest{RestorePid: true, Relocations: []ckpt.Relocation{{Old: "/tmp/job", New: "/elsewhere"}}})
+	files, err := images.Files(p.images[images.FilesName])
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, f := range files {
+		if strings.HasPrefix(f.Name, "/tmp/job") {
+			t.Errorf("%s is not relocated", f.Name)
+		}
+		if strings.HasPrefix(f.Name, "/elsewhere") {
+			found++
+		}
+	}
+	if found == 0 {
+		t.Error("no file is relocated")
+	}
+}
+
+// TestPlanExternal: a pipe from outside is replaced by what this process has under
+// the same number. One whose other end was closed is not, and is if that is not
+// known.
+func TestPlanExternal(t *testing.T) {
+	if !isOpen(0) {
+		t.Skip("standard input is closed")
+	}
+	const inherit = "fd[3]:descriptor-0"
+	for note, want := range map[string]bool{
+		fmt.Sprintf("%d\n", examplePipe): true,
+		"":                               false,
+		"none":                           true,
+	} {
+		c := example(t)
+		if note != "none" {
+			c[images.ExternalPipesName] = []byte(note)
+		}
+		p := makePlan(t, c, &ckpt.RestartRequest{RestorePid: true})
+		if got := slices.Contains(p.options, inherit); got != want {
+			t.Errorf("note %q: options %q, inherited %v", note, p.options, p.inherited)
+		}
+		if len(p.options) != 2*len(p.inherited) {
+			t.Errorf("options %q for %d descriptors", p.options, len(p.inherited))
+		}
+	}
+}
+
+// TestPlanClocks: criu makes a time namespace only if the clocks would go back.
+func TestPlanClocks(t *testing.T) {
+	c := example(t)
+	seen, err := images.Read(c, "timens-0.img", images.ReadClocks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	back := clock(unix.CLOCK_MONOTONIC) < seen.Monotonic || clock(unix.CLOCK_BOOTTIME) < seen.Boottime
+	p := makePlan(t, c, &ckpt.RestartRequest{RestorePid: true})
+	if hidden := slices.Contains(p.hidden, "timens-0.img"); hidden == back {
+		t.Errorf("the clocks are hidden: %v; they would go back: %v", hidden, back)
+	}
+}
+
+// TestPlanDamaged: without an image that is needed, or with a damaged one, there is
+// no plan.
+func TestPlanDamaged(t *testing.T) {
+	for _, name := range []string{images.PstreeName, images.FilesName, images.InventoryName, images.Name("core", int32(exampleRoot))} {
+		for _, damage := range []func(c memoryContext){
+			func(c memoryContext) { delete(c, name) },
+			func(c memoryContext) { c[name] = c[name][:len(c[name])-1] },
+			func(c memoryContext) { c[name] = []byte{} },
+		} {
+			c := example(t)
+			damage(c)
+			if p, err := newPlan(c, &ckpt.RestartRequest{RestorePid: true}); err == nil {
+				p.close()
+				t.Errorf("%s: a plan without it", name)
+			}
+		}
+	}
+}
+
+// TestPidInUse: a pid that is in use is an error that names it.
+func TestPidInUse(t *testing.T) {
+	pids := &plan{tasks: []images.Task{{PID: int32(os.Getpid()), Threads: []int32{int32(os.Getpid())}}}}
+	err := pids.pidsFree(t.Context())
+	if pid, inUse := pidInUse(err); !inUse || pid != os.Getpid() || !errors.Is(err, unix.EBUSY) {
+		t.Errorf("%v", err)
+	}
+	free := &plan{tasks: []images.Task{{PID: 1<<22 + 1}}}
+	if err := free.pidsFree(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
