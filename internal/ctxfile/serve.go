@@ -88,7 +88,7 @@ func (r *Reader) ReadAt(name string, b []byte, offset int64) (n int, err error) 
 // so that the reader sees good data or none; of a compressed member each frame is
 // checked before the reader sees it.
 //
-// The descriptor remains the caller's, who closes it to let the reader see the
+// The descriptor remains the caller's, which closes it to let the reader see the
 // end. It is non-blocking while Serve runs, and a pipe for a large member is
 // enlarged.
 //

@@ -25,7 +25,7 @@ const (
 	// OpRemove: "Unable to remove existing 'Path': …".
 	OpRemove Op = "remove"
 	// OpRename: "Unable to rename 'Path' to 'To': …". ENOENT or EBUSY: the
-	// file written was removed or replaced by somebody else. ERANGE: no
+	// file written was removed or replaced by another process. ERANGE: no
 	// number is free for a backup.
 	OpRename Op = "rename"
 	// OpSync: "Error syncing checkpoint to disk: …".
