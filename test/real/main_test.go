@@ -52,6 +52,14 @@ var (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	// In some sandboxes our session is one of another pid namespace; nothing that
+	// belongs to it can be saved. The leader of a process group, which Start may make
+	// us, cannot have a session of its own any more.
+	if sid, err := unix.Getsid(0); err == nil && sid == 0 {
+		if _, err := unix.Setsid(); err != nil {
+			os.Exit(complain("setsid: %v", err))
+		}
+	}
 	harness.Start()
 	os.Exit(func() int {
 		if os.Geteuid() != 0 {
@@ -61,13 +69,6 @@ func TestMain(m *testing.M) {
 			var err error
 			if *cycles, err = strconv.Atoi(n); err != nil {
 				return complain("REALTEST_CYCLES: %v", err)
-			}
-		}
-		// In some sandboxes our session is one of another pid namespace; nothing
-		// that belongs to it can be saved.
-		if sid, err := unix.Getsid(0); err == nil && sid == 0 {
-			if _, err := unix.Setsid(); err != nil {
-				return complain("setsid: %v", err)
 			}
 		}
 		var err error
