@@ -483,7 +483,7 @@ func (s *supervisor) becomeJob(r *request, p *restored) error {
 	if err := <-resumed; err != nil {
 		return err
 	}
-	for deadline := time.Now().Add(time.Second); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
 		if !p.proc.alive() {
 			return nil
 		}
