@@ -18,7 +18,9 @@ function __cr_checkpoint_operand -d 'Whether an operand may follow'
 					set ended yes
 				case '--*'
 					contains -- $word --dir --file --fd --signal --time; and set value yes
-				case '-?*'
+				case -
+					set operands (math $operands + 1)
+				case '-*'
 					string match -qr -- '^-[^dfFSt]*[dfFSt]$' $word; and set value yes
 				case '*'
 					set operands (math $operands + 1)

@@ -19,7 +19,9 @@ function __cr_restart_operand -d 'Whether an operand may follow'
 				case '--*'
 					contains -- $word --file --fd --dir --signal --run-on-success --run-on-failure --run-on-fail-args --run-on-fail-temp --run-on-fail-env --run-on-fail-perm --relocate; and set value yes
 					string match -qr -- '^(--file|--fd|--dir)(=|$)' $word; and set operands 1
-				case '-?*'
+				case -
+					set operands (math $operands + 1)
+				case '-*'
 					string match -qr -- '^-[^fFdS]*[fFdS]$' $word; and set value yes
 					string match -qr -- '^-[^fFdS]*[fFd]' $word; and set operands 1
 				case '*'

@@ -18,7 +18,9 @@ function __ftb_publish_operand -d 'Whether an operand may follow'
 					set ended yes
 				case '--*'
 					contains -- $word --space --severity --client-name --jobid --payload --payload-hex --payload-file --reply-to --errno --timeout; and set value yes
-				case '-?*'
+				case -
+					set operands (math $operands + 1)
+				case '-*'
 				case '*'
 					set operands (math $operands + 1)
 			end

@@ -4,7 +4,7 @@
 // those of the project's description of the protocol, ftb-protocol.md.
 //
 // A Conn consists of one socket, which is close-on-exec and is closed at the first
-// error. Nothing is retried. The package starts no goroutine, and uses no timer or
+// error. A Conn retries nothing. The package starts no goroutine, and uses no timer or
 // context: like package net, these make the Go runtime open an epoll descriptor and
 // keep it open, and BLCR's module cannot save a process that has one.
 package ftbclient

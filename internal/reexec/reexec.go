@@ -7,8 +7,9 @@
 //
 //	/usr/bin/cr_checkpoint:monitor 5 6 4711
 //
-// so that the other arguments and the environment are unchanged. Open descriptors are
-// inherited, and identified by these numbers.
+// so that the other arguments are unchanged. The environment is this process's, with
+// what Attr.Env sets; the package that starts the role chooses that. Open descriptors
+// are inherited, and identified by these numbers.
 //
 // The work of a role belongs to the package that registers it.
 package reexec

@@ -15,6 +15,9 @@
 //   - HoldForJob, ForwardToJob, Wait, EndAs: cr_restart as the parent of a
 //     restored job, which is the pid of a child.
 //
+// Which signals are passed on, which end a process and which stop it is in this
+// file: forwarded, fatal and stops.
+//
 // What there is to undo, what a job is made from, and engines do not belong
 // here. Signal 64 is answered by package selfckpt and is left alone.
 package signals

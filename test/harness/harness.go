@@ -140,13 +140,13 @@ func Commands(dir string) error {
 	if runtime.GOARCH == "amd64" {
 		flags += " -E blcr-cli/internal/entry.entry"
 	}
-	return Build(dir, "-tags", "urfave_cli_no_docs", "-buildvcs=false", "-ldflags", flags, "blcr-cli/cmd/...")
+	return Build(dir, "-tags", "urfave_cli_no_docs", "-ldflags", flags, "blcr-cli/cmd/...")
 }
 
 // Build runs "go build", without cgo, with these arguments and the directory to
 // build into.
 func Build(dir string, args ...string) error {
-	build := exec.Command("go", append([]string{"build", "-trimpath", "-o", dir}, args...)...)
+	build := exec.Command("go", append([]string{"build", "-trimpath", "-buildvcs=false", "-o", dir}, args...)...)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w\n%s", strings.Join(build.Args, " "), err, out)
