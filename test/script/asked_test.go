@@ -341,7 +341,7 @@ func TestAskedTwice(t *testing.T) {
 			t.Parallel()
 			a := asked(t, "\nstranger before rstrt-reap@1 scope process\nstranger after chkpt-fwd@1 scope process\n"+
 				"stranger at 300ms scope process\nstranger at 600ms scope process"+
-				strings.ReplaceAll(waitingJob, "read go <go", "sleep 1"), "cr_restart", option, "ctx")
+				strings.ReplaceAll(waitingJob, "read go <go", "sleep 5"), "cr_restart", option, "ctx")
 			if a.ExitCode != 7 {
 				t.Errorf("exit %d", a.ExitCode)
 			}
