@@ -193,8 +193,9 @@ const (
 // would keep processes frozen for ever, is killed: after a second where harmless
 // reports that it holds no process, after 15 seconds otherwise.
 func (c *Criu) Insist(harmless func() bool) {
-	c.send(unix.SIGCONT)
 	for begin := time.Now(); ; {
+		// It may be stopped only now.
+		c.send(unix.SIGCONT)
 		select {
 		case <-c.done:
 			return
