@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -31,6 +32,7 @@ func started() {
 	}
 	// Where the process group is orphaned the kernel discards this.
 	unix.Kill(os.Getpid(), unix.SIGTSTP)
+	time.Sleep(2 * Patience) // which thread takes the signal is the kernel's choice
 	os.Exit(0)
 }
 

@@ -54,18 +54,17 @@ func (s *screen) shows(want string) {
 	s.t.Helper()
 	is := regexp.MustCompile(`\A` + want + `\z`)
 	var text string
-	for range 200 {
+	for end := time.Now().Add(harness.Patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		text = strings.TrimRight(s.tmux("capture-pane", "-p"), "\n ")
 		if is.MatchString(text) {
 			return
 		}
-		time.Sleep(50 * time.Millisecond)
 	}
 	s.t.Fatalf("the screen shows %q, want %s", text, want)
 }
 
 // slow has the simulated module take some seconds.
-const slow = "ctrlsim -set 'chkpt-size 12M' -set 'chkpt-pace 25ms' -set 'rstrt-delay 2s' -set 'job exit 7' -- "
+const slow = "ctrlsim -set 'chkpt-size 20M' -set 'chkpt-pace 25ms' -set 'rstrt-delay 4s' -set 'job exit 7' -- "
 
 // TestScreenCheckpoint pins what there is to be seen of a checkpoint that takes
 // long, at several widths, and that nothing is left of it.
@@ -106,7 +105,7 @@ func TestScreenNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newScreen(t, 79, strings.Replace(command, "12M", "4M", 1))
+			s := newScreen(t, 79, strings.Replace(command, "20M", "4M", 1))
 			for text := ""; text == ""; time.Sleep(50 * time.Millisecond) {
 				if text = strings.TrimSpace(s.tmux("capture-pane", "-p")); text != "" && text != "end 0" {
 					t.Errorf("the screen shows %q", text)
