@@ -26,10 +26,10 @@ LDFLAGS    := $(if $(filter amd64,$(shell $(GO) env GOARCH)),-E blcr-cli/interna
 OUT         = bin/
 # Where criu is put; bin/ looks for it there.
 CRIUDIR     = .criu
-# More for go test, such as -v, -json or -race. The scripts wait more than they
+# More for go test, such as -v, -json or -race. The tests wait more than they
 # compute, so more of them run at a time than there are processors. (-count=1
 # below: go test does not see what the scripts' commands are built from.)
-TESTFLAGS   = -parallel 6
+TESTFLAGS   = -parallel 6 -p 4
 
 # How long make fuzz runs each target.
 TIME        = 30s

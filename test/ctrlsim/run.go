@@ -284,6 +284,7 @@ func (r *running) guard(main *process, linger time.Duration) {
 	if until.After(r.deadline) {
 		until = r.deadline
 	}
+	quiet := time.Now() // since when no process that is known lives
 	for tick := 500 * time.Microsecond; ; tick = min(2*tick, 20*time.Millisecond) {
 		select {
 		case <-r.served:
@@ -295,27 +296,30 @@ func (r *running) guard(main *process, linger time.Duration) {
 			return
 		case <-time.After(tick):
 		}
+		live := r.s.procs.live()
+		switch {
+		case len(live) > 0:
+			quiet = time.Now()
+		case time.Since(quiet) > unknownGrace:
+			return
+		}
 		if time.Now().Before(until) {
 			continue
 		}
-		// A process that has not made a trapped call yet is not known. It will
-		// soon: a new one does nothing else.
-		live := r.s.procs.live()
 		for _, p := range live {
 			if !slices.Contains(r.leftover, p.pid) {
 				r.leftover = append(r.leftover, p.pid)
 			}
 		}
 		killTree(live)
-		if len(live) == 0 && !time.Now().Before(until.Add(unknownGrace)) {
-			return
-		}
 	}
 }
 
-// unknownGrace is how long to wait, beyond what was asked for, for processes
-// that exist but have never made a trapped call.
-const unknownGrace = 200 * time.Millisecond
+// unknownGrace is how long a process may live before it makes its first trapped call,
+// by which it becomes known. A new one does nothing else. Without known processes
+// that live it is over after that, even if the kernel says that the filter is in
+// use: an ended process that has not been reaped has it still.
+const unknownGrace = 500 * time.Millisecond
 
 // explain notes what is being waited for.
 func (s *supervisor) explain() {

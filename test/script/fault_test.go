@@ -753,14 +753,11 @@ func TestFaultsCheckpoint(t *testing.T) {
 	t.Parallel()
 	allUsed(t, checkpointTolerated)
 	for _, v := range checkpointVariants() {
-		t.Run(v.name, func(t *testing.T) {
-			t.Parallel()
-			g := newGround(t)
-			target := startTarget(t)
+		v.inParts(t, func(g *ground, target int, take func(i int) bool) {
 			injections := 0
 			calls := v.list(g, target)
 			for i, call := range calls {
-				if spared(v.name, i) {
+				if !take(i) {
 					continue
 				}
 				for _, errno := range errnosFor(call.Name, v.more != "" && matches(v.more, call.Name)) {
@@ -770,7 +767,23 @@ func TestFaultsCheckpoint(t *testing.T) {
 					v.judgeFault(o)
 				}
 			}
-			t.Logf("%d injections into %d calls", injections, len(calls))
+			g.t.Logf("%d injections into %d calls", injections, len(calls))
+		})
+	}
+}
+
+// inParts runs test as a subtest, or as several at the same time where there is much
+// to try. Each has a ground and a target of its own, and takes those cases that take
+// is true for.
+func (v *checkpointVariant) inParts(t *testing.T, test func(g *ground, target int, take func(i int) bool)) {
+	parts := 1
+	if v.name == "atomic/sync" {
+		parts = 4
+	}
+	for part := range parts {
+		t.Run(fmt.Sprint(v.name, "/", part), func(t *testing.T) {
+			t.Parallel()
+			test(newGround(t), startTarget(t), func(i int) bool { return i%parts == part && !spared(v.name, i) })
 		})
 	}
 }
@@ -822,14 +835,11 @@ func TestKillCheckpoint(t *testing.T) {
 		if strings.HasSuffix(v.name, "/nosync") && !strings.HasPrefix(v.name, "atomic/") && !everything() {
 			continue // whatever has been written, it is not by a power failure that we are stopped
 		}
-		t.Run(v.name, func(t *testing.T) {
-			t.Parallel()
-			g := newGround(t)
-			target := startTarget(t)
+		v.inParts(t, func(g *ground, target int, take func(i int) bool) {
 			kills := 0
 			calls := v.list(g, target)
 			for i, call := range calls {
-				if !everything() && (sameAsBefore(calls[:i], call) || spared(v.name, i)) {
+				if !take(i) || !everything() && sameAsBefore(calls[:i], call) {
 					continue
 				}
 				v.prepare(g)
@@ -839,7 +849,7 @@ func TestKillCheckpoint(t *testing.T) {
 					v.judgeAgain(o, target)
 				}
 			}
-			t.Logf("%d kills at %d calls", kills, len(calls))
+			g.t.Logf("%d kills at %d calls", kills, len(calls))
 		})
 	}
 }
