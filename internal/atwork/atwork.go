@@ -91,20 +91,16 @@ var own *Claim
 // Claimed reports whether a process is claimed by another request than that of this
 // process.
 func Claimed(pid int) bool {
-	offset, err := offsetOf(pid)
-	if err != nil {
-		return false
-	}
 	owner, err := proc.Owner(pid)
 	if err != nil {
 		return false
 	}
 	// The commands may have been run by the process's owner, or by root.
-	return claimed(owner, offset) || owner != 0 && claimed(0, offset)
+	return claimed(owner, pid) || owner != 0 && claimed(0, pid)
 }
 
-// claimed reports whether there is a lock in the file of a user.
-func claimed(uid int, offset int64) bool {
+// claimed reports whether there is a lock for a process in the file of a user.
+func claimed(uid, pid int) bool {
 	// A lock is not reported to the open file that holds it.
 	fd := own.FD()
 	if fd < 0 || uid != os.Geteuid() {
@@ -114,7 +110,19 @@ func claimed(uid int, offset int64) bool {
 		}
 		defer unix.Close(fd)
 	}
-	lock := unix.Flock_t{Type: unix.F_WRLCK, Start: offset, Len: 1}
+	// As a rule there is no other request, for which a tree of many processes need not
+	// be looked at closely.
+	if !locked(fd, 0, 0) {
+		return false
+	}
+	offset, err := offsetOf(pid)
+	return err == nil && locked(fd, offset, 1)
+}
+
+// locked reports whether there is a lock of another open file on some bytes; a length
+// of 0 is up to the end of all offsets.
+func locked(fd int, start, length int64) bool {
+	lock := unix.Flock_t{Type: unix.F_WRLCK, Start: start, Len: length}
 	return unix.FcntlFlock(uintptr(fd), unix.F_OFD_GETLK, &lock) == nil && lock.Type != unix.F_UNLCK
 }
 

@@ -84,7 +84,7 @@ func TestThreadChildren(t *testing.T) {
 	}
 	defer cmd.Wait()
 	defer stdin.Close()
-	all, err := OwnChildren()
+	all, err := Children(os.Getpid())
 	if err != nil || !slices.Contains(all, cmd.Process.Pid) {
 		t.Errorf("the children are %v, %v; want %d among them", all, err, cmd.Process.Pid)
 	}

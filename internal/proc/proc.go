@@ -150,7 +150,7 @@ func (t Table) Tree(root int) []int {
 func Descend(root int) ([]int, error) {
 	tree := []int{root}
 	for i := 0; i < len(tree); i++ {
-		pids, err := children(tree[i])
+		pids, err := Children(tree[i])
 		if errors.Is(err, fs.ErrNotExist) {
 			// A kernel without these files.
 			table, err := All()
@@ -167,9 +167,9 @@ func Descend(root int) ([]int, error) {
 	return tree, nil
 }
 
-// children returns the pids of the children of all threads of a process. The
+// Children returns the pids of the children of all threads of a process. The
 // error is ENOENT on a kernel that does not list them.
-func children(pid int) ([]int, error) {
+func Children(pid int) ([]int, error) {
 	var pids []int
 	for _, tid := range Threads(pid) {
 		more, err := ThreadChildren(pid, tid)
@@ -367,9 +367,6 @@ func Self() string {
 	}
 	return path
 }
-
-// OwnChildren returns the pids of the children of this process.
-func OwnChildren() ([]int, error) { return children(os.Getpid()) }
 
 // SetOOMScoreAdj sets how likely the kernel is to kill a process for want of
 // memory: from -1000, never, to 1000.

@@ -22,6 +22,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"blcr-cli/internal/proc"
 	"blcr-cli/test/ctrlsim"
 )
 
@@ -198,8 +199,9 @@ func watchMemory(pid int) (peak int64) {
 			return peak
 		}
 		peak = max(peak, own)
-		for _, child := range children(pid) {
-			if program(child) == program(pid) {
+		children, _ := proc.Children(pid)
+		for _, child := range children {
+			if proc.Executable(child) == proc.Executable(pid) {
 				peak = max(peak, peakMemory(child))
 			}
 		}
@@ -214,25 +216,6 @@ func peakMemory(pid int) int64 {
 	var kB int64
 	_, _ = fmt.Sscanf(rest, "%d kB", &kB) // a zombie has no such line
 	return kB * 1024
-}
-
-func children(pid int) []int {
-	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
-	var pids []int
-	for _, file := range files {
-		list, _ := os.ReadFile(file)
-		for field := range strings.FieldsSeq(string(list)) {
-			if child, err := strconv.Atoi(field); err == nil {
-				pids = append(pids, child)
-			}
-		}
-	}
-	return pids
-}
-
-func program(pid int) string {
-	path, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
-	return path
 }
 
 func median[T int64 | time.Duration](values []T) T {

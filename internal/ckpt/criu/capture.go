@@ -20,6 +20,7 @@ import (
 	"blcr-cli/internal/ckpt/criu/savedfiles"
 	"blcr-cli/internal/ckpt/criu/stream"
 	"blcr-cli/internal/ctxfile"
+	"blcr-cli/internal/hints"
 	"blcr-cli/internal/proc"
 )
 
@@ -39,7 +40,7 @@ type capture struct {
 }
 
 // errLimit is the cause of a cancellation by the request's own limit.
-var errLimit = &ckpt.Error{Op: "wait for", Object: "checkpoint", Errno: syscall.ETIME, Step: ckpt.StepWait}
+var errLimit error = &ckpt.Error{Op: "wait for", Object: "checkpoint", Errno: syscall.ETIME, Step: ckpt.StepWait}
 
 // Capture runs criu until the processes are frozen and everything of theirs has
 // been taken.
@@ -56,23 +57,19 @@ func (e *engine) Capture(ctx context.Context, r *ckpt.CheckpointRequest) (ckpt.C
 	}
 	c := &capture{request: r, reported: make(chan *stream.Stage, 1)}
 	progressed(r, ckpt.StepWait)
-	if err := c.freeze(ctx, e); err != nil {
-		var limit *ckpt.Error
-		if errors.As(err, &limit) && limit == errLimit {
-			return nil, err
-		}
-		// As BLCR's module has it, most of what is wrong with a request comes out
-		// when its outcome is collected.
-		if r.WantLog {
-			progressed(r, ckpt.StepLog)
-		}
-		progressed(r, ckpt.StepOutcome)
-		return nil, ckpt.At(ckpt.StepOutcome, err)
+	err = c.freeze(ctx, e)
+	if err == errLimit {
+		return nil, err
 	}
 	if r.WantLog {
 		progressed(r, ckpt.StepLog)
 	}
 	progressed(r, ckpt.StepOutcome)
+	if err != nil {
+		// As BLCR's module has it, most of what is wrong with a request comes out
+		// when its outcome is collected.
+		return nil, ckpt.At(ckpt.StepOutcome, err)
+	}
 	return c, nil
 }
 
@@ -204,21 +201,25 @@ func (c *capture) failure(err error) error {
 	return c.writing(err)
 }
 
-// writing adds to an error about writing what was being written to, and how much
-// room there is.
+// writing adds to an error of writing the context what was being written to, how
+// much room there is, and how much the context takes.
 func (c *capture) writing(err error) error {
-	err = c.roomFor(err)
 	var e *ckpt.Error
 	if !errors.As(err, &e) {
 		return err
 	}
+	var room []string
 	switch e.Errno {
-	case syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG, syscall.EPIPE:
-		named := *e
-		named.Detail = slices.Insert(slices.Clone(e.Detail), 0, fmt.Sprintf("writing '%s': %s", c.request.Name, ckpt.Strerror(e.Errno)))
-		return &named
+	case syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG:
+		room = hints.Space(int(c.request.FD), e.Errno, uint64(c.tree.Memory()))
+	case syscall.EPIPE:
+	default:
+		return err
 	}
-	return err
+	detailed := *e
+	to := fmt.Sprintf("writing '%s': %s", c.request.Name, ckpt.Strerror(e.Errno))
+	detailed.Detail = slices.Concat([]string{to}, e.Detail, room)
+	return &detailed
 }
 
 // Write completes the context.

@@ -3,14 +3,12 @@ package criu
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/ctxfile"
-	"blcr-cli/internal/hints"
 )
 
 // contextError is an error of package ctxfile or images in this engine's terms.
@@ -32,20 +30,4 @@ func contextError(err error) error {
 		out.Detail = []string{"context: " + e.Reason}
 	}
 	return out
-}
-
-// roomFor adds to an error of writing the context how much room there is, and how
-// much the context takes.
-func (c *capture) roomFor(err error) error {
-	e, ok := err.(*ckpt.Error)
-	if !ok {
-		return err
-	}
-	switch e.Errno {
-	case unix.ENOSPC, unix.EDQUOT, unix.EFBIG:
-		copied := *e
-		copied.Detail = append(slices.Clone(e.Detail), hints.Space(int(c.request.FD), e.Errno, uint64(c.tree.Memory()))...)
-		return &copied
-	}
-	return err
 }

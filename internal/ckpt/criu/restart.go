@@ -59,7 +59,7 @@ func (e *engine) Restart(ctx context.Context, request *ckpt.RestartRequest) (pid
 
 // run does all of Restart but for giving things back.
 func (r *restart) run(ctx context.Context, e *engine) (err error) {
-	if r.source, err = openSourceOr(ctx, r.request); err != nil {
+	if r.source, err = openSource(ctx, r.request); err != nil {
 		return contextError(err)
 	}
 	stop := context.AfterFunc(ctx, r.source.Abort)
@@ -297,25 +297,4 @@ func pidInUse(err error) (pid int, inUse bool) {
 		return 0, false
 	}
 	return b.pid, true
-}
-
-// openSourceOr opens the context, unless ctx is cancelled before: reading from a
-// pipe may take any time.
-func openSourceOr(ctx context.Context, r *ckpt.RestartRequest) (source, error) {
-	type result struct {
-		source source
-		err    error
-	}
-	opened := make(chan result, 1)
-	go func() {
-		source, err := openSource(r)
-		opened <- result{source, err}
-	}()
-	select {
-	case o := <-opened:
-		return o.source, o.err
-	case <-ctx.Done():
-		// The program ends soon, and what is being opened with it.
-		return nil, interrupted(ctx, "restart")
-	}
 }

@@ -21,8 +21,9 @@ type source interface {
 	Close() error
 }
 
-// openSource opens the context that the request names.
-func openSource(r *ckpt.RestartRequest) (source, error) {
+// openSource opens the context that the request names. Cancelling ctx ends the wait
+// for a pipe.
+func openSource(ctx context.Context, r *ckpt.RestartRequest) (source, error) {
 	if r.Dir != "" {
 		dir, err := imagedir.Open(int(r.FD), r.Dir)
 		if err != nil {
@@ -34,7 +35,7 @@ func openSource(r *ckpt.RestartRequest) (source, error) {
 		}
 		return dir, nil
 	}
-	c, err := ctxfile.Open(context.Background(), int(r.FD))
+	c, err := ctxfile.Open(ctx, int(r.FD))
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt/criu/binary"
+	"blcr-cli/internal/proc"
 )
 
 // patience is the time limit for each step.
@@ -47,7 +48,7 @@ func (b *bench) close() {
 	}
 	b.closed = true
 	// Its pid may belong to another process by now.
-	if b.pid != 0 && program(b.pid) == b.self {
+	if b.pid != 0 && proc.Executable(b.pid) == b.self {
 		_ = unix.Kill(b.pid, unix.SIGKILL)
 	}
 	os.RemoveAll(b.dir)

@@ -4,9 +4,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
+
+	"blcr-cli/internal/proc"
 )
 
 // peak is the largest resident memory of the commands, for one size of the target.
@@ -81,8 +82,9 @@ func watched(path string, do func() error) (int64, error) {
 
 // peakBelow returns the largest peak of the descendants of pid that run a program.
 func peakBelow(pid int, path string) (most int64) {
-	for _, child := range children(pid) {
-		if program(child) == path {
+	children, _ := proc.Children(pid)
+	for _, child := range children {
+		if proc.Executable(child) == path {
 			status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", child))
 			most = max(most, kilobytes(status, "VmHWM"))
 		}
@@ -97,23 +99,4 @@ func kilobytes(text []byte, name string) int64 {
 	var n int64
 	_, _ = fmt.Sscanf(rest, "%d kB", &n)
 	return n << 10
-}
-
-func children(pid int) []int {
-	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
-	var pids []int
-	for _, file := range files {
-		list, _ := os.ReadFile(file)
-		for field := range strings.FieldsSeq(string(list)) {
-			if child, err := strconv.Atoi(field); err == nil {
-				pids = append(pids, child)
-			}
-		}
-	}
-	return pids
-}
-
-func program(pid int) string {
-	path, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
-	return path
 }

@@ -236,7 +236,7 @@ func (n *Namespace) Outer(inner int) int {
 	if err != nil {
 		return 0
 	}
-	children, _ := proc.OwnChildren()
+	children, _ := proc.Children(os.Getpid())
 	for _, pid := range children {
 		ns, err := proc.Namespace(pid, "pid")
 		if err != nil || ns != inside {

@@ -8,6 +8,7 @@
 package stream
 
 import (
+	"os"
 	"path/filepath"
 	"sync"
 	"syscall"
@@ -232,7 +233,7 @@ func (c *Criu) send(sig syscall.Signal) {
 func (c *Criu) EndOrphans(known func(pid int) bool) {
 	for again := true; again; {
 		again = false
-		children, _ := proc.OwnChildren()
+		children, _ := proc.Children(os.Getpid())
 		for _, pid := range children {
 			if known(pid) || binary.Runs(pid) {
 				_ = unix.Kill(pid, unix.SIGKILL)
