@@ -113,7 +113,9 @@ func bash(t *testing.T, dir, before, line string) []string {
 			t.Fatal(err)
 		}
 	}
+	// Outside of a completion that bash began, compopt is an error.
 	script := load + `
+compopt() { :; }
 COMP_LINE=$1 COMP_POINT=${#1}
 shift
 COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
@@ -127,7 +129,10 @@ for word in "${COMPREPLY[@]}"; do printf '%s\n' "$word"; done
 func fish(t *testing.T, dir, line string) []string {
 	out := run(t, dir, "/usr/bin/fish", "-c",
 		fmt.Sprintf("set -p fish_complete_path %s/fish; complete -C %q", root, line))
-	return strings.Split(strings.TrimSuffix(out, "\n"), "\n")
+	// Fish 4 also proposes what only contains the word, if nothing begins with it.
+	word := line[strings.LastIndexByte(line, ' ')+1:]
+	proposals := strings.Split(strings.TrimSuffix(out, "\n"), "\n")
+	return slices.DeleteFunc(proposals, func(p string) bool { return !strings.HasPrefix(p, word) })
 }
 
 // zshInit is for a zsh on a terminal: it prints what is added to the list of
