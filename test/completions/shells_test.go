@@ -113,13 +113,16 @@ func bash(t *testing.T, dir, before, line string) []string {
 			t.Fatal(err)
 		}
 	}
-	// Outside of a completion that bash began, compopt is an error.
+	// Outside of a completion that bash began, compopt is an error. With "-o default"
+	// bash completes names of files where the function has no proposal.
 	script := load + `
-compopt() { :; }
+default=
+compopt() { [[ " $* " != *' default '* ]] || default=1; }
 COMP_LINE=$1 COMP_POINT=${#1}
 shift
 COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
 spec=$(complete -p -- "$1") && function=${spec##*-F } && ${function%% *} "$1" "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
+[[ ${#COMPREPLY[@]} -gt 0 || -z $default ]] || mapfile -t COMPREPLY < <(compgen -f -- "${COMP_WORDS[COMP_CWORD]}")
 for word in "${COMPREPLY[@]}"; do printf '%s\n' "$word"; done
 `
 	out := run(t, dir, append([]string{"/bin/bash", "--norc", "-c", script, "bash", line}, words...)...)
