@@ -89,8 +89,7 @@ func (v *victim) unharmed() {
 func (j *job) helpers() []int {
 	var found []int
 	for _, pid := range pids() {
-		env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
-		if err == nil && pid != j.pid && bytes.Contains(env, []byte(j.marker()+"\x00")) {
+		if pid != j.pid && belongs(pid, j.marker()) {
 			found = append(found, pid)
 		}
 	}

@@ -447,20 +447,31 @@ func tree(root int) []int {
 	return found
 }
 
-// killMarked ends the processes with a marker in their environment, all of the
-// tests' for "", and says which these were. They have some time to go by themselves.
-func killMarked(marker string, grace time.Duration) []string {
+// belongs reports whether a process is one of the job with that marker, or of any job
+// of the tests for "": by its environment, or, for a criu, which has none of ours, by
+// the directory of its socket, which is in the job's TMPDIR.
+func belongs(pid int, marker string) bool {
+	const temporary = ".tmp/blcr-cli-"
+	inEnviron, inArgs := marker+"\x00", strings.TrimPrefix(marker, "REALTEST_JOB=")+temporary
 	if marker == "" {
-		marker = "REALTEST_JOB=" + scratch + "/"
-	} else {
-		marker += "\x00"
+		inEnviron, inArgs = "REALTEST_JOB="+scratch+"/", scratch+"/"
 	}
+	env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	if err != nil {
+		return false
+	}
+	args := string(cmdline(pid))
+	return bytes.Contains(env, []byte(inEnviron)) || strings.Contains(args, inArgs) && strings.Contains(args, temporary)
+}
+
+// killMarked ends the processes that belong to a job, all of the tests' for "", and
+// says which these were. They have some time to go by themselves.
+func killMarked(marker string, grace time.Duration) []string {
 	var found []string
 	for begin := time.Now(); time.Since(begin) < 5*time.Second; time.Sleep(10 * time.Millisecond) {
 		alive := false
 		for _, pid := range pids() {
-			env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
-			if err != nil || !bytes.Contains(env, []byte(marker)) || pid == os.Getpid() {
+			if pid == os.Getpid() || !belongs(pid, marker) {
 				continue
 			}
 			alive = true

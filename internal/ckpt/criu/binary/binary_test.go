@@ -486,3 +486,23 @@ func chown(t *testing.T, path string, uid int) {
 	}
 	must(t, os.Chown(path, uid, uid))
 }
+
+// TestEnvironment: what criu is asked by is the same wherever HOME and other variables
+// lead to.
+func TestEnvironment(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "criu")
+	fake(t, path, `echo "$@" "$HOME$CRIU_CONFIG_FILE$LD_LIBRARY_PATH" "$PATH" >"$0.asked"`)
+	for _, name := range []string{"HOME", "CRIU_CONFIG_FILE", "LD_LIBRARY_PATH", "PATH"} {
+		t.Setenv(name, "/somebody/else")
+	}
+	checkFound(t, &search{named: path}, path)
+	asked, err := os.ReadFile(path + ".asked")
+	want := "check " + NoConfig
+	if unix.Geteuid() != 0 {
+		want += " --unprivileged"
+	}
+	want += "  /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"
+	if string(asked) != want || err != nil {
+		t.Errorf("asked %q, %v; want %q", asked, err, want)
+	}
+}

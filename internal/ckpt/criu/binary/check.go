@@ -28,7 +28,7 @@ type answer struct {
 // says that it gave no answer: it could not be started, or did not end by
 // itself.
 func check(name string) (answer, error) {
-	args := []string{"check"}
+	args := []string{"check", NoConfig}
 	if unix.Geteuid() != 0 {
 		// Without that word criu refuses to work for anybody else, whatever
 		// capabilities it has.
@@ -57,6 +57,7 @@ func run(name string, args ...string) (string, error) {
 	var out tail
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.Env = Environment()
 	// A group of its own, so that what it has started ends with it.
 	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }

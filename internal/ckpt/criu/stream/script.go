@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/criu/binary"
 	"blcr-cli/internal/reexec"
 	"blcr-cli/internal/signals"
 )
@@ -86,8 +87,8 @@ func script() int {
 	}
 }
 
-// environment is criu's: that of this process, and where the script connects to.
-func environment(name string) []string { return append(os.Environ(), socketVar+"="+name) }
+// environment is criu's, and where the script connects to.
+func environment(name string) []string { return append(binary.Environment(), socketVar+"="+name) }
 
 func scriptAddress(name string) *unix.SockaddrUnix { return &unix.SockaddrUnix{Name: "@" + name} }
 

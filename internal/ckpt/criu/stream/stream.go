@@ -97,12 +97,13 @@ func New(mode Mode, h Handler) (*Criu, error) {
 }
 
 // Start starts criu, and serves it until it has ended. It adds to the arguments
-// those for its action script and for streaming.
+// those for its action script and for streaming. Criu gets no configuration and no
+// environment of this process's; see [binary.Environment].
 //
 // Until Close this process adopts what criu leaves behind if it is killed; see
 // EndOrphans.
 func (c *Criu) Start(command Command) error {
-	command.Args = append(command.Args, "--action-script", proc.Self())
+	command.Args = append(command.Args, binary.NoConfig, "--action-script", proc.Self())
 	if c.mode != Files {
 		command.Args = append(command.Args, "--stream", "-D", c.dir.Path)
 	}

@@ -19,18 +19,29 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	criubinary "blcr-cli/internal/ckpt/criu/binary"
 	"blcr-cli/internal/reexec"
 )
 
-// fakeVar makes this test binary a criu that behaves as the named function of
-// fakes says.
-const fakeVar = "STREAM_TEST_FAKE"
+// fakeArg makes this test binary a criu that behaves as the function of fakes says
+// that is named behind it. (It is no variable: criu gets none of this process's.)
+const fakeArg = "--fake="
+
+// asked returns the name of the function, "" for none.
+func asked() string {
+	for _, arg := range os.Args {
+		if name, ok := strings.CutPrefix(arg, fakeArg); ok {
+			return name
+		}
+	}
+	return ""
+}
 
 func TestMain(m *testing.M) {
 	if status, inner := reexec.Main(); inner {
 		os.Exit(status)
 	}
-	if name := os.Getenv(fakeVar); name != "" {
+	if name := asked(); name != "" {
 		os.Exit(fakes[name](newFake()))
 	}
 	os.Exit(m.Run())
@@ -178,6 +189,18 @@ var fakes = map[string]func(*fake) int{
 		f.sendPipe().Close()
 		return f.stage(PreResume)
 	},
+	"tells": func(f *fake) int { // what it was given
+		for _, variable := range os.Environ() {
+			// The shell that starts it sets PWD.
+			if name, _, _ := strings.Cut(variable, "="); name != socketVar && name != "PWD" {
+				fmt.Println("Error (a:1): " + variable)
+			}
+		}
+		if slices.Contains(os.Args, "--no-default-config") {
+			return 0
+		}
+		return 1
+	},
 	"noscript": func(f *fake) int { f.connect(); return 0 },
 	"hang":     func(f *fake) int { f.connect(); fmt.Println("Error (a:1): here"); forever(); return 0 },
 	"hang-half": func(f *fake) int {
@@ -286,7 +309,6 @@ func prepare(t *testing.T, mode Mode) *session {
 // run starts a fake.
 func (s *session) run(behaviour string, args ...string) {
 	s.t.Helper()
-	s.t.Setenv(fakeVar, behaviour)
 	verb := "dump"
 	if s.mode == Serve {
 		verb = "restore"
@@ -296,7 +318,7 @@ func (s *session) run(behaviour string, args ...string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if err := s.Start(Command{Path: self, Args: append([]string{verb}, args...), InSession: s.mode == Serve}); err != nil {
+	if err := s.Start(Command{Path: self, Args: append(append([]string{verb}, args...), fakeArg+behaviour), InSession: s.mode == Serve}); err != nil {
 		s.t.Fatal(err)
 	}
 }
@@ -606,9 +628,22 @@ func TestSilentCaller(t *testing.T) {
 	}
 }
 
+// TestEnvironment: criu gets no configuration and no variable of the caller's.
+func TestEnvironment(t *testing.T) {
+	for _, name := range []string{"HOME", "CRIU_CONFIG_FILE", "LD_LIBRARY_PATH", "PATH", "CRTOOLS_SCRIPT_ACTION"} {
+		t.Setenv(name, "/somebody/else")
+	}
+	for _, mode := range []Mode{Capture, Serve, Files} {
+		s := begin(t, mode, "tells")
+		s.checkEnd(0)
+		if want := criubinary.Environment(); !slices.Equal(s.Errors(), want) {
+			t.Errorf("environment %q, want %q", s.Errors(), want)
+		}
+	}
+}
+
 // TestImageFails: an image that cannot be moved stops criu.
 func TestImageFails(t *testing.T) {
-	t.Setenv(fakeVar, "dump")
 	c, err := New(Capture, Handler{
 		Image: func(string, int) error { return unix.ENOSPC },
 		Stage: func(s *Stage) { s.Answer(true) },
@@ -621,7 +656,7 @@ func TestImageFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Start(Command{Path: self, Args: []string{"dump"}}); err != nil {
+	if err := c.Start(Command{Path: self, Args: []string{"dump", fakeArg + "dump"}}); err != nil {
 		t.Fatal(err)
 	}
 	<-c.Done()

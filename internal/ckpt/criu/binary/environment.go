@@ -1,0 +1,19 @@
+package binary
+
+// NoConfig is the option that makes criu read none of its configuration files. They
+// are found by HOME, which may lead to a directory of another user, and what they say
+// counts as if it were on the command line: a program to be run, a file to be written.
+// CRIU 3.11 and later know the option. It goes with every verb.
+const NoConfig = "--no-default-config"
+
+// Environment returns the environment in which criu is run: none of the caller's. Criu
+// takes a configuration file from CRIU_CONFIG_FILE and HOME, and starts iptables, nft
+// and tar by PATH; the dynamic loader takes libraries from LD_LIBRARY_PATH and
+// LD_PRELOAD. Where sudo or su has kept these, another user would choose what root
+// runs.
+func Environment() []string {
+	return []string{
+		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		"LC_ALL=C",
+	}
+}
