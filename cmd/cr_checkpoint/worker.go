@@ -15,6 +15,7 @@ import (
 	"blcr-cli/internal/ckpt/engines"
 	"blcr-cli/internal/ckpt/kernel/selfckpt"
 	"blcr-cli/internal/cli"
+	"blcr-cli/internal/entry"
 	"blcr-cli/internal/proc"
 	"blcr-cli/internal/reexec"
 	"blcr-cli/internal/signals"
@@ -87,7 +88,15 @@ func startRole(role string, numbers []int, args []string, attr reexec.Attr) (pid
 // checkpoint itself. delegate leaves nothing open and waits by raw system calls only:
 // BLCR's module cannot save a process that has an epoll descriptor open.
 func (s *settings) delegate(args []string, con *cli.Console) (status int, done bool) {
+	if entry.IsWorker() && !s.engine.Includes(&s.request) {
+		return 0, false
+	}
 	forward := signals.NewForwarder()
+	if end, caught, ok := entry.WorkerEnd(); ok {
+		selfckpt.Save()
+		forward.Add(caught)
+		return ended(con, forward, unix.WaitStatus(end)), true
+	}
 	claim := &atwork.Claim{}
 	if s.engine.Expected().Claims {
 		claim = atwork.New(int(s.request.FD))

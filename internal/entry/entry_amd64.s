@@ -10,8 +10,8 @@
 #define SIG_IGN 1
 
 // entry is the program's entry point, if the linker was told so. It runs on the
-// stack that the kernel made, with the arguments on it, before the Go runtime. It
-// preserves everything for the runtime's own entry point.
+// stack that the kernel made, with the arguments on it, before the Go runtime, and
+// leaves that stack as it was for delegate and the runtime's own entry point.
 TEXT ·entry(SB),NOSPLIT|NOFRAME,$0
 	SUBQ	$64, SP
 
@@ -86,5 +86,4 @@ nextdescriptor:
 	MOVQ	AX, ·nofile(SB)
 start:
 	ADDQ	$64, SP
-	XORL	DX, DX                  // no function to call at exit, by the ABI
-	JMP	_rt0_amd64_linux(SB)
+	JMP	·delegate(SB)

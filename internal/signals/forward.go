@@ -59,6 +59,16 @@ func (f *Forwarder) each(forward func(syscall.Signal)) func() bool {
 	}
 }
 
+// Add records signals that have been caught and forwarded before. In the set, bit N-1
+// is signal N.
+func (f *Forwarder) Add(set uint64) {
+	for _, sig := range all(fatal) {
+		if set>>(sig-1)&1 != 0 {
+			f.caught[sig] = true
+		}
+	}
+}
+
 // seen reports whether sig has been caught.
 func (f *Forwarder) seen(sig syscall.Signal) bool {
 	f.mu.Lock()

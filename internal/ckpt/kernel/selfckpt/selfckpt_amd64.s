@@ -80,6 +80,10 @@ GLOBL fwd<>(SB), NOPTR, $FWD_SIZE
 GLOBL default<>(SB), NOPTR, $32
 GLOBL saved<>(SB), NOPTR, $2048
 
+// The child that this process, before its Go runtime is started, does nothing but wait
+// for; 0 for none. Package entry sets it. The answer then is that of Save.
+GLOBL selfckpt_waits(SB), NOPTR, $4
+
 // selfckpt_install sets the disposition of signal 64 and keeps the Go runtime from
 // changing it. DX, if not 0, points to a struct sigaction for the one before. It
 // returns a negative errno in AX, 0 for none. Package entry calls it at the program's
@@ -161,6 +165,8 @@ TEXT ·handler(SB),NOSPLIT|NOFRAME,$0
 	SUBQ	AX, CX
 	CMPQ	CX, $CHILD_STACK_SIZE
 	JLS	omit                    // its end included
+	CMPL	selfckpt_waits(SB), $0
+	JNE	defaults
 	CMPL	·answer(SB), $SAVE_DEFAULTS
 	JEQ	defaults
 	CMPL	·answer(SB), $SAVE_AS_IS
