@@ -26,8 +26,11 @@ import (
 // restart the caller still has a child to wait for. The other one, the worker, makes
 // the checkpoint and is left out of it.
 //
-// BLCR's module leaves the worker out of the tree that it saves. CRIU cannot leave out
-// a process, so with CRIU the worker has to leave the tree first:
+// BLCR's module leaves the worker out of the tree that it saves. There the two separate
+// at the program's entry point (package entry), and the code below runs in the worker.
+//
+// With CRIU the worker is a program of its own (package reexec). CRIU cannot leave out a
+// process, so the worker has to leave the tree first if it is in the scope:
 //
 //	script ── waiting process             (saved)
 //	init ── monitor ── worker ── criu     (a session of their own)
@@ -84,18 +87,22 @@ func startRole(role string, numbers []int, args []string, attr reexec.Attr) (pid
 }
 
 // delegate runs the command in a worker and returns its exit status. done is false if
-// no worker can be started, for example without /proc, and this process has to make the
-// checkpoint itself. delegate leaves nothing open and waits by raw system calls only:
-// BLCR's module cannot save a process that has an epoll descriptor open.
+// this process has to make the checkpoint itself: it is a worker, or none can be started,
+// for example without /proc. delegate leaves nothing open and waits by raw system calls
+// only: BLCR's module cannot save a process that has an epoll descriptor open.
 func (s *settings) delegate(args []string, con *cli.Console) (status int, done bool) {
 	if entry.IsWorker() && !s.engine.Includes(&s.request) {
 		return 0, false
 	}
 	forward := signals.NewForwarder()
-	if end, caught, ok := entry.WorkerEnd(); ok {
+	if end := entry.Ended(); end != nil {
 		selfckpt.Save()
-		forward.Add(caught)
-		return ended(con, forward, unix.WaitStatus(end)), true
+		forward.Add(end.Caught)
+		if end.Errno != 0 {
+			con.Errorf("wait() failed: %s\n", ckpt.Strerror(end.Errno))
+			return 1, true
+		}
+		return ended(con, forward, unix.WaitStatus(end.Status)), true
 	}
 	claim := &atwork.Claim{}
 	if s.engine.Expected().Claims {

@@ -12,8 +12,11 @@
 // blcr-cli/internal/entry.entry". Without that, and on other architectures than
 // amd64, the functions report the default: nothing ignored, nothing closed.
 //
-// What belongs here: that state, and putting it back before an exec. What to do
-// about signals belongs to package signals.
+// The entry point also makes the worker of a cr_checkpoint; see worker.go.
+//
+// What belongs here: that state, putting it back before an exec, and what has to be
+// done before the Go runtime is started. What to do about signals otherwise belongs to
+// package signals.
 package entry
 
 import (

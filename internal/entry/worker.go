@@ -1,5 +1,7 @@
 package entry
 
+import "syscall"
+
 // A cr_checkpoint consists of two processes: one makes the checkpoint, the worker, and
 // the one that was started waits for it. With BLCR's module they separate at the
 // program's entry point, before the Go runtime is started (worker_amd64.s). So the
@@ -13,6 +15,7 @@ package entry
 var (
 	worker uint32 // 1: this process is the worker
 	ended  uint32 // wait status of a worker that a signal has killed
+	errno  uint32 // of waiting for it
 	caught uint64 // bit N-1: signal N was caught, and sent to the worker
 )
 
@@ -20,7 +23,19 @@ var (
 // parent.
 func IsWorker() bool { return worker != 0 }
 
-// WorkerEnd returns the wait status of the worker if a signal has killed it, and the
-// signals that were sent to the worker, bit N-1 for signal N. ok is false in every other
-// process: one whose worker ends otherwise ends with the same status.
-func WorkerEnd() (status uint32, signals uint64, ok bool) { return ended, caught, ended != 0 }
+// WorkerEnd is how the worker of this process has ended.
+type WorkerEnd struct {
+	Status uint32        // the wait status: it was killed by a signal
+	Errno  syscall.Errno // if not 0, waiting has failed
+	Caught uint64        // the signals that were sent to it, bit N-1 for signal N
+}
+
+// Ended returns how the worker has ended if a signal has killed it. It returns nil in
+// every other process: one whose worker has exited does so itself, with the same status,
+// before the Go runtime is started.
+func Ended() *WorkerEnd {
+	if ended == 0 && errno == 0 {
+		return nil
+	}
+	return &WorkerEnd{Status: ended, Errno: syscall.Errno(errno), Caught: caught}
+}

@@ -158,6 +158,8 @@ again:
 	XORL	DI, DI
 	CMPQ	AX, $-ECHILD            // the restored copy: its caller continues as it did
 	JEQ	exit                    // when the original ended
+	TESTQ	AX, AX
+	JLT	failed
 	MOVL	8(SP), R13
 	TESTL	$0x7f, R13
 	JNE	killed
@@ -169,9 +171,15 @@ exit:
 	SYSCALL
 	HLT
 
-	// A signal has killed the worker. What to do about it needs the Go runtime.
+	// A signal has killed the worker, or waiting has failed. What to do about it needs
+	// the Go runtime.
+failed:
+	NEGQ	AX
+	MOVL	AX, ·errno(SB)
+	JMP	resume
 killed:
 	MOVL	R13, ·ended(SB)
+resume:
 	MOVQ	$FATAL, R12
 	MOVQ	·ignored(SB), AX
 	NOTQ	AX

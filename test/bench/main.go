@@ -29,7 +29,7 @@ import (
 const (
 	runs = 51
 
-	limitMore   = 5 * time.Millisecond
+	limitMore   = 3 * time.Millisecond
 	limitMemory = 15e6 // in bytes, as in the output
 	limitSize   = 6e6
 )

@@ -235,6 +235,11 @@ func TestEntry(t *testing.T) {
 						t.Errorf("the first call of process %d is number %d", call.Pid, call.Number)
 					}
 					state[call.Pid] = handled
+				case forked:
+					// The worker of cr_checkpoint does not call exec.
+					if l.name == "cr_checkpoint" && !caught(call.Tid) {
+						t.Errorf("call %d, number %d: signal 64 is not caught in the worker", number, call.Number)
+					}
 				case handled:
 					if !caught(call.Tid) {
 						t.Errorf("call %d, number %d: signal 64 is not caught", number, call.Number)
