@@ -32,6 +32,7 @@ const (
 	optNoRestorePgid
 	optRestoreSid
 	optNoRestoreSid
+	optTrust
 )
 
 // options is the table of cr_restart's options.
@@ -58,6 +59,7 @@ var options = append(getopt.Table{
 	{ID: optNoRestorePgid, Long: []string{"no-restore-pgid"}},
 	{ID: optRestoreSid, Long: []string{"restore-sid"}},
 	{ID: optNoRestoreSid, Long: []string{"no-restore-sid"}},
+	{ID: optTrust, Long: []string{"trust"}, Exact: true},
 }, cli.RequestOptions(map[string]string{"stop": "freeze"})...)
 
 // source is where the context is read from.
@@ -162,6 +164,9 @@ func (s *settings) option(m getopt.Match) error {
 		r.RestoreSid = true
 	case optNoRestoreSid:
 		r.RestoreSid = false
+
+	case optTrust:
+		r.Trust = true
 	}
 	return nil
 }

@@ -15,6 +15,8 @@ Where from; without any of these, the operand:
   -f, --file <file>         this file
   -F, --fd <fd>             this open descriptor, from its offset on
   -d, --dir <dir>           this directory of CRIU's images (engine criu only)
+      --trust               as root, also a context that another user owns or
+                            may write to (engine criu; see the manual)
 
 Signal sent to every process after the restart; the last one counts:
       --run                 none, they run on (default)

@@ -117,6 +117,10 @@ type RestartRequest struct {
 	// directory's name, for messages. The kernel engine never gets it.
 	Dir string
 
+	// Trust says that the context is restarted with all the caller's rights, whoever
+	// could have written it. The kernel engine does so in any case.
+	Trust bool
+
 	// Measure says that Engine.Progress will be called.
 	Measure bool
 

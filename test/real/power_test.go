@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -48,5 +49,50 @@ func TestConfiguration(t *testing.T) {
 	p = v.command("cr_checkpoint", "-f", v.ctx, strconv.Itoa(v.pid))
 	v.silent(p, v.wait(p))
 	v.unharmed()
+	v.finish()
+}
+
+// TestTrust: root restarts only what nobody else could have written, unless told
+// otherwise.
+func TestTrust(t *testing.T) {
+	v := newVictim(t)
+	p := v.command("cr_checkpoint", "--kill", "-f", v.ctx, strconv.Itoa(v.pid))
+	v.silent(p, v.wait(p))
+	v.killed([]int{v.pid})
+	keepClear(v.pid)
+	const refused = "Restart failed: Operation not permitted\n- the context "
+	refuses := func(script, want string) {
+		t.Helper()
+		v.fails(v.shell(script), 1, refused+want+"...")
+		if stat(v.pid) != nil {
+			t.Fatal("there is a job all the same")
+		}
+	}
+	if err := os.Chown(v.ctx, 65534, 0); err != nil {
+		t.Fatal(err)
+	}
+	refuses(`exec cr_restart "$1"`, "is owned by user ")
+	refuses(`exec cr_restart -F 0 <"$1"`, "is owned by user ")
+	if err := os.Chown(v.ctx, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(v.ctx, 0o602); err != nil {
+		t.Fatal(err)
+	}
+	refuses(`exec cr_restart "$1"`, "may be written to by other users (mode 0602)")
+	for _, way := range []string{`exec cr_restart --trust "$1"`, `cat "$1" | cr_restart -F 0`} {
+		v.proc = v.shell(way)
+		v.advances()
+		if !strings.Contains(way, "|") {
+			if err := os.Chmod(v.ctx, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			p := v.command("cr_checkpoint", "--kill", "--clobber", "-f", v.ctx, strconv.Itoa(v.pid))
+			v.silent(p, v.wait(p))
+			v.wait(v.proc)
+			v.until("the job to be gone", func() bool { return stat(v.pid) == nil })
+			keepClear(v.pid)
+		}
+	}
 	v.finish()
 }

@@ -59,6 +59,9 @@ func (e *engine) Restart(ctx context.Context, request *ckpt.RestartRequest) (pid
 
 // run does all of Restart but for giving things back.
 func (r *restart) run(ctx context.Context, e *engine) (err error) {
+	if err = distrust(r.request); err != nil {
+		return err
+	}
 	if r.source, err = openSource(ctx, r.request); err != nil {
 		return contextError(err)
 	}

@@ -106,27 +106,54 @@ type Image struct {
 // List returns the images in the directory, in no order. Files that
 // [images.IsImage] does not know are not among them.
 func (d *Dir) List() ([]Image, error) {
+	var list []Image
+	err := d.regular(func(name string, st *unix.Stat_t) error {
+		if images.IsImage(name) {
+			list = append(list, Image{name, st.Size, time.Unix(st.Mtim.Unix())})
+		}
+		return nil
+	})
+	return list, err
+}
+
+// regular calls visit with every regular file in the directory, in no order, until visit
+// returns an error.
+func (d *Dir) regular(visit func(name string, st *unix.Stat_t) error) error {
 	fd, err := unix.Openat(d.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, ckpt.SystemError("open", d.name, err)
+		return ckpt.SystemError("open", d.name, err)
 	}
 	dir := os.NewFile(uintptr(fd), d.name)
 	defer dir.Close()
-	var list []Image
 	for {
 		names, err := dir.Readdirnames(1000)
 		for _, name := range names {
-			if st, ok := d.stat(name); ok && images.IsImage(name) {
-				list = append(list, Image{name, st.Size, time.Unix(st.Mtim.Unix())})
+			if st, ok := d.stat(name); ok {
+				if err := visit(name, &st); err != nil {
+					return err
+				}
 			}
 		}
 		switch {
 		case err == io.EOF:
-			return list, nil
+			return nil
 		case err != nil:
-			return nil, ckpt.SystemError("read", d.name, err)
+			return ckpt.SystemError("read", d.name, err)
 		}
 	}
+}
+
+// Each calls visit with the directory itself and every regular file in it, by the names
+// that messages have for them, until visit returns an error, which Each returns.
+func (d *Dir) Each(visit func(name string, st *unix.Stat_t) error) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(d.fd, &st); err != nil {
+		return ckpt.SystemError("stat", d.name, err)
+	}
+	if err := visit(d.name, &st); err != nil {
+		return err
+	}
+	return d.regular(func(name string, st *unix.Stat_t) error { return visit(d.name+"/"+name, st) })
 }
 
 // use opens an image and calls do with it.
