@@ -40,6 +40,7 @@ func newPlan(source source, r *ckpt.RestartRequest) (*plan, error) {
 	for _, step := range []func() error{
 		func() error { return p.sessions(source, r) },
 		func() error { return p.states(source) },
+		func() error { return p.threads(source) },
 		func() error { return p.clocks(source) },
 		func() (err error) {
 			p.copies, relocations, err = savedfiles.Extract(source, relocations)

@@ -517,6 +517,7 @@ func useAll(img []byte) (changed [][]byte) {
 		h = &Inheritance{files: map[uint32]bool{3: true}}
 	}
 	add(h.FDInfo(img))
+	add(SetThread(img, ThreadOptions{NoCgroups: true, Dropped: 5}))
 	add(Relocate(img, func(name string) string { return "/x" + name }))
 	add(DropValidation(img, nil))
 	add(DropControllingTTYs(img, tasks))

@@ -1,0 +1,81 @@
+package images
+
+// CgroupName is the image of the control groups that tasks were in, where these
+// were not all those of criu itself.
+const CgroupName = "cgroup.img"
+
+// ThreadOptions says what of a thread is not restored.
+type ThreadOptions struct {
+	// NoCgroups is for a restore without CgroupName: the thread stays in the
+	// control groups of criu.
+	NoCgroups bool
+
+	// Dropped are capabilities, as bits, that no process of the restore has in
+	// its bounding set. criu would drop those that the thread did not have
+	// either, which takes CAP_SETPCAP even for a capability that is dropped
+	// already.
+	Dropped uint64
+}
+
+// Fields of core_entry, task_core_entry, thread_core_entry and creds_entry.
+const (
+	coreTask   = 3
+	coreThread = 5
+
+	taskCgroups = 9
+
+	threadCreds   = 10
+	threadCgroups = 16
+
+	credsBounding = 12
+)
+
+// SetThread changes core-TID.img.
+func SetThread(core []byte, o ThreadOptions) ([]byte, error) {
+	return kindCore.rewrite(core, func(_ int, m message) (message, error) {
+		m, err := m.change(coreThread, func(thread message) (message, error) {
+			if o.NoCgroups {
+				thread = thread.without(threadCgroups, threadCgroups)
+			}
+			return thread.change(threadCreds, func(creds message) (message, error) {
+				return creds.setBounding(o.Dropped)
+			})
+		})
+		if err != nil || !o.NoCgroups {
+			return m, err
+		}
+		// Older versions of criu have them here.
+		return m.change(coreTask, func(task message) (message, error) {
+			return task.without(taskCgroups, taskCgroups), nil
+		})
+	})
+}
+
+// setBounding adds capabilities to the bounding set of a creds_entry.
+func (m message) setBounding(bits uint64) (message, error) {
+	words, err := m.repeated(credsBounding)
+	if err != nil || bits == 0 || len(words) == 0 {
+		return m, err
+	}
+	m = m.without(credsBounding, credsBounding)
+	for i, w := range words {
+		if i < 2 {
+			w |= uint64(uint32(bits >> (32 * i)))
+		}
+		m = append(m, intField(credsBounding, w))
+	}
+	return m, nil
+}
+
+// change replaces a message in the message by what f makes of it. Where there is
+// none, nothing is changed.
+func (m message) change(num uint32, f func(message) (message, error)) (message, error) {
+	sub, err := m.sub(num)
+	if err != nil || sub == nil {
+		return m, err
+	}
+	if sub, err = f(sub); err != nil {
+		return nil, err
+	}
+	return m.put(bytesField(num, sub.append(nil))), nil
+}

@@ -1,0 +1,76 @@
+package images
+
+import (
+	"testing"
+
+	criucreds "github.com/checkpoint-restore/go-criu/v8/crit/images/creds"
+	criucore "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
+	"google.golang.org/protobuf/proto"
+)
+
+// TestSetThread changes what was asked for, of whatever there is, and nothing
+// else.
+func TestSetThread(t *testing.T) {
+	creds := func(bounding ...uint32) *criucreds.CredsEntry {
+		return &criucreds.CredsEntry{Uid: new(uint32(7)), CapEff: []uint32{1, 0}, CapBnd: bounding, CapAmb: []uint32{2, 0}}
+	}
+	for name, test := range map[string]struct {
+		core, want *criucore.CoreEntry
+		options    ThreadOptions
+	}{
+		"nothing": {
+			core: &criucore.CoreEntry{ThreadCore: &criucore.ThreadCoreEntry{CgSet: new(uint32(2)), Creds: creds(1, 2)}},
+			want: &criucore.CoreEntry{ThreadCore: &criucore.ThreadCoreEntry{CgSet: new(uint32(2)), Creds: creds(1, 2)}},
+		},
+		"groups": {
+			core: &criucore.CoreEntry{
+				Tc:         &criucore.TaskCoreEntry{CgSet: new(uint32(3)), Comm: new("sh")},
+				ThreadCore: &criucore.ThreadCoreEntry{CgSet: new(uint32(2)), Creds: creds(1, 2)},
+			},
+			want: &criucore.CoreEntry{
+				Tc:         &criucore.TaskCoreEntry{Comm: new("sh")},
+				ThreadCore: &criucore.ThreadCoreEntry{Creds: creds(1, 2)},
+			},
+			options: ThreadOptions{NoCgroups: true},
+		},
+		"capabilities": {
+			core:    &criucore.CoreEntry{ThreadCore: &criucore.ThreadCoreEntry{CgSet: new(uint32(2)), Creds: creds(0xfffffffe, 0xff)}},
+			want:    &criucore.CoreEntry{ThreadCore: &criucore.ThreadCoreEntry{CgSet: new(uint32(2)), Creds: creds(0xffffffff, 0x1ff)}},
+			options: ThreadOptions{Dropped: 1<<40 | 1<<0 | 1<<5},
+		},
+		"one word": {
+			core:    &criucore.CoreEntry{ThreadCore: &criucore.ThreadCoreEntry{Creds: creds(2)}},
+			want:    &criucore.CoreEntry{ThreadCore: &criucore.ThreadCoreEntry{Creds: creds(3)}},
+			options: ThreadOptions{Dropped: 1<<40 | 1},
+		},
+		"no words": {
+			core:    &criucore.CoreEntry{ThreadCore: &criucore.ThreadCoreEntry{Creds: creds()}},
+			want:    &criucore.CoreEntry{ThreadCore: &criucore.ThreadCoreEntry{Creds: creds()}},
+			options: ThreadOptions{Dropped: 1},
+		},
+		"it has ended": {
+			core:    &criucore.CoreEntry{Tc: &criucore.TaskCoreEntry{Comm: new("sh")}},
+			want:    &criucore.CoreEntry{Tc: &criucore.TaskCoreEntry{Comm: new("sh")}},
+			options: ThreadOptions{NoCgroups: true, Dropped: 1},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := SetThread(encode(t, kindCore, test.core), test.options)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := kindCore.body(got)
+			if err == nil {
+				b, err = payload(b)
+			}
+			found := new(criucore.CoreEntry)
+			if err == nil {
+				err = proto.UnmarshalOptions{AllowPartial: true}.Unmarshal(b, found)
+			}
+			// The order of fields may be another.
+			if err != nil || !proto.Equal(found, test.want) {
+				t.Errorf("got %v, %v, want %v", found, err, test.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,121 @@
+//go:build real
+
+package real
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// Where a job was saved is not always where it is restarted: control groups,
+// namespaces, capabilities, terminals.
+
+// wrapped starts a command by another program, such as setpriv.
+func (j *job) wrapped(by []string, name string, args ...string) *process {
+	j.t.Helper()
+	return j.start(name, append(append(by[:len(by):len(by)], filepath.Join(bin, name)), args...), nil)
+}
+
+// tool finds a program of util-linux.
+func tool(t *testing.T, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		t.Skip(err)
+	}
+	return path
+}
+
+// savedAndBack saves and kills a job and restarts it, twice.
+func (j *job) savedAndBack() {
+	j.t.Helper()
+	for n := range 2 {
+		ctx := fmt.Sprintf("%s/ctx.%d", j.dir, n)
+		before := tree(j.pid)
+		j.checkpoint(ctx, "--kill", j.id(n))
+		j.killed(before)
+		j.restart(ctx)
+	}
+	j.finish()
+}
+
+// group makes a control group of version 2, or one of the controller pids of
+// version 1.
+func group(t *testing.T, name string) string {
+	t.Helper()
+	for _, dir := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/pids"} {
+		if _, err := os.Stat(dir + "/cgroup.procs"); err != nil {
+			continue
+		}
+		dir = filepath.Join(dir, name)
+		if err := os.Mkdir(dir, 0o755); err == nil {
+			t.Cleanup(func() {
+				for unix.Rmdir(dir) == unix.EBUSY {
+					_, _ = unix.Poll(nil, 10)
+				}
+			})
+			return dir
+		}
+	}
+	t.Skip("no control groups to be had")
+	return ""
+}
+
+// TestControlGroups: a job comes back in the control groups of its cr_restart,
+// whatever it was in.
+func TestControlGroups(t *testing.T) {
+	engine(t)
+	for _, name := range []string{"threads", "shell.sh"} {
+		t.Run("namespace/"+name, func(t *testing.T) {
+			t.Parallel()
+			j := newJob(t, name)
+			j.args = append([]string{tool(t, "unshare"), "-C"}, j.args...)
+			j.launch()
+			j.savedAndBack()
+		})
+		t.Run("group/"+name, func(t *testing.T) {
+			t.Parallel()
+			dir := group(t, fmt.Sprintf("realtest-%d-%s", os.Getpid(), name))
+			j := newJob(t, name)
+			j.launch()
+			// Not its children of that moment, if it has any: they are in two then.
+			if err := os.WriteFile(dir+"/cgroup.procs", []byte(strconv.Itoa(j.pid)), 0); err != nil {
+				t.Fatal(err)
+			}
+			j.savedAndBack()
+		})
+	}
+	t.Run("both", func(t *testing.T) {
+		dir := group(t, fmt.Sprintf("realtest-%d-both", os.Getpid()))
+		j := newJob(t, "threads")
+		enter := fmt.Sprintf(`echo 0 >%s/cgroup.procs && exec %s -C "$@"`, dir, tool(t, "unshare"))
+		j.args = append([]string{"/bin/sh", "-c", enter, "sh"}, j.args...)
+		j.launch()
+		j.savedAndBack()
+	})
+}
+
+// TestBoundingSet: what is missing from the bounding set of the job, and of
+// cr_restart as well, need not be dropped, which takes a capability.
+func TestBoundingSet(t *testing.T) {
+	engine(t)
+	j := newJob(t, "threads")
+	less := []string{tool(t, "setpriv"), "--bounding-set", "-setpcap,-sys_nice"}
+	j.args = append(less, j.args...)
+	j.launch()
+	ctx := j.dir + "/ctx"
+	before := tree(j.pid)
+	j.checkpoint(ctx, "--kill", strconv.Itoa(j.pid))
+	j.killed(before)
+	keepClear(j.pid)
+	j.proc = j.wrapped(less, "cr_restart", ctx)
+	j.advances()
+	j.inspect([]string{ctx})
+	j.finish()
+}
