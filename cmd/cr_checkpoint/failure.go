@@ -117,3 +117,14 @@ func (w *work) targetFailure(err error) error {
 	}
 	return fail(err, errno, fmt.Sprintf("Unable to prepare file '%s': %s", e.Path, text))
 }
+
+// doubtfulFailure returns the failure for a descriptor of which it is not known whether
+// it was closed.
+func doubtfulFailure(fd int) error {
+	return &failure{status: ckpt.ExitStatus(syscall.EBADF),
+		message: "cr_request_checkpoint: " + ckpt.Strerror(syscall.EBADF),
+		details: []string{
+			fmt.Sprintf("descriptor %d was closed, or leads to /dev/null: this %s was built without its entry point, and cannot tell", fd, name),
+			"write to a file (-f); or use a cr_checkpoint for amd64 that make has built",
+		}}
+}

@@ -287,6 +287,9 @@ func (w *work) open(ctx context.Context) (target.Destination, error) {
 			// BLCR treats a negative descriptor as a directory.
 			return nil, &failure{status: ckpt.ExitStatus(syscall.EINVAL), message: "directories not yet supported"}
 		}
+		if entry.Doubtful(fd) {
+			return nil, doubtfulFailure(fd)
+		}
 		w.request.Closed = !entry.Inherited(fd)
 		if entry.Closed(fd) {
 			// The engine has to find it closed, and reports that.

@@ -31,6 +31,7 @@ var (
 	unblocked uint64 // bit N-1: signal N was not blocked; 0 if unknown, since SIGKILL is never blocked
 	closed    uint64 // bit N: descriptor N, of 0 to 2, was closed
 	nofile    uint64 // the soft limit of open files; 0 if unknown
+	recorded  uint64 // 1: the entry point has run
 )
 
 // Ignored reports whether sig was ignored.
@@ -39,6 +40,20 @@ func Ignored(sig syscall.Signal) bool { return ignored>>(sig-1)&1 != 0 }
 // Closed reports whether fd is one of the three standard descriptors and was closed.
 // The runtime has opened /dev/null under that number.
 func Closed(fd int) bool { return fd >= 0 && fd <= 2 && closed>>fd&1 != 0 }
+
+// Doubtful reports whether fd is a standard descriptor that may have been closed: the
+// entry point has not run, and fd leads to /dev/null for reading and writing, which is
+// what the runtime opens in place of a closed one. What is written to it may be lost.
+func Doubtful(fd int) bool {
+	if recorded != 0 || fd < 0 || fd > 2 {
+		return false
+	}
+	const nullDevice = 1<<8 | 3
+	var st syscall.Stat_t
+	flags, _, errno := syscall.Syscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_GETFL, 0)
+	return errno == 0 && flags&syscall.O_ACCMODE == syscall.O_RDWR &&
+		syscall.Fstat(fd, &st) == nil && st.Mode&syscall.S_IFMT == syscall.S_IFCHR && st.Rdev == nullDevice
+}
 
 // Inherited reports whether fd was open when the program was started. Descriptors
 // opened since, by the Go runtime as well, are close-on-exec.

@@ -85,5 +85,6 @@ nextdescriptor:
 	MOVQ	0(SP), AX
 	MOVQ	AX, ·nofile(SB)
 start:
+	MOVQ	$1, ·recorded(SB)
 	ADDQ	$64, SP
 	JMP	·delegate(SB)
