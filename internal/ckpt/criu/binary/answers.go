@@ -60,7 +60,7 @@ func encode(id identity, a answer) string {
 	if !a.usable {
 		line = bad + a.why
 	}
-	return "blcr-cli criu check 1\n" + id.key + "\n" + line + "\n" + lastly
+	return "blcr-cli criu check 2\n" + id.key + "\n" + line + "\n" + lastly
 }
 
 // decode is encode's reverse. It is not ok if the text is none that encode made

@@ -43,8 +43,9 @@ type Binary struct {
 // root runs.
 //
 // The first whose "criu check" succeeds is returned. Answers are remembered
-// until the machine restarts or the file changes, bad ones for a minute. With
-// a remembered answer no process is started.
+// until the machine restarts, the file changes, or the caller has other
+// capabilities, namespaces or another root; bad ones for a minute. With a
+// remembered answer no process is started.
 //
 // The error is a *ckpt.Error with ENOSYS, whose Detail says of each criu that
 // was found what is wrong with it.

@@ -9,13 +9,16 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/proc"
 )
 
 // errNotProgram is said of a file that is there and cannot be a criu.
 var errNotProgram = errors.New("not an executable file")
 
-// identity is that of a criu on this machine, since it was started, for us: an
-// answer holds as long as all of it is the same.
+// identity is that of a criu on this machine, since it was started, for a caller of our
+// user, capabilities, namespaces and root: an answer holds as long as all of it is the
+// same.
 type identity struct {
 	path string // absolute, without symbolic links
 	key  string // the whole, printable, one line
@@ -40,6 +43,10 @@ func identify(name string) (identity, error) {
 		// Not wrapped: it does not say that there is no criu.
 		return identity{}, fmt.Errorf("no identity without /proc: %v", err)
 	}
+	standing, err := proc.Standing()
+	if err != nil {
+		return identity{}, fmt.Errorf("no identity without /proc: %v", err)
+	}
 	key := []byte(strings.TrimSpace(string(boot)) + " ")
 	key = strconv.AppendInt(key, int64(unix.Geteuid()), 10)
 	key = append(key, ' ')
@@ -49,6 +56,8 @@ func identify(name string) (identity, error) {
 	if unix.Stat(filepath.Join(filepath.Dir(path), "usr/sbin/criu"), &st) == nil {
 		key = appendFile(key, &st)
 	}
+	key = append(key, ' ')
+	key = append(key, standing...)
 	return identity{path: path, key: string(key)}, nil
 }
 

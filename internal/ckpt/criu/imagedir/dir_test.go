@@ -58,7 +58,7 @@ func served(t *testing.T, s *Dir, name string) ([]byte, error) {
 
 func TestDir(t *testing.T) {
 	large := bytes.Repeat([]byte("0123456789abcdef"), 1<<18)
-	fd, dir := imageDir(t, map[string]string{images.InventoryName: "inventory", "empty.img": "", "pages-1.img": string(large)})
+	fd, dir := imageDir(t, map[string]string{images.InventoryName: "inventory", "apparmor.img": "", "pages-1.img": string(large)})
 	if err := os.Symlink("/etc/passwd", dir+"/link.img"); err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func TestDir(t *testing.T) {
 	if err := os.Rename(dir, dir+".away"); err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string][]byte{images.InventoryName: []byte("inventory"), "empty.img": {}, "pages-1.img": large} {
+	for name, want := range map[string][]byte{images.InventoryName: []byte("inventory"), "apparmor.img": {}, "pages-1.img": large} {
 		if !s.Has(name) {
 			t.Errorf("no %s", name)
 		}

@@ -437,6 +437,10 @@ func TestDropValidation(t *testing.T) {
 func TestIsImage(t *testing.T) {
 	for name, want := range map[string]bool{
 		"inventory.img": true, "pages-12.img": true, "core-1.img": true, "saved-files": true, "external-pipes": true, "file-12": true,
+		"files.img": true, "ghost-file-1f.img": true, "tcp-stream-a0.img": true, "tmpfs-12.tar.gz.img": true, "pages-shmem-7.img": true,
+		"disk.img": false, "boot-1.img": false, "core.img": false, "core-.img": false, "core-1f.img": false, "core-1x.img": false,
+		"files-1.img": false, "inventory.img.img": false, "inventory": false, "inventory-1.img": false, "-1.img": false,
+		"tmpfs-12.tar.gz": false, "ghost-file-1G.img": false, "core-1.img~": false, "pages-1-2.img": false,
 		"stats-dump": true, "stats-restore": true, "dump.log": true, "parent": true, "file-999999999": true,
 		".img": false, "letter": false, "photo.jpg": false, "file-": false, "file-0": false, "xdump.log": false, "": false,
 		"file-1000000000": false, "file-01": false, "file-+1": false, "file--1": false,

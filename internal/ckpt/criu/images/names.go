@@ -60,5 +60,59 @@ func IsImage(name string) bool {
 	case ParentName, "stats-dump", "stats-restore", "dump.log", "restore.log":
 		return true
 	}
-	return strings.HasSuffix(name, ".img") && name != ".img" || IsMember(name)
+	return isImage(name) || IsMember(name)
+}
+
+// The names of CRIU's images, less ".img": those of which a dump has one, and those
+// that have a "-" and a number behind them. They are those of CRIU 4.2, and of earlier
+// versions (criu/image-desc.c).
+var (
+	single = set(`
+		apparmor binfmt-misc bpfmap-data bpfmap-file cgroup cpuinfo eventfd eventpoll
+		eventpoll-tfd ext-files fanotify fanotify-mark fifo fifo-data files filelocks
+		inetsk inotify inotify-wd inventory irmap-cache memfd netlinksk ns-files packetsk
+		pidfd pipes pipes-data pstree reg-files remap-fpath seccomp signalfd sk-queues
+		timerfd tty tty-data tty-info tunfile unixsk`)
+	numbered = set(`
+		autofs binfmt-misc core creds fdinfo fs ids ifaddr ip6tables ip6tables-nft
+		ipcns-msg ipcns-sem ipcns-shm ipcns-var iptables iptables-nft itimers mm
+		mountpoints netdev netns netns-ct netns-exp nftables pagemap pagemap-shmem pages
+		pages-shmem pidns posix-timers rlimit route route6 rule sigacts signal-p signal-s
+		timens tmpfs tmpfs-dev userns utsns vmas`)
+	// Their numbers are hexadecimal.
+	hexadecimal = set("ghost-file tcp-stream")
+)
+
+func set(words string) map[string]bool {
+	s := make(map[string]bool)
+	for word := range strings.FieldsSeq(words) {
+		s[word] = true
+	}
+	return s
+}
+
+// isImage reports whether CRIU gives that name to an image. A file that merely ends in
+// ".img" may be a user's, such as the disk of a virtual machine.
+func isImage(name string) bool {
+	name, ok := strings.CutSuffix(name, ".img")
+	if !ok {
+		return false
+	}
+	if single[name] {
+		return true
+	}
+	// The content of a file system is an archive.
+	name = strings.TrimSuffix(name, ".tar.gz")
+	dash := strings.LastIndexByte(name, '-')
+	if dash < 0 || dash == len(name)-1 {
+		return false
+	}
+	kind, number := name[:dash], name[dash+1:]
+	switch {
+	case numbered[kind]:
+		return strings.Trim(number, "0123456789") == ""
+	case hexadecimal[kind]:
+		return strings.Trim(number, "0123456789abcdef") == ""
+	}
+	return false
 }
