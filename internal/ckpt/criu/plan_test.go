@@ -25,6 +25,9 @@ func (c memoryContext) Bytes(name string) ([]byte, error) {
 	}
 	return c[name], nil
 }
+func (c memoryContext) ReadAt(name string, b []byte, offset int64) (int, error) {
+	return copy(b, c[name][offset:]), nil
+}
 func (c memoryContext) Serve(name string, pipe int) error { return errors.ErrUnsupported }
 func (c memoryContext) Abort()                            {}
 func (c memoryContext) Close() error                      { return nil }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -29,6 +31,12 @@ type restart struct {
 	source source
 	plan   *plan
 	pidns  *pidns.Namespace // where the job gets new pids, else nil
+
+	fill       *filling       // nil if all memory comes by criu's pipes
+	filler     *memory.Filler // the same
+	unfillable bool           // the memory could not be filled
+	filled     atomic.Int64   // how much of it has been, in bytes
+	answering  sync.WaitGroup // goroutines that answer a stage
 
 	root    int   // pid of the restored root
 	resumed bool  // the processes have been let go
@@ -68,11 +76,25 @@ func (r *restart) run(ctx context.Context, e *engine) (err error) {
 	stop := context.AfterFunc(ctx, r.source.Abort)
 	defer stop()
 	if reader, ok := r.source.(*ctxfile.Reader); ok {
-		e.measured(reader.Served)
+		e.measured(func() (done, all int64) {
+			done, all = reader.Served()
+			return done + r.filled.Load(), all
+		})
 	}
 	if r.plan, err = newPlan(r.source, r.request); err != nil {
 		return contextError(err)
 	}
+	r.fill = newFilling(r.source, r.plan.tasks, e.criu.Version)
+	if err = r.attempt(ctx, e); err != nil && r.canPipe(ctx) {
+		r.release()
+		r.fill = nil
+		err = r.attempt(ctx, e)
+	}
+	return err
+}
+
+// attempt has criu restore the processes.
+func (r *restart) attempt(ctx context.Context, e *engine) (err error) {
 	command := stream.Command{Path: e.criu.Path, Args: r.options(), Inherit: r.plan.inherited, InSession: true}
 	if r.request.RestorePid {
 		err = r.plan.pidsFree(ctx)
@@ -82,14 +104,21 @@ func (r *restart) run(ctx context.Context, e *engine) (err error) {
 	if err != nil {
 		return err
 	}
-	r.criu, err = stream.New(stream.Serve, stream.Handler{
+	// What is at work for criu ends with it.
+	during, cancel := context.WithCancel(ctx)
+	defer cancel()
+	handler := stream.Handler{
 		Offer: func(name string) bool {
 			return r.plan.images[name] != nil || r.source.Has(name) && !slices.Contains(r.plan.hidden, name)
 		},
-		Image: func(name string, pipe int) error { return r.serve(ctx, name, pipe) },
-		Stage: func(s *stream.Stage) { s.Answer(r.reached(s)) },
-	})
-	if err != nil {
+		Image: func(name string, pipe int) error { return r.serve(during, name, pipe) },
+		Stage: func(s *stream.Stage) { r.answer(during, s) },
+	}
+	if r.fill != nil {
+		r.filler = memory.NewFiller(&r.filled)
+		handler.Memory = r.addMemory
+	}
+	if r.criu, err = stream.New(stream.Serve, handler); err != nil {
 		return err
 	}
 	if err := interrupted(ctx, "restart"); err != nil {
@@ -106,6 +135,8 @@ func (r *restart) run(ctx context.Context, e *engine) (err error) {
 	})
 	defer interrupt()
 	<-r.criu.Done()
+	cancel()
+	r.answering.Wait()
 	return r.outcome()
 }
 
@@ -119,13 +150,41 @@ func (r *restart) options() []string {
 // serve writes an image into its pipe, while criu goes on.
 func (r *restart) serve(ctx context.Context, name string, pipe int) error {
 	patched := r.plan.images[name]
+	if r.fill != nil {
+		if pieces, some := r.fill.pipes[name]; some {
+			return feedError(memory.FeedPieces(ctx, pipe, pieces, r.readPages(name)))
+		}
+		if own := r.fill.images[name]; own != nil {
+			patched = own
+		}
+	}
 	if patched == nil {
 		return contextError(r.source.Serve(name, pipe))
 	}
-	if err := memory.FeedBytes(ctx, pipe, patched); err != nil {
-		return ckpt.SystemError("write to", "criu", err)
+	return feedError(memory.FeedBytes(ctx, pipe, patched))
+}
+
+// feedError is an error of writing into criu's pipes in this engine's terms.
+func feedError(err error) error {
+	if errno, ok := err.(syscall.Errno); ok {
+		return ckpt.SystemError("write to", "criu", errno)
 	}
-	return nil
+	return err
+}
+
+// answer answers the action script.
+func (r *restart) answer(ctx context.Context, s *stream.Stage) {
+	if s.Name != stream.PostRestore || r.fill == nil {
+		s.Answer(r.reached(s))
+		return
+	}
+	// Criu may want other things meanwhile, such as to be stopped.
+	r.answering.Go(func() {
+		if err := r.fillMemory(ctx); err != nil {
+			r.criu.Fail(err)
+		}
+		s.Answer(r.reached(s))
+	})
 }
 
 // reached answers the action script: it has to be known which process is the
@@ -238,14 +297,25 @@ func (r *restart) outcome() error {
 	}, made)
 }
 
-// close gives back what the restore needed.
-func (r *restart) close() {
+// release gives back what one attempt needed.
+func (r *restart) release() {
+	if r.filler != nil {
+		r.filler.Close()
+		r.filler = nil
+	}
 	if r.criu != nil {
 		r.criu.Close()
+		r.criu = nil
 	}
 	if r.pidns != nil {
 		r.pidns.End()
+		r.pidns = nil
 	}
+}
+
+// close gives back what the restore needed.
+func (r *restart) close() {
+	r.release()
 	if r.source != nil {
 		r.source.Close()
 	}

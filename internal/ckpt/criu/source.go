@@ -16,6 +16,8 @@ type source interface {
 	images.Source
 	// Serve writes an image into a pipe. A reader that goes away is no error.
 	Serve(name string, pipe int) error
+	// ReadAt reads a part of an image: all of b, or up to the image's end.
+	ReadAt(name string, b []byte, offset int64) (int, error)
 	// Abort ends every call under way, with an error.
 	Abort()
 	Close() error

@@ -207,6 +207,18 @@ func (d *Dir) Bytes(name string) (b []byte, err error) {
 	return b, err
 }
 
+// ReadAt reads the part of an image that begins at an offset: all of b, or what there
+// is up to the image's end.
+func (d *Dir) ReadAt(name string, b []byte, offset int64) (n int, err error) {
+	err = d.use(name, func(f *os.File, _ int64) error {
+		if n, err = f.ReadAt(b, offset); err != nil && err != io.EOF {
+			return ckpt.SystemError("read", name, err)
+		}
+		return nil
+	})
+	return n, err
+}
+
 // Serve writes an image into a pipe, which remains the caller's; see memory.Feed.
 // A reader that goes away is no error.
 func (d *Dir) Serve(name string, pipe int) error {

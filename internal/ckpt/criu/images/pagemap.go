@@ -11,6 +11,7 @@ type Pagemap struct {
 // Fields of pagemap_head and pagemap_entry, and bits of pagemap_entry.flags.
 const (
 	pagemapPagesID   = 1
+	pagemapAddress   = 1
 	pagemapOldCount  = 2
 	pagemapOldParent = 3
 	pagemapFlags     = 4
@@ -39,23 +40,11 @@ func ReadPagemap(pagemap []byte) (Pagemap, error) {
 
 // add adds a pagemap_entry.
 func (p *Pagemap) add(m message) error {
-	count := m.u64(pagemapCount)
-	if !m.has(pagemapCount) {
-		// By criu before 4.1.
-		if err := m.require(pagemapOldCount); err != nil {
-			return err
-		}
-		count = m.u64(pagemapOldCount)
+	count, flags, err := pagemapEntry(m)
+	if err != nil {
+		return err
 	}
-	flags := m.u64(pagemapFlags)
-	if !m.has(pagemapFlags) {
-		flags = pagePresent
-		if m.u64(pagemapOldParent) != 0 {
-			flags = pageInParent
-		}
-	}
-	const most = 1 << 52 // pages of an address space
-	if count > most || p.Saved > most || p.InParent > most {
+	if p.Saved > mostPages || p.InParent > mostPages {
 		return malformed("there are too many pages")
 	}
 	switch {
@@ -65,4 +54,30 @@ func (p *Pagemap) add(m message) error {
 		p.InParent += count
 	}
 	return nil
+}
+
+// mostPages is more pages than an address space has.
+const mostPages = 1 << 52
+
+// pagemapEntry returns how many pages a pagemap_entry is for, and its flags.
+func pagemapEntry(m message) (count, flags uint64, err error) {
+	count = m.u64(pagemapCount)
+	if !m.has(pagemapCount) {
+		// By criu before 4.1.
+		if err := m.require(pagemapOldCount); err != nil {
+			return 0, 0, err
+		}
+		count = m.u64(pagemapOldCount)
+	}
+	flags = m.u64(pagemapFlags)
+	if !m.has(pagemapFlags) {
+		flags = pagePresent
+		if m.u64(pagemapOldParent) != 0 {
+			flags = pageInParent
+		}
+	}
+	if count > mostPages {
+		return 0, 0, malformed("there are too many pages")
+	}
+	return count, flags, nil
 }

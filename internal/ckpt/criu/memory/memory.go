@@ -1,9 +1,11 @@
-// Package memory moves images, which are memory of processes for the most part,
-// into the pipes by which CRIU reads them.
+// Package memory moves images, which are memory of processes for the most part:
+// into the pipes by which CRIU reads them, and into the processes themselves, by
+// userfaultfd(2), which is faster.
 //
-// How large a pipe is, how it is waited for and how data is moved without being
-// copied belongs here. What images contain belongs to package images. A context
-// file moves its members itself, see package ctxfile.
+// How large a pipe is, how it is waited for, how data is moved without being copied,
+// and what happens to memory while it is filled belongs here. What images contain
+// belongs to package images, and which memory is filled to the engine. A context file
+// moves its members itself, see package ctxfile.
 package memory
 
 import (
@@ -54,6 +56,67 @@ func FeedBytes(ctx context.Context, pipe int, data []byte) error {
 		data = data[max(n, 0):]
 		return false, err
 	}))
+}
+
+// FeedPieces is Feed for pieces of an image of pages, in the order of their offsets;
+// where they belong in a process does not matter.
+func FeedPieces(ctx context.Context, pipe int, list []Piece, read Read) error {
+	size := int64(0)
+	for _, p := range list {
+		size += p.Length
+	}
+	if size > smallPipe {
+		_, _ = unix.FcntlInt(uintptr(pipe), unix.F_SETPIPE_SZ, largePipe)
+	}
+	f := &pieceFeeder{read: read, list: list}
+	return unlessGone(fill(ctx, pipe, f.step))
+}
+
+// pieceFeeder reads an image in aligned parts, as what checks or decompresses it does.
+type pieceFeeder struct {
+	read   Read
+	list   []Piece // those that are left
+	buffer []byte  // has data of the image from begin on
+	data   []byte
+	begin  int64
+}
+
+func (f *pieceFeeder) step(pipe int) (done bool, err error) {
+	for len(f.list) > 0 && f.list[0].Length == 0 {
+		f.list = f.list[1:]
+	}
+	if len(f.list) == 0 {
+		return true, nil
+	}
+	p := f.list[0]
+	if p.Offset < f.begin || p.Offset >= f.begin+int64(len(f.data)) {
+		if err := f.fetch(p.Offset); err != nil {
+			return false, err
+		}
+	}
+	here := p.cut(p.Offset, f.begin+int64(len(f.data)))
+	n, err := unix.Write(pipe, f.data[here.Offset-f.begin:][:here.Length])
+	if n > 0 {
+		f.list = append([]Piece{p.cut(p.Offset+int64(n), p.Offset+p.Length)}, f.list[1:]...)
+	}
+	return false, err
+}
+
+// fetch reads what is needed of the part with an offset.
+func (f *pieceFeeder) fetch(offset int64) error {
+	if f.buffer == nil {
+		f.buffer = make([]byte, copySize)
+	}
+	end := offset&^(copySize-1) + copySize
+	last := offset
+	for _, p := range f.list {
+		if p.Offset >= end {
+			break
+		}
+		last = min(p.Offset+p.Length, end)
+	}
+	f.begin, f.data = offset, f.buffer[:last-offset]
+	return f.read(f.data, offset)
 }
 
 func unlessGone(err error) error {

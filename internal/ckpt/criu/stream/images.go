@@ -44,17 +44,27 @@ func (c *Criu) listenImages() error {
 	if c.dir, err = tempdir.New(append(parents, "/tmp", "/var/tmp", "/dev/shm")); err != nil {
 		return err
 	}
-	if c.images, err = unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0); err != nil {
-		return ckpt.SystemError("socket", "", err)
+	if c.images, err = c.listen(name); err == nil && c.handler.Memory != nil {
+		c.lazy, err = c.listen(lazySocket)
+	}
+	return err
+}
+
+// listen makes a socket in the directory.
+func (c *Criu) listen(name string) (fd int, err error) {
+	fd, err = unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return -1, ckpt.SystemError("socket", "", err)
 	}
 	path := filepath.Join(c.dir.Path, name)
-	if err = unix.Bind(c.images, &unix.SockaddrUnix{Name: path}); err == nil {
-		err = unix.Listen(c.images, 1)
+	if err = unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err == nil {
+		err = unix.Listen(fd, 1)
 	}
 	if err != nil {
-		return ckpt.SystemError("bind", path, err)
+		unix.Close(fd)
+		return -1, ckpt.SystemError("bind", path, err)
 	}
-	return nil
+	return fd, nil
 }
 
 // accept takes criu's connection. The directory is not needed any more: nothing
@@ -67,7 +77,14 @@ func (c *Criu) accept() {
 	c.conn = conn
 	unix.Close(c.images)
 	c.images = -1
-	c.removeDir()
+	c.connected()
+}
+
+// connected removes the directory once it is not needed any more.
+func (c *Criu) connected() {
+	if c.images < 0 && c.lazy < 0 {
+		c.removeDir()
+	}
 }
 
 // message takes one request of criu's.
@@ -103,7 +120,7 @@ func (c *Criu) request() error {
 			return err
 		}
 	}
-	pipe, err := c.readDescriptor()
+	pipe, err := c.readDescriptor(c.conn)
 	if err != nil {
 		return err
 	}
@@ -121,7 +138,7 @@ func (c *Criu) request() error {
 // readName reads which image criu asks for.
 func (c *Criu) readName() (string, error) {
 	var head [4]byte
-	n, err := c.readFull(head[:])
+	n, err := c.readFull(c.conn, head[:])
 	if err != nil {
 		return "", err
 	}
@@ -133,7 +150,7 @@ func (c *Criu) readName() (string, error) {
 		return "", protocolError("a message of %d bytes", length)
 	}
 	body := make([]byte, length)
-	if n, err := c.readFull(body); err != nil {
+	if n, err := c.readFull(c.conn, body); err != nil {
 		return "", err
 	} else if n < len(body) {
 		return "", protocolError("a message that ends early")
@@ -161,16 +178,16 @@ func (c *Criu) reply(there bool) error {
 	}
 }
 
-// readDescriptor receives the end of the image's pipe.
-func (c *Criu) readDescriptor() (int, error) {
+// readDescriptor receives a descriptor, such as the end of an image's pipe.
+func (c *Criu) readDescriptor(conn int) (int, error) {
 	data, control := make([]byte, 1), make([]byte, unix.CmsgSpace(4))
 	for {
-		n, oobn, flags, _, err := unix.Recvmsg(c.conn, data, control, unix.MSG_CMSG_CLOEXEC)
+		n, oobn, flags, _, err := unix.Recvmsg(conn, data, control, unix.MSG_CMSG_CLOEXEC)
 		if err == unix.EINTR {
 			continue
 		}
 		if err == unix.EAGAIN {
-			if err := c.await(); err != nil {
+			if err := c.await(conn); err != nil {
 				return -1, err
 			}
 			continue
@@ -194,14 +211,14 @@ func (c *Criu) readDescriptor() (int, error) {
 	}
 }
 
-// readFull reads from criu's connection until b is full or the connection ends.
-func (c *Criu) readFull(b []byte) (n int, err error) {
+// readFull reads from a connection of criu's until b is full or the connection ends.
+func (c *Criu) readFull(conn int, b []byte) (n int, err error) {
 	for n < len(b) {
-		m, err := unix.Read(c.conn, b[n:])
+		m, err := unix.Read(conn, b[n:])
 		switch {
 		case err == unix.EINTR:
 		case err == unix.EAGAIN:
-			if err := c.await(); err != nil {
+			if err := c.await(conn); err != nil {
 				return n, err
 			}
 		case err == unix.ECONNRESET:
@@ -216,13 +233,13 @@ func (c *Criu) readFull(b []byte) (n int, err error) {
 	return n, nil
 }
 
-// await returns when there is something to read on criu's connection. There is no
+// await returns when there is something to read on a connection of criu's. There is no
 // time limit, since criu may have been stopped by a signal in the middle of a
 // message; but it ends with errStopped when Stop is called, and with errHungUp
 // when criu has ended, even if processes that it has made keep the connection.
-func (c *Criu) await() error {
+func (c *Criu) await(conn int) error {
 	for {
-		fds := []unix.PollFd{{Fd: int32(c.conn), Events: unix.POLLIN}, {Fd: int32(c.wake[0]), Events: unix.POLLIN}}
+		fds := []unix.PollFd{{Fd: int32(conn), Events: unix.POLLIN}, {Fd: int32(c.wake[0]), Events: unix.POLLIN}}
 		_, err := unix.Poll(fds, -1)
 		switch {
 		case err == unix.EINTR:

@@ -44,6 +44,13 @@ type Handler struct {
 	// closed when Image returns. An error stops criu.
 	Image func(name string, pipe int) error
 
+	// Memory, in mode Serve, gets the memory of a process as a userfaultfd, and closes
+	// it. If it is there, criu is told that pages which are marked as lazy come by that
+	// and not by its images. Before the stage PostRestore it has been called for every
+	// process that has memory. It is called as Offer and Stage are. The pid is as criu
+	// sees it.
+	Memory func(pid int32, uffd int)
+
 	// Stage is told that criu waits for an answer. When it is called, Image has
 	// been started for every image that criu has named before. The answer may be
 	// given later, by any goroutine.
@@ -56,12 +63,14 @@ type Criu struct {
 	handler Handler
 
 	// Used by the serving goroutine. Descriptors are -1 where there is none.
-	dir     tempdir.Dir // has the socket for images in it until criu has connected
-	images  int         // listening
-	conn    int         // criu's connection to it
-	scripts int         // listening
-	name    string      // of the socket for action scripts
-	callers []*caller   // scripts that have connected and not said their stage
+	dir      tempdir.Dir // has the socket for images in it until criu has connected
+	images   int         // listening
+	conn     int         // criu's connection to it
+	lazy     int         // listening
+	lazyConn int         // criu's connection to it
+	scripts  int         // listening
+	name     string      // of the socket for action scripts
+	callers  []*caller   // scripts that have connected and not said their stage
 
 	callerLimit time.Duration
 
@@ -80,7 +89,7 @@ type Criu struct {
 // New makes the sockets. Close has to be called in any case.
 func New(mode Mode, h Handler) (*Criu, error) {
 	c := &Criu{
-		mode: mode, handler: h, dir: tempdir.None, images: -1, conn: -1, scripts: -1, callerLimit: callerLimit,
+		mode: mode, handler: h, dir: tempdir.None, images: -1, conn: -1, lazy: -1, lazyConn: -1, scripts: -1, callerLimit: callerLimit,
 		stages: make(map[*Stage]bool), wake: [2]int{-1, -1}, done: make(chan struct{}),
 	}
 	err := unix.Pipe2(c.wake[:], unix.O_CLOEXEC|unix.O_NONBLOCK)
@@ -106,6 +115,9 @@ func (c *Criu) Start(command Command) error {
 	command.Args = append(command.Args, binary.NoConfig, "--action-script", proc.Self())
 	if c.mode != Files {
 		command.Args = append(command.Args, "--stream", "-D", c.dir.Path)
+	}
+	if c.handler.Memory != nil {
+		command.Args = append(command.Args, "--lazy-pages", "--work-dir", c.dir.Path)
 	}
 	c.disown = adoptOrphans()
 	p, err := start(command, environment(c.name))
@@ -276,7 +288,7 @@ func (c *Criu) release() {
 		unix.Close(script.fd)
 	}
 	c.callers = nil
-	for _, fd := range []*int{&c.images, &c.scripts, &c.conn, &c.wake[0], &c.wake[1]} {
+	for _, fd := range []*int{&c.images, &c.scripts, &c.conn, &c.lazy, &c.lazyConn, &c.wake[0], &c.wake[1]} {
 		if *fd >= 0 {
 			unix.Close(*fd)
 			*fd = -1
@@ -288,6 +300,7 @@ func (c *Criu) release() {
 func (c *Criu) removeDir() {
 	if c.dir.Path != "" {
 		_ = unix.Unlink(filepath.Join(c.dir.Path, socketNames[c.mode]))
+		_ = unix.Unlink(filepath.Join(c.dir.Path, lazySocket))
 	}
 	c.dir.Remove()
 }
@@ -306,8 +319,11 @@ func (c *Criu) serve() {
 			{Fd: int32(c.wake[0]), Events: unix.POLLIN},
 			{Fd: int32(c.conn), Events: unix.POLLIN},
 			{Fd: int32(c.images), Events: unix.POLLIN},
+			{Fd: int32(c.lazyConn), Events: unix.POLLIN},
+			{Fd: int32(c.lazy), Events: unix.POLLIN},
 			{Fd: int32(listener), Events: unix.POLLIN},
 		}
+		own := len(fds)
 		for _, script := range c.callers {
 			fds = append(fds, unix.PollFd{Fd: int32(script.fd), Events: unix.POLLIN})
 		}
@@ -323,11 +339,15 @@ func (c *Criu) serve() {
 		case fds[2].Revents != 0:
 			c.accept()
 		case fds[3].Revents != 0:
+			c.lazyMessage()
+		case fds[4].Revents != 0:
+			c.acceptLazy()
+		case fds[5].Revents != 0:
 			c.acceptScript()
 		case fds[0].Revents != 0 && c.ended():
 			return
 		default:
-			c.hearScripts(fds[4:])
+			c.hearScripts(fds[own:])
 		}
 	}
 }

@@ -1,0 +1,168 @@
+package criu
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/criu/images"
+	"blcr-cli/internal/ckpt/criu/memory"
+)
+
+// filling is what of a job's memory does not come through criu's pipes, which take
+// one page after the other: it is put into the processes when criu has made them.
+//
+// That is private anonymous memory, which criu calls lazy. What a process may share
+// with its parent until one of them writes to it comes by the pipes, as only criu
+// makes it shared again.
+type filling struct {
+	// images are served instead of those in the context.
+	images map[string][]byte
+
+	lazy  map[int32][]memory.Piece  // by pid
+	names map[int32]string          // of the images that it is in
+	pipes map[string][]memory.Piece // by name: what of an image of pages criu reads
+	size  int64                     // of all that is lazy, in bytes
+}
+
+// mostRuns is how many pieces the memory of a process may be in. Each takes memory
+// here.
+const mostRuns = 1 << 18
+
+// newFilling finds out what can be filled; nil if nothing can.
+func newFilling(source source, tasks []images.Task, version string) *filling {
+	if !fillsWith(version) || !memory.CanFill() {
+		return nil
+	}
+	f := &filling{
+		images: make(map[string][]byte), lazy: make(map[int32][]memory.Piece),
+		names: make(map[int32]string), pipes: make(map[string][]memory.Piece),
+	}
+	shared := sharing(source, tasks)
+	for _, task := range tasks {
+		f.add(source, task.PID, shared[task.PID])
+	}
+	if f.size == 0 {
+		return nil
+	}
+	return f
+}
+
+// fillsWith reports whether a version of criu has lazy pages together with streaming.
+// That was tried with 4.1 and 4.2.
+func fillsWith(version string) bool {
+	major, _, _ := strings.Cut(version, ".")
+	n, err := strconv.Atoi(major)
+	return err == nil && n >= 4
+}
+
+// sharing returns the processes that may share memory with their parent or a child:
+// as criu, it goes by whether they run the same program.
+func sharing(source source, tasks []images.Task) map[int32]bool {
+	programs, shared := make(map[int32]uint32), make(map[int32]bool)
+	for _, task := range tasks {
+		if m, err := images.Read(source, images.Name("mm", task.PID), images.TaskMemory); err == nil {
+			programs[task.PID] = m.Exe
+		}
+	}
+	for _, task := range tasks {
+		own, ok := programs[task.PID]
+		if parent, also := programs[task.PPID]; ok && also && own == parent {
+			shared[task.PID], shared[task.PPID] = true, true
+		}
+	}
+	return shared
+}
+
+// add adds a process. What is wrong with its images is for criu to say.
+func (f *filling) add(source source, pid int32, shared bool) {
+	name := images.Name("pagemap", pid)
+	if !source.Has(name) {
+		return
+	}
+	pagemap, err := source.Bytes(name)
+	if err != nil {
+		return
+	}
+	size := int64(os.Getpagesize())
+	p, err := images.ReadPages(pagemap, uint64(size))
+	if err != nil {
+		return
+	}
+	var lazy, rest []memory.Piece
+	var lazySize, restSize int64
+	for _, r := range p.Runs {
+		piece := memory.Piece{Address: r.Address, Offset: int64(r.First) * size, Length: int64(r.Count) * size}
+		if r.Lazy {
+			lazy, lazySize = append(lazy, piece), lazySize+piece.Length
+		} else {
+			rest, restSize = append(rest, piece), restSize+piece.Length
+		}
+	}
+	if lazySize == 0 {
+		return
+	}
+	if shared || restSize > lazySize || len(p.Runs) > mostRuns {
+		if f.images[name], err = images.NotLazy(pagemap); err != nil {
+			delete(f.images, name)
+		}
+		return
+	}
+	pages := images.Name("pages", p.ID)
+	f.lazy[pid], f.names[pid], f.pipes[pages] = lazy, pages, rest
+	f.size += lazySize
+}
+
+// addMemory takes the memory of a process.
+func (r *restart) addMemory(pid int32, uffd int) {
+	r.filler.Add(uffd, r.fill.lazy[pid], r.readPages(r.fill.names[pid]))
+}
+
+// fillMemory has all memory in place, and says whether it is. The processes are not
+// to run before that.
+func (r *restart) fillMemory(ctx context.Context) error {
+	err := r.filler.Fill(ctx)
+	var e *ckpt.Error
+	if err == nil || errors.As(contextError(err), &e) {
+		return contextError(err)
+	}
+	out := &ckpt.Error{Op: "fill", Object: "memory of the job", Errno: syscall.EFAULT}
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
+		out.Errno = errno
+	}
+	r.unfillable = err == memory.ErrNoMapping || out.Errno != syscall.ENOMEM && out.Errno != syscall.ECANCELED
+	return out
+}
+
+// canPipe reports whether a restore that has failed may succeed if all memory comes
+// by criu's pipes.
+func (r *restart) canPipe(ctx context.Context) bool {
+	if r.fill == nil || r.resumed || ctx.Err() != nil || r.criu == nil {
+		return false
+	}
+	if r.unfillable {
+		return true
+	}
+	for _, line := range r.criu.Errors() {
+		line = strings.ToLower(line)
+		if strings.Contains(line, "uffd") || strings.Contains(line, "lazy") || strings.Contains(line, "userfault") {
+			return true
+		}
+	}
+	return false
+}
+
+// readPages reads an image of pages.
+func (r *restart) readPages(name string) memory.Read {
+	return func(b []byte, offset int64) error {
+		n, err := r.source.ReadAt(name, b, offset)
+		if err == nil && n < len(b) {
+			err = &ckpt.Error{Op: "read", Object: "context", Errno: syscall.EINVAL, Detail: []string{"context: " + name + " is shorter than it should be"}}
+		}
+		return contextError(err)
+	}
+}

@@ -1,0 +1,456 @@
+package memory
+
+import (
+	"context"
+	"errors"
+	"os"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// windowSize is what is read of an image at a time.
+	windowSize = 1 << 20
+
+	// stepSize is what is copied at a time. An event and a page that is waited for
+	// wait for one such copy at most.
+	stepSize = 256 << 10
+
+	// faultSize is what is read for a page that is waited for.
+	faultSize = 64 << 10
+
+	mostFillers = 4
+)
+
+// ErrNoMapping is the error for memory that cannot be filled where it should be: it
+// is not known to the userfaultfd, or not mapped at all.
+var ErrNoMapping = errors.New("the memory of a restored process cannot be filled by userfaultfd")
+
+// Read reads all of b from an image of pages. It may be called by many goroutines.
+type Read func(b []byte, offset int64) error
+
+// Filler fills the memory of processes by userfaultfd(2): all of it while they stand
+// still (Fill), or while they run (Fill after Started). From Add on it answers
+// whoever waits for a page.
+type Filler struct {
+	filled *atomic.Int64
+
+	// While processes run, what is not mapped any more was given up by them.
+	running atomic.Bool
+
+	mu      sync.Mutex
+	changed *sync.Cond // spaces, their windows or err
+	spaces  []*space
+	busy    int // windows being filled
+	err     error
+	closed  bool
+	serving sync.WaitGroup
+}
+
+// space is one address space.
+type space struct {
+	filler *Filler
+	uffd   *os.File
+	fd     int
+	read   Read
+
+	// mu is held for reading while pages are copied, and for writing while events are
+	// read, so that no copy goes by what an event makes untrue.
+	mu     sync.RWMutex
+	pieces pieces
+
+	// windows have their numbers; those that are in none of the others are done. A
+	// space has the mutex of the filler for them.
+	waiting []int64
+	filling []int64
+}
+
+// NewFiller returns a filler without memory to fill, which adds up in filled how many
+// bytes it has. Close has to be called.
+func NewFiller(filled *atomic.Int64) *Filler {
+	f := &Filler{filled: filled}
+	f.changed = sync.NewCond(&f.mu)
+	return f
+}
+
+// Add adds an address space by its userfaultfd, which the filler closes. The list of
+// pieces is in the order of their offsets and addresses, and must not be changed.
+func (f *Filler) Add(uffd int, list []Piece, read Read) {
+	s := &space{filler: f, fd: uffd, read: read, pieces: pieces{list: list}}
+	for _, p := range list {
+		for w := p.Offset / windowSize; w*windowSize < p.Offset+p.Length; w++ {
+			if n := len(s.waiting); n == 0 || s.waiting[n-1] != w {
+				s.waiting = append(s.waiting, w)
+			}
+		}
+	}
+	f.add(s)
+}
+
+func (f *Filler) add(s *space) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		unix.Close(s.fd)
+		return
+	}
+	_ = unix.SetNonblock(s.fd, true)
+	s.uffd = os.NewFile(uintptr(s.fd), "userfaultfd")
+	f.spaces = append(f.spaces, s)
+	f.changed.Broadcast()
+	f.serving.Go(s.serve)
+}
+
+// Started says that the processes run, or may run soon.
+func (f *Filler) Started() { f.running.Store(true) }
+
+// Fill returns when all memory is in place, and also that of processes that have been
+// made meanwhile. The filler is closed then. Memory of processes that have ended is
+// no error. Errors are those of Read, ErrNoMapping, ECANCELED once ctx is cancelled,
+// and what ioctl_userfaultfd(2) says.
+func (f *Filler) Fill(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { f.fail(unix.ECANCELED) })
+	defer stop()
+	var fillers sync.WaitGroup
+	for range min(mostFillers, max(2, runtime.NumCPU())) {
+		fillers.Go(f.work)
+	}
+	fillers.Wait()
+	f.mu.Lock()
+	err := f.err
+	f.mu.Unlock()
+	if err == nil {
+		f.Close()
+	}
+	return err
+}
+
+// Close closes every userfaultfd. Pages that are not in place then are zeros for the
+// processes.
+func (f *Filler) Close() {
+	f.mu.Lock()
+	f.closed = true
+	for _, s := range f.spaces {
+		s.uffd.Close()
+	}
+	f.changed.Broadcast()
+	f.mu.Unlock()
+	f.serving.Wait()
+}
+
+// fail notes the first error, which ends all.
+func (f *Filler) fail(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err == nil {
+		f.err = err
+	}
+	f.changed.Broadcast()
+}
+
+// work fills window after window until there is none left.
+func (f *Filler) work() {
+	buffer := make([]byte, windowSize)
+	for {
+		s, w := f.claim()
+		if s == nil {
+			return
+		}
+		err := s.fill(w, buffer)
+		if err == unix.ESRCH { // the processes have gone
+			err = nil
+			s.forget()
+		}
+		if err != nil {
+			f.fail(err)
+		}
+		f.mu.Lock()
+		f.busy--
+		if i := slices.Index(s.filling, w); i >= 0 {
+			s.filling = slices.Delete(slices.Clone(s.filling), i, i+1)
+		}
+		f.changed.Broadcast()
+		f.mu.Unlock()
+	}
+}
+
+// claim returns a window to fill. It waits while there is none, but one may come; it
+// returns nil at the end.
+func (f *Filler) claim() (*space, int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for {
+		if f.err != nil || f.closed {
+			return nil, 0
+		}
+		for _, s := range f.spaces {
+			if len(s.waiting) > 0 {
+				w := s.waiting[0]
+				s.waiting = s.waiting[1:]
+				s.filling = append(slices.Clone(s.filling), w)
+				f.busy++
+				return s, w
+			}
+		}
+		if f.busy == 0 {
+			return nil, 0
+		}
+		f.changed.Wait()
+	}
+}
+
+// forget gives up what is left to do.
+func (s *space) forget() {
+	s.filler.mu.Lock()
+	s.waiting = nil
+	s.filler.mu.Unlock()
+}
+
+// current returns the pieces as they are now.
+func (s *space) current() pieces {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.pieces
+}
+
+// fill fills a window, by way of a buffer.
+func (s *space) fill(w int64, buffer []byte) error {
+	position, end := w*windowSize, (w+1)*windowSize
+	first, ok := s.current().next(position, end)
+	if !ok {
+		return nil
+	}
+	last := first
+	for p, ok := first, true; ok; p, ok = s.current().next(last.Offset+last.Length, end) {
+		last = p
+	}
+	begin := first.Offset
+	data := buffer[:last.Offset+last.Length-begin]
+	if err := s.read(data, begin); err != nil {
+		return err
+	}
+	for {
+		n, err := s.step(&position, end, data, begin)
+		s.filler.filled.Add(int64(n))
+		switch {
+		case err == errDone:
+			return nil
+		case temporary(err):
+			if s.filler.failed() {
+				return nil
+			}
+			s.pause()
+		case err != nil:
+			return err
+		}
+	}
+}
+
+func (f *Filler) failed() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.err != nil || f.closed
+}
+
+// pause is for a moment in which an event has to be read, by another goroutine.
+func (s *space) pause() { time.Sleep(50 * time.Microsecond) }
+
+// errDone says that there is nothing left in a window.
+var errDone = errors.New("done")
+
+// step copies the next of a window's memory, of which data is what the image has from
+// begin on. It moves the position.
+func (s *space) step(position *int64, end int64, data []byte, begin int64) (filled int, err error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	p, ok := s.pieces.next(*position, end)
+	if !ok {
+		return 0, errDone
+	}
+	p.Length = min(p.Length, stepSize)
+	filled, err = s.copy(p.Address, data[p.Offset-begin:][:p.Length])
+	*position = p.Offset + int64(filled)
+	return filled, err
+}
+
+// copy copies data to an address as far as it is not there yet. A caller holds mu. It
+// returns how much is in place.
+func (s *space) copy(address uint64, data []byte) (done int, err error) {
+	for done < len(data) {
+		size := len(data) - done
+		n, err := copyPages(s.fd, address+uint64(done), data[done:])
+		for err == unix.ENOENT && size > int(pageSize) {
+			// A mapping ends in between.
+			size = max(size/2&^int(pageSize-1), int(pageSize))
+			n, err = copyPages(s.fd, address+uint64(done), data[done:done+size])
+		}
+		done += n
+		switch {
+		case err == nil, err == unix.EAGAIN && n > 0:
+		case err == unix.EEXIST:
+			wake(s.fd, address+uint64(done))
+			done += int(pageSize)
+		case err == unix.ENOENT && s.filler.running.Load():
+			done += int(pageSize)
+		case err == unix.ENOENT:
+			return done, ErrNoMapping
+		default:
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+// serve answers whoever waits for a page, and takes events, until the userfaultfd is
+// closed.
+func (s *space) serve() {
+	conn, err := s.uffd.SyscallConn()
+	if err != nil {
+		s.filler.fail(err)
+		return
+	}
+	err = conn.Read(func(uintptr) bool {
+		if err := s.answer(); err != nil {
+			s.filler.fail(err)
+			return true
+		}
+		return false
+	})
+	if err != nil && !errors.Is(err, os.ErrClosed) {
+		s.filler.fail(err)
+	}
+}
+
+// answer answers all that there is. Pages that have to wait for an event, which may
+// be told after them, are tried again.
+func (s *space) answer() error {
+	var faults []uint64
+	for {
+		more, none, err := s.take()
+		if err != nil {
+			return err
+		}
+		faults = append(faults, more...)
+		if none && len(faults) == 0 {
+			return nil
+		}
+		left := faults[:0]
+		for _, address := range faults {
+			switch err := s.fault(address); {
+			case temporary(err):
+				left = append(left, address)
+			case err == unix.ESRCH:
+				s.forget()
+				return nil
+			case err != nil:
+				return err
+			}
+		}
+		if faults = left; none && len(faults) > 0 {
+			if s.filler.failed() {
+				return nil
+			}
+			s.pause()
+		}
+	}
+}
+
+// take reads what there is, and does what events ask for. It returns the addresses
+// of pages that are waited for.
+func (s *space) take() (faults []uint64, none bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var buffer [16 * messageSize]byte
+	n, err := unix.Read(s.fd, buffer[:])
+	switch {
+	case err == unix.EAGAIN || err == nil && n == 0:
+		return nil, true, nil
+	case err == unix.EINTR:
+		return nil, false, nil
+	case err != nil:
+		return nil, false, err
+	}
+	for b := buffer[:n]; len(b) >= messageSize; b = b[messageSize:] {
+		m := uffdMessage(b)
+		switch m.event() {
+		case eventPagefault:
+			faults = append(faults, m.faultAddress())
+		case eventRemove, eventUnmap:
+			s.pieces = s.pieces.without(m.arg(0), m.arg(1))
+		case eventRemap:
+			from, to, length := m.arg(0), m.arg(1), m.arg(2)
+			s.pieces = s.pieces.move(from, from+length, to)
+		case eventFork:
+			s.fork(m.child())
+		}
+	}
+	return faults, false, nil
+}
+
+// fork adds the memory of a child: what is not in place yet has to be filled there,
+// too. The caller holds mu.
+func (s *space) fork(uffd int) {
+	child := &space{filler: s.filler, fd: uffd, read: s.read, pieces: s.pieces}
+	s.filler.mu.Lock()
+	child.waiting = slices.Concat(s.filling, s.waiting)
+	s.filler.mu.Unlock()
+	s.filler.add(child)
+}
+
+// fault has a page that is waited for in place. It fails with EAGAIN if the memory has
+// changed meanwhile.
+func (s *space) fault(address uint64) error {
+	p, ok := s.current().find(address)
+	if !ok {
+		return s.zero(address)
+	}
+	at := p.Offset + int64(address-p.Address)
+	block := p.cut(at&^(faultSize-1), at&^(faultSize-1)+faultSize)
+	buffer := faultBuffers.Get().(*[faultSize]byte)
+	defer faultBuffers.Put(buffer)
+	data := buffer[:block.Length]
+	if err := s.read(data, block.Offset); err != nil {
+		return err
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	now, ok := s.pieces.find(address)
+	if !ok || now.Offset+int64(address-now.Address) != at {
+		return unix.EAGAIN
+	}
+	n, err := s.copy(address, data[at-block.Offset:][:pageSize])
+	s.filler.filled.Add(int64(n))
+	if err != nil {
+		return err
+	}
+	// The next ones are likely to be wanted soon.
+	if rest := now.cut(at+int64(pageSize), block.Offset+block.Length); rest.Length > 0 {
+		_, _ = copyPages(s.fd, rest.Address, data[rest.Offset-block.Offset:][:rest.Length])
+	}
+	return nil
+}
+
+var faultBuffers = sync.Pool{New: func() any { return new([faultSize]byte) }}
+
+// zero is fault for a page of which the image has nothing, or which was given up.
+func (s *space) zero(address uint64) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if _, ok := s.pieces.find(address); ok {
+		return unix.EAGAIN
+	}
+	switch err := zeroPage(s.fd, address); err {
+	case nil:
+		return nil
+	case unix.EEXIST, unix.ENOENT:
+		wake(s.fd, address)
+		return nil
+	default:
+		return err
+	}
+}
