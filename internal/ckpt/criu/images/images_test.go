@@ -499,6 +499,8 @@ func useAll(img []byte) (changed [][]byte) {
 	_, _ = ReadCore(img)
 	_, _ = ReadInventory(img)
 	_, _ = ReadPagemap(img)
+	_, _ = ReadPages(img, 4096)
+	add(NotLazy(img))
 	_, _ = Remaps(img)
 	_, _ = MemFDNames(img)
 	tasks, _ := Tasks(img)

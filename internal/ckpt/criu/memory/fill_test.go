@@ -1,0 +1,317 @@
+package memory
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestPieces(t *testing.T) {
+	const page = 4096
+	p := pieces{list: []Piece{{10 * page, 0, 4 * page}, {20 * page, 4 * page, 4 * page}}}
+	check := func(p pieces, want ...Piece) {
+		t.Helper()
+		if !slices.Equal(p.list, want) {
+			t.Errorf("got %v, want %v", p.list, want)
+		}
+	}
+	check(p.without(0, 10*page), p.list...)
+	check(p.without(11*page, 21*page), Piece{10 * page, 0, page}, Piece{21 * page, 5 * page, 3 * page})
+	check(p.without(11*page, 12*page), Piece{10 * page, 0, page}, Piece{12 * page, 2 * page, 2 * page}, p.list[1])
+	check(p.without(0, 100*page))
+	moved := p.move(12*page, 22*page, 112*page)
+	check(moved, Piece{10 * page, 0, 2 * page}, Piece{112 * page, 2 * page, 2 * page},
+		Piece{120 * page, 4 * page, 2 * page}, Piece{22 * page, 6 * page, 2 * page})
+	for address, offset := range map[uint64]int64{10: 0, 11: 1, 112: 2, 113: 3, 120: 4, 22: 6, 23: 7} {
+		got, ok := moved.find(address * page)
+		if !ok || got.Offset+int64(address*page-got.Address) != offset*page {
+			t.Errorf("page %d is at %v, want page %d", address, got, offset)
+		}
+	}
+	for _, address := range []uint64{9, 12, 14, 20, 24, 114, 119, 122} {
+		if got, ok := moved.find(address * page); ok {
+			t.Errorf("page %d is at %v", address, got)
+		}
+	}
+	for address, offset := range map[uint64]int64{10: 0, 13: 3, 20: 4, 23: 7} {
+		if got, ok := p.find(address * page); !ok || got.Offset+int64(address*page-got.Address) != offset*page {
+			t.Errorf("page %d is at %v, want page %d", address, got, offset)
+		}
+	}
+	for _, address := range []uint64{0, 9, 14, 19, 24} {
+		if got, ok := p.find(address * page); ok {
+			t.Errorf("page %d is at %v", address, got)
+		}
+	}
+	if got, ok := p.next(3*page, 5*page); !ok || got != (Piece{13 * page, 3 * page, page}) {
+		t.Errorf("%v", got)
+	}
+	if got, ok := p.next(8*page, 100*page); ok {
+		t.Errorf("%v", got)
+	}
+	if got, ok := p.next(2*page, 2*page); ok {
+		t.Errorf("%v", got)
+	}
+}
+
+// registered returns memory of this process whose pages a userfaultfd waits for.
+func registered(t *testing.T, size int) (uffd int, memory []byte) {
+	t.Helper()
+	if !CanFill() {
+		t.Skip("needs userfaultfd")
+	}
+	fd, _, errno := unix.Syscall(unix.SYS_USERFAULTFD, unix.O_CLOEXEC|unix.O_NONBLOCK, 0, 0)
+	if errno != 0 {
+		t.Fatal(errno)
+	}
+	api := struct{ api, features, ioctls uint64 }{uffdAPI, features, 0}
+	if err := ioctl(int(fd), uffdioAPI, unsafe.Pointer(&api)); err != nil {
+		t.Fatal(err)
+	}
+	memory, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	register(t, int(fd), memory)
+	return int(fd), memory
+}
+
+func register(t *testing.T, fd int, memory []byte) {
+	t.Helper()
+	const uffdioRegister = 0xc020aa00
+	arg := struct{ start, length, mode, ioctls uint64 }{address(memory), uint64(len(memory)), 1, 0}
+	if err := ioctl(fd, uffdioRegister, unsafe.Pointer(&arg)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func address(memory []byte) uint64 { return uint64(uintptr(unsafe.Pointer(&memory[0]))) }
+
+// content is what memory has, read by the kernel: a thread of Go's must not wait for
+// a page in its own code.
+func content(t *testing.T, memory []byte) []byte {
+	t.Helper()
+	fd, err := unix.MemfdCreate("content", unix.MFD_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	for n := 0; n < len(memory); {
+		m, err := unix.Pwrite(fd, memory[n:], int64(n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n += m
+	}
+	b := make([]byte, len(memory))
+	for n := 0; n < len(b); {
+		m, err := unix.Pread(fd, b[n:], int64(n))
+		if err != nil || m == 0 {
+			t.Fatal(m, err)
+		}
+		n += m
+	}
+	return b
+}
+
+// image is pages of random content.
+func image(size int) []byte {
+	b := make([]byte, size)
+	r := rand.NewChaCha8([32]byte{1})
+	_, _ = r.Read(b)
+	return b
+}
+
+func reading(image []byte) Read {
+	return func(b []byte, offset int64) error {
+		copy(b, image[offset:])
+		return nil
+	}
+}
+
+// spread returns pieces of random sizes, with gaps in memory and in the image, and
+// what the memory has to be.
+func spread(memory, image []byte) (list []Piece, want []byte) {
+	r := rand.New(rand.NewPCG(1, 2))
+	want = make([]byte, len(memory))
+	page := int(pageSize)
+	for at, offset := 0, 0; ; {
+		at += r.IntN(3) * page
+		offset += r.IntN(3) * page
+		n := (1 + r.IntN(600)) * page
+		if at+n > len(memory) || offset+n > len(image) {
+			return list, want
+		}
+		copy(want[at:at+n], image[offset:])
+		list = append(list, Piece{address(memory) + uint64(at), int64(offset), int64(n)})
+		at, offset = at+n, offset+n
+	}
+}
+
+func TestFill(t *testing.T) {
+	uffd, memory := registered(t, 24<<20)
+	img := image(24 << 20)
+	list, want := spread(memory, img)
+	var filled atomic.Int64
+	f := NewFiller(&filled)
+	defer f.Close()
+	// Mappings end where pieces do not.
+	for at := 3 << 20; at < len(memory); at += 5 << 20 {
+		if err := unix.Mprotect(memory[at:at+12<<10], unix.PROT_READ); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.Add(uffd, list, reading(img))
+	if err := f.Fill(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(content(t, memory), want) {
+		t.Error("other memory")
+	}
+	size := int64(0)
+	for _, p := range list {
+		size += p.Length
+	}
+	if filled.Load() != size {
+		t.Errorf("filled %d bytes of %d", filled.Load(), size)
+	}
+}
+
+// Pages are there when they are waited for, whether the rest is being filled or not.
+func TestFaults(t *testing.T) {
+	for _, filling := range []bool{false, true} {
+		uffd, memory := registered(t, 24<<20)
+		img := image(24 << 20)
+		list, want := spread(memory, img)
+		f := NewFiller(new(atomic.Int64))
+		f.Add(uffd, list, reading(img))
+		f.Started()
+		var filler sync.WaitGroup
+		if filling {
+			filler.Go(func() {
+				if err := f.Fill(context.Background()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		for range 300 {
+			at := rand.IntN(len(memory)/int(pageSize)) * int(pageSize)
+			if !bytes.Equal(content(t, memory[at:at+int(pageSize)]), want[at:at+int(pageSize)]) {
+				t.Fatalf("other memory at %#x", at)
+			}
+		}
+		filler.Wait()
+		if !filling && !bytes.Equal(content(t, memory), want) {
+			t.Error("other memory")
+		}
+		f.Close()
+	}
+}
+
+// What the processes give up or move while they are filled is as if it had been there.
+func TestEvents(t *testing.T) {
+	const size = 16 << 20
+	for range 10 {
+		uffd, memory := registered(t, size)
+		img := image(size)
+		want := bytes.Clone(img)
+		f := NewFiller(new(atomic.Int64))
+		f.Add(uffd, []Piece{{address(memory), 0, size}}, reading(img))
+		f.Started()
+		var filler sync.WaitGroup
+		filler.Go(func() {
+			if err := f.Fill(context.Background()); err != nil {
+				t.Error(err)
+			}
+		})
+		for range 50 {
+			at := rand.IntN(size/int(pageSize)) * int(pageSize)
+			n := min(1+rand.IntN(100)*int(pageSize), size-at)
+			if err := unix.Madvise(memory[at:at+n], unix.MADV_DONTNEED); err != nil {
+				t.Fatal(err)
+			}
+			clear(want[at : at+(n+int(pageSize)-1)&^int(pageSize-1)])
+		}
+		to, err := unix.MremapPtr(unsafe.Pointer(&memory[size/2]), size/2, nil, size/2, unix.MREMAP_MAYMOVE|unix.MREMAP_DONTUNMAP)
+		if err != nil {
+			t.Log("not moved:", err)
+		} else {
+			moved := unsafe.Slice((*byte)(to), size/2)
+			if !bytes.Equal(content(t, moved), want[size/2:]) {
+				t.Error("other memory where it was moved to")
+			}
+			clear(want[size/2:])
+		}
+		filler.Wait()
+		if !bytes.Equal(content(t, memory), want) {
+			t.Error("other memory")
+		}
+		f.Close()
+	}
+}
+
+func TestFillFails(t *testing.T) {
+	broken := errors.New("broken")
+	for name, test := range map[string]struct {
+		away bool // the memory is not where it should be
+		read Read
+		ctx  func() context.Context
+		want error
+	}{
+		"read":    {read: func([]byte, int64) error { return broken }, want: broken},
+		"nowhere": {away: true, want: ErrNoMapping},
+		"cancelled": {ctx: func() context.Context {
+			ctx, cancel := context.WithCancel(context.Background())
+			cancel()
+			return ctx
+		}, want: unix.ECANCELED},
+	} {
+		t.Run(name, func(t *testing.T) {
+			uffd, memory := registered(t, 64<<20)
+			at := address(memory)
+			if test.away {
+				at -= 1 << 30
+			}
+			read, ctx := test.read, context.Background()
+			if read == nil {
+				read = func([]byte, int64) error { return nil }
+			}
+			if test.ctx != nil {
+				ctx = test.ctx()
+			}
+			f := NewFiller(new(atomic.Int64))
+			defer f.Close()
+			f.Add(uffd, []Piece{{at, 0, int64(len(memory))}}, read)
+			if err := f.Fill(ctx); !errors.Is(err, test.want) {
+				t.Errorf("got %v, want %v", err, test.want)
+			}
+		})
+	}
+}
+
+func TestFeedPieces(t *testing.T) {
+	img := image(5 << 20)
+	page := int64(pageSize)
+	for _, list := range [][]Piece{
+		nil,
+		{{0, 0, 5 << 20}},
+		{{0, page, page}, {0, 3 * page, page}, {0, copySize - page, 2 * page}, {0, 2<<20 - page, 2 << 20}},
+	} {
+		var want []byte
+		for _, p := range list {
+			want = append(want, img[p.Offset:p.Offset+p.Length]...)
+		}
+		got := piped(t, func(pipe int) error { return FeedPieces(context.Background(), pipe, list, reading(img)) })
+		if !bytes.Equal(got, want) {
+			t.Errorf("%v: %d bytes, other than expected", list, len(got))
+		}
+	}
+}
