@@ -142,7 +142,7 @@ func (w *work) save(ctx context.Context, dest target.Destination, guard *signals
 	if w.engine.Expected().SignalsFirst {
 		guard.Late(func(sig syscall.Signal) bool { return w.own(sig, &captured) })
 	}
-	event = blcrevents.Begin(ctx, blcrevents.Checkpoint, int(w.request.FD), os.LookupEnv, func(line string) { w.con.Notef("%s\n", line) })
+	event = blcrevents.Begin(ctx, blcrevents.Checkpoint, int(w.request.FD), os.LookupEnv, w.tellEvents)
 	w.request.Progressed = w.note
 	capture, err := engine.Capture(ctx, &w.request)
 	captured.Store(true)
@@ -206,6 +206,16 @@ func (w *work) commit(dest target.Destination, guard *signals.Guard) error {
 		return w.targetFailure(err)
 	}
 	return nil
+}
+
+// tellEvents prints what has become of the events, with -v or if the environment asks
+// for it.
+func (w *work) tellEvents(line string) {
+	if blcrevents.Verbose(os.LookupEnv) {
+		w.con.Errorf("%s\n", line)
+	} else {
+		w.con.Notef("%s\n", line)
+	}
 }
 
 // note prints the step of the request, with -v.

@@ -151,7 +151,7 @@ func (w *work) bringBack(engine ckpt.Engine) (pid int, err error) {
 		}
 	})
 	signals.HoldStops()
-	event := blcrevents.Begin(ctx, blcrevents.Restart, int(w.request.FD), os.LookupEnv, func(string) {})
+	event := blcrevents.Begin(ctx, blcrevents.Restart, int(w.request.FD), os.LookupEnv, w.tellEvents)
 	// The line is erased before the job can write to the terminal.
 	w.request.Resume = line.Stop
 	w.request.Made = func() bool {
@@ -184,6 +184,14 @@ func (w *work) bringBack(engine ckpt.Engine) (pid int, err error) {
 	}
 	event.End(0)
 	return pid, nil
+}
+
+// tellEvents prints what has become of the events, if the environment asks for it: -v is
+// --version here.
+func (w *work) tellEvents(line string) {
+	if blcrevents.Verbose(os.LookupEnv) {
+		w.con.Errorf("%s\n", line)
+	}
 }
 
 // open opens the context, close-on-exec: if the context is a pipe, the job must not

@@ -4,10 +4,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"time"
 
+	"blcr-cli/internal/blcrevents"
 	"blcr-cli/internal/cli"
 	"blcr-cli/internal/cli/getopt"
 	"blcr-cli/internal/ftbclient"
@@ -27,6 +29,7 @@ const (
 	optTimeout
 	optPrintHandle
 	optJSON
+	optCheck
 )
 
 // options is the table of ftb-publish's options.
@@ -47,10 +50,10 @@ var options = getopt.Table{
 	{ID: optTimeout, Long: []string{"timeout"}, Arg: getopt.RequiredArgument},
 	{ID: optPrintHandle, Long: []string{"print-handle"}},
 	{ID: optJSON, Long: []string{"json"}},
+	{ID: optCheck, Long: []string{"check"}},
 }
 
 const (
-	blcrSpace      = "FTB.checkpoint_sw.blcr"
 	defaultTimeout = 2 * time.Second
 	maxTimeout     = 24 * time.Hour
 )
@@ -62,6 +65,7 @@ type settings struct {
 	payload  payload
 	timeout  time.Duration
 	output   output
+	check    bool // connect and publish nothing
 }
 
 // output is what is printed on stdout.
@@ -77,7 +81,7 @@ const (
 // package ftbclient.
 func parse(args []string, con *cli.Console) (*settings, error) {
 	s := &settings{
-		identity: ftbclient.Identity{Space: blcrSpace},
+		identity: ftbclient.Identity{Space: blcrevents.Space, JobID: blcrevents.JobID(os.LookupEnv)},
 		event:    ftbclient.Event{Type: wire.Normal},
 		timeout:  defaultTimeout,
 	}
@@ -91,6 +95,10 @@ func parse(args []string, con *cli.Console) (*settings, error) {
 		return nil, err
 	}
 	switch {
+	case s.check && (len(operands) > 0 || s.output != outputNone):
+		return nil, &argumentError{"--check", "nothing is published, so there is no EVENT, and nothing to be printed about one"}
+	case s.check:
+		return s, nil
 	case len(operands) == 0:
 		return nil, &argumentError{"", "no EVENT given"}
 	case len(operands) > 1:
@@ -100,7 +108,10 @@ func parse(args []string, con *cli.Console) (*settings, error) {
 	if s.event.Severity == "" {
 		s.event.Severity = severity(s.identity.Space, s.event.Name)
 	}
-	return s, checkName(s.event.Name)
+	if err := s.event.Check(); err != nil {
+		return nil, err
+	}
+	return s, s.checkSchema()
 }
 
 func (s *settings) option(m getopt.Match) error {
@@ -112,16 +123,14 @@ func (s *settings) option(m getopt.Match) error {
 		s.identity.Space = m.Arg
 		return ftbclient.Identity{Space: m.Arg}.Check()
 	case optSeverity:
-		if !isSeverity(m.Arg) {
-			return refuse("%q is none of fatal, error, warning and info", m.Arg)
-		}
 		s.event.Severity = m.Arg
+		return ftbclient.CheckSeverity(m.Arg)
 	case optClientName:
 		s.identity.Name = m.Arg
-		return ftbclient.Identity{Space: blcrSpace, Name: m.Arg}.Check()
+		return ftbclient.Identity{Space: blcrevents.Space, Name: m.Arg}.Check()
 	case optJobID:
 		s.identity.JobID = m.Arg
-		return ftbclient.Identity{Space: blcrSpace, JobID: m.Arg}.Check()
+		return ftbclient.Identity{Space: blcrevents.Space, JobID: m.Arg}.Check()
 
 	case optPayload, optPayloadHex, optPayloadFile:
 		if s.payload.source != "" {
@@ -168,6 +177,8 @@ func (s *settings) option(m getopt.Match) error {
 		return s.setOutput(outputHandle)
 	case optJSON:
 		return s.setOutput(outputJSON)
+	case optCheck:
+		s.check = true
 	}
 	return nil
 }
@@ -180,38 +191,10 @@ func (s *settings) setOutput(o output) error {
 	return nil
 }
 
-// checkName checks the event's name, which package ftbclient does only after it has
-// connected.
-func checkName(name string) error {
-	what := fmt.Sprintf("event name %q", name)
-	switch {
-	case name == "":
-		return &argumentError{what, "empty"}
-	case len(name) > wire.MaxName:
-		return &argumentError{what, fmt.Sprintf("more than %d bytes", wire.MaxName)}
-	case !isName(name):
-		return &argumentError{what, "a character that is no letter, digit or underscore"}
-	}
-	return nil
-}
-
-func isName(s string) bool {
-	return strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_") == ""
-}
-
-func isSeverity(s string) bool {
-	for _, name := range []string{"FATAL", "ERROR", "WARNING", "INFO"} {
-		if wire.EqualFold(s, name) {
-			return true
-		}
-	}
-	return false
-}
-
 // severity returns the default severity of an event: ERROR for BLCR's errors, INFO for
 // all other events.
 func severity(space, event string) string {
-	if wire.EqualFold(space, blcrSpace) && (wire.EqualFold(event, "CHKPT_ERROR") || wire.EqualFold(event, "RSTRT_ERROR")) {
+	if wire.EqualFold(space, blcrevents.Space) && (wire.EqualFold(event, "CHKPT_ERROR") || wire.EqualFold(event, "RSTRT_ERROR")) {
 		return "ERROR"
 	}
 	return "INFO"

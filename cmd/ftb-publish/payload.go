@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/binary"
 	"fmt"
 	"io"
 	"os"
@@ -46,7 +45,7 @@ func (p *payload) bytes(stdin io.Reader) ([]byte, error) {
 	}
 	b := slices.Concat(p.handle, data)
 	if p.hasErrno {
-		b = binary.LittleEndian.AppendUint32(b, uint32(p.errno))
+		b = wire.AppendErrno(b, p.errno)
 	}
 	return b, nil
 }

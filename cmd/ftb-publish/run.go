@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"blcr-cli/internal/cli"
+	"blcr-cli/internal/forkexec"
 	"blcr-cli/internal/ftbclient"
 	"blcr-cli/internal/ftbclient/wire"
 )
@@ -28,6 +29,10 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 				return 0
 			}
 			con.Errorf("%s: %s\n", name, message(err))
+			if errors.Is(err, ftbclient.ErrNoAgent) {
+				config := ftbclient.LoadConfig(os.LookupEnv)
+				con.Details(config.Doubts())
+			}
 			return status(err)
 		})
 }
@@ -47,7 +52,11 @@ func do(args []string, stdin io.Reader, con *cli.Console) error {
 	if s.event.Payload, err = s.payload.bytes(stdin); err != nil {
 		return err
 	}
-	done := s.publish(con)
+	config := ftbclient.LoadConfig(os.LookupEnv)
+	if s.check {
+		return s.connect(config, con)
+	}
+	done := s.publish(config, con)
 	if done.err != nil && status(done.err) == statusArgument {
 		return done.err
 	}
@@ -55,6 +64,16 @@ func do(args []string, stdin io.Reader, con *cli.Console) error {
 		return err
 	}
 	return done.err
+}
+
+// connect is --check: it connects to an agent and publishes nothing.
+func (s *settings) connect(config ftbclient.Config, con *cli.Console) error {
+	conn, err := ftbclient.Dial(config, s.identity, time.Now().Add(s.timeout))
+	if err != nil {
+		return err
+	}
+	con.Notef("%s: the agent is %s\n", name, conn.Agent())
+	return conn.Close()
 }
 
 // outcome is the result of publishing the event.
@@ -65,8 +84,8 @@ type outcome struct {
 }
 
 // publish sends the event to an agent.
-func (s *settings) publish(con *cli.Console) (done outcome) {
-	conn, err := ftbclient.Dial(ftbclient.LoadConfig(os.LookupEnv), s.identity, time.Now().Add(s.timeout))
+func (s *settings) publish(config ftbclient.Config, con *cli.Console) (done outcome) {
+	conn, err := ftbclient.Dial(config, s.identity, time.Now().Add(s.timeout))
 	if err != nil {
 		return outcome{err: err}
 	}
@@ -75,7 +94,7 @@ func (s *settings) publish(con *cli.Console) (done outcome) {
 	handle, err := conn.Publish(s.event)
 	// Publish has only handed the event to the kernel. If the agent does not answer
 	// the disconnect, it may not have received the event.
-	if closing := conn.Close(); err == nil {
+	if closing := conn.Finish(forkexec.Keep); err == nil {
 		err = closing
 	}
 	if err == nil {

@@ -61,7 +61,7 @@ func decode(t *testing.T, line string) map[string]any {
 func TestJSONStrings(t *testing.T) {
 	startAgent(t, ftbsim.Fault{})
 	for _, s := range []string{"", `"`, `\`, "\n\t\x01\x7f", "<&>", "é\u2028", "{}[],:"} {
-		status, out, _ := publish("--json", "--client-name", s, "--jobid", s, "X")
+		status, out, _ := publish("--space", "SITE.a.b", "--json", "--client-name", s, "--jobid", s, "X")
 		if status != 0 {
 			t.Fatalf("%q: status %d", s, status)
 		}
@@ -70,7 +70,7 @@ func TestJSONStrings(t *testing.T) {
 		}
 	}
 	// Bytes that are not UTF-8 do not make the JSON invalid.
-	_, out, _ := publish("--json", "--client-name", "a\xffb", "X")
+	_, out, _ := publish("--space", "SITE.a.b", "--json", "--client-name", "a\xffb", "X")
 	if m := decode(t, out); m["client_name"] != "a\ufffdb" {
 		t.Errorf("%v", m)
 	}
@@ -79,9 +79,9 @@ func TestJSONStrings(t *testing.T) {
 // The manual page lists the members, and no others.
 func TestJSONMembers(t *testing.T) {
 	agent := startAgent(t, ftbsim.Fault{})
-	_, published, _ := publish("--json", "X")
+	_, published, _ := publish("--space", "SITE.a.b", "--json", "X")
 	agent.Close()
-	_, failed, _ := publish("--json", "X")
+	_, failed, _ := publish("--space", "SITE.a.b", "--json", "X")
 	members := decode(t, published)
 	maps.Copy(members, decode(t, failed))
 
@@ -102,7 +102,7 @@ func TestJSONMembers(t *testing.T) {
 // The handle is the same that a subscriber gets.
 func TestHandle(t *testing.T) {
 	agent := startAgent(t, ftbsim.Fault{})
-	_, out, _ := publish("--print-handle", "X")
+	_, out, _ := publish("--space", "SITE.a.b", "--print-handle", "X")
 	if err := agent.Settle(harness.Patience); err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +138,7 @@ func TestTime(t *testing.T) {
 			t.Fatal(err)
 		}
 		startAgent(t, fault)
-		args := []string{"X"}
+		args := []string{"--space", "SITE.a.b", "X"}
 		if test.timeout != "" {
 			args = append(args, "--timeout", test.timeout)
 		}
@@ -159,7 +159,7 @@ func TestInput(t *testing.T) {
 		io.MultiReader(strings.NewReader("half"), iotest.ErrReader(&os.PathError{Op: "read", Path: "/dev/stdin", Err: syscall.EIO})),
 	} {
 		var out, err bytes.Buffer
-		status := run([]string{name, "--payload-file", "-", "X"}, stdin, &out, &err)
+		status := run([]string{name, "--space", "SITE.a.b", "--payload-file", "-", "X"}, stdin, &out, &err)
 		if want := "ftb-publish: standard input: input/output error\n"; status != statusArgument || err.String() != want || out.Len() > 0 {
 			t.Errorf("status %d, %q", status, err.String())
 		}

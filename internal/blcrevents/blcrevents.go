@@ -8,7 +8,6 @@ package blcrevents
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"syscall"
@@ -16,15 +15,19 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"blcr-cli/internal/forkexec"
 	"blcr-cli/internal/ftbclient"
 	"blcr-cli/internal/ftbclient/wire"
 )
 
-// space is the event space of the six events.
-const space = "FTB.checkpoint_sw.blcr"
+// Space is the event space of the six events.
+const Space = "FTB.checkpoint_sw.blcr"
 
 // limit is the time that each of the two events may take, including the connection.
 const limit = 2 * time.Second
+
+// keep is what holds a connection open when this process may have ended.
+var keep = forkexec.Keep
 
 // Operation is the operation that the events report: the first part of their names.
 type Operation string
@@ -40,15 +43,30 @@ const (
 type Request struct {
 	operation Operation
 	config    ftbclient.Config
+	identity  ftbclient.Identity
 	say       func(line string)
 	begin     wire.Handle
 	conn      *ftbclient.Conn // nil: no agent, or everything has been published
 	told      string          // the events that were published, for say
 }
 
+// Verbose reports whether CR_FTB_VERBOSE in the environment asks for the line about the
+// events.
+func Verbose(lookup func(string) (string, bool)) bool {
+	value, _ := lookup("CR_FTB_VERBOSE")
+	return value != ""
+}
+
+// JobID returns the job of the environment, CR_FTB_JOBID, for the client_jobid of
+// events. What does not fit in there is cut off.
+func JobID(lookup func(string) (string, bool)) string {
+	id, _ := lookup("CR_FTB_JOBID")
+	return id[:min(len(id), wire.MaxJobID)]
+}
+
 // Begin publishes the event that a request is about to be issued. lookup is
-// os.LookupEnv: CR_FTB=off disables events, and package ftbclient documents the other
-// variables. At the end say gets one line about the result, without a line feed. It
+// os.LookupEnv. CR_FTB is "on", which is the default, or "off"; with any other value
+// nothing is published. Package ftbclient documents the other variables. At the end say gets one line about the result, without a line feed. It
 // gets nothing if no backplane was configured and none was found.
 //
 // The Request has a socket open, which is close-on-exec. The socket never has the
@@ -57,8 +75,16 @@ type Request struct {
 //
 // Cancelling ctx ends the wait. The Request is nil then, and its methods do nothing.
 func Begin(ctx context.Context, operation Operation, fd int, lookup func(string) (string, bool), say func(line string)) *Request {
-	r := &Request{operation: operation, say: say}
-	if mode, _ := lookup("CR_FTB"); mode == "off" {
+	r := &Request{
+		operation: operation, say: say,
+		identity: ftbclient.Identity{Space: Space, JobID: JobID(lookup)},
+	}
+	switch mode, _ := lookup("CR_FTB"); mode {
+	case "", "on":
+	case "off":
+		return r
+	default:
+		r.report(fmt.Errorf("CR_FTB is %q, which is neither \"on\" nor \"off\"", mode))
 		return r
 	}
 	begun := make(chan struct{})
@@ -89,6 +115,9 @@ func (r *Request) publishBegin(fd int, lookup func(string) (string, bool)) {
 		r.drop()
 		if errors.Is(err, ftbclient.ErrNoAgent) && !configured(lookup) {
 			return
+		}
+		for _, doubt := range r.config.Doubts() {
+			err = fmt.Errorf("%w; %s", err, doubt)
 		}
 		r.report(err)
 	}
@@ -151,14 +180,15 @@ func configured(lookup func(string) (string, bool)) bool {
 }
 
 // End publishes the result of the request: an error number, the system's or BLCR's, or
-// 0 for success. It does nothing for a nil Request.
+// 0 for success. The connection may stay open for a moment after it has returned, in
+// another process; see ftbclient.Conn.Finish. It does nothing for a nil Request.
 func (r *Request) End(errno syscall.Errno) {
 	switch {
 	case r == nil:
 	case errno == 0:
 		r.end("_END", "INFO", nil)
 	default:
-		r.end("_ERROR", "ERROR", binary.NativeEndian.AppendUint32(nil, uint32(errno)))
+		r.end("_ERROR", "ERROR", wire.AppendErrno(nil, int32(errno)))
 	}
 }
 
@@ -193,15 +223,15 @@ func (r *Request) end(suffix, severity string, payload []byte) {
 		}
 	}
 	if err == nil {
-		// Close detects an agent that has died.
-		err = r.conn.Close()
+		// Finish detects an agent that has died.
+		err = r.conn.Finish(keep)
 	}
 	r.drop()
 	r.report(err)
 }
 
 func (r *Request) connect(deadline time.Time) (err error) {
-	r.conn, err = ftbclient.Dial(r.config, ftbclient.Identity{Space: space}, deadline)
+	r.conn, err = ftbclient.Dial(r.config, r.identity, deadline)
 	return err
 }
 

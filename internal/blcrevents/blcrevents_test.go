@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/forkexec"
 	"blcr-cli/internal/ftbclient/wire"
 	"blcr-cli/test/ftbsim"
 	"blcr-cli/test/harness"
@@ -195,9 +197,12 @@ func TestSilence(t *testing.T) {
 		said string
 	}{
 		{"off", vars{"CR_FTB": "off", "FTB_AGENT_PORT": port}, ""},
+		{"OFF", vars{"CR_FTB": "OFF", "FTB_AGENT_PORT": port}, `FTB: no event published: CR_FTB is "OFF", which is neither "on" nor "off"`},
+		{"0", vars{"CR_FTB": "0"}, `FTB: no event published: CR_FTB is "0", .*`},
 		{"nobody there", vars{"FTB_AGENT_PORT": nowhere},
 			`FTB: no event published: connect 127\.0\.0\.1:[0-9]+: no FTB agent: connection refused`},
-		{"no port", vars{"FTB_AGENT_PORT": "x"}, `FTB: no event published: connect 127\.0\.0\.1:0: no FTB agent: .*`},
+		{"no port", vars{"FTB_AGENT_PORT": "x"}, `FTB: no event published: connect 127\.0\.0\.1:0: no FTB agent: .*; FTB_AGENT_PORT is no number of a port, .*`},
+		{"port too large", vars{"FTB_AGENT_PORT": strconv.Itoa(nobody.Port() + 65536)}, fmt.Sprintf(`FTB: .*: connection refused; FTB_AGENT_PORT is %d, which becomes port %d, as in FTB's library`, nobody.Port()+65536, nobody.Port())},
 		{"no address", vars{"FTB_AGENT_PORT": nowhere, "FTB_BSTRAP_SERVER": "head.example.org"}, `FTB: no event published: look up .*`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -214,11 +219,89 @@ func TestSilence(t *testing.T) {
 	var none *Request
 	none.End(0)
 
-	// CR_FTB has only one value with a meaning.
-	r := Begin(context.Background(), Checkpoint, -1, vars{"CR_FTB": "OFF", "FTB_AGENT_PORT": port}.lookup, func(string) {})
+	r := Begin(context.Background(), Checkpoint, -1, vars{"CR_FTB": "on", "FTB_AGENT_PORT": port}.lookup, func(string) {})
 	r.Forget()
 	if got := settled(t, agent); !strings.HasPrefix(got, "1 CHKPT_BEGIN ") {
 		t.Errorf("events:\n%s", got)
+	}
+}
+
+// The job is that of the environment, and can be asked for.
+func TestJob(t *testing.T) {
+	for job, want := range map[string]string{"": "", "4185.head": ` job="4185.head"`, "123456789012345678": ` job="123456789012345"`} {
+		agent := start(t, ftbsim.Config{})
+		env := agentAt(agent.Port())
+		env["CR_FTB_JOBID"] = job
+		Begin(context.Background(), Checkpoint, -1, env.lookup, func(string) {}).End(unix.ENOSPC)
+		if got, pattern := settled(t, agent), regexp.MustCompile(`\A1 CHKPT_BEGIN INFO FTB.checkpoint_sw.blcr connection=1 seq=1 type=1`+want+`\n2 CHKPT_ERROR ERROR FTB.checkpoint_sw.blcr connection=1 seq=2 type=2`+want+` answers=1 errno=28\n\z`); !pattern.MatchString(got) {
+			t.Errorf("%q: events:\n%s", job, got)
+		}
+	}
+}
+
+// Many requests end at the same time, as those of all ranks of a node do, and the agent
+// is slower than they are: what its bug can lose arrives. The limit is a longer one, as
+// the agent may not get its share of a busy machine.
+func TestManyAtOnce(t *testing.T) {
+	defer func(f func(int, time.Duration) error) { keep = f }(keep)
+	keep = func(fd int, limit time.Duration) error { return forkexec.Keep(fd, 40*limit) }
+	rounds, requests, lost := 3, 20, 0
+	if harness.All() {
+		rounds, requests, lost = 10, 50, 2
+	}
+	received, total := 0, 2*rounds*requests
+	for range rounds {
+		received += atOnce(t, requests)
+	}
+	if received < total-lost {
+		t.Errorf("%d events of %d have arrived", received, total)
+	}
+}
+
+// atOnce returns how many events of so many requests arrive.
+func atOnce(t *testing.T, requests int) int {
+	agent := start(t, ftbsim.Config{Lag: 50 * time.Microsecond})
+	defer agent.Close()
+	env := agentAt(agent.Port())
+	var begun, ended sync.WaitGroup
+	end := make(chan struct{})
+	begun.Add(requests)
+	for range requests {
+		ended.Go(func() {
+			r := Begin(context.Background(), Checkpoint, -1, env.lookup, func(string) {})
+			begun.Done()
+			<-end
+			r.End(unix.EIO)
+		})
+	}
+	begun.Wait()
+	close(end)
+	ended.Wait()
+	settled(t, agent)
+	return len(agent.Events())
+}
+
+// One of two agents that the bootstrap server knows has died: no request is lost.
+func TestDeadAgent(t *testing.T) {
+	requests := 20
+	if harness.All() {
+		requests = 60
+	}
+	dead, agent := faulty(t, "refuse"), start(t, ftbsim.Config{})
+	server, err := ftbsim.StartBootstrap(ftbsim.BootstrapConfig{Agents: []wire.Addr{
+		{Name: "127.0.0.1", Port: int32(dead.Port())}, {Name: "127.0.0.1", Port: int32(agent.Port())},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	env := vars{"FTB_AGENT_PORT": strconv.Itoa(dead.Port()), "FTB_BSTRAP_SERVER": "127.0.0.1", "FTB_BSTRAP_PORT": strconv.Itoa(server.Port())}
+	for range requests {
+		Begin(context.Background(), Checkpoint, -1, env.lookup, func(string) {}).End(0)
+	}
+	settled(t, agent)
+	if n := len(agent.Events()); n != 2*requests {
+		t.Errorf("%d events of %d have arrived", n, 2*requests)
 	}
 }
 

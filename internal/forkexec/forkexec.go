@@ -13,8 +13,9 @@
 // exec itself it ignores signal 64. The module drops a process that calls exec from
 // its request.
 //
-// What belongs here: fork and exec, and what has to happen in between. The package does
-// not wait for children and knows no roles of a program.
+// What belongs here: fork and exec, what has to happen in between, and a fork without
+// exec that only keeps a descriptor open. The package does not wait for programs and
+// knows no roles of a program.
 package forkexec
 
 import "syscall"

@@ -200,11 +200,13 @@ func (p *plan) close() {
 	p.own = nil
 }
 
-// fork forks the child, which reports an error to pipe.
+// fork forks the child, which reports an error to pipe, if that is not negative.
 func (p *plan) fork(pipe int) (pid int, err error) {
-	// No file may replace the pipe in the child.
-	if pipe, err = p.duplicate(pipe, max(len(p.files), 3)); err != nil {
-		return 0, err
+	if pipe >= 0 {
+		// No file may replace the pipe in the child.
+		if pipe, err = p.duplicate(pipe, max(len(p.files), 3)); err != nil {
+			return 0, err
+		}
 	}
 	c := child{calls: unsafe.SliceData(p.calls), pipe: uintptr(pipe), stack: selfckpt.ChildStack()}
 	// As in package syscall: the lock keeps the child from inheriting a descriptor that

@@ -2,7 +2,10 @@
 
 package forkexec
 
-import "syscall"
+import (
+	"syscall"
+	"time"
+)
 
 // Start uses syscall.ForkExec: package selfckpt does not answer requests on this
 // architecture.
@@ -12,3 +15,6 @@ func Start(path string, argv []string, attr *Attr) (pid int, err error) {
 		Sys: &syscall.SysProcAttr{Setsid: attr.Setsid, Pdeathsig: attr.Pdeathsig},
 	})
 }
+
+// Keep is not implemented on this architecture: it always returns ENOSYS.
+func Keep(fd int, limit time.Duration) error { return syscall.ENOSYS }

@@ -3,6 +3,7 @@ package ftbclient
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"blcr-cli/internal/ftbclient/wire"
@@ -11,8 +12,8 @@ import (
 // maxSpace is the largest length of a whole event space, in bytes.
 const maxSpace = 63
 
-func invalid(what, value string, code Code, why string) *Error {
-	return &Error{"check", fmt.Sprintf("%s %q", what, value), ErrInvalid, code, errors.New(why)}
+func invalid(what, value, why string) *Error {
+	return &Error{"check", fmt.Sprintf("%s %q", what, value), ErrInvalid, errors.New(why)}
 }
 
 // Check reports whether FTB accepts such a client, without contacting an agent. The
@@ -20,6 +21,39 @@ func invalid(what, value string, code Code, why string) *Error {
 func (i Identity) Check() error {
 	_, err := i.check()
 	return err
+}
+
+// Check reports whether FTB accepts such an event: what the C library checks when it is
+// declared and when it is published. The error is an *Error of kind ErrInvalid, as
+// Publish returns it.
+func (ev *Event) Check() error {
+	switch {
+	case len(ev.Name) > wire.MaxName:
+		return invalid("event name", ev.Name, fmt.Sprintf("more than %d bytes", wire.MaxName))
+	case !plain(ev.Name):
+		return invalid("event name", ev.Name, notPlain)
+	case ev.Name == "":
+		return invalid("event name", ev.Name, "empty")
+	case ev.Type != wire.Normal && ev.Type != wire.Response:
+		return invalid("event type", fmt.Sprint(uint8(ev.Type)), "neither 1 nor 2")
+	case len(ev.Payload) > wire.PayloadSize: // impossible in C
+		return invalid("payload of bytes", fmt.Sprint(len(ev.Payload)), fmt.Sprintf("more than %d", wire.PayloadSize))
+	}
+	return CheckSeverity(ev.Severity)
+}
+
+// CheckSeverity is the part of Event.Check for the severity.
+func CheckSeverity(severity string) error {
+	if !isOneOf(severity, severities) {
+		return invalid("severity", severity, "none of fatal, error, warning and info")
+	}
+	return nil
+}
+
+var severities = []string{"fatal", "error", "warning", "info"}
+
+func isOneOf(s string, known []string) bool {
+	return slices.ContainsFunc(known, func(k string) bool { return wire.EqualFold(s, k) })
 }
 
 // check returns the client id for i. It checks the C library's limits (section 6).
@@ -38,7 +72,7 @@ func (i *Identity) check() (wire.ClientID, error) {
 		why = notPlain
 	}
 	if why != "" {
-		return id, invalid("event space", i.Space, CodeEventSpace, why)
+		return id, invalid("event space", i.Space, why)
 	}
 	if err := short("client name", i.Name, wire.MaxClient); err != nil {
 		return id, err
@@ -53,40 +87,11 @@ func (i *Identity) check() (wire.ClientID, error) {
 func short(what, s string, limit int) error {
 	switch {
 	case len(s) > limit:
-		return invalid(what, s, CodeValue, fmt.Sprintf("more than %d bytes", limit))
+		return invalid(what, s, fmt.Sprintf("more than %d bytes", limit))
 	case strings.Contains(s, "\x00"): // would be cut off there
-		return invalid(what, s, CodeValue, "a NUL")
+		return invalid(what, s, "a NUL")
 	}
 	return nil
-}
-
-// check returns the error that the C library returns when ev is declared and then
-// published.
-func (ev *Event) check() error {
-	switch {
-	case len(ev.Name) > wire.MaxName:
-		return invalid("event name", ev.Name, CodeField, fmt.Sprintf("more than %d bytes", wire.MaxName))
-	case !plain(ev.Name):
-		return invalid("event name", ev.Name, CodeField, notPlain)
-	case !severity(ev.Severity):
-		return invalid("severity", ev.Severity, CodeField, "not FATAL, ERROR, WARNING or INFO")
-	case ev.Name == "":
-		return invalid("event name", ev.Name, CodeEventName, "empty")
-	case ev.Type != wire.Normal && ev.Type != wire.Response:
-		return invalid("event type", fmt.Sprint(uint8(ev.Type)), CodeEventType, "neither 1 nor 2")
-	case len(ev.Payload) > wire.PayloadSize: // impossible in C
-		return invalid("payload of bytes", fmt.Sprint(len(ev.Payload)), CodeValue, fmt.Sprintf("more than %d", wire.PayloadSize))
-	}
-	return nil
-}
-
-func severity(s string) bool {
-	for _, known := range [...]string{"fatal", "error", "warning", "info"} {
-		if wire.EqualFold(s, known) {
-			return true
-		}
-	}
-	return false
 }
 
 const notPlain = "a character that is no letter, digit or underscore"

@@ -2,6 +2,7 @@ package ftbclient
 
 import (
 	"bytes"
+	"fmt"
 	"math"
 
 	"golang.org/x/sys/unix"
@@ -48,6 +49,27 @@ func LoadConfig(lookup func(name string) (value string, set bool)) Config {
 	}
 	cfg.BootstrapServer, _ = setting("FTB_BSTRAP_SERVER")
 	return cfg
+}
+
+// Doubts returns a sentence for each port that is not the one that was probably meant:
+// FTB's library uses the lower 16 bits of a number, and 0 for what is no number.
+func (c *Config) Doubts() []string {
+	var doubts []string
+	for _, s := range []struct {
+		name string
+		port int
+	}{{"FTB_AGENT_PORT", c.AgentPort}, {"FTB_BSTRAP_PORT", c.BootstrapPort}} {
+		if s.name == "FTB_BSTRAP_PORT" && c.BootstrapServer == "" {
+			continue // not used
+		}
+		switch port := uint16(s.port); {
+		case s.port == 0:
+			doubts = append(doubts, s.name+" is no number of a port, so it is 0, as in FTB's library")
+		case s.port != int(port):
+			doubts = append(doubts, fmt.Sprintf("%s is %d, which becomes port %d, as in FTB's library", s.name, s.port, port))
+		}
+	}
+	return doubts
 }
 
 // maxConfig is the number of bytes of a configuration file that are read.

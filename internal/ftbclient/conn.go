@@ -1,7 +1,11 @@
 package ftbclient
 
 import (
+	"errors"
+	"io"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ftbclient/wire"
 )
@@ -32,12 +36,15 @@ type Conn struct {
 	agent wire.Location
 	jobID string
 	seq   uint16 // sequence number of the last event
+
+	masks    []wire.Event // subscriptions
+	received []byte       // of the next message
 }
 
 // Dial connects to the local agent and registers the client (sections 2, 4 and 8). If
 // the local agent cannot be reached and a bootstrap server is configured, it connects
-// to the agent that the server names. Calls on the Conn have the same deadline until
-// SetDeadline; the zero time means none.
+// to an agent that the server names, and tries others until the deadline. Calls on the
+// Conn have the same deadline until SetDeadline; the zero time means none.
 //
 // id is checked before anything is sent. The error is an *Error of any kind except
 // ErrLost. If there is none, the caller has to close the Conn.
@@ -70,13 +77,17 @@ func (d *dialer) dial(id Identity) (*Conn, error) {
 }
 
 func (d *dialer) connect() (socket, endpoint, error) {
-	at := d.cfg.local()
-	s, err := connectTCP(at, d.deadline)
+	at, deadline := d.cfg.local(), d.deadline
+	if d.cfg.BootstrapServer != "" {
+		deadline = earlier(deadline, connectTime)
+	}
+	s, err := connectTCP(at, deadline)
 	switch {
 	case err == nil:
+		s.deadline = d.deadline
 		return s, at, nil
-	case err == errDeadline || d.cfg.BootstrapServer == "":
-		return s, at, failure("connect", at.String(), ErrNoAgent, CodeNoRoute, err)
+	case d.cfg.BootstrapServer == "" || expired(d.deadline):
+		return s, at, failure("connect", at.String(), ErrNoAgent, err)
 	}
 	return d.lookup()
 }
@@ -123,9 +134,9 @@ func (c *Conn) Publish(ev Event) (wire.Handle, error) {
 	case c.err != nil:
 		return wire.Handle{}, c.err
 	case !c.open:
-		return wire.Handle{}, invalid("connection to", c.Agent(), CodeHandle, "closed")
+		return wire.Handle{}, c.closed()
 	}
-	if err := ev.check(); err != nil {
+	if err := ev.Check(); err != nil {
 		return wire.Handle{}, err
 	}
 
@@ -153,11 +164,122 @@ func (c *Conn) Publish(ev Event) (wire.Handle, error) {
 	return m.Handle(), nil
 }
 
-// Close deregisters from the agent, for which it waits no longer than the deadline, and
-// always closes the socket. After an error of the connection, or an earlier Close, it
-// does nothing and returns nil. An error is an *Error, ErrTimeout or ErrLost: the agent
-// may not have read the last events.
+// Subscribe asks the agent for the events that the mask matches. Success means that the
+// kernel has accepted the message: agents do not acknowledge it. Events that are
+// published before the agent has processed it are not received.
+//
+// The error is an *Error, as of Publish. It is ErrInvalid if a string of the mask is too
+// long.
+func (c *Conn) Subscribe(mask wire.Event) error {
+	switch {
+	case c.err != nil:
+		return c.err
+	case !c.open:
+		return c.closed()
+	}
+	err := c.sendMessages(wire.Message{Type: wire.RegSubscription, Src: c.src, Event: mask})
+	var field *wire.FieldError
+	switch {
+	case errors.As(err, &field):
+		return invalid(field.Field, field.Value, "too long")
+	case err != nil:
+		return c.fail("subscribe", ErrLost, err)
+	}
+	c.masks = append(c.masks, mask)
+	return nil
+}
+
+// Receive waits for an event of the subscriptions and returns the NOTIFY that it came
+// in. Its Src is the publisher. An error is an *Error. The Conn can still be used after
+// ErrTimeout, and after ErrProtocol, which is a message that cannot be decoded; it is
+// lost. After ErrLost every call fails with the same error.
+func (c *Conn) Receive() (wire.Message, error) {
+	for {
+		switch {
+		case c.err != nil:
+			return wire.Message{}, c.err
+		case !c.open:
+			return wire.Message{}, c.closed()
+		case len(c.received) < wire.MessageSize:
+			if err := c.receiveMore(); err != nil {
+				return wire.Message{}, err
+			}
+			continue
+		}
+		var m wire.Message
+		err := m.Decode(c.received)
+		c.received = c.received[wire.MessageSize:]
+		if err != nil {
+			return wire.Message{}, failure("receive", c.Agent(), ErrProtocol, err)
+		}
+		if m.Type == wire.Notify { // nothing else is for a client
+			return m, nil
+		}
+	}
+}
+
+func (c *Conn) receiveMore() error {
+	b := make([]byte, 48*wire.MessageSize)
+	n, err := c.receive(b)
+	switch {
+	case err == errDeadline:
+		return failure("receive", c.Agent(), ErrTimeout, err)
+	case err == io.EOF:
+		return c.fail("receive", ErrLost, errors.New("the agent has closed it"))
+	case err != nil:
+		return c.fail("receive", ErrLost, err)
+	}
+	c.received = append(c.received, b[:n]...)
+	return nil
+}
+
+func (c *Conn) closed() *Error { return invalid("connection to", c.Agent(), "closed") }
+
+// Close cancels the subscriptions and deregisters from the agent, for which it waits no
+// longer than the deadline, and always closes the socket. After an error of the
+// connection, or an earlier Close, it does nothing and returns nil. An error is an
+// *Error, ErrTimeout or ErrLost: the agent may not have read the last events.
 func (c *Conn) Close() error {
+	err := c.deregister()
+	if c.open {
+		c.open = false
+		c.close()
+	}
+	return err
+}
+
+// The time for which Finish keeps a connection open, by another process or by itself.
+const (
+	keepTime = 50 * time.Millisecond
+	waitTime = 20 * time.Millisecond
+)
+
+// Finish is Close for a publisher that ends. The agents of FTB have a bug: one that
+// reads the end of a connection before it has processed what came on it drops that.
+// This happens when many clients end at the same time. So the socket stays open until
+// the agent closes it, but no longer than keepTime: an idle agent closes it only when
+// it has something else to do.
+//
+// This process does not wait for that. keep has to start another process that keeps the
+// descriptor open until it is readable, or for the limit at most. If it returns an
+// error, or is nil, Finish waits itself, for waitTime at most.
+func (c *Conn) Finish(keep func(fd int, limit time.Duration) error) error {
+	err := c.deregister()
+	if c.open && (keep == nil || keep(c.fd, keepTime) != nil) {
+		s := c.socket
+		s.deadline = earlier(c.deadline, waitTime)
+		_ = s.wait(unix.POLLIN)
+	}
+	if c.open {
+		c.open = false
+		c.close()
+	}
+	return err
+}
+
+// deregister sends what an agent expects before the end of a connection. If that fails
+// the Conn is closed.
+func (c *Conn) deregister() error {
 	if !c.open {
 		return nil
 	}
@@ -165,9 +287,13 @@ func (c *Conn) Close() error {
 	// connection and discards what the agent has not read.
 	err := c.alive()
 	if err == nil {
-		err = c.sendMessages(
+		var last []wire.Message
+		for _, mask := range c.masks {
+			last = append(last, wire.Message{Type: wire.SubscriptionCancel, Src: c.src, Event: mask})
+		}
+		err = c.sendMessages(append(last,
 			wire.Message{Type: wire.ClientDereg, Src: c.src},
-			wire.Message{Type: wire.ClientDereg, Src: wire.Manager(c.src.Location)})
+			wire.Message{Type: wire.ClientDereg, Src: wire.Manager(c.src.Location)})...)
 	}
 	if err != nil {
 		// A later Publish does not repeat this error: it reports a closed Conn.
@@ -175,8 +301,6 @@ func (c *Conn) Close() error {
 		c.err = nil
 		return failed
 	}
-	c.open = false
-	c.close()
 	return nil
 }
 
@@ -197,7 +321,7 @@ func (c *Conn) sendMessages(messages ...wire.Message) error {
 // fail closes the connection and returns the error. kind is its kind unless the
 // deadline has passed.
 func (c *Conn) fail(op string, kind, err error) error {
-	c.err = failure(op, c.Agent(), kind, CodeNetworkGeneral, err)
+	c.err = failure(op, c.Agent(), kind, err)
 	c.open = false
 	c.close()
 	return c.err

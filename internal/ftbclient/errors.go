@@ -7,8 +7,8 @@ import (
 
 // The kinds of an Error, for errors.Is. Each Error is of one of these.
 var (
-	// ErrInvalid is an argument that FTB does not accept; Error.Code says which one.
-	// Nothing was sent, and a Conn is still usable.
+	// ErrInvalid is an argument that FTB does not accept. Nothing was sent, and a Conn
+	// is still usable.
 	ErrInvalid = errors.New("invalid argument")
 	// ErrNoAgent means that there is no connection to an agent: it was refused, the
 	// agent is unreachable, or the bootstrap server does not answer, knows no agent, or
@@ -25,35 +25,19 @@ var (
 	ErrLost = errors.New("connection to the FTB agent lost")
 )
 
-// Code is an error number of the C library, with 0.6.2's sign (section 6).
-type Code int
-
-// The codes of an Error.
-const (
-	CodeEventSpace     Code = -2  // FTB_ERR_EVENTSPACE_FORMAT
-	CodeValue          Code = -4  // FTB_ERR_INVALID_VALUE: client name, job id, payload
-	CodeField          Code = -8  // FTB_ERR_INVALID_FIELD: event name or severity that cannot be declared
-	CodeHandle         Code = -9  // FTB_ERR_INVALID_HANDLE: the Conn is closed
-	CodeEventName      Code = -12 // FTB_ERR_INVALID_EVENT_NAME: can be declared, not published
-	CodeEventType      Code = -13 // FTB_ERR_INVALID_EVENT_TYPE
-	CodeNetworkGeneral Code = -20 // FTB_ERR_NETWORK_GENERAL: after connecting
-	CodeNoRoute        Code = -21 // FTB_ERR_NETWORK_NO_ROUTE: cannot connect
-)
-
 // Error is the type of all errors of this package.
 type Error struct {
-	// Op is the operation: "connect", "look up", "handshake", "publish", "close", or
-	// "check" for an argument.
+	// Op is the operation: "connect", "look up", "handshake", "publish", "subscribe",
+	// "receive", "close", or "check" for an argument.
 	Op string
 	// Object is its object: an address such as "127.0.0.1:10809", or the argument,
 	// named and quoted.
 	Object string
 	Kind   error // ErrInvalid, ErrNoAgent, ErrTimeout, ErrProtocol or ErrLost
-	Code   Code  // what the C library returns in this case, if it returns
 	Err    error // the cause, such as a syscall.Errno; nil if there is none
 }
 
-// Error returns all fields except Code in one line.
+// Error returns all fields in one line.
 func (e *Error) Error() string {
 	s := fmt.Sprintf("%s %s: %v", e.Op, e.Object, e.Kind)
 	if e.Err != nil {
@@ -70,9 +54,9 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // failure returns an Error of the network, of the given kind, or ErrTimeout if err is
 // errDeadline.
-func failure(op, object string, kind error, code Code, err error) *Error {
+func failure(op, object string, kind, err error) *Error {
 	if err == errDeadline {
 		kind, err = ErrTimeout, nil
 	}
-	return &Error{op, object, kind, code, err}
+	return &Error{op, object, kind, err}
 }

@@ -46,7 +46,7 @@ func TestNotAnAgent(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			within(t, 0, func() {
 				_, err := Dial(fakeAgent(t, c.serve), blcr, soon())
-				e := checkError(t, err, "handshake", ErrProtocol, CodeNetworkGeneral)
+				e := checkError(t, err, "handshake", ErrProtocol)
 				if e.Err == nil || c.cause != nil && !errors.Is(err, c.cause) {
 					t.Errorf("cause %v", e.Err)
 				}
@@ -87,7 +87,7 @@ func TestStalls(t *testing.T) {
 			})
 			within(t, patience, func() {
 				_, err := Dial(cfg, blcr, time.Now().Add(patience))
-				checkError(t, err, "handshake", ErrTimeout, CodeNetworkGeneral)
+				checkError(t, err, "handshake", ErrTimeout)
 			})
 			close(over)
 		})
@@ -117,7 +117,7 @@ func TestStopped(t *testing.T) {
 	cfg := listenRaw(t, 5)
 	within(t, patience, func() {
 		_, err := Dial(cfg, blcr, time.Now().Add(patience))
-		checkError(t, err, "handshake", ErrTimeout, CodeNetworkGeneral)
+		checkError(t, err, "handshake", ErrTimeout)
 	})
 	// If the queue is full, the kernel does not answer, either. The bootstrap server is
 	// not asked, since there is no time left.
@@ -127,7 +127,7 @@ func TestStopped(t *testing.T) {
 		var err error
 		within(t, patience, func() { _, err = Dial(cfg, blcr, time.Now().Add(patience)) })
 		if e := new(Error); errors.As(err, &e) && e.Op == "connect" {
-			checkError(t, err, "connect", ErrTimeout, CodeNoRoute)
+			checkError(t, err, "connect", ErrTimeout)
 			return
 		}
 	}
@@ -140,7 +140,7 @@ func TestExpired(t *testing.T) {
 	cfg, streams := record(t)
 	within(t, 0, func() {
 		_, err := Dial(cfg, blcr, past)
-		checkError(t, err, "connect", ErrTimeout, CodeNoRoute)
+		checkError(t, err, "connect", ErrTimeout)
 	})
 	conn := mustDial(t, cfg, blcr)
 	conn.SetDeadline(past)
@@ -153,7 +153,7 @@ func TestExpired(t *testing.T) {
 	conn = mustDial(t, cfg, blcr)
 	conn.SetDeadline(past)
 	_, err := conn.Publish(someEvent)
-	checkError(t, err, "publish", ErrTimeout, CodeNetworkGeneral)
+	checkError(t, err, "publish", ErrTimeout)
 	conn.SetDeadline(soon())
 	_, again := conn.Publish(someEvent)
 	if again != err {
@@ -198,12 +198,12 @@ func TestAgentDies(t *testing.T) {
 				if publish {
 					for range 2 {
 						_, err := conn.Publish(someEvent)
-						checkError(t, err, "publish", ErrLost, CodeNetworkGeneral)
+						checkError(t, err, "publish", ErrLost)
 					}
 				} else {
-					checkError(t, conn.Close(), "close", ErrLost, CodeNetworkGeneral)
+					checkError(t, conn.Close(), "close", ErrLost)
 					_, err := conn.Publish(someEvent)
-					checkError(t, err, "check", ErrInvalid, CodeHandle)
+					checkError(t, err, "check", ErrInvalid)
 				}
 				if err := conn.Close(); err != nil {
 					t.Error(err)
@@ -230,7 +230,7 @@ func TestAgentDoesNotRead(t *testing.T) {
 			break
 		}
 	}
-	checkError(t, err, "publish", ErrTimeout, CodeNetworkGeneral)
+	checkError(t, err, "publish", ErrTimeout)
 	if took := time.Since(start); took < patience || took > patience+harness.Patience {
 		t.Errorf("took %v", took)
 	}
@@ -280,7 +280,7 @@ func TestFlood(t *testing.T) {
 			t.Errorf("took %v", took)
 		}
 		if err != nil {
-			checkError(t, err, "publish", ErrTimeout, CodeNetworkGeneral)
+			checkError(t, err, "publish", ErrTimeout)
 			return
 		}
 	}

@@ -1,5 +1,6 @@
-// Package ftbclient publishes events on a CIFTS Fault Tolerance Backplane (FTB)
-// as a client of an agent: connect, publish, close, each within a deadline.
+// Package ftbclient publishes events on a CIFTS Fault Tolerance Backplane (FTB), and
+// receives them, as a client of an agent: connect, publish or subscribe, close, each
+// within a deadline.
 // Package wire has the protocol's structures. Sections that comments name are
 // those of the project's description of the protocol, ftb-protocol.md.
 //

@@ -12,11 +12,26 @@ import (
 	"blcr-cli/internal/ftbclient/wire"
 )
 
-// The time that the bootstrap server has for an answer, and how often it is asked. The
-// C library continues for 68 s, or for ever.
+// The times of a lookup. It ends with an agent or with the deadline; the C library
+// continues for 68 s, or for ever.
 const (
-	replyTime = 300 * time.Millisecond
-	asks      = 2
+	// firstReply is the time that the bootstrap server has for its first answer. It is
+	// doubled up to lastReply for each further one.
+	firstReply = 300 * time.Millisecond
+	lastReply  = 2 * time.Second
+
+	// connectTime limits a connect when there may be another agent: a machine that is
+	// down does not answer at all.
+	connectTime = 700 * time.Millisecond
+
+	// The server chooses among the agents that it knows at random, and does not forget
+	// those that have died. So it is asked again at once, and after eager times with a
+	// pause, so that it is not kept busy if all of them have died.
+	eager = 25
+	pause = 20 * time.Millisecond
+
+	// An address at which nothing has answered is tried again after this time.
+	silence = 5 * time.Second
 )
 
 // bootstrapServer is a dialogue with the bootstrap server (section 8).
@@ -27,17 +42,17 @@ type bootstrapServer struct {
 	short bool // it speaks FTB 0.6 or 0.6.1
 }
 
-// lookup connects to the agent that the bootstrap server names. If that cannot be
-// reached, it asks for another one, and connects to that.
+// lookup connects to an agent that the bootstrap server names. If an agent cannot be
+// reached, it asks for another one, until the deadline.
 func (d *dialer) lookup() (socket, endpoint, error) {
 	at, ok := d.cfg.bootstrap()
 	if !ok {
 		return socket{}, at, &Error{"look up", fmt.Sprintf("FTB_BSTRAP_SERVER %q", d.cfg.BootstrapServer),
-			ErrNoAgent, CodeNoRoute, errors.New("not an IPv4 address")}
+			ErrNoAgent, errors.New("not an IPv4 address")}
 	}
 	sock, err := connectUDP(at, d.deadline)
 	if err != nil {
-		return socket{}, at, failure("look up", at.String(), ErrNoAgent, CodeNoRoute, err)
+		return socket{}, at, failure("look up", at.String(), ErrNoAgent, err)
 	}
 	defer sock.close()
 	server := &bootstrapServer{
@@ -45,56 +60,63 @@ func (d *dialer) lookup() (socket, endpoint, error) {
 		self: wire.Addr{Name: d.location().Hostname, Port: int32(d.cfg.AgentPort)},
 	}
 
-	var dead endpoint
 	var avoid wire.Addr
 	var failed error
-	for range asks {
+	silent := map[endpoint]time.Time{} // until when each is not tried
+	for asked := 1; ; asked++ {
 		agent, err := server.ask(avoid)
+		if errors.Is(err, ErrTimeout) && failed != nil {
+			return socket{}, at, failed
+		}
 		if err != nil {
 			return socket{}, at, err
 		}
-		if agent == dead {
-			break // it knows no other agent
+		if time.Now().After(silent[agent]) {
+			s, err := connectTCP(agent, earlier(d.deadline, connectTime))
+			if err == nil {
+				s.deadline = d.deadline
+				return s, agent, nil
+			}
+			failed = failure("connect", agent.String(), ErrNoAgent, err)
+			switch err {
+			case errDeadline:
+				silent[agent] = time.Now().Add(silence)
+			case unix.ECONNREFUSED:
+				server.report(agent)
+			}
+			// The C library sends port 2. With the real port, a server of 0.6.2 would
+			// remove the agent from its list, for all clients. A single client that
+			// cannot reach the agent must not cause that.
+			avoid = wire.Addr{Name: agent.Addr().String(), Port: 2}
 		}
-		s, err := connectTCP(agent, d.deadline)
-		if err == nil {
-			return s, agent, nil
+		if asked >= eager {
+			rest(earlier(d.deadline, pause))
 		}
-		failed = failure("connect", agent.String(), ErrNoAgent, CodeNoRoute, err)
-		if errors.Is(failed, ErrTimeout) {
-			break
+		if expired(d.deadline) {
+			return socket{}, at, failed
 		}
-		if err == unix.ECONNREFUSED {
-			server.report(agent)
-		}
-		// The C library sends port 2. With the real port, a server of 0.6.2 would
-		// remove the agent from its list, for all clients. A single client that cannot
-		// reach the agent must not cause that.
-		dead, avoid = agent, wire.Addr{Name: agent.Addr().String(), Port: 2}
 	}
-	return socket{}, at, failed
 }
 
-// ask asks for an agent.
+// ask asks for an agent until there is an answer. Datagrams may be lost, and the server
+// may be slow.
 func (b *bootstrapServer) ask(avoid wire.Addr) (endpoint, error) {
-	for range asks {
-		reply, err := b.exchange(avoid)
+	for patience := firstReply; ; patience = min(2*patience, lastReply) {
+		reply, err := b.exchange(avoid, patience)
 		if err == nil && reply.Short && !b.short {
 			// An old server reads a long packet as a request of level 0, and
 			// answers that there is no agent.
 			b.short = true
-			reply, err = b.exchange(avoid)
+			reply, err = b.exchange(avoid, patience)
 		}
 		switch {
 		case err == errDeadline && !expired(b.deadline):
-			// The datagram was lost, or the server is slow.
 		case err != nil:
 			return endpoint{}, b.failure(ErrNoAgent, err)
 		default:
 			return b.agent(reply.Agent())
 		}
 	}
-	return endpoint{}, b.failure(ErrNoAgent, errors.New("no reply"))
 }
 
 // agent checks the address that the server has proposed.
@@ -109,16 +131,14 @@ func (b *bootstrapServer) agent(a wire.Addr) (endpoint, error) {
 	return netip.AddrPortFrom(addr, uint16(a.Port)), nil
 }
 
-// exchange sends an ADDR_REQ and waits replyTime for the answer.
-func (b *bootstrapServer) exchange(avoid wire.Addr) (wire.Packet, error) {
+// exchange sends an ADDR_REQ and waits that long for the answer.
+func (b *bootstrapServer) exchange(avoid wire.Addr, patience time.Duration) (wire.Packet, error) {
 	request := wire.NewAddrReq(b.short, b.self, avoid)
 	if err := b.sendPacket(request); err != nil {
 		return wire.Packet{}, err
 	}
 	s := b.socket
-	if t := time.Now().Add(replyTime); s.deadline.IsZero() || t.Before(s.deadline) {
-		s.deadline = t
-	}
+	s.deadline = earlier(b.deadline, patience)
 	var buf [2 * wire.PacketSize]byte
 	for {
 		if expired(s.deadline) {
@@ -158,5 +178,5 @@ func (b *bootstrapServer) sendPacket(p wire.Packet) error {
 }
 
 func (b *bootstrapServer) failure(kind, err error) error {
-	return failure("look up", b.at.String(), kind, CodeNoRoute, err)
+	return failure("look up", b.at.String(), kind, err)
 }

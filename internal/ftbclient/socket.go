@@ -195,6 +195,22 @@ func expired(deadline time.Time) bool {
 	return !deadline.IsZero() && time.Until(deadline) <= 0
 }
 
+// earlier returns the deadline, or the end of the limit if that comes first.
+func earlier(deadline time.Time, limit time.Duration) time.Time {
+	t := time.Now().Add(limit)
+	if !deadline.IsZero() && deadline.Before(t) {
+		return deadline
+	}
+	return t
+}
+
+// rest waits until the time has come, by poll(2) as well.
+func rest(until time.Time) {
+	for !expired(until) {
+		_, _ = unix.Poll(nil, int(time.Until(until)/time.Millisecond)+1)
+	}
+}
+
 func ignoringEINTR(f func() (int, error)) (int, error) {
 	for {
 		if n, err := f(); err != unix.EINTR {

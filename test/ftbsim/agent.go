@@ -22,6 +22,10 @@ type Config struct {
 	Fault Fault
 	// Location is what it says it is; the zero value is made up.
 	Location wire.Location
+	// Lag, if not 0, is how long the agent takes for each message behind the
+	// handshake. It then has the real one's bug as well: one that reads the end of a
+	// connection before it has come to the messages of that drops them.
+	Lag time.Duration
 	// OnEvent is called with each event as it arrives, one at a time; nil is nothing.
 	OnEvent func(*Event)
 }
@@ -42,6 +46,14 @@ type Agent struct {
 	connections []*Connection
 	events      []*Event
 	problems    []string
+	queue       []*queued // only with Lag
+	dropped     int
+}
+
+// queued is a message that the agent has read and has not come to yet.
+type queued struct {
+	from *Connection
+	raw  []byte
 }
 
 // Connection is a connection to an [Agent], and what came on it. It is not to be
@@ -58,6 +70,7 @@ type Connection struct {
 	conn          *net.TCPConn
 	open          bool
 	registered    bool // as far as the agent knows the process
+	leaving       bool // it has deregistered, and is closed when there is something else to do
 	events        int
 	last          []sequence
 	subscriptions []subscription
@@ -92,6 +105,9 @@ func Start(config Config) (*Agent, error) {
 	}
 	if config.Fault.Kind != Starting {
 		a.running.Go(a.accept)
+		if config.Lag > 0 {
+			a.running.Go(a.work)
+		}
 	}
 	return a, nil
 }
@@ -177,6 +193,14 @@ func (a *Agent) EventText() string {
 	return s.String()
 }
 
+// Dropped is how many messages were lost because their connection had ended before the
+// agent came to them.
+func (a *Agent) Dropped() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.dropped
+}
+
 // Connections are those that were made so far, in that order.
 func (a *Agent) Connections() []*Connection {
 	a.mu.Lock()
@@ -196,7 +220,7 @@ func (a *Agent) Problems() []string {
 var flusher = net.IPv4(127, 0, 70, 84)
 
 // Settle waits until the agent has seen all that clients have sent which have
-// ended by now, and until no client is connected but for those that have
+// ended by now, and until no client is connected but for those that have deregistered or
 // subscribed. It fails if that takes longer than the timeout.
 func (a *Agent) Settle(timeout time.Duration) error {
 	deadline := time.Now().Add(timeout)
@@ -239,7 +263,7 @@ func (a *Agent) settled(flushes int) bool {
 		return false
 	}
 	return !slices.ContainsFunc(a.connections, func(c *Connection) bool {
-		return c.open && len(c.subscriptions) == 0 && a.config.Fault.Kind != Deaf
+		return c.open && !c.leaving && len(c.subscriptions) == 0 && a.config.Fault.Kind != Deaf
 	})
 }
 
@@ -256,6 +280,7 @@ func (a *Agent) accept() {
 			return
 		}
 		a.mu.Lock()
+		a.wake(nil)
 		switch {
 		case a.closed:
 			conn.Close()
@@ -270,4 +295,48 @@ func (a *Agent) accept() {
 		a.changed.Broadcast()
 		a.mu.Unlock()
 	}
+}
+
+// wake is when the agent has something to do for a connection, or for a new one. It then
+// closes those that have deregistered. The caller has the lock.
+func (a *Agent) wake(except *Connection) {
+	for _, c := range a.connections {
+		if c.leaving && c != except {
+			c.conn.Close()
+		}
+	}
+}
+
+// work comes to the messages, one after the other, with Lag.
+func (a *Agent) work() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for {
+		for len(a.queue) == 0 && !a.closed {
+			a.changed.Wait()
+		}
+		if a.closed {
+			return
+		}
+		next := a.queue[0]
+		a.mu.Unlock()
+		time.Sleep(a.config.Lag)
+		a.mu.Lock()
+		if len(a.queue) == 0 || a.queue[0] != next {
+			continue // dropped meanwhile
+		}
+		a.queue = a.queue[1:]
+		if !next.from.message(next.raw) {
+			next.from.conn.Close()
+		}
+		a.changed.Broadcast()
+	}
+}
+
+// drop forgets what it has not come to of a connection that has ended. The caller has
+// the lock.
+func (a *Agent) drop(c *Connection) {
+	left := slices.DeleteFunc(slices.Clone(a.queue), func(q *queued) bool { return q.from == c })
+	a.dropped += len(a.queue) - len(left)
+	a.queue = left
 }

@@ -2,6 +2,7 @@ package ftbsim
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"slices"
 	"sync"
@@ -159,17 +160,21 @@ func (b *Bootstrap) handle(datagram []byte) []byte {
 	return out
 }
 
-// parent is the agent that is proposed: one nearer to the root than who asks,
-// and not himself. A real server takes any of them, this one the first.
+// parent is the agent that is proposed: any of those that are nearer to the root than
+// the one that asks, and are not that one. Those that have died are among them.
 func (b *Bootstrap) parent(request *wire.Packet) (agentEntry, bool) {
+	var fit []agentEntry
 	for _, e := range b.agents {
 		// In a short packet Addr is the one to be avoided; in a long one Parent is,
 		// and is not looked at.
 		if e.level < request.Level && e.addr != request.Addr {
-			return e, true
+			fit = append(fit, e)
 		}
 	}
-	return agentEntry{}, false
+	if len(fit) == 0 {
+		return agentEntry{}, false
+	}
+	return fit[rand.IntN(len(fit))], true
 }
 
 func (b *Bootstrap) register(request, answer *wire.Packet) {

@@ -41,7 +41,9 @@ func (c *Connection) serve() {
 func (c *Connection) end(err error) {
 	a := c.agent
 	c.conn.Close()
-	c.open, c.registered, c.subscriptions = false, false, nil
+	a.drop(c)
+	a.wake(c)
+	c.open, c.registered, c.leaving, c.subscriptions = false, false, false, nil
 	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
 		err = nil
 	}
@@ -74,7 +76,13 @@ func (c *Connection) units(done int) bool {
 	if done >= wire.HelloSize {
 		for at := done - (done-wire.HelloSize)%wire.MessageSize; at+wire.MessageSize <= len(c.Bytes); at += wire.MessageSize {
 			// Without an answer there is nothing that it should send.
-			if c.Answered && !c.message(c.Bytes[at:at+wire.MessageSize]) {
+			raw := c.Bytes[at : at+wire.MessageSize]
+			switch {
+			case !c.Answered:
+			case c.agent.config.Lag > 0:
+				c.agent.queue = append(c.agent.queue, &queued{c, raw})
+				c.agent.changed.Broadcast()
+			case !c.message(raw):
 				return false
 			}
 		}
@@ -186,6 +194,7 @@ func (c *Connection) send(b []byte) error {
 // message takes a message that comes after the handshake.
 func (c *Connection) message(raw []byte) bool {
 	a := c.agent
+	a.wake(c)
 	var m wire.Message
 	if err := m.Decode(raw); err != nil {
 		a.problem("connection %d: %v", c.Number, err)
@@ -201,9 +210,9 @@ func (c *Connection) message(raw []byte) bool {
 	case wire.ClientReg:
 	case wire.ClientDereg:
 		if m.Src.Client.Ext == wire.ExtLeaf {
-			// The process. The agent closes the connection when it next looks
-			// (section 4), which a client must not wait for; here it never does.
-			c.registered, c.subscriptions = false, nil
+			// The process. The agent closes the connection when it is next woken
+			// by something else (section 4), which may take as long as it likes.
+			c.registered, c.leaving, c.subscriptions = false, true, nil
 			break
 		}
 		c.unsubscribe(func(s *subscription) bool { return s.src.Equal(&m.Src) })
@@ -255,6 +264,9 @@ func (c *Connection) notify(m *wire.Message, raw []byte) bool {
 // lock.
 func (c *Connection) yield() {
 	a := c.agent
+	if a.config.Lag > 0 {
+		return // there is one queue for all
+	}
 	for range 100 {
 		if a.closed || !slices.ContainsFunc(a.connections, func(o *Connection) bool {
 			return o.Number < c.Number && o.open && o.events == 0 && len(o.subscriptions) == 0

@@ -652,3 +652,33 @@ func TestParseFault(t *testing.T) {
 		}
 	}
 }
+
+// With a lag, what the agent has not come to is lost with its connection, and nothing is
+// lost of one that stays open until the agent closes it.
+func TestLag(t *testing.T) {
+	a := start(t, Config{Lag: 50 * time.Millisecond})
+	hasty := connect(t, a, 1)
+	for seq := range 5 {
+		hasty.send(event(func(e *wire.Event) { e.Seq = uint16(seq + 1) }))
+	}
+	waitFor(t, a, func() bool { return len(a.events) > 0 })
+	hasty.Close()
+	waitFor(t, a, func() bool { return !a.connections[0].open })
+	got, dropped := len(a.Events()), a.Dropped()
+	if dropped == 0 || got+dropped != 5 {
+		t.Errorf("%d events have arrived, %d were dropped", got, dropped)
+	}
+
+	patient := connect(t, a, 2)
+	patient.send(event(nil))
+	patient.send(wire.Message{Type: wire.ClientDereg, Src: wire.Manager(patient.id.Location)})
+	waitFor(t, a, func() bool { return a.connections[1].leaving })
+	// Another client wakes it.
+	dial(t, a).Close()
+	if n, err := patient.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		t.Errorf("%d, %v", n, err)
+	}
+	if len(a.Events()) != got+1 || a.Dropped() != dropped {
+		t.Errorf("%d events, %d dropped", len(a.Events()), a.Dropped())
+	}
+}

@@ -36,7 +36,7 @@ var launches = []launch{
 	{"cr_restart", []string{"--run-on-success", "exit 0", "ctx"}, 7, ""},
 	{"cr_run", []string{"/bin/true"}, 0, ""},
 	{"cr_info", []string{"ctx"}, 1, ""},
-	{"ftb-publish", []string{"STAGE_IN_BEGIN"}, 0, ""},
+	{"ftb-publish", []string{"CHKPT_BEGIN"}, 0, ""},
 }
 
 // traced is one run of a command.

@@ -199,7 +199,7 @@ func setup(env *testscript.Env) error {
 // ownVariables are those that the commands look at.
 var ownVariables = []string{
 	"CR_ENGINE", "POSIXLY_CORRECT", "LD_PRELOAD", "LD_LIBRARY_PATH",
-	"CR_FTB", agentVar, "FTB_BSTRAP_SERVER", "FTB_BSTRAP_PORT", "FTB_CONFIG_FILE",
+	"CR_FTB", "CR_FTB_JOBID", "CR_FTB_VERBOSE", agentVar, "FTB_BSTRAP_SERVER", "FTB_BSTRAP_PORT", "FTB_CONFIG_FILE",
 }
 
 const (

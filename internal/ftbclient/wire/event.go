@@ -1,5 +1,7 @@
 package wire
 
+import "encoding/binary"
+
 // EventType says whether an event refers to another one.
 type EventType uint8
 
@@ -70,4 +72,18 @@ func (d *decoder) event() Event {
 	copy(ev.Payload[:], d.bytes(PayloadSize))
 	d.bytes(1)
 	return ev
+}
+
+// ErrnoOffset is where the payload of BLCR's *_ERROR events has the error number, behind
+// the Handle of the *_BEGIN: an int32.
+const ErrnoOffset = HandleSize
+
+// AppendErrno appends an error number to a payload.
+func AppendErrno(payload []byte, errno int32) []byte {
+	return binary.LittleEndian.AppendUint32(payload, uint32(errno))
+}
+
+// Errno returns the number at ErrnoOffset.
+func (ev *Event) Errno() int32 {
+	return int32(binary.LittleEndian.Uint32(ev.Payload[ErrnoOffset:]))
 }
