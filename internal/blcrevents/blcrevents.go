@@ -153,14 +153,18 @@ func occupy(fd int) (free func()) {
 // connection uses one.
 func spare() bool {
 	const enough = 8
-	var fds []int
+	fd, err := placeholder()
+	if err != nil {
+		return false
+	}
+	fds := []int{fd}
 	defer func() {
 		for _, fd := range fds {
 			unix.Close(fd)
 		}
 	}()
-	for range enough {
-		fd, err := placeholder()
+	for len(fds) < enough {
+		fd, err := unix.FcntlInt(uintptr(fds[0]), unix.F_DUPFD_CLOEXEC, 0)
 		if err != nil {
 			return false
 		}

@@ -51,32 +51,44 @@ type traced struct {
 // groups.
 var cannotBeSaved = regexp.MustCompile(`^(anon_inode:|/sys/)`)
 
+// way is a configuration in which cr_checkpoint and cr_restart run.
+type way struct {
+	name      string
+	agent     string // as agentOf's
+	args      []string
+	slow      bool // it takes seconds
+	configure func(*testing.T, *ctrlsim.Command)
+}
+
+var ways = []way{
+	{name: "no events"},
+	{name: "agent", agent: "well"},
+	{name: "no agent", agent: "refuse"},
+	{name: "silent agent", agent: "deaf", slow: true},
+	{name: "kernel log", args: []string{"--kmsg-error"}, agent: "well"},
+	{name: "verbose", agent: "well", configure: func(_ *testing.T, c *ctrlsim.Command) {
+		if c.Argv0 == "cr_checkpoint" {
+			c.Args = append([]string{"-v"}, c.Args...)
+		}
+	}},
+	{name: "renamed", configure: func(_ *testing.T, c *ctrlsim.Command) { c.Argv0 = "renamed" }},
+	{name: "terminal", configure: onTerminal},
+	{name: "progress", slow: true, configure: func(t *testing.T, c *ctrlsim.Command) {
+		onTerminal(t, c)
+		c.Scenario.ChkptDelay, c.Scenario.RstrtDelay = 3*time.Second, 3*time.Second
+	}},
+	{name: "non-blocking", configure: onNonBlocking},
+	{name: "closed", agent: "well", configure: func(t *testing.T, c *ctrlsim.Command) {
+		c.Args = append([]string{"-c", `exec <&- >&- 2>&- "$0" "$@"`, c.Path}, c.Args...)
+		c.Path, c.Argv0 = "/bin/sh", "sh"
+	}},
+}
+
 // TestDescriptorsAtCall pins that a command has none of these open at any of its
 // system calls, since a request may come there. Only the runtime's start has files
 // of control groups open, when the answer still is "omit me".
 func TestDescriptorsAtCall(t *testing.T) {
-	for _, c := range []struct {
-		name      string
-		agent     string // as agentOf's
-		args      []string
-		configure func(*testing.T, *ctrlsim.Command)
-	}{
-		{name: "no events"},
-		{name: "agent", agent: "well"},
-		{name: "no agent", agent: "refuse"},
-		{name: "silent agent", agent: "deaf"},
-		{name: "kernel log", args: []string{"--kmsg-error"}, agent: "well"},
-		{name: "terminal", configure: onTerminal},
-		{name: "progress", configure: func(t *testing.T, c *ctrlsim.Command) {
-			onTerminal(t, c)
-			c.Scenario.ChkptDelay, c.Scenario.RstrtDelay = 3*time.Second, 3*time.Second
-		}},
-		{name: "non-blocking", configure: onNonBlocking},
-		{name: "closed", agent: "well", configure: func(t *testing.T, c *ctrlsim.Command) {
-			c.Args = append([]string{"-c", `exec <&- >&- 2>&- "$0" "$@"`, c.Path}, c.Args...)
-			c.Path, c.Argv0 = "/bin/sh", "sh"
-		}},
-	} {
+	for _, c := range ways {
 		for _, l := range launches[:2] {
 			t.Run(c.name+"/"+l.name, func(t *testing.T) {
 				t.Parallel()
@@ -184,7 +196,6 @@ func trace(t *testing.T, l launch, env []string, configure func(*testing.T, *ctr
 	}
 	if configure != nil {
 		configure(t, c)
-		l.output = ""
 	}
 	var err error
 	if r.Result, err = c.Run(); err != nil {
@@ -194,8 +205,8 @@ func trace(t *testing.T, l launch, env []string, configure func(*testing.T, *ctr
 		t.FailNow()
 	}
 	r.output = out.String()
-	if l.name == "cr_info" {
-		r.output, l.output = "", ""
+	if l.name == "cr_info" || configure != nil {
+		r.output, l.output = "", "" // it is not always the same
 	}
 	if r.ExitCode != l.status || r.output != l.output || len(r.Problems) > 0 || len(r.Leftover) > 0 {
 		t.Errorf("exit %d, signal %d, output %q, problems %q, %d left behind\n%s",
@@ -267,33 +278,57 @@ func TestRequestAtCall(t *testing.T) {
 	for _, l := range launches {
 		t.Run(l.name, func(t *testing.T) {
 			t.Parallel()
-			env := agentOf(t, "well")
-			declined := 1 << 30 // the call from which on cr_run ignores requests
-			all := trace(t, l, env, nil, func(number int, call ctrlsim.SystemCall) {
-				if l.name == "cr_run" && number > 1 && call.Number == unix.SYS_RT_SIGACTION && call.Args[0] == 64 && call.Args[1] != 0 {
-					declined = min(declined, number)
-				}
-			}).calls
-			for i := range starts {
-				at := 1 + i%all
-				if starts < all {
-					at = 1 + i*all/starts
-				}
-				r := trace(t, l, env, nil, func(number int, call ctrlsim.SystemCall) {
-					if number == at {
-						call.Stranger(ctrlsim.Stranger{Scope: "tree"})
-					}
-				})
-				// Without a result where the command has ended soon afterwards.
-				answered := regexp.MustCompile(`(?m)^(HAND_ABORT|HAND_CHKPT|HAND_CHKPT_INFO|CHKPT_FWD) |^STRANGER .* = (0 saved|-ESRCH|-EBUSY)`).MatchString(r.TranscriptText())
-				const threads = 8
-				if !answered && min(r.calls, declined) > at+threads {
-					t.Errorf("the request is not answered:\n%s", r.TranscriptText())
-				}
-				if t.Failed() {
-					t.Fatalf("a request at call %d of %d", at, all)
-				}
+			requestAtCall(t, l, agentOf(t, "well"), nil, starts)
+		})
+	}
+}
+
+// TestRequestAtCallWays does the same in other configurations.
+func TestRequestAtCallWays(t *testing.T) {
+	starts := 2
+	if harness.All() {
+		starts = 100
+	}
+	for _, c := range ways {
+		if c.slow {
+			continue
+		}
+		for _, l := range launches[:2] {
+			t.Run(c.name+"/"+l.name, func(t *testing.T) {
+				t.Parallel()
+				l.args = append(slices.Clone(c.args), l.args...)
+				requestAtCall(t, l, agentOf(t, c.agent), c.configure, starts)
+			})
+		}
+	}
+}
+
+func requestAtCall(t *testing.T, l launch, env []string, configure func(*testing.T, *ctrlsim.Command), starts int) {
+	t.Helper()
+	declined := 1 << 30 // the call from which on cr_run ignores requests
+	all := trace(t, l, env, configure, func(number int, call ctrlsim.SystemCall) {
+		if l.name == "cr_run" && number > 1 && call.Number == unix.SYS_RT_SIGACTION && call.Args[0] == 64 && call.Args[1] != 0 {
+			declined = min(declined, number)
+		}
+	}).calls
+	for i := range starts {
+		at := 1 + i%all
+		if starts < all {
+			at = 1 + i*all/starts
+		}
+		r := trace(t, l, env, configure, func(number int, call ctrlsim.SystemCall) {
+			if number == at {
+				call.Stranger(ctrlsim.Stranger{Scope: "tree"})
 			}
 		})
+		// Without a result where the command has ended soon afterwards.
+		answered := regexp.MustCompile(`(?m)^(HAND_ABORT|HAND_CHKPT|HAND_CHKPT_INFO|CHKPT_FWD) |^STRANGER .* = (0 saved|-ESRCH|-EBUSY)`).MatchString(r.TranscriptText())
+		const threads = 8
+		if !answered && min(r.calls, declined) > at+threads {
+			t.Errorf("the request is not answered:\n%s", r.TranscriptText())
+		}
+		if t.Failed() {
+			t.Fatalf("a request at call %d of %d", at, all)
+		}
 	}
 }
