@@ -1,6 +1,6 @@
 // Package entry records the state in which the process was started and which the
 // Go runtime changes before any Go code runs: the runtime installs handlers for
-// ignored signals, unblocks some blocked ones, opens /dev/null in place of closed
+// ignored signals (from which the entry point keeps it), unblocks some blocked ones, opens /dev/null in place of closed
 // standard descriptors, and raises the soft limit of open files to the hard one.
 //
 // A program that replaces one written in C needs that state: "trap ” TERM" in a
@@ -29,6 +29,7 @@ import (
 var (
 	ignored   uint64 // bit N-1: signal N was ignored
 	unblocked uint64 // bit N-1: signal N was not blocked; 0 if unknown, since SIGKILL is never blocked
+	pending   uint64 // bit N-1: signal N was blocked and pending
 	closed    uint64 // bit N: descriptor N, of 0 to 2, was closed
 	nofile    uint64 // the soft limit of open files; 0 if unknown
 	recorded  uint64 // 1: the entry point has run
@@ -124,7 +125,7 @@ func DeclineRequests() { setAction(checkpointSignal, sigIgn) }
 
 // RestoreSignals ignores every signal that was ignored, gives signal 64 the
 // default action otherwise, and gives the calling thread, to which the goroutine
-// must be locked, its original signal mask. It is to be called right before an
+// must be locked, its original signal mask and its pending signals. It is to be called right before an
 // exec, which resets all other signals; a Go program that runs on would be harmed
 // by some of it.
 func RestoreSignals() {
@@ -140,6 +141,15 @@ func RestoreSignals() {
 	if unblocked != 0 {
 		mask := ^unblocked
 		syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, sigSetmask, uintptr(unsafe.Pointer(&mask)), 0, setSize, 0, 0)
+	}
+	// The runtime has unblocked some signals, and to ignore one discards it. Those that
+	// were not ignored, and unblocked, have taken effect.
+	var still uint64
+	syscall.RawSyscall6(syscall.SYS_RT_SIGPENDING, uintptr(unsafe.Pointer(&still)), setSize, 0, 0, 0, 0)
+	for sig := syscall.Signal(1); sig <= 64; sig++ {
+		if pending&^still>>(sig-1)&1 != 0 {
+			_ = syscall.Tgkill(syscall.Getpid(), syscall.Gettid(), sig)
+		}
 	}
 }
 

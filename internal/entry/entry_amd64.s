@@ -3,11 +3,13 @@
 #define SYS_rt_sigaction 13
 #define SYS_rt_sigprocmask 14
 #define SYS_fcntl 72
+#define SYS_rt_sigpending 127
 #define SYS_prlimit64 302
 #define F_GETFD 1
 #define RLIMIT_NOFILE 7
 #define EBADF 9
 #define SIG_IGN 1
+#define SIGCHLD 17
 
 // entry is the program's entry point, if the linker was told so. It runs on the
 // stack that the kernel made, with the arguments on it, before the Go runtime, and
@@ -43,6 +45,10 @@ nextsignal:
 	CMPL	R13, $64
 	JNE	signal
 	MOVQ	R12, ·ignored(SB)
+	// They stay ignored, but for SIGCHLD: with that one ignored the kernel would discard
+	// the exit status of children.
+	BTRQ	$(SIGCHLD-1), R12
+	ORQ	R12, selfckpt_kept(SB)
 
 	XORL	DI, DI                  // no change, only the present mask
 	XORL	SI, SI
@@ -55,6 +61,14 @@ nextsignal:
 	MOVQ	0(SP), AX
 	NOTQ	AX
 	MOVQ	AX, ·unblocked(SB)
+	MOVQ	SP, DI
+	MOVL	$8, SI
+	MOVL	$SYS_rt_sigpending, AX
+	SYSCALL
+	TESTQ	AX, AX
+	JNE	descriptors
+	MOVQ	0(SP), AX
+	MOVQ	AX, ·pending(SB)
 
 descriptors:
 	XORL	R12, R12                // standard descriptors closed, a bit each

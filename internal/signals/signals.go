@@ -100,9 +100,9 @@ func uncatch(kind func(syscall.Signal) bool) {
 	}
 }
 
-// KeepIgnored ignores again the signals that this process was started to ignore
-// and for which the Go runtime has installed a handler. It must be called before
-// anything else here. It leaves SIGCHLD alone, since with SIGCHLD ignored the
+// KeepIgnored tells the Go runtime to ignore the signals that this process was started
+// to ignore. They are ignored already: package entry keeps the runtime from installing
+// handlers for them. It must be called before anything else here. It leaves SIGCHLD alone, since with SIGCHLD ignored the
 // kernel discards the exit status of children.
 func KeepIgnored() {
 	for _, sig := range all(entry.Ignored) {

@@ -226,8 +226,8 @@ func ignoringRole(args string) {
 }
 
 // TestIgnored: SIGHUP and SIGINT stay ignored if they are at the start, for nohup
-// and for background commands. The Go runtime sees to these two, KeepIgnored to the
-// others.
+// and for background commands. The Go runtime sees to these two, package entry and
+// KeepIgnored to the others.
 func TestIgnored(t *testing.T) {
 	for _, role := range []string{"guard", "forwarder"} {
 		for signals, want := range map[string]string{",": "[]", "1": "[1]", "2": "[2]", "1,2": "[1 2]"} {

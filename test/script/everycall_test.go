@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -50,6 +51,31 @@ type traced struct {
 // the Go runtime's poller, of its timers and of os.Process, and those of control
 // groups.
 var cannotBeSaved = regexp.MustCompile(`^(anon_inode:|/sys/)`)
+
+// TestIgnoredAtCall pins that signals that were ignored are ignored from the program's
+// first instruction on. The Go runtime would catch them at its start, and die of them.
+func TestIgnoredAtCall(t *testing.T) {
+	const ignored = 1<<0 | 1<<1 | 1<<2 | 1<<9 | 1<<11 | 1<<12 | 1<<13 | 1<<14 | 1<<23 | 1<<33 | 1<<49
+	const trap = `trap "" HUP INT QUIT USR1 USR2 PIPE ALRM TERM XCPU 34 50; exec "$0" "$@"`
+	for _, l := range launches {
+		t.Run(l.name, func(t *testing.T) {
+			t.Parallel()
+			held := false // from here on cr_restart catches them all, for the job
+			trace(t, l, agentOf(t, "well"), func(_ *testing.T, c *ctrlsim.Command) {
+				c.Args = append([]string{"-c", trap, c.Path}, c.Args...)
+				c.Path, c.Argv0 = "/bin/bash", "bash"
+			}, func(number int, call ctrlsim.SystemCall) {
+				held = held || call.Number == unix.SYS_IOCTL && l.name == "cr_restart"
+				status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", call.Tid))
+				_, set, _ := strings.Cut(string(status), "\nSigIgn:\t")
+				set, _, _ = strings.Cut(set, "\n")
+				if got, err := strconv.ParseUint(set, 16, 64); err == nil && !held && got&ignored != ignored {
+					t.Errorf("call %d, number %d: ignored %#x", number, call.Number, got)
+				}
+			})
+		})
+	}
+}
 
 // way is a configuration in which cr_checkpoint and cr_restart run.
 type way struct {

@@ -80,6 +80,11 @@ GLOBL fwd<>(SB), NOPTR, $FWD_SIZE
 GLOBL default<>(SB), NOPTR, $32
 GLOBL saved<>(SB), NOPTR, $2048
 
+// The signals whose dispositions the Go runtime cannot change, bit N-1 for signal N.
+// Package entry adds to them.
+GLOBL selfckpt_kept(SB), NOPTR, $8
+DATA selfckpt_kept+0(SB)/8, $(1<<(CR_SIGNUM-1))
+
 // The child that this process, before its Go runtime is started, does nothing but wait
 // for; 0 for none. Package entry sets it. The answer then is that of Save.
 GLOBL selfckpt_waits(SB), NOPTR, $4
@@ -99,7 +104,7 @@ GLOBL selfckpt_waits(SB), NOPTR, $4
 // linker allows the reference since runtime/cgo makes it, too.
 //
 // That is a detail of the runtime, the same from Go 1.8 to 1.26. If it changes,
-// TestKept fails, and so does TestEntry in test/script.
+// TestKept fails, and so do TestEntry and TestIgnoredAtCall in test/script.
 TEXT selfckpt_install(SB),NOSPLIT|NOFRAME,$0
 	SUBQ	$32, SP                 // struct sigaction
 	LEAQ	·handler(SB), AX
@@ -124,14 +129,16 @@ installed:
 	RET
 
 // sigaction is what the Go runtime calls, with the arguments of sigaction(2) and in
-// the ABI of C. It does nothing for signal 64. EINVAL says that the runtime is to
-// make the system call.
+// the ABI of C. It does nothing for the signals in selfckpt_kept. EINVAL says that the
+// runtime is to make the system call.
 TEXT ·sigaction(SB),NOSPLIT|NOFRAME,$0
 	MOVL	$EINVAL, AX
-	CMPL	DI, $CR_SIGNUM
-	JNE	changed
 	TESTQ	SI, SI                  // no new one: a query
 	JEQ	changed
+	LEAQ	-1(DI), CX
+	MOVQ	selfckpt_kept(SB), DX
+	BTQ	CX, DX
+	JCC	changed
 	XORL	AX, AX
 changed:
 	RET
