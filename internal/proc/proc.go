@@ -371,13 +371,7 @@ func Self() string {
 // SetOOMScoreAdj sets how likely the kernel is to kill a process for want of
 // memory: from -1000, never, to 1000.
 func SetOOMScoreAdj(pid, score int) error {
-	fd, err := unix.Open(fmt.Sprintf("/proc/%d/oom_score_adj", pid), unix.O_WRONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	_, err = unix.Write(fd, strconv.AppendInt(nil, int64(score), 10))
-	return err
+	return Set(pid, "oom_score_adj", strconv.Itoa(score))
 }
 
 // Ended reports whether a process has ended: there is none, or a zombie, or one

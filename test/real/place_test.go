@@ -119,3 +119,19 @@ func TestBoundingSet(t *testing.T) {
 	j.inspect([]string{ctx})
 	j.finish()
 }
+
+// TestAttributes: what a job has set for itself is so again with new pids, and
+// where cr_restart itself was started otherwise.
+func TestAttributes(t *testing.T) {
+	engine(t)
+	j := newJob(t, "attributes")
+	j.launch()
+	ctx := j.dir + "/ctx"
+	before := tree(j.pid)
+	j.checkpoint(ctx, "--kill", strconv.Itoa(j.pid))
+	j.killed(before)
+	by := []string{tool(t, "setarch"), "--addr-no-randomize", tool(t, "ionice"), "-c", "2", "-n", "1"}
+	j.proc = j.wrapped(by, "cr_restart", "--no-restore-pid", ctx)
+	j.advances()
+	j.finish()
+}

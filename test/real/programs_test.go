@@ -91,6 +91,7 @@ var programs = []program{
 
 	// Processes and threads.
 	{name: "argv", runOn: true},
+	{name: "attributes", runOn: true},
 	{name: "credentials", runOn: true},
 	{name: "execed", runOn: true},
 	{name: "futex", runOn: true},

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/criu/attributes"
 	"blcr-cli/internal/ckpt/criu/explain"
 	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/ckpt/criu/pstree"
@@ -161,7 +162,7 @@ func (c *capture) take(ctx context.Context) error {
 	if c.criu.Stopped() {
 		return errEnded
 	}
-	for _, step := range []func() error{c.tree.Refresh, c.noteExternalPipes, c.saveFiles} {
+	for _, step := range []func() error{c.tree.Refresh, c.noteExternalPipes, c.noteAttributes, c.saveFiles} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -340,6 +341,11 @@ func (c *capture) noteExternalPipes() error {
 		note = fmt.Appendf(note, "%d\n", inode)
 	}
 	return contextError(c.writer.Bytes(images.ExternalPipesName, note))
+}
+
+// noteAttributes writes what CRIU does not save of the processes.
+func (c *capture) noteAttributes() error {
+	return contextError(c.writer.Bytes(images.AttributesName, attributes.Save(c.tree.PIDs)))
 }
 
 // awaitEnd returns when processes that were killed have ended, so that a restart

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/criu/attributes"
 	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/ckpt/criu/savedfiles"
 	"blcr-cli/internal/proc"
@@ -27,7 +28,8 @@ type plan struct {
 	owned     []int
 	keysInUse []string
 
-	copies *savedfiles.Copies
+	copies     *savedfiles.Copies
+	attributes attributes.Saved
 
 	tasks   []images.Task
 	stopped map[int32]bool // those that were stopped when they were saved
@@ -41,6 +43,7 @@ func newPlan(source source, r *ckpt.RestartRequest) (*plan, error) {
 		func() error { return p.sessions(source, r) },
 		func() error { return p.states(source) },
 		func() error { return p.threads(source) },
+		func() error { return p.readAttributes(source) },
 		func() error { return p.clocks(source) },
 		func() (err error) {
 			p.copies, relocations, err = savedfiles.Extract(source, relocations)

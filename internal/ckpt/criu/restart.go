@@ -95,7 +95,7 @@ func (r *restart) run(ctx context.Context, e *engine) (err error) {
 
 // attempt has criu restore the processes.
 func (r *restart) attempt(ctx context.Context, e *engine) (err error) {
-	command := stream.Command{Path: e.criu.Path, Args: r.options(), Inherit: r.plan.inherited, InSession: true}
+	command := stream.Command{Path: e.criu.Path, Args: r.options(), Inherit: r.plan.inherited, InSession: true, Personality: r.plan.personality()}
 	if r.request.RestorePid {
 		err = r.plan.pidsFree(ctx)
 	} else if r.pidns, err = pidns.New(); err == nil {
@@ -197,6 +197,7 @@ func (r *restart) reached(s *stream.Stage) (yes bool) {
 		if !r.found(s.Root) || r.request.Made != nil && !r.request.Made() {
 			return false
 		}
+		r.setAttributes()
 		r.resumed = true
 		if r.request.Resume != nil {
 			r.request.Resume()

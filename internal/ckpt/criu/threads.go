@@ -3,7 +3,9 @@ package criu
 import (
 	"golang.org/x/sys/unix"
 
+	"blcr-cli/internal/ckpt/criu/attributes"
 	"blcr-cli/internal/ckpt/criu/images"
+	"blcr-cli/internal/proc"
 )
 
 // As with BLCR a job is restored in the control groups of its cr_restart, and in
@@ -45,4 +47,62 @@ func dropped() (bits uint64) {
 		}
 	}
 	return bits
+}
+
+// readAttributes reads what the processes and threads had set for themselves.
+func (p *plan) readAttributes(source source) error {
+	if !source.Has(images.AttributesName) {
+		return nil
+	}
+	text, err := source.Bytes(images.AttributesName)
+	p.attributes = attributes.Parse(text)
+	return err
+}
+
+// personality is what criu has to have.
+func (p *plan) personality() uint32 {
+	var pids []int32
+	for _, task := range p.tasks {
+		pids = append(pids, task.PID)
+	}
+	return p.attributes.Personality(pids)
+}
+
+// setAttributes sets for each process and thread what it had set for itself. None
+// of them runs.
+func (r *restart) setAttributes() {
+	if len(r.plan.attributes) == 0 {
+		return
+	}
+	outer := func(id int32) int { return int(id) }
+	if r.pidns != nil {
+		numbers := outerNumbers(r.root)
+		outer = func(id int32) int { return numbers[id] }
+	}
+	restorer := r.plan.attributes.Restorer()
+	for _, task := range r.plan.tasks {
+		for _, id := range task.Threads {
+			if tid := outer(id); restorer.Needs(id) && tid > 0 {
+				restorer.Set(id, tid)
+			}
+		}
+	}
+}
+
+// outerNumbers returns the numbers that the threads of a tree have here, by those
+// in their own pid namespace.
+func outerNumbers(root int) map[int32]int {
+	numbers := make(map[int32]int)
+	tree, err := proc.Descend(root)
+	if err != nil {
+		return nil
+	}
+	for _, pid := range tree {
+		for _, tid := range proc.Threads(pid) {
+			if inner, err := proc.InnerPids(tid); err == nil {
+				numbers[int32(inner[len(inner)-1])] = tid
+			}
+		}
+	}
+	return numbers
 }

@@ -29,7 +29,14 @@ type Command struct {
 	// for what it restores to inherit them. Otherwise it gets a session of its
 	// own.
 	InSession bool
+
+	// Personality has bits that are added to the personality of criu, see
+	// personality(2), for what it restores to inherit them.
+	Personality uint32
 }
+
+// queryPersonality is the argument of personality(2) that changes nothing.
+const queryPersonality = 0xffffffff
 
 // process is a criu that has been started.
 type process struct {
@@ -89,6 +96,13 @@ func start(command Command, env []string) (*process, error) {
 		if command.Enter != nil {
 			if err := command.Enter(); err != nil {
 				return err
+			}
+		}
+		if command.Personality != 0 {
+			before, _, errno := unix.RawSyscall(unix.SYS_PERSONALITY, queryPersonality, 0, 0)
+			if errno == 0 {
+				_, _, _ = unix.RawSyscall(unix.SYS_PERSONALITY, before|uintptr(command.Personality), 0, 0)
+				defer unix.RawSyscall(unix.SYS_PERSONALITY, before, 0, 0)
 			}
 		}
 		p.pid, err = syscall.ForkExec(path, args, &syscall.ProcAttr{Env: env, Files: files, Sys: attr})
