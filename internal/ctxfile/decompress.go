@@ -40,8 +40,9 @@ func newDecoder() *decoder {
 }
 
 // readFrame reads a frame of a member, with b as the buffer, and returns its
-// content. Of the frame no more is known than that it is possible.
-func (d *decompressor) readFrame(e *entry, f frame, b *frameBuffer) ([]byte, error) {
+// content. The buffer is large enough. Of the frame no more is known than that it is
+// possible.
+func (d *decompressor) readFrame(e *entry, f frame, b []byte) ([]byte, error) {
 	if f.stored == 0 {
 		return zeroFrame[:f.length], nil
 	}
@@ -101,7 +102,7 @@ func (d *decompressor) scan(e *entry, each func([]byte) error) error {
 		if d.r.calls.isAborted() {
 			return unix.ECANCELED
 		}
-		data, err := d.readFrame(e, f, b)
+		data, err := d.readFrame(e, f, b[:])
 		if err == nil {
 			err = each(data)
 		}
@@ -183,7 +184,7 @@ func (s *frameServer) readAhead() bool {
 		f := s.entry.frames[s.next]
 		go func() {
 			defer close(a.ready)
-			a.data, a.err = s.readFrame(s.entry, f, b)
+			a.data, a.err = s.readFrame(s.entry, f, b[:])
 		}()
 		s.ahead = append(s.ahead, a)
 		s.next++

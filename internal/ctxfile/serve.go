@@ -59,11 +59,19 @@ func (r *Reader) ReadAt(name string, b []byte, offset int64) (n int, err error) 
 					break
 				}
 				if offset < int64(f.length) {
-					data, err := r.decompress.readFrame(e, f, buf)
+					to := buf[:]
+					if offset == 0 && int(f.length) <= len(b)-n {
+						to = b[n:]
+					}
+					data, err := r.decompress.readFrame(e, f, to)
 					if err != nil {
 						return err
 					}
-					n += copy(b[n:], data[offset:])
+					if f.stored != 0 && &to[0] == &b[n] {
+						n += len(data)
+					} else {
+						n += copy(b[n:], data[offset:])
+					}
 				}
 				offset = max(0, offset-int64(f.length))
 			}

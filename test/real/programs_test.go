@@ -43,6 +43,7 @@ var programs = []program{
 	// Memory and registers.
 	{name: "counter", runOn: true},
 	{name: "big", runOn: true},
+	{name: "filled"},
 	{name: "fpu", runOn: true},
 	{name: "memfd", runOn: true},
 	{name: "mlock", runOn: true},
