@@ -103,6 +103,10 @@ func (w *work) do() (err error) {
 		if err != nil {
 			err = w.abort(dest, err)
 		}
+		if err != nil && ctx.Err() != nil {
+			// What is left to be known when a signal has ended the request.
+			w.con.Details(asFailure(err).details)
+		}
 	}
 	close(undone)
 	// If a signal has made the request fail, the program dies of it here, without an

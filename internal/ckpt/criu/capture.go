@@ -23,6 +23,7 @@ import (
 	"blcr-cli/internal/ctxfile"
 	"blcr-cli/internal/hints"
 	"blcr-cli/internal/proc"
+	"blcr-cli/internal/show"
 )
 
 // capture is a dump. It implements ckpt.Capture.
@@ -59,8 +60,8 @@ func (e *engine) Capture(ctx context.Context, r *ckpt.CheckpointRequest) (ckpt.C
 	c := &capture{request: r, reported: make(chan *stream.Stage, 1)}
 	progressed(r, ckpt.StepWait)
 	err = c.freeze(ctx, e)
-	if err == errLimit {
-		return nil, err
+	if ckpt.StepOf(err) == ckpt.StepWait && ckpt.ErrnoOf(err) == syscall.ETIME {
+		return nil, err // errLimit
 	}
 	if r.WantLog {
 		progressed(r, ckpt.StepLog)
@@ -134,11 +135,12 @@ func (c *capture) freeze(ctx context.Context, e *engine) (err error) {
 	if own := c.criu.Failure(); own != nil {
 		err = own
 	}
-	c.giveUp()
-	if cause := interrupted(ctx, "checkpoint"); cause != nil {
-		return cause
+	left := c.giveUp()
+	cause := interrupted(ctx, "checkpoint")
+	if cause == nil {
+		cause = c.failure(err)
 	}
-	return c.failure(err)
+	return detailed(cause, left)
 }
 
 // take returns when the processes are frozen and everything of theirs is in the
@@ -173,23 +175,54 @@ func (c *capture) take(ctx context.Context) error {
 // errEnded says that criu is the one to tell what has gone wrong.
 var errEnded = errors.New("criu has ended")
 
-// giveUp stops criu, and returns when it has let go of the processes, or can hold
-// none.
-func (c *capture) giveUp() {
+// giveUp stops criu, and returns when it has let go of the processes. If it cannot,
+// giveUp leaves it behind and returns lines that say so.
+func (c *capture) giveUp() (left []string) {
 	c.criu.Stop()
 	c.writer.Abort()
-	if c.request.Dir == "" || !c.tree.Traced() {
-		c.criu.Insist(func() bool { return !c.tree.Traced() })
-	} // else it ends only when it has written its files
-	c.close()
+	return c.close()
 }
 
-// close returns when criu has ended, and gives everything back.
-func (c *capture) close() {
+// holds is what criu has in its hands.
+func (c *capture) holds() stream.Hold {
+	switch {
+	case c.request.Dir == "" && !c.criu.Named(), !c.tree.Held():
+		return stream.HoldsNothing
+	}
+	if _, _, frozen := c.tree.Frozen(); frozen {
+		return stream.HoldsFrozen
+	}
+	return stream.HoldsRunning
+}
+
+// close returns when criu, which has its last answer, has ended, and gives everything
+// back. A criu that holds processes that cannot run is left behind: it is no longer
+// served, and lets go of them when they can. Then close returns lines that say so.
+func (c *capture) close() (left []string) {
+	if !c.criu.Insist(c.holds) {
+		pid, group, _ := c.tree.Frozen()
+		return []string{
+			fmt.Sprintf("%s has been frozen meanwhile, by its control group %s; criu (process %d) lets go of it as soon as it is thawed, and must not be killed before",
+				hints.Process(pid), show.Name(group), c.criu.PID()),
+			"thaw it, as by 'docker unpause' or 'systemctl thaw'",
+		}
+	}
 	<-c.criu.Done()
 	c.criu.AwaitImages()
 	c.criu.EndOrphans(func(int) bool { return false })
 	c.criu.Close()
+	return nil
+}
+
+// detailed returns err with further lines.
+func detailed(err error, lines []string) error {
+	var e *ckpt.Error
+	if len(lines) == 0 || !errors.As(err, &e) {
+		return err
+	}
+	more := *e
+	more.Detail = slices.Concat(e.Detail, lines)
+	return &more
 }
 
 // failure is the error of a dump that was not interrupted and has failed with

@@ -131,7 +131,7 @@ func (r *restart) attempt(ctx context.Context, e *engine) (err error) {
 	// open(2) of a FIFO: neither is lost if it is killed.
 	interrupt := context.AfterFunc(ctx, func() {
 		r.criu.Stop()
-		r.criu.Insist(func() bool { return true })
+		r.criu.Insist(func() stream.Hold { return stream.HoldsNothing })
 	})
 	defer interrupt()
 	<-r.criu.Done()

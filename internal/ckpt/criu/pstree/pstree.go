@@ -106,12 +106,6 @@ func (t *Tree) Refresh() error {
 	return final(t.checkIdle())
 }
 
-// Traced reports whether the root has a tracer.
-func (t *Tree) Traced() bool {
-	tracer, err := proc.Tracer(t.Root)
-	return err == nil && tracer != 0
-}
-
 // Memory returns how much the processes have in memory that is in no file, in
 // bytes.
 func (t *Tree) Memory() int64 {

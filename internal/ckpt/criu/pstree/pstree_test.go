@@ -241,7 +241,7 @@ func TestResolve(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if tree.Root != pid || !slices.Equal(tree.PIDs, []int{pid}) || tree.Traced() {
+	if tree.Root != pid || !slices.Equal(tree.PIDs, []int{pid}) || tree.Held() {
 		t.Errorf("%+v", tree)
 	}
 	enter, inner, err := tree.Namespace()

@@ -114,6 +114,9 @@ func (c *Criu) request() error {
 	if err != nil {
 		return err
 	}
+	c.mu.Lock()
+	c.named = true
+	c.mu.Unlock()
 	if c.mode == Serve {
 		there := c.handler.Offer(name)
 		if err := c.reply(there); err != nil || !there {

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"fmt"
 	"runtime"
 	"syscall"
 	"unsafe"
@@ -33,6 +34,9 @@ type Command struct {
 	// Personality has bits that are added to the personality of criu, see
 	// personality(2), for what it restores to inherit them.
 	Personality uint32
+
+	// writes says that criu writes files itself.
+	writes bool
 }
 
 // queryPersonality is the argument of personality(2) that changes nothing.
@@ -55,6 +59,10 @@ type process struct {
 // dispositions that they had.
 const ignoringGroupSignals = `trap "" HUP INT QUIT TERM USR1 USR2 TSTP TTIN TTOU; exec "$@"`
 
+// ignoringFileSize starts a program that gets an error, and no signal that ends it, for a
+// file that becomes too large; see forbidFiles.
+var ignoringFileSize = fmt.Sprintf(`trap "" %d; exec "$@"`, int(unix.SIGXFSZ))
+
 // start starts criu. Its standard input is that of this process, by which it
 // finds the terminal of a job. The calling thread becomes the parent of criu, and
 // of what that restores; it has to outlive both, unless criu enters other
@@ -65,8 +73,15 @@ const ignoringGroupSignals = `trap "" HUP INT QUIT TERM USR1 USR2 TSTP TTIN TTOU
 // in a process. If this process ends, criu fails soon for want of its sockets.
 func start(command Command, env []string) (*process, error) {
 	path, args, attr := command.Path, append([]string{"criu"}, command.Args...), &syscall.SysProcAttr{Setsid: true}
-	if command.InSession {
-		path, args, attr = "/bin/sh", append([]string{"sh", "-c", ignoringGroupSignals, "criu", command.Path}, command.Args...), nil
+	shell := func(script string) {
+		path, args = "/bin/sh", append([]string{"sh", "-c", script, "criu", command.Path}, command.Args...)
+	}
+	switch {
+	case command.InSession:
+		shell(ignoringGroupSignals)
+		attr = nil
+	case command.writes:
+		shell(ignoringFileSize)
 	}
 	p := &process{done: make(chan struct{})}
 	out, err := p.log.open()
@@ -152,6 +167,16 @@ func start(command Command, env []string) (*process, error) {
 		close(p.done)
 	}()
 	return p, nil
+}
+
+// forbidFiles has every further write of criu's to a file fail, which otherwise would
+// take as long as the images are large.
+func (p *process) forbidFiles() {
+	var limit unix.Rlimit
+	if unix.Prlimit(p.pid, unix.RLIMIT_FSIZE, nil, &limit) == nil {
+		limit.Cur = 0
+		_ = unix.Prlimit(p.pid, unix.RLIMIT_FSIZE, &limit, nil)
+	}
 }
 
 // adoptOrphans makes this process the parent of its descendants' orphans, and

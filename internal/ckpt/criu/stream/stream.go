@@ -81,6 +81,7 @@ type Criu struct {
 	process *process        // nil before Start
 	stages  map[*Stage]bool // reported, and not answered yet
 	stopped bool
+	named   bool   // criu has named an image
 	wake    [2]int // a pipe, readable once criu has ended or Stop was called
 	err     error  // the first failure on our side
 	done    chan struct{}
@@ -119,6 +120,7 @@ func (c *Criu) Start(command Command) error {
 	if c.handler.Memory != nil {
 		command.Args = append(command.Args, "--lazy-pages", "--work-dir", c.dir.Path)
 	}
+	command.writes = c.mode == Files
 	c.disown = adoptOrphans()
 	p, err := start(command, environment(c.name))
 	if err != nil {
@@ -158,11 +160,14 @@ func (c *Criu) Errors() []string { return c.process.log.Errors() }
 // and once Done is closed.
 func (c *Criu) AwaitImages() { c.moving.Wait() }
 
-// Stop makes criu fail as soon as it notices that it is no longer served. Every
-// stage without an answer is answered with no.
+// Stop makes criu fail as soon as it notices that it is no longer served, in mode Files
+// as soon as it writes to an image. Every stage without an answer is answered with no.
 func (c *Criu) Stop() {
 	c.mu.Lock()
 	c.stopped = true
+	if c.mode == Files && c.process != nil {
+		c.process.forbidFiles()
+	}
 	for s := range c.stages {
 		s.answer(false)
 	}
@@ -195,36 +200,20 @@ func (c *Criu) Failure() error {
 	return c.err
 }
 
-// After Stop criu is killed if it has not ended soon, where that does no harm,
-// and in any case after a long time.
-const (
-	soon     = time.Second
-	longTime = 15 * time.Second
-)
-
-// Insist is for after Stop, and returns when Done is closed or criu has been
-// killed. A criu that was stopped by a signal is continued. One that hangs, and
-// would keep processes frozen for ever, is killed: after a second where harmless
-// reports that it holds no process, after 15 seconds otherwise.
-func (c *Criu) Insist(harmless func() bool) {
-	for begin := time.Now(); ; {
-		// It may be stopped only now.
-		c.send(unix.SIGCONT)
-		select {
-		case <-c.done:
-			return
-		case <-time.After(soon):
-		}
-		if harmless() || time.Since(begin) > longTime {
-			c.Kill()
-			return
-		}
-	}
-}
-
 // Kill kills criu. A process that it holds at that moment keeps foreign code, and
 // dies of it when it runs on.
 func (c *Criu) Kill() { c.send(unix.SIGKILL) }
+
+// PID is criu's, as this process sees it. It is valid once Start has succeeded.
+func (c *Criu) PID() int { return c.process.pid }
+
+// Named reports whether criu has named an image. A dump stops all processes before it
+// names the first, and puts code of its own into them afterwards.
+func (c *Criu) Named() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.named
+}
 
 // send sends criu a signal, if it runs.
 func (c *Criu) send(sig syscall.Signal) {

@@ -201,6 +201,19 @@ var fakes = map[string]func(*fake) int{
 		}
 		return 1
 	},
+	"writes": func(*fake) int { // files, until it fails
+		file, err := os.CreateTemp("", "stream-test")
+		must(err)
+		must(os.Remove(file.Name()))
+		fmt.Println("Error (a:1): here")
+		for err == nil {
+			_, err = file.WriteAt([]byte("page"), 0)
+			time.Sleep(time.Millisecond)
+		}
+		var errno syscall.Errno
+		errors.As(err, &errno)
+		return int(errno)
+	},
 	"noscript": func(f *fake) int { f.connect(); return 0 },
 	"hang":     func(f *fake) int { f.connect(); fmt.Println("Error (a:1): here"); forever(); return 0 },
 	"hang-half": func(f *fake) int {
@@ -487,7 +500,7 @@ func TestStop(t *testing.T) {
 			s := begin(t, Capture, behaviour)
 			s.says("here")
 			s.Stop()
-			s.Insist(func() bool { return true })
+			s.Insist(func() Hold { return HoldsNothing })
 			if end := s.end(); !end.Signaled() || end.Signal() != unix.SIGKILL {
 				t.Errorf("it ends with %#x", int(end))
 			}
@@ -504,19 +517,52 @@ func TestInsistHarmful(t *testing.T) {
 	s.says("here")
 	s.Stop()
 	asked := 0
-	s.Insist(func() bool {
+	s.Insist(func() Hold {
 		asked++
 		if asked < 3 {
-			return false
+			return HoldsRunning
 		}
 		select {
 		case <-s.process.done:
 			t.Error("it was killed before")
 		default:
 		}
-		return true
+		if asked == 4 { // it has seized a process just before it was stopped
+			return HoldsRunning
+		}
+		return HoldsNothing
 	})
+	if asked < 6 {
+		t.Errorf("it was killed after %d answers, of which one said that it holds a process", asked)
+	}
 	s.end()
+}
+
+// TestInsistFrozen: a criu whose processes cannot run is left alone, and goes on.
+func TestInsistFrozen(t *testing.T) {
+	s := begin(t, Capture, "hang")
+	s.says("here")
+	s.Stop()
+	begin := time.Now()
+	if s.Insist(func() Hold { return HoldsFrozen }) {
+		t.Error("it is said to be over")
+	}
+	if took := time.Since(begin); took < leaveAfter || !s.Stopped() {
+		t.Errorf("left after %v", took)
+	}
+	if err := unix.Kill(s.PID(), 0); err != nil {
+		t.Error(err)
+	}
+	s.Kill()
+	s.end()
+}
+
+// TestForbidFiles: a criu that writes its files itself fails at once when it is stopped.
+func TestForbidFiles(t *testing.T) {
+	s := begin(t, Files, "writes")
+	s.says("here")
+	s.Stop()
+	s.checkEnd(27)
 }
 
 // TestStopped: a criu that was stopped by a signal is continued, to notice that it
@@ -525,7 +571,7 @@ func TestStopped(t *testing.T) {
 	s := begin(t, Capture, "stopped")
 	s.says("here")
 	s.Stop()
-	s.Insist(func() bool { return false })
+	s.Insist(func() Hold { return HoldsRunning })
 	s.checkEnd(7)
 }
 
@@ -676,7 +722,7 @@ func TestNotStarted(t *testing.T) {
 		t.Error(err)
 	}
 	c.Stop()
-	c.Insist(func() bool { return true })
+	c.Insist(func() Hold { return HoldsNothing })
 	c.Close()
 	if _, err := os.Lstat(dir); !os.IsNotExist(err) {
 		t.Errorf("%s: %v", dir, err)
