@@ -2,6 +2,7 @@
 
 PREFIX  = /usr/local
 BINDIR  = $(PREFIX)/bin
+SBINDIR = $(PREFIX)/sbin
 MANDIR  = $(PREFIX)/share/man
 # Where the shells look for completions of what others install.
 BASHDIR = $(PREFIX)/share/bash-completion/completions
@@ -49,7 +50,8 @@ GETOPT   = $(filter-out cr_run,$(COMMANDS))
 BENCHED  = bin/cr_checkpoint bin/cr_restart
 
 # Where the installed commands look for a criu of ours.
-CRIUDEST = $(DESTDIR)$(PREFIX)/lib/blcr-cli/criu
+CRIUPATH = $(PREFIX)/lib/blcr-cli/criu
+CRIUDEST = $(DESTDIR)$(CRIUPATH)
 
 # Where dist puts the packages, and who answers for them: the name is LICENSE's,
 # the address that of the last commit, whose time is theirs as well. Where there
@@ -57,7 +59,7 @@ CRIUDEST = $(DESTDIR)$(PREFIX)/lib/blcr-cli/criu
 DIST        = dist
 MAINTAINER ?= $(shell sed -n 's/^Copyright (c) [0-9-]* //p' LICENSE) <$(shell git log -1 --format=%ae)>
 
-.PHONY: build test check fuzz demo lint ledger getopt-million bench bench-criu criu install uninstall dist dist-check clean help
+.PHONY: build test check fuzz demo lint ledger getopt-million bench bench-criu criu criu-for-users install uninstall dist dist-check clean help
 
 build: ## the commands into bin/, static
 	$(if $(VERSION),,$(error CHANGELOG.md has no version heading))CGO_ENABLED=0 $(GO) build -tags $(TAGS) -trimpath -buildvcs=false \
@@ -112,21 +114,24 @@ bench-criu: build ## what the criu engine costs more than criu, as root; BENCHFL
 	CR_CRIU="$${CR_CRIU:-$$(test ! -x $(CRIUDIR)/criu || realpath $(CRIUDIR)/criu)}" \
 		$(GO) run ./test/bench/engine $(BENCHFLAGS) $(BENCHED)
 
-criu: ## a criu that works: the machine's, or else its distribution's in .criu
+criu: ## a criu that works: the machine's if it is new, or else its distribution's in .criu
 	packaging/criu/get-criu $(CRIUDIR)
+
+criu-for-users: ## as root: one in .criu with which ordinary users can save and restore; GROUP=… for some
+	@test "$$(id -u)" = 0 || { echo "make criu-for-users: only root can give criu a capability: sudo make criu-for-users" >&2; exit 1; }
+	packaging/criu/get-criu --for-users $(if $(GROUP),--group '$(GROUP)') $(CRIUDIR)
 
 install: $(BINARIES) ## into DESTDIR and PREFIX what 'make build' built
 	install -d $(DESTDIR)$(BINDIR)
 	install -m 755 $(BINARIES) $(DESTDIR)$(BINDIR)
 	for f in $(SHARED); do install -D -m 644 "$${f%%:*}" "$(DESTDIR)$${f#*:}" || exit; done
-	if [ -x $(CRIUDIR)/criu ]; then \
-		rm -rf $(CRIUDEST) && install -d $(dir $(CRIUDEST)) && \
-		cp -RP --preserve=mode,timestamps $(CRIUDIR) $(CRIUDEST); \
-	fi
+	install -D -m 755 packaging/criu/get-criu $(DESTDIR)$(SBINDIR)/blcr-cli-criu
+	if [ -x $(CRIUDIR)/criu ]; then packaging/criu/get-criu --install $(CRIUDEST) $(CRIUPATH) $(CRIUDIR); fi
 
 uninstall: ## take that away again
 	rm -f $(COMMANDS:%=$(DESTDIR)$(BINDIR)/%)
 	for f in $(SHARED); do rm -f "$(DESTDIR)$${f#*:}" || exit; done
+	rm -f $(DESTDIR)$(SBINDIR)/blcr-cli-criu
 	rm -rf $(CRIUDEST)
 	rmdir $(dir $(CRIUDEST)) 2>/dev/null || :
 

@@ -26,7 +26,7 @@ func read(t *testing.T, name string) string {
 
 func pages(t *testing.T) []string {
 	t.Helper()
-	names, err := filepath.Glob("*.[17]")
+	names, err := filepath.Glob("*.[178]")
 	if err != nil || len(names) < 5 {
 		t.Fatalf("pages %q, %v", names, err)
 	}
@@ -46,7 +46,7 @@ func TestSeeAlso(t *testing.T) {
 			}
 		}
 	}
-	own := regexp.MustCompile(`\.Xr (cr_[a-z]+|ftb-[a-z]+|blcr-cli) ([0-9])`)
+	own := regexp.MustCompile(`\.Xr (cr_[a-z]+|ftb-[a-z]+|blcr-cli(?:-criu)?) ([0-9])`)
 	for _, page := range pages(t) {
 		for _, m := range own.FindAllStringSubmatch(read(t, page), -1) {
 			if !slices.Contains(pages(t), m[1]+"."+m[2]) {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -42,10 +43,11 @@ type Binary struct {
 // do not count: who may write to the current directory must not choose what
 // root runs.
 //
-// The first whose "criu check" succeeds is returned. Answers are remembered
-// until the machine restarts, the file changes, or the caller has other
-// capabilities, namespaces or another root; bad ones for a minute. With a
-// remembered answer no process is started.
+// Of those whose "criu check" succeeds for this caller the one with the newest
+// version is returned, of equal ones the first. Answers are remembered until the
+// machine restarts, the file changes, or the caller has other capabilities,
+// namespaces or another root; bad ones for a minute. With a remembered answer no
+// process is started.
 //
 // The error is a *ckpt.Error with ENOSYS, whose Detail says of each criu that
 // was found what is wrong with it.
@@ -93,6 +95,7 @@ func (s *search) find() (*Binary, error) {
 			return nil, failure
 		}
 	}
+	var newest *Binary
 	tried := make(map[string]bool)
 	for _, name := range names {
 		id, err := identify(name)
@@ -115,9 +118,12 @@ func (s *search) find() (*Binary, error) {
 			if way := remedy(a.why, id.path); way != "" && !slices.Contains(failure.Detail, way) {
 				failure.Detail = append(failure.Detail, way)
 			}
-		default:
-			return &Binary{Path: name, Version: a.version}, nil
+		case newest == nil || newer(a.version, newest.Version):
+			newest = &Binary{Path: name, Version: a.version}
 		}
+	}
+	if newest != nil {
+		return newest, nil
 	}
 	if len(failure.Detail) == 0 {
 		failure.Detail = []string{
@@ -127,6 +133,25 @@ func (s *search) find() (*Binary, error) {
 		}
 	}
 	return nil, failure
+}
+
+// newer tells whether version a, such as "4.2.1", is later than b. A criu that does
+// not say its version is older than any that does.
+func newer(a, b string) bool {
+	return slices.Compare(numbers(a), numbers(b)) > 0
+}
+
+// numbers are the numbers that a version begins with.
+func numbers(version string) []int {
+	var list []int
+	for _, part := range strings.Split(version, ".") {
+		n, err := strconv.Atoi(part)
+		if err != nil {
+			break
+		}
+		list = append(list, n)
+	}
+	return list
 }
 
 // unset is what to do about a CR_CRIU that names none.

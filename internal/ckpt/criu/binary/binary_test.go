@@ -130,6 +130,31 @@ func TestOrder(t *testing.T) {
 	checkRuns(t, at("b/other"), "check", "--version")
 }
 
+// TestNewest: of those that work the newest is taken, wherever it is.
+func TestNewest(t *testing.T) {
+	dir := t.TempDir()
+	s := &search{answers: answersIn(t)}
+	for i, version := range []string{"4.1.1", "", "4.10", "4.9.3", "4.10"} {
+		d := filepath.Join(dir, strconv.Itoa(i))
+		fake(t, filepath.Join(d, "criu"), works)
+		script, err := os.ReadFile(filepath.Join(d, "criu"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		script = []byte(strings.ReplaceAll(string(script), "4.2.1", version))
+		if err := harness.WriteProgram(filepath.Join(d, "criu"), script, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		s.dirs = append(s.dirs, d)
+	}
+	for range 2 {
+		b, err := s.find()
+		if want := (Binary{filepath.Join(dir, "2/criu"), "4.10"}); err != nil || *b != want {
+			t.Errorf("found %+v, %v, want %+v", b, err, want)
+		}
+	}
+}
+
 func TestNone(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "criu"), nil, 0o644); err != nil {
