@@ -134,6 +134,9 @@ func (w *work) save(ctx context.Context, dest target.Destination, guard *signals
 		return nil, connectFailure(err)
 	}
 	defer engine.Close()
+	if engine := engine.Describe(); engine != "" {
+		w.con.Notef("using %s\n", engine)
+	}
 	line := w.progress(engine)
 	defer line.Stop()
 	w.request.Measure = line != nil

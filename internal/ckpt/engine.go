@@ -30,6 +30,11 @@ type Engine interface {
 	// Cancelling ctx has an effect until r.Made has been called.
 	Restart(ctx context.Context, r *RestartRequest) (pid int, err error)
 
+	// Describe returns what saves and restores, for a verbose command: a program, its
+	// version and its path. It is "" for BLCR's module, with which the output of a
+	// command stays that of BLCR's.
+	Describe() string
+
 	// Log returns what the engine has logged about the request, one string for each
 	// line, without line feeds. It may be called after Capture or Restart has returned,
 	// with or without an error.

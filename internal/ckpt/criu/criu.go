@@ -12,6 +12,7 @@ package criu
 import (
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"sync"
 
 	"blcr-cli/internal/ckpt"
@@ -19,6 +20,7 @@ import (
 	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/ckpt/criu/pstree"
 	"blcr-cli/internal/ctxfile"
+	"blcr-cli/internal/show"
 )
 
 // Open finds a usable criu. The error is ENOSYS with what is wrong with those
@@ -60,6 +62,11 @@ type engine struct {
 
 	mu    sync.Mutex
 	meter func() (done, all int64) // nil if nothing is known
+}
+
+// Describe returns the criu that is used.
+func (e *engine) Describe() string {
+	return strings.TrimSpace("criu "+e.criu.Version) + ", " + show.Name(e.criu.Path)
 }
 
 // Log returns what the module would have logged; other things are said with the

@@ -57,6 +57,9 @@ func recognizes(fd int) bool {
 	return kind == ctxfile.BLCR
 }
 
+// Describe returns "".
+func (e *Engine) Describe() string { return "" }
+
 // Log returns what the module has logged about the request.
 func (e *Engine) Log() []string { return e.log }
 
