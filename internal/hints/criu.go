@@ -18,6 +18,7 @@ type machine struct {
 	release string // the text of /etc/os-release
 	kernel  string // the release of the kernel, as of uname(2)
 	source  string // the directory of this program's source; "" if it is not available
+	getter  string // the installed blcr-cli-criu; "" if there is none
 }
 
 func thisMachine() machine {
@@ -34,6 +35,9 @@ func thisMachine() machine {
 		source := filepath.Dir(filepath.Dir(exe))
 		if exists(filepath.Join(source, "packaging/criu/get-criu")) {
 			m.source = source
+		}
+		if getter := filepath.Join(source, "sbin/blcr-cli-criu"); exists(getter) {
+			m.getter = getter
 		}
 	}
 	return m
@@ -68,7 +72,32 @@ func (m machine) makeCriu() string {
 	if m.source != "" {
 		return "run 'make criu' in " + show.Name(m.source)
 	}
+	if m.getter != "" {
+		return "run '" + show.Name(m.getter) + "' as root"
+	}
 	return "run 'make criu' in the source of blcr-cli, and name what it makes by CR_CRIU"
+}
+
+// CriuForUsers returns a line that says how root allows all users to save and restore
+// processes of their own. path is a criu that may not do that for the caller, and
+// program says whether it is one to which the system gives capabilities, and no script.
+func CriuForUsers(path string, program bool) string {
+	return thisMachine().criuForUsers(path, program)
+}
+
+func (m machine) criuForUsers(path string, program bool) string {
+	var command string
+	switch {
+	case m.source != "":
+		command = "make -C " + show.Name(m.source) + " criu-for-users"
+	case m.getter != "":
+		command = show.Name(m.getter) + " --for-users"
+	case program:
+		command = "setcap cap_checkpoint_restore+eip " + show.Name(path)
+	default:
+		return "run this as root"
+	}
+	return "run this as root, or allow it to all users: sudo " + command
 }
 
 func (m machine) getCriu() string {

@@ -35,6 +35,27 @@ func TestGetCriu(t *testing.T) {
 	}
 }
 
+func TestCriuForUsers(t *testing.T) {
+	const front = "run this as root, or allow it to all users: sudo "
+	for _, c := range []struct {
+		m       machine
+		program bool
+		want    string
+	}{
+		{machine{source: "/src", getter: "/src/sbin/x"}, true, front + "make -C /src criu-for-users"},
+		{machine{getter: "/usr/sbin/blcr-cli-criu"}, false, front + "/usr/sbin/blcr-cli-criu --for-users"},
+		{machine{}, true, front + "setcap cap_checkpoint_restore+eip /a/criu"},
+		{machine{}, false, "run this as root"},
+	} {
+		if got := c.m.criuForUsers("/a/criu", c.program); got != c.want {
+			t.Errorf("%+v, program %v: %q, want %q", c.m, c.program, got, c.want)
+		}
+	}
+	if got, want := (machine{getter: "/usr/sbin/x", release: "ID=debian\nVERSION_ID=13\n"}).getCriu(), "to get one, 'apt install criu', or run '/usr/sbin/x' as root"; got != want {
+		t.Errorf("installed: %q, want %q", got, want)
+	}
+}
+
 func TestUser(t *testing.T) {
 	for uid, want := range map[int]string{0: "root", 1999999999: "user 1999999999"} {
 		if got := User(uid); got != want {

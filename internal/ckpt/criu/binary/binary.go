@@ -162,10 +162,7 @@ const unset = "CR_CRIU in the environment is the only criu that is tried; withou
 func remedy(why, path string) string {
 	switch {
 	case strings.Contains(why, "CAP_CHECKPOINT_RESTORE"):
-		if isProgram(path) {
-			return "run this as root, or have root allow it to all users: setcap cap_checkpoint_restore+eip " + excerpt(path)
-		}
-		return "run this as root"
+		return hints.CriuForUsers(path, isProgram(path))
 	}
 	if sentence, hint, ok := explain.Check(why); ok {
 		return sentence + "; " + hint
