@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxBackups is the highest number that a backup gets, as in BLCR.
-const maxBackups = 1 << 16
+// maxBackupNumber is the highest number in the name of a backup, as in BLCR.
+const maxBackupNumber = 1 << 16
 
 // commit puts the file in place.
 func (f *file) commit() error {
@@ -130,14 +130,14 @@ func (f *file) keepOld() (kept, error) {
 }
 
 // backup keeps the old context under the backup's name. It keeps nothing if that name,
-// however spelled, is the old context already.
+// however spelled, is the old context already. Directories have toBackup.
 func (f *file) backup() (kept, error) {
 	if f.spec.BackupNamed {
 		return f.namedBackup()
 	}
 	path := f.spec.Path
 	var name string
-	for n := 1; n <= maxBackups; n++ {
+	for n := 1; n <= maxBackupNumber; n++ {
 		name = fmt.Sprintf("%s.~%d~", path, n)
 		moved, err := f.linkOrMove(name)
 		if err == nil {

@@ -348,12 +348,12 @@ func (d *dir) holdsOthers(temp string) bool {
 }
 
 // toBackup moves our directory to where the old one will be kept. It returns how to undo
-// that.
+// that. Files have file.backup.
 func (d *dir) toBackup() (undoing, error) {
 	temp, path := d.names.Write, d.spec.Path
 	if !d.spec.BackupNamed {
 		var name string
-		for n := 1; n <= maxBackups; n++ {
+		for n := 1; n <= maxBackupNumber; n++ {
 			name = fmt.Sprintf("%s.~%d~", path, n)
 			switch err := d.moveNew(name); err {
 			case nil:

@@ -8,8 +8,9 @@
 // changes nothing and decides nothing: a line that it does not know is shown as
 // it is.
 //
-// To teach it another line of CRIU's, add a rule to dumpRules or restoreRules, and
-// the line to the table in its test.
+// To teach it another line of CRIU's, add a rule to dumpRules (dump.go) or
+// restoreRules (restore.go), and the line to the table in its test. A line that only
+// follows from another one is a consequence (rules.go).
 //
 // Failures that have nothing to do with CRIU, such as a full file system, get
 // their lines from package hints. What an engine refuses before it starts CRIU

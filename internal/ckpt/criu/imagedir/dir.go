@@ -2,7 +2,7 @@
 // as criu writes and any tool for its images can read, and beside them the
 // members that are not CRIU's. A [Dir] is read from, a [Writer] adds members.
 //
-// What images contain belongs to package images, and how a directory takes the
+// A directory has no checksums. What images contain belongs to package images, and how a directory takes the
 // place of another to package target.
 package imagedir
 
