@@ -40,8 +40,10 @@ type job struct {
 	dir  string // the program's directory
 	tmp  string // TMPDIR of the commands
 	args []string
-	with []string // options of cr_checkpoint, of every one
-	pid  int      // of its root, the same all its life
+	with []string            // options of cr_checkpoint, of every one
+	pid  int                 // of its root, the same all its life
+	cred *syscall.Credential // of the program and the commands; nil for this process's
+	env  []string            // more for them
 
 	proc    *process // the root if it was not restarted, else its cr_restart
 	comm    string
@@ -118,6 +120,9 @@ func (j *job) explain() {
 func (j *job) start(name string, args []string, cred *syscall.Credential, extra ...uintptr) *process {
 	j.t.Helper()
 	j.runs++
+	if cred == nil {
+		cred = j.cred
+	}
 	p := &process{
 		name:   name,
 		stdout: fmt.Sprintf("%s/stdout.%s.%d", j.dir, name, j.runs),
@@ -134,15 +139,21 @@ func (j *job) start(name string, args []string, cred *syscall.Credential, extra 
 			j.t.Fatal(err)
 		}
 		defer file.Close()
+		if cred != nil && f.mode != os.O_RDONLY {
+			// The file of that user, who opens it again.
+			_ = file.Chown(int(cred.Uid), int(cred.Gid))
+		}
 		files = append(files, file.Fd())
 	}
 	env := slices.DeleteFunc(os.Environ(), func(s string) bool {
-		return strings.HasPrefix(s, "TMPDIR=") || strings.HasPrefix(s, "CR_ENGINE=")
+		name, _, _ := strings.Cut(s, "=")
+		return name == "TMPDIR" || name == "CR_ENGINE" ||
+			slices.ContainsFunc(j.env, func(ours string) bool { return strings.HasPrefix(ours, name+"=") })
 	})
 	children.Lock()
 	pid, err := syscall.ForkExec(args[0], args, &syscall.ProcAttr{
 		Dir:   j.dir,
-		Env:   append(env, j.marker(), "TMPDIR="+j.tmp),
+		Env:   slices.Concat(env, []string{j.marker(), "TMPDIR=" + j.tmp}, j.env),
 		Files: append(files, extra...),
 		Sys:   &syscall.SysProcAttr{Setpgid: true, Credential: cred},
 	})

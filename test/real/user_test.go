@@ -1,0 +1,106 @@
+//go:build real
+
+package real
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"blcr-cli/test/harness"
+)
+
+// ordinary is the user as which the tests in this file run the programs and the
+// commands: nobody, without any capability.
+var ordinary = syscall.Credential{Uid: 65534, Gid: 65534}
+
+// notForUsers are the programs that an ordinary user cannot run, save or restore, with
+// the reason.
+var notForUsers = map[string]string{
+	"credentials": "it sets its groups, which takes root",
+	"inotify":     "to find the name of a watched file takes CAP_DAC_READ_SEARCH; it is refused",
+	"zombie":      "a zombie that CRIU has restored for a user shows nobody but root how it ended",
+}
+
+// TestProgramsAsUser takes each program through the cycles as an ordinary user, with a
+// criu that has the capability cap_checkpoint_restore and no other. The bounding set
+// lacks two capabilities, as in a container, so that criu has one to drop that it cannot.
+func TestProgramsAsUser(t *testing.T) {
+	criu := criuForUsers(t)
+	for _, p := range programs {
+		t.Run(p.name, func(t *testing.T) {
+			t.Parallel()
+			if why := notForUsers[p.name]; why != "" && os.Getenv("REALTEST_KNOWN") == "" {
+				t.Skip(why)
+			}
+			if p.cannot != nil {
+				if why := p.cannot(); why != "" {
+					t.Skip(why)
+				}
+			}
+			j := newUserJob(t, p.name, criu)
+			j.launch()
+			for n := range *cycles {
+				j.cycle(p, n)
+			}
+			if p.runOn {
+				j.goOn(p)
+			}
+			j.finish()
+		})
+	}
+}
+
+// newUserJob makes a job of the ordinary user.
+func newUserJob(t *testing.T, name, criu string) *job {
+	t.Helper()
+	j := newJob(t, name)
+	j.cred = &ordinary
+	j.env = []string{"CR_CRIU=" + criu, "XDG_RUNTIME_DIR=" + filepath.Join(scratch, "runtime"), "HOME=" + j.dir}
+	for _, dir := range []string{j.dir, j.tmp} {
+		if err := os.Chown(dir, int(ordinary.Uid), int(ordinary.Gid)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return j
+}
+
+// criuForUsers is a copy of the criu of "make criu", with what "make criu-for-users"
+// gives it.
+func criuForUsers(t *testing.T) string {
+	t.Helper()
+	dir, err := userCriu()
+	if err != nil {
+		harness.Missing(t, "no criu for users: %v", err)
+	}
+	return filepath.Join(dir, "criu")
+}
+
+var userCriu = sync.OnceValues(func() (string, error) {
+	runtime := filepath.Join(scratch, "runtime")
+	if err := os.Mkdir(runtime, 0o700); err != nil {
+		return "", err
+	}
+	if err := os.Chown(runtime, int(ordinary.Uid), int(ordinary.Gid)); err != nil {
+		return "", err
+	}
+	dir := filepath.Join(scratch, "criu")
+	if err := run("cp", "-RP", filepath.Dir(os.Getenv("CR_CRIU"))+"/.", dir); err != nil {
+		return "", err
+	}
+	get := exec.Command("../../packaging/criu/get-criu", "--for-users", dir)
+	for _, v := range os.Environ() {
+		if !strings.HasPrefix(v, "CR_CRIU=") {
+			get.Env = append(get.Env, v)
+		}
+	}
+	out, err := get.CombinedOutput()
+	if err != nil {
+		return "", &exec.Error{Name: string(out), Err: err}
+	}
+	return dir, nil
+})
