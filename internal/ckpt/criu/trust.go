@@ -27,8 +27,8 @@ func distrust(r *ckpt.RestartRequest) error {
 	}
 	if r.Dir == "" {
 		var st unix.Stat_t
-		if anonymous(int(r.FD)) || unix.Fstat(int(r.FD), &st) != nil {
-			return nil // reading it will say what is wrong
+		if anonymous(int(r.FD)) || unix.Fstat(int(r.FD), &st) != nil || st.Mode&unix.S_IFMT == unix.S_IFCHR {
+			return nil // reading it will say what is wrong; a device such as /dev/null is no file of anybody's
 		}
 		return refuseForeign("the context", &st)
 	}
