@@ -44,6 +44,10 @@ func (s *situation) match(rules []rule, text string) (errno syscall.Errno, sente
 
 // pattern is a regular expression that is compiled when it is first needed: only
 // failures need it, and every start of a command would have to wait for it.
+//
+// It is not inlined: each of its calls would add 1 KiB to the commands.
+//
+//go:noinline
 func pattern(expr string) func() *regexp.Regexp {
 	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })
 }
