@@ -23,6 +23,8 @@ TAGS        = urfave_cli_no_docs
 # The entry point that runs before the Go runtime, package entry, which
 # is there for amd64 only.
 LDFLAGS    := $(if $(filter amd64,$(shell $(GO) env GOARCH)),-E blcr-cli/internal/entry.entry)
+# Functions start at multiples of 16 bytes, not 32, which makes the commands smaller.
+LDFLAGS    += -funcalign 16
 # Where build puts the commands.
 OUT         = bin/
 # Where criu is put; bin/ looks for it there.

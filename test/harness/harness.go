@@ -136,7 +136,7 @@ func parentOf(pid int) (parent, pgrp, session int) {
 // Commands builds the commands into a directory, as the Makefile does; their
 // version is 0.0.0-test.
 func Commands(dir string) error {
-	flags := "-s -w -X blcr-cli/internal/cli.Version=0.0.0-test"
+	flags := "-s -w -funcalign 16 -X blcr-cli/internal/cli.Version=0.0.0-test"
 	if runtime.GOARCH == "amd64" {
 		flags += " -E blcr-cli/internal/entry.entry"
 	}
