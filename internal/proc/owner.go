@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -23,11 +24,18 @@ func Owner(pid int) (uid int, err error) {
 // Namespace returns which namespace a process is in, as the inode of nsfs: kind is
 // a name in /proc/PID/ns. The error is that of readlink(2).
 func Namespace(pid int, kind string) (inode uint64, err error) {
-	link, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", pid, kind))
+	return namespace(fmt.Sprintf("/proc/%d", pid), kind)
+}
+
+// namespace reads "net:[4026531840]". The link of a kind "pid_for_children" begins with
+// "pid".
+func namespace(dir, kind string) (inode uint64, err error) {
+	link, err := os.Readlink(dir + "/ns/" + kind)
 	if err != nil {
 		return 0, err
 	}
-	if _, err := fmt.Sscanf(link, kind+":[%d]", &inode); err != nil {
+	_, number, _ := strings.Cut(strings.TrimSuffix(link, "]"), ":[")
+	if inode, err = strconv.ParseUint(number, 10, 64); err != nil {
 		return 0, syscall.EINVAL
 	}
 	return inode, nil

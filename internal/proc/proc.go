@@ -34,6 +34,10 @@ type Process struct {
 	// Pid it names a process for good.
 	Start uint64
 
+	// NumThreads is how many threads it has, 1 for a zombie. The first thread counts
+	// also where it has ended before the others; State is then 'Z'.
+	NumThreads int
+
 	// Kernel says that it is a thread of the kernel.
 	Kernel bool
 
@@ -52,13 +56,16 @@ func (p *Process) Dead() bool { return p.State == 'Z' || p.State == 'X' || p.exi
 
 // Read reads one process. The error is ESRCH where there is none with that pid,
 // or where it is the number of a thread only.
-func Read(pid int) (*Process, error) {
-	text, err := read("/proc/" + strconv.Itoa(pid) + "/stat")
+func Read(pid int) (*Process, error) { return readStat("/proc/"+strconv.Itoa(pid), pid) }
+
+// readStat reads the file stat of a process or a thread.
+func readStat(dir string, id int) (*Process, error) {
+	text, err := read(dir + "/stat")
 	if err != nil {
 		return nil, syscall.ESRCH
 	}
 	p, err := parse(text)
-	if err != nil || p.Pid != pid {
+	if err != nil || p.Pid != id {
 		return nil, syscall.ESRCH
 	}
 	return p, nil
@@ -86,7 +93,7 @@ func parse(text []byte) (*Process, error) {
 	for _, f := range []struct {
 		to *int
 		at int
-	}{{&p.PPid, 1}, {&p.Pgid, 2}, {&p.Sid, 3}} {
+	}{{&p.PPid, 1}, {&p.Pgid, 2}, {&p.Sid, 3}, {&p.NumThreads, 17}} {
 		if *f.to, err = strconv.Atoi(fields[f.at]); err != nil {
 			return nil, err
 		}

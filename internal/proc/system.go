@@ -90,16 +90,41 @@ func parseControlGroups(text, controller string) []ControlGroup {
 // Frozen returns the control group by which a process is frozen, as by "docker
 // pause" or "systemctl freeze": it does not run, and cannot be traced, until that
 // is thawed. ok is false for a process that is not frozen.
-func Frozen(pid int) (group ControlGroup, ok bool) {
-	for _, g := range ControlGroups(pid, "freezer") {
+func Frozen(pid int) (group ControlGroup, ok bool) { return make(Freezers).Frozen(pid) }
+
+// Freezers is which control groups are frozen, as far as they have been looked at. It
+// is for a look at many processes of the same groups at one moment.
+type Freezers map[string]*ControlGroup // by the text of /proc/PID/cgroup; nil for none
+
+// Frozen is Frozen, with one look at each group.
+func (f Freezers) Frozen(pid int) (group ControlGroup, ok bool) {
+	text, err := read(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err != nil {
+		return group, false
+	}
+	found, known := f[string(text)]
+	if !known {
+		found = frozen(string(text))
+		f[string(text)] = found
+	}
+	if found == nil {
+		return group, false
+	}
+	return *found, true
+}
+
+// frozen returns the first frozen group of a process with that text in
+// /proc/PID/cgroup, nil for none.
+func frozen(text string) *ControlGroup {
+	for _, g := range parseControlGroups(text, "freezer") {
 		if n := Numbers(g.Dir + "/cgroup.freeze"); len(n) == 1 && n[0] == 1 {
-			return g, true
+			return &g
 		}
 		if text, err := read(g.Dir + "/freezer.self_freezing"); err == nil && strings.TrimSpace(string(text)) == "1" {
-			return g, true
+			return &g
 		}
 	}
-	return group, false
+	return nil
 }
 
 // Mount returns where the file system with that device number, as of st_dev, is

@@ -26,7 +26,10 @@ func (t *Tree) check(r *ckpt.CheckpointRequest) error {
 			return refusal(syscall.EOPNOTSUPP, "process %d is in a session of another pid namespace, which criu cannot save: start it with setsid(1)", pid)
 		}
 	}
-	return t.checkTracers(r)
+	if err := t.checkTracers(r); err != nil {
+		return err
+	}
+	return first(t.preflight())
 }
 
 // checkTracers refuses processes that are traced, or trace others: CRIU has to

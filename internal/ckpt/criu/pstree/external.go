@@ -33,9 +33,10 @@ func (t *Tree) LookOutside() {
 	if proc.Executable(parent) != proc.Executable(pid) { // it does not wait for this one
 		parent = pid
 	}
+	table := t.table // Refresh replaces it
 	go func() {
 		defer close(o.done)
-		for other, p := range t.table {
+		for other, p := range table {
 			if in(other) || other == pid || other == parent || p.Kernel || p.Dead() {
 				continue
 			}

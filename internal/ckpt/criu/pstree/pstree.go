@@ -31,7 +31,7 @@ type Tree struct {
 	Root int   // pid
 	PIDs []int // of all of them, parents first
 
-	table   proc.Table // all processes of the machine, when the tree was found
+	table   proc.Table // all processes of the machine, when the tree was found; after Refresh those of the tree
 	outside *outside   // nil before LookOutside
 }
 
@@ -50,7 +50,8 @@ func Resolve(ctx context.Context, r *ckpt.CheckpointRequest) (*Tree, error) {
 	if r.Limit > 0 {
 		limit = min(r.Limit, busyLimit)
 	}
-	deadline := time.Now().Add(limit)
+	began := time.Now()
+	deadline := began.Add(limit)
 	for {
 		t, err := look(r)
 		if err == nil {
@@ -59,7 +60,8 @@ func Resolve(ctx context.Context, r *ckpt.CheckpointRequest) (*Tree, error) {
 		if err == nil {
 			return t, nil
 		}
-		if _, busy := err.(*busyError); !busy || time.Now().After(deadline) {
+		busy, isBusy := err.(*busyError)
+		if !isBusy || time.Now().After(deadline) || busy.limit > 0 && time.Since(began) > busy.limit {
 			return nil, final(err)
 		}
 		if ctx.Err() != nil {
@@ -75,6 +77,10 @@ const busyLimit = 10 * time.Second
 
 // look finds the tree as it is now.
 func look(r *ckpt.CheckpointRequest) (*Tree, error) {
+	if err := proc.Here(); err != nil {
+		return nil, with(refusal(syscall.EOPNOTSUPP, "/proc does not show the processes of the pid namespace that cr_checkpoint runs in"),
+			"mount it there, by 'mount -t proc proc /proc', or start the namespace by 'unshare --pid --fork --mount-proc'")
+	}
 	table, err := proc.All()
 	if err != nil {
 		return nil, ckpt.SystemError("read", "/proc", err)
@@ -83,7 +89,7 @@ func look(r *ckpt.CheckpointRequest) (*Tree, error) {
 	if err := t.find(r); err != nil {
 		return nil, err
 	}
-	if table[t.Root].Dead() {
+	if root := table[t.Root]; root.Dead() && !newSubject(root).lives() {
 		return nil, none()
 	}
 	if pid := t.ownAncestor(); pid != 0 {
@@ -96,14 +102,24 @@ func look(r *ckpt.CheckpointRequest) (*Tree, error) {
 
 // Refresh looks for the processes again, which must be frozen. The error is EBUSY
 // if another request has begun in the tree meanwhile: its processes would be
-// restored without what they wait for.
+// restored without what they wait for. It is EOPNOTSUPP if a process has become one
+// that cannot be saved.
 func (t *Tree) Refresh() error {
 	pids, err := proc.Descend(t.Root)
 	if err != nil {
 		return ckpt.SystemError("read", "/proc", err)
 	}
 	t.PIDs = pids
-	return final(t.checkIdle())
+	if err := t.checkIdle(); err != nil {
+		return final(err)
+	}
+	t.table = make(proc.Table, len(pids))
+	for _, pid := range pids {
+		if p, err := proc.Read(pid); err == nil {
+			t.table[pid] = p
+		}
+	}
+	return final(first(t.preflight()))
 }
 
 // Memory returns how much the processes have in memory that is in no file, in
@@ -160,13 +176,16 @@ func none() *ckpt.Error {
 	return &ckpt.Error{Op: "checkpoint", Object: "processes", Errno: syscall.ESRCH}
 }
 
-// busyError is a refusal that ends with another request.
-type busyError struct{ refusal *ckpt.Error }
+// busyError is a refusal for what ends soon, such as another request.
+type busyError struct {
+	refusal *ckpt.Error
+	limit   time.Duration // how long to wait for its end; 0 for busyLimit
+}
 
 func (e *busyError) Error() string { return e.refusal.Error() }
 
 func busy(format string, args ...any) error {
-	return &busyError{refusal(syscall.EBUSY, format, args...)}
+	return &busyError{refusal: refusal(syscall.EBUSY, format, args...)}
 }
 
 // final is the error for a caller that is not going to try again.

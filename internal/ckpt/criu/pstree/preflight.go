@@ -1,0 +1,383 @@
+package pstree
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/hints"
+	"blcr-cli/internal/proc"
+	"blcr-cli/internal/show"
+)
+
+// A preflight looks at every process and thread of a tree for what CRIU saves without
+// an error and cannot bring back, or brings back as something else. Such a tree is
+// refused before CRIU is started, and once more when it is frozen: a program may have
+// changed itself in between.
+//
+// What CRIU itself refuses is not looked for, as CRIU then lets the processes run on,
+// except where CRIU takes long to say it or says it badly.
+//
+// There is a refusal for each rule in rules. Each was tried with CRIU 4.1.1: without it
+// a job is lost, or changed without a word.
+type preflight struct {
+	*Tree
+	freezers proc.Freezers
+	ours     map[string]uint64 // the namespaces of this process, by their kind
+	roots    map[string]uint64 // the same of the tree's root
+	found    []error           // *ckpt.Error or *busyError
+}
+
+// subject is a process that is looked at.
+type subject struct {
+	*proc.Process
+	parent  *proc.Process // nil for the root
+	threads []int         // of more than one, all but the first
+}
+
+func newSubject(p *proc.Process) *subject {
+	s := &subject{Process: p}
+	if p.NumThreads > 1 {
+		for _, tid := range proc.Threads(p.Pid) {
+			if tid != p.Pid {
+				s.threads = append(s.threads, tid)
+			}
+		}
+	}
+	return s
+}
+
+// rules look at one process each.
+var rules = []func(*preflight, *subject){
+	(*preflight).frozenGroup,
+	(*preflight).sharedMemory,
+	(*preflight).namespaces,
+	(*preflight).threadsOfTheirOwn,
+	(*preflight).schedulers,
+	(*preflight).executable,
+	(*preflight).addressSpace,
+}
+
+// vforkLimit is how long a parent is waited for that waits for its child in vfork(2).
+// It takes some milliseconds to execute another program. Those that take longer wait
+// for the end of what they run.
+const vforkLimit = 2 * time.Second
+
+// preflight returns why the tree cannot be saved; nothing if it can. An error is a
+// *ckpt.Error, or a *busyError for what may be over soon.
+func (t *Tree) preflight() []error {
+	if err := mayRestore(); err != nil {
+		return []error{err}
+	}
+	p := &preflight{Tree: t, freezers: make(proc.Freezers), ours: namespacesOf(self()), roots: namespacesOf(t.Root)}
+	for _, pid := range t.PIDs {
+		process := t.table[pid]
+		if process == nil {
+			continue // it has ended
+		}
+		s := newSubject(process)
+		if pid != t.Root {
+			s.parent = t.table[process.PPid]
+		}
+		switch {
+		case !process.Dead():
+			for _, rule := range rules {
+				rule(p, s)
+			}
+		case s.lives():
+			p.firstThreadEnded(s)
+		}
+	}
+	return p.found
+}
+
+// first is the first of some errors, nil for none.
+func first(errs []error) error {
+	if len(errs) == 0 {
+		return nil
+	}
+	return errs[0]
+}
+
+// mayRestore refuses a caller that could save processes and could not restore them:
+// root of a user namespace, or of a container, without power over its network. CRIU
+// sets the sizes of socket buffers as root does, in each restore.
+func mayRestore() error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	defer unix.Close(fds[0])
+	defer unix.Close(fds[1])
+	size, err := unix.GetsockoptInt(fds[0], unix.SOL_SOCKET, unix.SO_SNDBUF)
+	if err != nil || unix.SetsockoptInt(fds[0], unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, size) != unix.EPERM {
+		return nil
+	}
+	return with(refusal(syscall.EOPNOTSUPP, "root has no power over the network here (CAP_NET_ADMIN), as in a user namespace or a container, and criu needs it to restore what it would save"),
+		"run cr_checkpoint as the user itself, outside of the namespace, or give the container that capability")
+}
+
+// refuse notes that a process cannot be saved: what it has or is, without its name,
+// and what to do.
+func (p *preflight) refuse(errno syscall.Errno, s *subject, what, hint string) {
+	p.found = append(p.found, with(refusal(errno, "%s %s", hints.Process(s.Pid), what), hint))
+}
+
+// frozenGroup refuses a process that does not run, and cannot be stopped by CRIU,
+// until somebody thaws it.
+func (p *preflight) frozenGroup(s *subject) {
+	if group, ok := p.freezers.Frozen(s.Pid); ok {
+		p.refuse(syscall.EBUSY, s, fmt.Sprintf("is frozen by its control group %s, as by 'docker pause' or 'systemctl freeze'", show.Name(group.Name)),
+			"thaw it, and save it then")
+	}
+}
+
+// firstThreadEnded refuses a process whose first thread has ended before the others:
+// CRIU takes it for a zombie.
+func (p *preflight) firstThreadEnded(s *subject) {
+	p.refuse(syscall.EOPNOTSUPP, s, "has lost its first thread, which has ended by pthread_exit(3), and criu cannot save the others without it",
+		"the program has to keep its first thread, as by waiting for the others in pthread_join(3)")
+}
+
+// lives reports whether the process has a thread besides the first that is not about
+// to end.
+func (s *subject) lives() bool {
+	for _, tid := range s.threads {
+		if thread, err := proc.Thread(s.Pid, tid); err == nil && !thread.Dead() && !proc.Killed(s.Pid, tid) {
+			return true
+		}
+	}
+	return false
+}
+
+// sharedMemory refuses a process that has its memory in common with its parent. Often
+// that is a child of vfork(2), which soon has a program and memory of its own; the
+// parent cannot be stopped before.
+func (p *preflight) sharedMemory(s *subject) {
+	if s.parent == nil {
+		return
+	}
+	parent := s.parent.Pid
+	if shared, err := proc.Shares(parent, s.Pid, proc.SharedMemory); err == nil && shared {
+		if uninterruptible(parent) {
+			line := fmt.Sprintf("%s waits in vfork(2) for %s, which has not executed a program yet", hints.Process(parent), hints.Process(s.Pid))
+			hint := "try again: until then nothing can stop it"
+			p.found = append(p.found, &busyError{with(refusal(syscall.EBUSY, "%s", line), hint), vforkLimit})
+			return
+		}
+		p.refuse(syscall.EOPNOTSUPP, s, fmt.Sprintf("has its memory in common with its parent %d (clone(2) with CLONE_VM), and criu saves no memory that two processes have", parent),
+			"start it by fork(2), or as a thread")
+		return
+	}
+	if shared, err := proc.Shares(parent, s.Pid, proc.SharedDirectory); err == nil && shared {
+		p.refuse(syscall.EOPNOTSUPP, s, fmt.Sprintf("has its working directory in common with its parent %d (clone(2) with CLONE_FS), which criu cannot save", parent),
+			"start it by fork(2)")
+	}
+}
+
+// uninterruptible reports whether a thread of a process is in a sleep that no signal
+// ends, as in vfork(2).
+func uninterruptible(pid int) bool {
+	for _, tid := range proc.Threads(pid) {
+		if thread, err := proc.Thread(pid, tid); err == nil && thread.State == 'D' {
+			return true
+		}
+	}
+	return false
+}
+
+// kinds are the namespaces of processes, in the order of their importance.
+var kinds = []string{"mnt", "net", "pid", "user", "ipc", "uts", "cgroup", "time"}
+
+// namespacesOf returns the namespaces that a process is in, as far as they can be seen.
+func namespacesOf(pid int) map[string]uint64 {
+	all := make(map[string]uint64, len(kinds))
+	for _, kind := range kinds {
+		if inode, err := proc.Namespace(pid, kind); err == nil {
+			all[kind] = inode
+		}
+	}
+	return all
+}
+
+// namespaces refuses a process in other namespaces than the root's. CRIU refuses most
+// of them itself. It does not where it can restore some, and those of mounts and of
+// networks it can only where the root's is another than its own, too.
+func (p *preflight) namespaces(s *subject) {
+	if s.Pid == p.Root {
+		if theirs, ours := p.roots["user"], p.ours["user"]; theirs != 0 && ours != 0 && theirs != ours && !p.container() {
+			p.refuse(syscall.EOPNOTSUPP, s, "is in a user namespace of its own, which criu cannot restore without the container around it",
+				"start it without one, or save it from inside, or save the container from its first process on")
+		}
+	} else if other := p.differs(s); other != "" {
+		p.refuse(syscall.EOPNOTSUPP, s, fmt.Sprintf("is in %s %s namespace of its own, which criu cannot restore together with the others", article(other), word(other)),
+			"save the processes in there by themselves, or start them without a namespace of their own")
+	}
+	if p.separateChildren(s) {
+		p.refuse(syscall.EOPNOTSUPP, s, "has made a pid namespace for its children (unshare(2) with CLONE_NEWPID), which criu does not save",
+			"start it by 'unshare --pid --fork', which puts it into the namespace itself")
+	}
+}
+
+// separateChildren reports whether the next child of a process would be in another pid
+// namespace than the process. There is no such namespace before its first child.
+func (p *preflight) separateChildren(s *subject) bool {
+	children, err := proc.Namespace(s.Pid, "pid_for_children")
+	own, ownErr := proc.Namespace(s.Pid, "pid")
+	if err == nil && ownErr == nil {
+		return children != own
+	}
+	if !errors.Is(err, fs.ErrNotExist) || ownErr != nil {
+		return false
+	}
+	// Before Linux 4.12 no process has that link, and one that has ended has neither.
+	_, usual := proc.Namespace(self(), "pid_for_children")
+	_, alive := proc.Namespace(s.Pid, "net")
+	return usual == nil && alive == nil
+}
+
+// container reports whether the root is the first process of a pid namespace. CRIU
+// saves it with all its namespaces.
+func (p *preflight) container() bool {
+	pids, err := proc.InnerPids(p.Root)
+	return err == nil && len(pids) > 1 && pids[len(pids)-1] == 1
+}
+
+// differs returns the first kind of namespace that the process does not have in common
+// with the root, and that CRIU cannot restore; "" for none.
+func (p *preflight) differs(s *subject) string {
+	for _, kind := range kinds {
+		root, ok := p.roots[kind]
+		if !ok {
+			continue
+		}
+		inode, err := proc.Namespace(s.Pid, kind)
+		switch {
+		case err != nil || inode == root:
+		case kind == "net" && root != p.ours[kind]:
+		case kind == "mnt" && p.container():
+		default:
+			return kind
+		}
+	}
+	return ""
+}
+
+func word(kind string) string {
+	switch kind {
+	case "mnt":
+		return "mount"
+	case "net":
+		return "network"
+	}
+	return kind
+}
+
+func article(kind string) string {
+	if kind == "ipc" {
+		return "an"
+	}
+	return "a"
+}
+
+// threadKinds are the namespaces that a thread may have for itself.
+var threadKinds = []string{"net", "uts", "ipc", "cgroup"}
+
+// threadsOfTheirOwn refuses threads that have something for themselves that threads
+// usually have in common. CRIU saves it once for the process.
+func (p *preflight) threadsOfTheirOwn(s *subject) {
+	apart := make(map[string][]int)
+	var order []string
+	note := func(what string, tid int) {
+		if apart[what] == nil {
+			order = append(order, what)
+		}
+		apart[what] = append(apart[what], tid)
+	}
+	var namespaces [4]uint64
+	for i, kind := range threadKinds {
+		if len(s.threads) > 0 {
+			namespaces[i], _ = proc.Namespace(s.Pid, kind)
+		}
+	}
+	for _, tid := range s.threads {
+		if shared, err := proc.Shares(s.Pid, tid, proc.SharedDirectory); err == nil && !shared {
+			note("a working directory of its own (unshare(2) with CLONE_FS)", tid)
+		}
+		if shared, err := proc.Shares(s.Pid, tid, proc.SharedDescriptors); err == nil && !shared {
+			note("open descriptors of its own (unshare(2) with CLONE_FILES)", tid)
+		}
+		for i, kind := range threadKinds {
+			if inode, err := proc.ThreadNamespace(s.Pid, tid, kind); err == nil && namespaces[i] != 0 && inode != namespaces[i] {
+				note(fmt.Sprintf("%s %s namespace of its own", article(kind), word(kind)), tid)
+			}
+		}
+	}
+	for _, what := range order {
+		of := fmt.Sprintf("has a thread, %d, with ", apart[what][0])
+		if len(apart[what]) > 1 {
+			of = fmt.Sprintf("has threads, %s, each with ", list(apart[what]))
+		}
+		p.refuse(syscall.EOPNOTSUPP, s, of+what+", and criu restores all threads of a process with the same",
+			"save the process when that thread has ended, or have the program use a process for it")
+	}
+}
+
+// resetOnFork is SCHED_RESET_ON_FORK, which sched_getscheduler(2) adds to the policy.
+const resetOnFork = 0x40000000
+
+// schedulers refuses scheduling policies that CRIU cannot restore.
+func (p *preflight) schedulers(s *subject) {
+	for _, tid := range append([]int{s.Pid}, s.threads...) {
+		policy, _, errno := unix.RawSyscall(unix.SYS_SCHED_GETSCHEDULER, uintptr(tid), 0, 0)
+		if errno != 0 {
+			continue
+		}
+		name := ""
+		switch policy &^ resetOnFork {
+		case unix.SCHED_NORMAL, unix.SCHED_FIFO, unix.SCHED_RR, unix.SCHED_BATCH, unix.SCHED_IDLE:
+			continue
+		case unix.SCHED_DEADLINE:
+			name = "SCHED_DEADLINE"
+		default:
+			name = fmt.Sprintf("number %d", policy)
+		}
+		of := ""
+		if tid != s.Pid {
+			of = fmt.Sprintf(" in its thread %d", tid)
+		}
+		p.refuse(syscall.EOPNOTSUPP, s, fmt.Sprintf("has the scheduling policy %s%s, which criu cannot restore", name, of),
+			fmt.Sprintf("'chrt --all-tasks --other --pid 0 %d' gives it the usual one", s.Pid))
+		return
+	}
+}
+
+// executable refuses a program that was executed from a memfd: it is in no file system.
+func (p *preflight) executable(s *subject) {
+	if name := proc.Executable(s.Pid); strings.HasPrefix(name, "/memfd:") {
+		p.refuse(syscall.EOPNOTSUPP, s, fmt.Sprintf("runs a program that is only in memory, %s (memfd_create(2)), which criu cannot restore", show.Name(name)),
+			"start the program from a file")
+	}
+}
+
+// mostAddresses is more address space than CRIU can reserve while it restores a
+// process, in bytes: what lies below the address at which Linux loads CRIU itself, two
+// thirds of what a process may have on amd64.
+const mostAddresses = 0x555555554000
+
+// addressSpace refuses a process that has reserved more of it than CRIU can.
+func (p *preflight) addressSpace(s *subject) {
+	if size := proc.AddressSpace(s.Pid); size >= mostAddresses {
+		p.refuse(syscall.EOPNOTSUPP, s, fmt.Sprintf("has reserved %s of address space, as programs do that were built with -fsanitize=thread, and criu has no place left to restore it from", show.Size(size)),
+			"build the program without that")
+	}
+}
