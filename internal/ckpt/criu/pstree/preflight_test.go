@@ -1,0 +1,278 @@
+package pstree
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/proc"
+	"blcr-cli/test/harness"
+)
+
+// oddities is a program that becomes something that CRIU cannot restore, named by its
+// argument, prints a line and waits. It ends at once if this machine, or this user,
+// cannot have that.
+const oddities = `
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static int flags;
+static char stack[1 << 16];
+static pthread_t main_thread;
+
+static int need(int result)
+{
+	if (result < 0)
+		kill(0, SIGKILL); /* all of this session */
+	return result;
+}
+
+static void ready(void)
+{
+	need(write(1, "ready\n", 6));
+	for (;;)
+		pause();
+}
+
+static int child(void *none) { ready(); return 0; }
+static void *unsharing(void *none) { need(unshare(flags)); ready(); return 0; }
+static void *plain(void *none) { ready(); return 0; }
+static void *last(void *none) { pthread_join(main_thread, 0); ready(); return 0; }
+
+static void thread(void *(*f)(void *))
+{
+	pthread_t t;
+	need(-pthread_create(&t, 0, f, 0));
+}
+
+int main(int argc, char **argv)
+{
+	const char *what = argv[1];
+	int f;
+
+	flags = argc > 2 ? strtol(argv[2], 0, 0) : 0;
+	if (!strcmp(what, "thread")) { /* unshares something */
+		thread(flags ? unsharing : plain);
+	} else if (!strcmp(what, "last")) { /* its first thread ends */
+		main_thread = pthread_self();
+		thread(last);
+		pthread_exit(0);
+	} else if (!strcmp(what, "shares")) { /* something with its child */
+		if (need(clone(child, stack + sizeof stack, flags | SIGCHLD, 0)) == 0)
+			return 0;
+	} else if (!strcmp(what, "vfork")) {
+		if (need(vfork()) == 0)
+			ready();
+	} else if (!strcmp(what, "child")) { /* is in a namespace of its own */
+		if (need(fork()) == 0) {
+			need(unshare(flags));
+			ready();
+		}
+	} else if (!strcmp(what, "self")) { /* is itself */
+		need(unshare(flags));
+		ready();
+	} else if (!strcmp(what, "policy")) {
+		struct { unsigned size, policy; unsigned long flags; int nice; unsigned priority; unsigned long runtime, deadline, period; } a =
+			{ sizeof a, flags, 0, 0, 0, 1000000, 100000000, 100000000 };
+		if (flags == SCHED_RESET_ON_FORK)
+			a.policy = SCHED_OTHER, a.flags = 1;
+		need(syscall(SYS_sched_setattr, 0, &a, 0));
+		ready();
+	} else if (!strcmp(what, "memfd")) {
+		char path[32];
+		FILE *in = fopen("/proc/self/exe", "r");
+		int n, fd = need(memfd_create("program", 0));
+		while ((n = fread(stack, 1, sizeof stack, in)) > 0)
+			need(write(fd, stack, n));
+		sprintf(path, "/proc/self/fd/%d", fd);
+		execl(path, "program", "thread", (char *)0);
+	} else if (!strcmp(what, "reserve")) {
+		if (mmap(0, (size_t)flags << 40, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) == MAP_FAILED)
+			need(-1);
+		ready();
+	}
+	for (;;)
+		pause();
+}
+`
+
+// odd starts that program in a session of its own, and returns its pid when it is what
+// it was told to be.
+func odd(t *testing.T, program string, args ...string) int {
+	t.Helper()
+	cmd := exec.Command(program, args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pid := cmd.Process.Pid
+	t.Cleanup(func() {
+		pids, _ := proc.Descend(pid)
+		for _, pid := range pids {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	if line, _ := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
+		t.Skipf("%v is not to be had here", args)
+	}
+	return pid
+}
+
+func compile(t *testing.T, source string) string {
+	t.Helper()
+	dir := t.TempDir()
+	name := filepath.Join(dir, "odd")
+	if err := os.WriteFile(name+".c", []byte(source), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(harness.Compiler(t), "-w", "-o", name, name+".c", "-lpthread").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return name
+}
+
+// TestPreflight: each process that CRIU would not bring back as it is gets a refusal
+// that says what it has, and each that only looks like one gets none.
+func TestPreflight(t *testing.T) {
+	program := compile(t, oddities)
+	const (
+		unsupported = syscall.EOPNOTSUPP
+		fs          = "0x200"
+		files       = "0x400"
+	)
+	for _, c := range []struct {
+		args  string
+		errno syscall.Errno // 0 for one that can be saved
+		said  string
+	}{
+		{"thread", 0, ""},
+		{"thread " + fs, unsupported, "has a thread, TID, with a working directory of its own"},
+		{"thread " + files, unsupported, "has a thread, TID, with open descriptors of its own"},
+		{"thread 0x40000000", unsupported, "has a thread, TID, with a network namespace of its own"},
+		{"thread 0x4000000", unsupported, "has a thread, TID, with a uts namespace of its own"},
+		{"last", unsupported, "has lost its first thread"},
+		{"shares 0", 0, ""},
+		{"shares " + files, 0, ""},
+		{"shares " + fs, unsupported, "has its working directory in common with its parent PID"},
+		{"shares 0x100", unsupported, "has its memory in common with its parent PID"},
+		{"vfork", syscall.EBUSY, "process PID (odd) waits in vfork(2) for process"},
+		{"child 0x20000", unsupported, "is in a mount namespace of its own"},
+		{"child 0x40000000", unsupported, "is in a network namespace of its own"},
+		{"child 0x8000000", unsupported, "is in an ipc namespace of its own"},
+		{"self 0x40000000", 0, ""}, // CRIU saves it
+		{"self 0x8000000", 0, ""},
+		{"self 0x10000000", unsupported, "process PID (odd) is in a user namespace of its own"},
+		{"self 0x20000000", unsupported, "process PID (odd) has made a pid namespace for its children"},
+		{"policy 0", 0, ""},
+		{"policy 3", 0, ""},
+		{"policy 0x40000000", 0, ""}, // SCHED_RESET_ON_FORK
+		{"policy 6", unsupported, "has the scheduling policy SCHED_DEADLINE"},
+		{"memfd", unsupported, "runs a program that is only in memory, /memfd:program"},
+		{"reserve 20", 0, ""}, // as AddressSanitizer
+		{"reserve 86", unsupported, "has reserved 86 TiB of address space"},
+	} {
+		t.Run(strings.ReplaceAll(c.args, " ", "-"), func(t *testing.T) {
+			pid := odd(t, program, strings.Fields(c.args)...)
+			// What a process becomes while the line is on its way.
+			_, err := Resolve(context.Background(), &ckpt.CheckpointRequest{ID: int32(pid), Scope: ckpt.ScopeTree, Limit: 100 * time.Millisecond})
+			if c.errno == 0 {
+				if err != nil {
+					t.Errorf("refused: %v, %q", err, detail(err))
+				}
+				return
+			}
+			said := strings.ReplaceAll(c.said, "PID", fmt.Sprint(pid))
+			for _, tid := range proc.Threads(pid) {
+				if tid != pid {
+					said = strings.ReplaceAll(said, "TID", fmt.Sprint(tid))
+				}
+			}
+			checkError(t, err, c.errno, said)
+			if d := detail(err); len(d) != 2 {
+				t.Errorf("says %q, want what is wrong and what to do", d)
+			}
+		})
+	}
+}
+
+func detail(err error) []string {
+	if e, ok := err.(*ckpt.Error); ok {
+		return e.Detail
+	}
+	return nil
+}
+
+// TestPreflightFrozen: a process that becomes one that cannot be saved after it was
+// looked at is refused when it is looked at again.
+func TestPreflightFrozen(t *testing.T) {
+	pid := odd(t, compile(t, oddities), "thread", "0x400")
+	tree := &Tree{Root: pid, PIDs: []int{pid}}
+	checkError(t, tree.Refresh(), syscall.EOPNOTSUPP, "open descriptors of its own")
+}
+
+// TestFrozenGroup: a process in a frozen control group is refused at once, with the
+// group.
+func TestFrozenGroup(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("makes a control group, which takes root")
+	}
+	for _, kind := range []struct{ dir, file, frozen, thawed string }{
+		{"/sys/fs/cgroup/freezer", "freezer.state", "FROZEN", "THAWED"},
+		{"/sys/fs/cgroup", "cgroup.freeze", "1", "0"},
+		{"/sys/fs/cgroup/unified", "cgroup.freeze", "1", "0"},
+	} {
+		group := fmt.Sprintf("%s/blcr-cli-test-%d", kind.dir, os.Getpid())
+		if os.Mkdir(group, 0o755) != nil {
+			continue
+		}
+		defer os.Remove(group)
+		state := filepath.Join(group, kind.file)
+		if _, err := os.Stat(state); err != nil {
+			continue
+		}
+		t.Run(kind.file, func(t *testing.T) {
+			pid, _, _ := start(t, "/bin/cat")
+			inside := filepath.Join(group, "inside")
+			if err := os.Mkdir(inside, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			defer os.Remove(inside)
+			if err := os.WriteFile(inside+"/cgroup.procs", fmt.Append(nil, pid), 0); err != nil {
+				t.Skip(err)
+			}
+			outside := filepath.Join(kind.dir, "cgroup.procs")
+			defer os.WriteFile(outside, fmt.Append(nil, pid), 0)
+			if err := os.WriteFile(state, []byte(kind.frozen), 0); err != nil {
+				t.Skip(err)
+			}
+			defer os.WriteFile(state, []byte(kind.thawed), 0)
+			_, err := Resolve(context.Background(), &ckpt.CheckpointRequest{ID: int32(pid), Scope: ckpt.ScopeTree})
+			checkError(t, err, syscall.EBUSY, fmt.Sprintf("process %d (cat) is frozen by its control group /blcr-cli-test-%d", pid, os.Getpid()))
+		})
+	}
+}
