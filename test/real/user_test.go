@@ -3,9 +3,12 @@
 package real
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -53,6 +56,32 @@ func TestProgramsAsUser(t *testing.T) {
 			j.finish()
 		})
 	}
+}
+
+// TestGroupsChanged: a user whose supplementary groups have changed since restores a
+// job, which then has the new ones.
+func TestGroupsChanged(t *testing.T) {
+	j := newUserJob(t, "counter", criuForUsers(t))
+	j.cred = &syscall.Credential{Uid: ordinary.Uid, Gid: ordinary.Gid, Groups: []uint32{7, 9}}
+	j.launch()
+	for _, groups := range [][]uint32{{8}, nil, {7, 8, 1000000}} {
+		all := tree(j.pid)
+		ctx := filepath.Join(j.dir, "ctx")
+		j.checkpoint(ctx, "--clobber", "--kill", strconv.Itoa(j.pid))
+		j.killed(all)
+		j.cred = &syscall.Credential{Uid: ordinary.Uid, Gid: ordinary.Gid, Groups: groups}
+		j.restart(ctx)
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", j.pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, rest, _ := strings.Cut(string(status), "\nGroups:")
+		line, _, _ := strings.Cut(rest, "\n")
+		if got, want := strings.Fields(line), strings.Fields(strings.Trim(fmt.Sprint(groups), "[]")); !slices.Equal(got, want) {
+			t.Errorf("groups %q, want %q", got, want)
+		}
+	}
+	j.finish()
 }
 
 // newUserJob makes a job of the ordinary user.

@@ -17,8 +17,8 @@ import (
 
 // threads changes the images of threads accordingly.
 func (p *plan) threads(source source) error {
-	o := images.ThreadOptions{NoCgroups: source.Has(images.CgroupName), Dropped: dropped()}
-	if o == (images.ThreadOptions{}) {
+	o := images.ThreadOptions{NoCgroups: source.Has(images.CgroupName), Dropped: dropped(), Groups: groups()}
+	if !o.NoCgroups && o.Dropped == 0 && o.Groups == nil {
 		return nil
 	}
 	p.hidden = append(p.hidden, images.CgroupName)
@@ -47,6 +47,25 @@ func dropped() (bits uint64) {
 		}
 	}
 	return bits
+}
+
+// groups returns the supplementary groups of cr_restart for an ordinary user, whose
+// job keeps them: only root can give it those that it had, if they have changed since,
+// as by usermod, newgrp, or a batch system that marks its jobs by a group. For root,
+// and if they cannot be read, it returns nil.
+func groups() []uint32 {
+	if unix.Geteuid() == 0 {
+		return nil
+	}
+	list, err := unix.Getgroups()
+	if err != nil {
+		return nil
+	}
+	ids := make([]uint32, 0, len(list))
+	for _, gid := range list {
+		ids = append(ids, uint32(gid))
+	}
+	return ids
 }
 
 // readAttributes reads what the processes and threads had set for themselves.

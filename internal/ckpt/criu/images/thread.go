@@ -15,6 +15,11 @@ type ThreadOptions struct {
 	// either, which takes CAP_SETPCAP even for a capability that is dropped
 	// already.
 	Dropped uint64
+
+	// Groups, if it is not nil, are the supplementary groups that the thread gets
+	// instead of its own. An ordinary user cannot have others than those that it
+	// has already.
+	Groups []uint32
 }
 
 // Fields of core_entry, task_core_entry, thread_core_entry and creds_entry.
@@ -28,6 +33,7 @@ const (
 	threadCgroups = 16
 
 	credsBounding = 12
+	credsGroups   = 14
 )
 
 // SetThread changes core-TID.img.
@@ -38,6 +44,12 @@ func SetThread(core []byte, o ThreadOptions) ([]byte, error) {
 				thread = thread.without(threadCgroups, threadCgroups)
 			}
 			return thread.change(threadCreds, func(creds message) (message, error) {
+				if o.Groups != nil {
+					creds = creds.without(credsGroups, credsGroups)
+					for _, gid := range o.Groups {
+						creds = append(creds, intField(credsGroups, uint64(gid)))
+					}
+				}
 				return creds.setBounding(o.Dropped)
 			})
 		})

@@ -48,6 +48,16 @@ func TestSetThread(t *testing.T) {
 			want:    &criucore.CoreEntry{ThreadCore: &criucore.ThreadCoreEntry{Creds: creds()}},
 			options: ThreadOptions{Dropped: 1},
 		},
+		"supplementary groups": {
+			core:    &criucore.CoreEntry{ThreadCore: &criucore.ThreadCoreEntry{Creds: &criucreds.CredsEntry{Gid: new(uint32(7)), Groups: []uint32{7, 9}}}},
+			want:    &criucore.CoreEntry{ThreadCore: &criucore.ThreadCoreEntry{Creds: &criucreds.CredsEntry{Gid: new(uint32(7)), Groups: []uint32{8, 1 << 31}}}},
+			options: ThreadOptions{Groups: []uint32{8, 1 << 31}},
+		},
+		"no supplementary groups": {
+			core:    &criucore.CoreEntry{ThreadCore: &criucore.ThreadCoreEntry{Creds: &criucreds.CredsEntry{Gid: new(uint32(7)), Groups: []uint32{7, 9}}}},
+			want:    &criucore.CoreEntry{ThreadCore: &criucore.ThreadCoreEntry{Creds: &criucreds.CredsEntry{Gid: new(uint32(7))}}},
+			options: ThreadOptions{Groups: []uint32{}},
+		},
 		"it has ended": {
 			core:    &criucore.CoreEntry{Tc: &criucore.TaskCoreEntry{Comm: new("sh")}},
 			want:    &criucore.CoreEntry{Tc: &criucore.TaskCoreEntry{Comm: new("sh")}},
