@@ -123,7 +123,7 @@ func examples(t *testing.T, name string) []*example {
 			bad(err)
 			e.errno = syscall.Errno(n)
 		case "-":
-			here := strings.NewReplacer("KERNEL", hints.Kernel(), "USER", hints.User(os.Geteuid()), "GETCRIU", hints.GetCriu())
+			here := strings.NewReplacer("KERNEL", hints.Kernel(), "USER", hints.User(os.Geteuid()), "GROUP", strconv.Itoa(os.Getegid()), "GETCRIU", hints.GetCriu())
 			e.detail = append(e.detail, here.Replace(value))
 		default:
 			t.Fatalf("%s:%d: what is %s?", name, i+1, key)

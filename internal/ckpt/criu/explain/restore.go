@@ -59,9 +59,13 @@ var restoreRules = []rule{
 		}},
 
 	// Rights.
-	{has: "Unable to set real, effective", expr: pattern(`^Unable to set real, effective and saved (?:user|group) ID`), errno: unix.EPERM, hint: "restart the job as that user, or as root",
+	{has: "Unable to set real, effective and saved user", expr: pattern(`^Unable to set real, effective and saved user ID`), errno: unix.EPERM, hint: "restart the job as that user, or as root",
 		say: func(*situation, []string) string {
 			return "the processes belonged to another user, and " + hints.User(os.Geteuid()) + " may not make processes of other users"
+		}},
+	{has: "Unable to set real, effective and saved group", expr: pattern(`^Unable to set real, effective and saved group ID`), errno: unix.EPERM, hint: "change to that group by newgrp(1) and restart the job, or restart it as root",
+		say: func(*situation, []string) string {
+			return fmt.Sprintf("the processes had another primary group than %d, and %s may not make processes of other groups", os.Getegid(), hints.User(os.Geteuid()))
 		}},
 	{has: "can't write lsm profile", expr: pattern(`^can't write lsm profile`), hint: "load the profile here, or restart with a criu that may use it",
 		say: says("the processes were confined by a security module's profile (AppArmor, SELinux) that cannot be had here")},
