@@ -37,7 +37,7 @@ TESTFLAGS   = -parallel 6 -p 4
 # How long make fuzz runs each target.
 TIME        = 30s
 
-COMMANDS = cr_checkpoint cr_info cr_restart cr_run ftb-publish
+COMMANDS = cr_checkpoint cr_info cr_restart cr_run ftb-publish ftb-watch
 BINARIES = $(COMMANDS:%=$(OUT)%)
 # One for each command, and whatever else there is.
 PAGES   := $(sort $(COMMANDS:%=man/%.1) $(wildcard man/*.[1-8]))
@@ -47,7 +47,7 @@ SHARED   = $(foreach f,$(PAGES),$(f):$(MANDIR)/man$(subst .,,$(suffix $(f)))/$(n
            $(foreach f,$(wildcard completions/zsh/*),$(f):$(ZSHDIR)/$(notdir $(f))) \
            $(foreach f,$(wildcard completions/fish/*),$(f):$(FISHDIR)/$(notdir $(f)))
 # Those that read their command lines as getopt does.
-GETOPT   = $(filter-out cr_run,$(COMMANDS))
+GETOPT   = $(filter-out cr_run ftb-watch,$(COMMANDS))
 # Those that the benchmarks measure.
 BENCHED  = bin/cr_checkpoint bin/cr_restart
 

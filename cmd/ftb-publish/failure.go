@@ -8,7 +8,6 @@ import (
 
 	"blcr-cli/internal/cli"
 	"blcr-cli/internal/ftbclient"
-	"blcr-cli/internal/ftbclient/wire"
 	"blcr-cli/internal/show"
 )
 
@@ -58,27 +57,11 @@ func status(err error) int {
 // message returns the text for an error: one line without a line feed, whatever
 // characters the names of files contain.
 func message(err error) string {
-	return show.Text(describe(err))
-}
-
-func describe(err error) string {
 	var client *ftbclient.Error
-	if !errors.As(err, &client) {
-		return err.Error()
+	if errors.As(err, &client) {
+		return show.Text(client.Message())
 	}
-	text := client.Object
-	if client.Kind != ftbclient.ErrInvalid {
-		text = client.Kind.Error() + ": " + client.Op + " " + client.Object
-	}
-	var field *wire.FieldError
-	switch {
-	case errors.As(err, &field):
-		// The content of the field is not shown: it is not terminated.
-		text += ": " + field.Field + " has no end"
-	case client.Err != nil:
-		text += ": " + client.Err.Error()
-	}
-	return text
+	return show.Text(err.Error())
 }
 
 // fileError is an error of reading a file that the user named.

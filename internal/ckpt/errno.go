@@ -3,6 +3,8 @@ package ckpt
 import (
 	"fmt"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // BLCR's own error numbers, enum of blcr_errcodes.h. The module returns them
@@ -30,6 +32,21 @@ func Strerror(e syscall.Errno) string {
 		return text
 	}
 	return fmt.Sprintf("Unknown error %d", int(e))
+}
+
+// ErrnoName returns the symbol of an error number, BLCR's or the system's, such as
+// "CR_ETEMPFAIL" or "ENOSPC", or "" if it has none.
+func ErrnoName(e syscall.Errno) string {
+	if i := int(e - ETempFail); 0 <= i && i < len(errnoNames) {
+		return errnoNames[i]
+	}
+	return unix.ErrnoName(e)
+}
+
+// errnoNames are those of BLCR's numbers, from ETempFail on.
+var errnoNames = [...]string{
+	"CR_ETEMPFAIL", "CR_EPERMFAIL", "CR_ENOSUPPORT", "CR_EVERSION", "CR_EOMITTED", "CR_EBADARCH",
+	"CR_EPTRACED", "CR_EPTRACER", "CR_ERSTRTABRT", "CR_ERESTARTED", "CR_ENOTCB", "CR_ENOINIT",
 }
 
 // ExitStatus returns the exit status for an error number: its low 8 bits, which is what

@@ -3,6 +3,8 @@ package ftbclient
 import (
 	"errors"
 	"fmt"
+
+	"blcr-cli/internal/ftbclient/wire"
 )
 
 // The kinds of an Error, for errors.Is. Each Error is of one of these.
@@ -44,6 +46,24 @@ func (e *Error) Error() string {
 		s += ": " + e.Err.Error()
 	}
 	return s
+}
+
+// Message returns the fields as a command prints them: for an argument what and why, and
+// otherwise the kind first. It is one line, except that names may contain anything.
+func (e *Error) Message() string {
+	text := e.Object
+	if e.Kind != ErrInvalid {
+		text = e.Kind.Error() + ": " + e.Op + " " + e.Object
+	}
+	var field *wire.FieldError
+	switch {
+	case errors.As(e.Err, &field):
+		// The content of the field is not shown: it is not terminated.
+		text += ": " + field.Field + " has no end"
+	case e.Err != nil:
+		text += ": " + e.Err.Error()
+	}
+	return text
 }
 
 // Is makes errors.Is compare Kind.

@@ -81,7 +81,7 @@ func workspace(t *testing.T) string {
 	}
 	for _, file := range []string{"context.7", "context.80", "sim.context", "simple", "jobs/context.9", "old jobs/x", ".bin/simulate-xyz",
 		// Fish completes only for commands that exist.
-		".bin/cr_checkpoint", ".bin/cr_info", ".bin/cr_restart", ".bin/cr_run", ".bin/ftb-publish"} {
+		".bin/cr_checkpoint", ".bin/cr_info", ".bin/cr_restart", ".bin/cr_run", ".bin/ftb-publish", ".bin/ftb-watch"} {
 		if err := os.WriteFile(filepath.Join(dir, file), nil, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -232,6 +232,8 @@ var lines = []struct {
 	{line: "cr_checkpoint -- --nos", want: ""},
 	{line: "cr_restart --freez", want: "--freeze: send SIGSTOP afterwards"},
 	{line: "cr_restart context.7 --omit-n", want: "--omit-never"},
+	{line: "ftb-watch --j", want: "--json: print JSON"},
+	{line: "ftb-watch -q --pa", want: "--pair"},
 	{line: "cr_run --o", want: "--omit: let checkpoints leave the program out"},
 	{line: "cr_run simulate --o", want: ""},
 	{line: "ftb-publish --pa", want: "--payload|--payload-file|--payload-hex"},
@@ -265,7 +267,13 @@ var lines = []struct {
 	{line: "ftb-publish --payload-file si", want: "sim.context|simple"},
 	{line: "ftb-publish --payload ", want: ""},
 
+	{line: "ftb-watch -n ", want: ""},
+	{line: "ftb-watch --timeout ", want: ""},
+
 	// Operands.
+	{line: "ftb-watch jo", want: "jobid="},
+	{line: "ftb-watch -n 5 event_s", want: "event_space=FTB.checkpoint_sw.blcr"},
+	{line: "ftb-watch jobid=7 s", want: ""},
 	{line: "cr_checkpoint @", want: "@: completions.tes"},
 	{line: "cr_checkpoint -f sim.context @", want: "@: completions.tes"},
 	{line: "cr_checkpoint -vT --signal=9 -- @", want: "@: completions.tes"},

@@ -201,6 +201,18 @@ func (a *Agent) Dropped() int {
 	return a.dropped
 }
 
+// Subscribers is how many clients have subscribed to something.
+func (a *Agent) Subscribers() (n int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, c := range a.connections {
+		if len(c.subscriptions) > 0 {
+			n++
+		}
+	}
+	return n
+}
+
 // Connections are those that were made so far, in that order.
 func (a *Agent) Connections() []*Connection {
 	a.mu.Lock()

@@ -38,6 +38,7 @@ var launches = []launch{
 	{"cr_run", []string{"/bin/true"}, 0, ""},
 	{"cr_info", []string{"ctx"}, 1, ""},
 	{"ftb-publish", []string{"CHKPT_BEGIN"}, 0, ""},
+	{"ftb-watch", []string{"--count", "1", "--timeout", "0.1"}, 4, "ftb-watch: timed out: not as many events as --count asks for\n"},
 }
 
 // traced is one run of a command.
