@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -11,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -357,5 +359,80 @@ func requestAtCall(t *testing.T, l launch, env []string, configure func(*testing
 		if t.Failed() {
 			t.Fatalf("a request at call %d of %d", at, all)
 		}
+	}
+}
+
+// TestRestoredAtCall has everybody who is saved go on as if restored, from a request
+// at a system call of cr_checkpoint. The process that waits ends well, whether its worker
+// was saved with it or left out.
+func TestRestoredAtCall(t *testing.T) {
+	t.Parallel()
+	starts := 20
+	if harness.All() {
+		starts = 600
+	}
+	l := launches[0]
+	env := []string{"CR_FTB=off"}
+	all := trace(t, l, env, nil, func(int, ctrlsim.SystemCall) {}).calls
+	for i := range starts {
+		at := 1 + i*all/starts
+		var out strings.Builder
+		number := 0
+		var mu sync.Mutex
+		c := &ctrlsim.Command{
+			Path: filepath.Join(bin, l.name), Argv0: l.name, Args: l.args, Dir: t.TempDir(),
+			Env:      append([]string{"PATH=/bin:/usr/bin", "CR_ENGINE=kernel"}, env...),
+			Scenario: ctrlsim.MustScenario("restarted yes"), Stdout: &out, Stderr: &out, Linger: linger,
+			OnCall: func(call ctrlsim.SystemCall) {
+				mu.Lock()
+				defer mu.Unlock()
+				if exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", call.Tid)); filepath.Base(exe) != l.name {
+					return
+				}
+				if number++; number == at {
+					call.Stranger(ctrlsim.Stranger{Scope: "tree"})
+				}
+			},
+		}
+		r, err := c.Run()
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Its worker has reported the failure, or was left out.
+		if r.ExitCode != 0 && r.ExitCode != l.status || r.ExitCode == l.status && out.String() != l.output || len(r.Problems) > 0 || len(r.Leftover) > 0 {
+			t.Fatalf("a request at call %d of %d: exit %d, signal %d, output %q, problems %q, %d left behind\n%s",
+				at, all, r.ExitCode, int(r.Signal), out.String(), r.Problems, len(r.Leftover), r.TranscriptText())
+		}
+	}
+}
+
+// TestRequestAtAnyTime has a request arrive at a random time of a command, which need
+// not be that of a system call.
+func TestRequestAtAnyTime(t *testing.T) {
+	starts := 10
+	if harness.All() {
+		starts = 300
+	}
+	for i, l := range launches {
+		t.Run(l.name, func(t *testing.T) {
+			t.Parallel()
+			random := rand.New(rand.NewPCG(2, uint64(i)))
+			env := agentOf(t, "well")
+			// How long it takes to its end, which is not the same each time.
+			longest := time.Millisecond
+			for range starts {
+				at := time.Duration(random.Int64N(int64(longest)))
+				r := trace(t, l, env, func(_ *testing.T, c *ctrlsim.Command) {
+					c.OnCall = nil
+					st := ctrlsim.Stranger{When: "at", At: at, Nth: 1, Scope: "group"}
+					c.Scenario.Strangers = append(c.Scenario.Strangers, st)
+					c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+				}, nil)
+				longest = max(longest, r.Elapsed)
+				if t.Failed() {
+					t.Fatalf("a request after %v", at)
+				}
+			}
+		})
 	}
 }
