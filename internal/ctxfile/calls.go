@@ -64,9 +64,9 @@ func (c *callGroup) close() bool {
 	return first
 }
 
-// isIdle tells whether no call is in progress.
+// isIdle tells whether no call is in progress, nor what follows close.
 func (c *callGroup) isIdle() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.n == 0
+	return c.n == 0 && !c.closed
 }

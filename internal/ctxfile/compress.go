@@ -70,7 +70,6 @@ func (c *compressor) storeFrame(b []byte) (frame, error) {
 	if bytes.Equal(b, zeroFrame[:len(b)]) {
 		return f, nil
 	}
-	f.sum = checksum(0, b)
 	e := <-c.idle // never a long wait, unless the output has to wait
 	defer func() { c.idle <- e }()
 	if c.w.calls.isAborted() {
@@ -83,6 +82,7 @@ func (c *compressor) storeFrame(b []byte) (frame, error) {
 	if len(stored) > len(b)-len(b)/16 {
 		stored = b // decompressing it would cost more than it saves
 	}
+	f.sum = frameSum(stored, b)
 	x, err := c.w.out.store(stored, false, -1)
 	f.offset, f.stored = x.offset, uint32(len(stored))
 	return f, err
@@ -195,7 +195,7 @@ func (w *frameWriter) finish() (plain []byte, err error) {
 	}
 	err = w.submit()
 	w.jobs.Wait()
-	w.entry.compressed, w.entry.hasSum = true, false
+	w.entry.compressed = true
 	if err == nil {
 		err = w.err
 	}

@@ -47,6 +47,7 @@ func (d *decompressor) readFrame(e *entry, f frame, b []byte) ([]byte, error) {
 		return zeroFrame[:f.length], nil
 	}
 	data := b[:f.length]
+	in := data
 	if f.stored == f.length {
 		if err := d.r.read(e.name, data, f.offset); err != nil {
 			return nil, err
@@ -60,7 +61,7 @@ func (d *decompressor) readFrame(e *entry, f frame, b []byte) ([]byte, error) {
 		if cap(k.in) < int(f.stored) {
 			k.in = make([]byte, frameSize)
 		}
-		in := k.in[:f.stored]
+		in = k.in[:f.stored]
 		if err := d.r.read(e.name, in, f.offset); err != nil {
 			return nil, err
 		}
@@ -73,7 +74,10 @@ func (d *decompressor) readFrame(e *entry, f frame, b []byte) ([]byte, error) {
 		}
 		data = out
 	}
-	if checksum(0, data) != f.sum {
+	if d.r.header.version < version3 {
+		in = data
+	}
+	if frameSum(in, data) != f.sum {
 		return nil, invalid(e.name, "the frame at %d is damaged: checksum does not match", f.offset)
 	}
 	return data, nil

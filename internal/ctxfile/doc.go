@@ -18,8 +18,9 @@
 //
 // # Format
 //
-// This is version 1, and version 2 where there is compression. A reader refuses a
-// version and a flag that it does not know.
+// This is version 3, in which everything has a checksum. Version 2 had compression,
+// version 1 had not; a reader knows them as well. What is of one version only says so.
+// A reader refuses a version and a flag that it does not know.
 //
 // Numbers are unsigned and little-endian. Tables have offset, length and name of
 // each field, in bytes. Offsets in the file are counted from the first byte of the
@@ -47,15 +48,15 @@
 // The text is lines, each ended by a line feed, and then an empty line. The first
 // line is "blcr-cli context " and the version in decimal digits. The others are
 // "key: value", in any order. A reader ignores keys that it does not know, and
-// values that it does not understand. No key has to be there but compression, in
-// version 2.
+// values that it does not understand. No key has to be there but compression, if
+// members are compressed, as they are in version 2.
 //
 //	engine       what saved the processes, and its version
 //	created      when, RFC 3339, in UTC
 //	host         the machine's name
 //	kernel       its release
 //	machine      its architecture, as "uname -m" prints it
-//	compression  version 2 only: "zstd"
+//	compression  from version 2 on: "zstd"
 //	command      list: the arguments of the root process
 //	pids         list: the processes saved, the root first
 //
@@ -70,7 +71,7 @@
 //
 // A member is a sequence of extents, or if it is compressed, of frames. They lie
 // anywhere between header page and index, in any order, and none overlaps another.
-// What is between them has no meaning. Extents of memory begin at multiples of 4096;
+// What is between them, the gaps, has no meaning. Extents of memory begin at multiples of 4096;
 // a reader does not depend on that.
 //
 // # Index
@@ -78,16 +79,29 @@
 // There is an entry for each member, in the order in which they were begun:
 //
 //	0   2   length of the name
-//	2   2   flags: 1, there is a checksum; 2, version 2 only, it is compressed
-//	4   4   checksum of the member's content if flag 1 is set, else 0
+//	2   2   flags
+//	4   4   length of a chunk if flag 4 is set, checksum of the member's content if
+//	        flag 1 is set, else 0
 //	8   8   size of the member's content
 //	16  4   number of extents, or of frames if flag 2 is set
-//	20      the name, then the extents or frames in the order of the content
+//	20      the name, then the extents or frames in the order of the content, then
+//	        the checksums of the chunks if flag 4 is set
+//
+// The flags:
+//
+//	1  before version 3: there is a checksum of the whole content
+//	2  from version 2 on: it is compressed, and has frames
+//	4  from version 3 on: it has checksums of its chunks
+//	8  from version 3 on: it is memory, which may be restored without being checked
 //
 // A name has 1 to 255 bytes, none of them a slash or a control character of Unicode,
-// and is neither "." nor ".."; no two are the same. Flags 1 and 2 exclude each
-// other. Memory that the kernel moved into the file without the writer seeing it has
-// no checksum. There are at most 1048576 entries, and the index has at most 64 MiB.
+// and is neither "." nor ".."; no two are the same. In version 3 either flag 2 or flag
+// 4 is set. Before, flags 1 and 2 excluded each other, and memory that the kernel had
+// moved into the file without the writer seeing it had no checksum. There are at most
+// 1048576 entries, and the index has at most 64 MiB.
+//
+// A chunk is the next so many bytes of the content, the last one less. Its length is a
+// power of two from 65536 to 1073741824. Each has a checksum of 4 bytes.
 //
 // An extent is 16 bytes:
 //
@@ -99,7 +113,10 @@
 //	0   8   offset in the file
 //	8   4   stored length, what it takes there
 //	12  4   length, what it has of the content
-//	16  4   checksum of that
+//	16  4   checksum
+//
+// The checksum is that of what is stored, followed by the content if that is not the
+// same. Before version 3 it was that of the content.
 //
 // If the stored length is 0, the content is zeros, and offset and checksum are 0. If
 // it is the length, the content is stored as it is. Else it is less than the length,
@@ -116,7 +133,8 @@
 //	40  8   length of the context, all from header page to trailer
 //	48  4   number of entries of the index
 //	52  4   checksum of the index
-//	56  4   zeros
+//	56  4   from version 3 on: checksum of the gaps, in the order of the file;
+//	        before, zeros
 //	60  4   checksum of the 60 bytes before
 //
 // If the header page has the offset of the trailer, it lies there. If it has 0, the
@@ -125,6 +143,7 @@
 // The right one is that whose context begins where the header page is, and its ID
 // must be that of the header page.
 //
-// Index and trailer are written last, and the trailer's offset after them. So a
+// The checksums of memory that the kernel has moved are computed when all data is in
+// the file, from what the page cache has. Index and trailer are written last, and the trailer's offset after them. So a
 // context that was cut short anywhere lacks its trailer, and a reader refuses it.
 package ctxfile

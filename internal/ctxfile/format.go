@@ -26,9 +26,12 @@ const (
 	entryLen  = 20 // without name, extents and frames
 	extentLen = 16
 	frameLen  = 20
+	sumLen    = 4
 
-	flagSum    = 1 // the entry has a checksum
+	flagSum    = 1 // the entry has a checksum of the whole member
 	flagFrames = 2 // it has frames
+	flagChunks = 4 // it has a checksum of each chunk
+	flagMemory = 8 // it is memory, see Writer.Pipe
 
 	trailerLen   = 64
 	trailerMagic = "\x00END\r\n\x1a\n"
@@ -48,9 +51,14 @@ func (x extent) end() int64 { return x.offset + x.length }
 type entry struct {
 	name    string
 	size    int64
-	sum     uint32
-	hasSum  bool
 	extents []extent
+	starts  []int64 // where in the member each of them begins, after locate
+
+	chunks        // checksums, of what is not compressed
+	whole    bool // there is one checksum for all of the member: versions 1 and 2
+	unsummed bool // the kernel has moved the data: there are no checksums yet
+
+	memory bool
 
 	compressed bool
 	frames     []frame // if compressed, instead of extents
@@ -61,7 +69,16 @@ type frame struct {
 	offset int64  // in the file
 	stored uint32 // what it takes there; 0 for zeros, length for not compressed
 	length uint32 // what it has of the member
-	sum    uint32 // of that
+	sum    uint32 // see frameSum
+}
+
+// frameSum is the checksum of a frame: of what is stored, if that is compressed, and
+// of the content.
+func frameSum(stored, content []byte) uint32 {
+	if len(stored) == len(content) {
+		return checksum(0, content)
+	}
+	return checksum(checksum(0, stored), content)
 }
 
 // add appends an extent to the member.
@@ -95,16 +112,16 @@ func goodName(s string) bool {
 // appendTo appends the entry as it is in the index.
 func (e *entry) appendTo(b []byte) []byte {
 	le := binary.LittleEndian
-	flags, sum := uint16(0), uint32(0)
-	switch {
-	case e.compressed:
-		flags = flagFrames
-	case e.hasSum:
-		flags, sum = flagSum, e.sum
+	flags, chunk := uint16(flagChunks), uint32(e.chunk)
+	if e.compressed {
+		flags, chunk = flagFrames, 0
+	}
+	if e.memory {
+		flags |= flagMemory
 	}
 	b = le.AppendUint16(b, uint16(len(e.name)))
 	b = le.AppendUint16(b, flags)
-	b = le.AppendUint32(b, sum)
+	b = le.AppendUint32(b, chunk)
 	b = le.AppendUint64(b, uint64(e.size))
 	b = le.AppendUint32(b, uint32(len(e.extents)+len(e.frames)))
 	b = append(b, e.name...)
@@ -118,6 +135,11 @@ func (e *entry) appendTo(b []byte) []byte {
 		b = le.AppendUint32(b, f.length)
 		b = le.AppendUint32(b, f.sum)
 	}
+	if !e.compressed {
+		for _, sum := range e.sums {
+			b = le.AppendUint32(b, sum)
+		}
+	}
 	return b
 }
 
@@ -128,6 +150,7 @@ type trailer struct {
 	length int64 // of the context
 	count  uint32
 	sum    uint32 // of the index
+	gaps   uint32 // checksum of what no member has; 0 before version 3
 }
 
 func (t *trailer) bytes() []byte {
@@ -139,7 +162,7 @@ func (t *trailer) bytes() []byte {
 	b = le.AppendUint64(b, uint64(t.length))
 	b = le.AppendUint32(b, t.count)
 	b = le.AppendUint32(b, t.sum)
-	b = append(b, 0, 0, 0, 0)
+	b = le.AppendUint32(b, t.gaps)
 	return le.AppendUint32(b, checksum(0, b))
 }
 
@@ -161,6 +184,7 @@ func parseTrailer(b []byte) (t trailer, ok bool) {
 	t.length = int64(le.Uint64(b[40:]))
 	t.count = le.Uint32(b[48:])
 	t.sum = le.Uint32(b[52:])
+	t.gaps = le.Uint32(b[56:])
 	space := t.length - trailerLen
 	ok = t.length >= 2*pageSize && t.length%pageSize == 0 &&
 		t.index.offset >= pageSize && t.index.offset <= space &&
@@ -171,8 +195,9 @@ func parseTrailer(b []byte) (t trailer, ok bool) {
 
 // parseIndex reads an index whose checksum has been found right. It checks
 // everything that the index says: a checksum is no proof against malice. The
-// largest index takes some 200 MiB. compressed says that there may be frames.
-func parseIndex(b []byte, t trailer, compressed bool) (entries []entry, byName map[string]*entry, err error) {
+// largest index takes some 200 MiB. version is that of the format; compressed says
+// that there may be frames.
+func parseIndex(b []byte, t trailer, version int, compressed bool) (entries []entry, byName map[string]*entry, err error) {
 	le := binary.LittleEndian
 	damaged := invalid("", "the index is damaged")
 	entries = make([]entry, t.count)
@@ -187,21 +212,17 @@ func parseIndex(b []byte, t trailer, compressed bool) (entries []entry, byName m
 		size := le.Uint64(b[8:])
 		count := uint64(le.Uint32(b[16:]))
 		e := &entries[i]
-		*e = entry{sum: le.Uint32(b[4:]), hasSum: flags&flagSum != 0, compressed: flags == flagFrames}
-		each := uint64(extentLen)
-		switch {
-		case e.compressed && compressed && e.sum == 0:
-			each = frameLen
-		case flags&^flagSum != 0:
-			return nil, nil, damaged
-		}
-		b = b[entryLen:]
-		if nameLen+count*each > uint64(len(b)) {
+		each, sums, ok := e.parseFlags(flags, le.Uint32(b[4:]), size, version)
+		if b = b[entryLen:]; !ok || e.compressed && !compressed || nameLen+count*each+sums > uint64(len(b)) {
 			return nil, nil, damaged
 		}
 		e.name = string(b[:nameLen])
 		pieces := b[nameLen : nameLen+count*each]
 		b = b[nameLen+count*each:]
+		for i := range sums / sumLen {
+			e.sums = append(e.sums, le.Uint32(b[i*sumLen:]))
+		}
+		b = b[sums:]
 		if !goodName(e.name) {
 			return nil, nil, invalid("", "an image has the impossible name %q", e.name)
 		}
@@ -220,6 +241,7 @@ func parseIndex(b []byte, t trailer, compressed bool) (entries []entry, byName m
 		if uint64(e.size) != size {
 			return nil, nil, invalid(e.name, "size and extents differ")
 		}
+		e.locate()
 	}
 	if len(b) != 0 {
 		return nil, nil, damaged
@@ -231,6 +253,31 @@ func parseIndex(b []byte, t trailer, compressed bool) (entries []entry, byName m
 		}
 	}
 	return entries, byName, nil
+}
+
+// parseFlags takes flags and checksum of an entry whose size is not known to be
+// right. It returns how long its extents or frames are, each, and how long its
+// checksums are in all.
+func (e *entry) parseFlags(flags uint16, sum uint32, size uint64, version int) (each, sums uint64, ok bool) {
+	*e = entry{memory: flags&flagMemory != 0}
+	switch {
+	case version < version3 && flags == flagSum:
+		e.whole, e.chunks = true, chunks{chunk: max(int64(size), 1), sums: []uint32{sum}}
+		if size == 0 {
+			e.sums = nil
+		}
+		return extentLen, 0, int64(size) >= 0 && (size > 0 || sum == 0)
+	case version < version3 && flags == 0:
+		return extentLen, 0, true
+	case flags&^flagMemory == flagFrames && (version == version3 || flags == flagFrames):
+		e.compressed = true
+		return frameLen, 0, sum == 0
+	case version == version3 && flags&^flagMemory == flagChunks:
+		e.chunk = int64(sum)
+		ok = sum >= chunkSize && sum <= maxChunk && sum&(sum-1) == 0 && size <= math.MaxInt64
+		return extentLen, (size + uint64(sum) - 1) / max(uint64(sum), 1) * sumLen, ok
+	}
+	return 0, 0, false
 }
 
 // parseExtents reads the extents of a member, which are all of b, and appends them

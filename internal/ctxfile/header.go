@@ -12,8 +12,8 @@ import (
 
 const (
 	magicWords = "blcr-cli context "
-	version1   = "1"
-	version2   = "2" // with compression
+	version2   = 2 // the first with compression
+	version3   = 3 // the first with checksums of everything
 
 	// Zstd is the only compression that there is.
 	Zstd = "zstd"
@@ -71,11 +71,7 @@ func headerSum(p []byte) uint32 {
 
 func (h Header) text() string {
 	var b strings.Builder
-	v := version1
-	if h.Compression != "" {
-		v = version2
-	}
-	b.WriteString(magicWords + v + "\n")
+	b.WriteString(magicWords + strconv.Itoa(version3) + "\n")
 	line := func(key, value string) {
 		if value != "" {
 			fmt.Fprintf(&b, "%s: %s\n", key, value)
@@ -163,23 +159,33 @@ func shorten(s string, limit int, quote func(string) string) string {
 	return s
 }
 
-// parsePage reads a header page, or less of one. trailer is its offset, or 0.
-func parsePage(p []byte) (h Header, id [idLen]byte, trailer uint64, err error) {
+// headerPage is what a header page says.
+type headerPage struct {
+	Header
+	version int
+	id      [idLen]byte
+	trailer uint64 // its offset, or 0
+}
+
+// parsePage reads a header page, or less of one.
+func parsePage(p []byte) (headerPage, error) {
+	var h headerPage
 	if k, _ := kindOf(p); k != Ours {
-		return h, id, 0, refuse(k)
+		return h, refuse(k)
 	}
 	if len(p) < pageSize {
-		return h, id, 0, invalid("", "truncated: the header is incomplete")
+		return h, invalid("", "truncated: the header is incomplete")
 	}
 	first, text, _ := strings.Cut(string(p[len(magicWords):trailerField]), "\n")
-	if first != version1 && first != version2 {
-		if len(first) > 16 || strings.ContainsFunc(first, func(c rune) bool { return c < '0' || c > '9' }) {
-			return h, id, 0, refuse(Unknown)
-		}
-		return h, id, 0, invalid("", "version %s of the format is not known to this program", first)
+	if len(first) > 16 || strings.ContainsFunc(first, func(c rune) bool { return c < '0' || c > '9' }) {
+		return h, refuse(Unknown)
+	}
+	h.version, _ = strconv.Atoi(first)
+	if h.version < 1 || h.version > version3 || first != strconv.Itoa(h.version) {
+		return h, invalid("", "version %s of the format is not known to this program", first)
 	}
 	if headerSum(p) != binary.LittleEndian.Uint32(p[sumField:]) {
-		return h, id, 0, invalid("", "header checksum does not match")
+		return h, invalid("", "header checksum does not match")
 	}
 	text, _, _ = strings.Cut("\n"+text, "\n\n")
 	for line := range strings.SplitSeq(text, "\n") {
@@ -187,13 +193,15 @@ func parsePage(p []byte) (h Header, id [idLen]byte, trailer uint64, err error) {
 			h.set(key, value)
 		}
 	}
-	if first == version1 {
+	switch {
+	case h.version < version2:
 		h.Compression = ""
-	} else if h.Compression != Zstd {
-		return h, id, 0, invalid("", "compression by %q is not known to this program", h.Compression)
+	case h.version == version2 && h.Compression == "", h.Compression != "" && h.Compression != Zstd:
+		return h, invalid("", "compression by %q is not known to this program", h.Compression)
 	}
-	copy(id[:], p[idField:])
-	return h, id, binary.LittleEndian.Uint64(p[trailerField:]), nil
+	copy(h.id[:], p[idField:])
+	h.trailer = binary.LittleEndian.Uint64(p[trailerField:])
+	return h, nil
 }
 
 // set takes one line. It ignores what it does not understand: nothing of the

@@ -11,7 +11,7 @@ import (
 
 func TestHeaderText(t *testing.T) {
 	p := someHeader.page([idLen]byte{1})
-	want := `blcr-cli context 1
+	want := `blcr-cli context 3
 engine: criu 4.1.1
 created: 2026-11-23T03:04:05Z
 host: vm
@@ -44,10 +44,11 @@ func TestHeaderRoundTrip(t *testing.T) {
 				t.Fatalf("the text has a %#x", c)
 			}
 		}
-		got, id, at, err := parsePage(p)
-		if err != nil || id != [idLen]byte{7} || at != 0 {
-			t.Fatal(got, id, at, err)
+		page, err := parsePage(p)
+		if err != nil || page.id != [idLen]byte{7} || page.trailer != 0 || page.version != version3 {
+			t.Fatal(page, err)
 		}
+		got := page.Header
 		if !got.Cut && len(h.PIDs) < 1000 && !reflect.DeepEqual(got, h) && fmt.Sprint(got) != fmt.Sprint(h) {
 			t.Errorf("%+v became %+v", h, got)
 		}
@@ -74,8 +75,8 @@ func TestHeaderUnknownKeys(t *testing.T) {
 	copy(p, "blcr-cli context 1\nfuture: 1\nrubbish\ncreated: soon\npids: 1 x 2\nhost: \"a\n\n")
 	q := append(p, make([]byte, pageSize)...)
 	reseal(q)
-	h, _, _, err := parsePage(q[:pageSize])
-	if err != nil || !reflect.DeepEqual(h, Header{Host: `"a`, PIDs: []int{1, 2}}) {
+	h, err := parsePage(q[:pageSize])
+	if err != nil || !reflect.DeepEqual(h.Header, Header{Host: `"a`, PIDs: []int{1, 2}}) {
 		t.Errorf("%+v, %v", h, err)
 	}
 }

@@ -101,7 +101,7 @@ func (m *memberWriter) store(p []byte) error {
 		return fail("write", e.name, err)
 	}
 	e.add(x)
-	e.sum = checksum(e.sum, p)
+	e.sum(p)
 	m.w.stored.Add(x.length)
 	return nil
 }
@@ -205,7 +205,7 @@ func (m *memberWriter) spliceBytes(fd int, n int64) error {
 		o.unreserve(x, moved)
 	}
 	if moved > 0 {
-		e.hasSum, e.sum = false, 0
+		e.unsummed = true
 		e.add(extent{x.offset, moved})
 		m.w.stored.Add(moved)
 	}

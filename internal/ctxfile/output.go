@@ -1,6 +1,7 @@
 package ctxfile
 
 import (
+	"fmt"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -13,6 +14,7 @@ type output struct {
 	kind     uint32 // S_IFREG …
 	seekable bool   // any offset can be written
 	base     int64  // if seekable: where the context begins in the file
+	readable int    // if seekable: a descriptor of the file to read from, or -1
 	pagewise bool   // a pipe that a write of more than a page may block on
 
 	mu   sync.Mutex
@@ -26,7 +28,7 @@ type output struct {
 
 // newOutput finds out what kind of file fd is.
 func newOutput(fd int, calls *callGroup) (*output, error) {
-	o := &output{fd: fd, calls: calls}
+	o := &output{fd: fd, calls: calls, readable: -1}
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return nil, err
@@ -40,6 +42,12 @@ func newOutput(fd int, calls *callGroup) (*output, error) {
 		if flags&unix.O_APPEND == 0 { // else pwrite and splice ignore offsets
 			o.seekable = true
 			o.base, err = unix.Seek(fd, 0, unix.SEEK_CUR)
+		}
+		switch {
+		case o.seekable && flags&unix.O_ACCMODE == unix.O_WRONLY:
+			o.readable = reopen(fd)
+		case o.seekable:
+			o.readable = fd
 		}
 	case unix.S_IFIFO:
 		enlarge(fd)
@@ -85,6 +93,26 @@ func (o *output) allocate() {
 	o.allocated = until
 	o.preallocates = err == nil
 	o.ahead = o.ahead || err == nil
+}
+
+// reopen opens the file that is open for writing for reading as well, or returns -1.
+func reopen(fd int) int {
+	again, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return -1
+	}
+	return again
+}
+
+// release gives back what the output needed, when nothing is written any more.
+func (o *output) release() {
+	o.trim()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.readable >= 0 && o.readable != o.fd {
+		unix.Close(o.readable)
+	}
+	o.readable = -1
 }
 
 // trim gives back the disk space beyond the end of the file that allocate has

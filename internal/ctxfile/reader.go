@@ -15,8 +15,8 @@ type Reader struct {
 	served     atomic.Int64
 	fd         int
 	base       int64 // where the context begins in the file
-	length     int64
-	header     Header
+	end        trailer
+	header     headerPage
 	entries    []entry
 	byName     map[string]*entry
 	total      int64         // of all sizes
@@ -74,7 +74,7 @@ func openFile(fd int) (*Reader, error) {
 	}
 	r := &Reader{calls: newCallGroup(), fd: dup, base: base}
 	if err = r.load(); err == nil {
-		if _, err = unix.Seek(fd, base+r.length, unix.SEEK_SET); err != nil {
+		if _, err = unix.Seek(fd, base+r.end.length, unix.SEEK_SET); err != nil {
 			err = fail("read", "", err)
 		}
 	}
@@ -92,15 +92,15 @@ func (r *Reader) load() error {
 	if err != nil {
 		return fail("read", "", err)
 	}
-	h, id, at, err := parsePage(page[:n])
-	if err != nil {
+	if r.header, err = parsePage(page[:n]); err != nil {
 		return err
 	}
+	h := &r.header
 	size, err := r.size()
 	if err != nil {
 		return fail("read", "", err)
 	}
-	t, err := r.findTrailer(at, size, id)
+	t, err := r.findTrailer(h.trailer, size, h.id)
 	if err != nil {
 		return err
 	}
@@ -111,11 +111,11 @@ func (r *Reader) load() error {
 	if checksum(0, index) != t.sum {
 		return invalid("", "index checksum does not match")
 	}
-	if r.entries, r.byName, err = parseIndex(index, t, h.Compression != ""); err != nil {
+	if r.entries, r.byName, err = parseIndex(index, t, h.version, h.Compression != ""); err != nil {
 		return err
 	}
-	r.length = t.length
-	if r.header = h; h.Compression != "" {
+	r.end = t
+	if h.Compression != "" {
 		r.decompress = newDecompressor(r)
 	}
 	for i := range r.entries {
@@ -212,14 +212,14 @@ func (r *Reader) read(object string, b []byte, offset int64) error {
 
 // Header returns what the context says of itself.
 func (r *Reader) Header() Header {
-	h := r.header
+	h := r.header.Header
 	h.Command = slices.Clone(h.Command)
 	h.PIDs = slices.Clone(h.PIDs)
 	return h
 }
 
 // Length returns how many bytes the context takes, all from header to trailer.
-func (r *Reader) Length() int64 { return r.length }
+func (r *Reader) Length() int64 { return r.end.length }
 
 // Names returns the names of the members, in the order in which they were begun.
 func (r *Reader) Names() []string {

@@ -247,7 +247,7 @@ func TestWithoutSplice(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, e := range w.entries {
-		if !e.hasSum {
+		if e.unsummed {
 			t.Errorf("%s has no checksum", e.name)
 		}
 	}

@@ -23,15 +23,8 @@ func (r *Reader) Bytes(name string) ([]byte, error) {
 				return nil
 			})
 		}
-		b = make([]byte, 0, e.size) // extents do not overlap: the file has that much
-		for _, x := range e.extents {
-			n := len(b)
-			b = b[:n+int(x.length)]
-			if err := r.read(name, b[n:], x.offset); err != nil {
-				return err
-			}
-		}
-		return e.verify(checksum(0, b))
+		b = make([]byte, e.size) // extents do not overlap: the file has that much
+		return r.readChecked(e, b, 0)
 	})
 	if err != nil {
 		return nil, err
@@ -40,9 +33,11 @@ func (r *Reader) Bytes(name string) ([]byte, error) {
 }
 
 // ReadAt reads the part of a member that begins at an offset: all of b, or what
-// there is up to the member's end. Of a compressed member it decompresses and
-// checks the frames that b touches. Of others it checks nothing. Errors are those
-// of Serve.
+// there is up to the member's end. It checks what it reads: the frames of a compressed
+// member that b touches, of others the chunks, of which it reads the rest as well where
+// b has only a part. So a part that begins and ends at multiples of ChunkSize is cheapest.
+// Of a context that has no checksums of chunks it checks nothing. Errors are those of
+// Serve.
 func (r *Reader) ReadAt(name string, b []byte, offset int64) (n int, err error) {
 	if offset < 0 {
 		return 0, fail("read", name, unix.EINVAL)
@@ -77,14 +72,10 @@ func (r *Reader) ReadAt(name string, b []byte, offset int64) (n int, err error) 
 			}
 			return nil
 		}
-		for _, x := range e.extents {
-			if m := min(int64(len(b)-n), x.length-offset); m > 0 {
-				if err := r.read(name, b[n:n+int(m)], x.offset+offset); err != nil {
-					return err
-				}
-				n += int(m)
-			}
-			offset = max(0, offset-x.length)
+		n = int(min(int64(len(b)), max(e.size-offset, 0)))
+		if err := r.readChecked(e, b[:n], offset); err != nil {
+			n = 0
+			return err
 		}
 		return nil
 	})
@@ -92,9 +83,10 @@ func (r *Reader) ReadAt(name string, b []byte, offset int64) (n int, err error) 
 }
 
 // Serve writes a member into a pipe, all of it or as much as the pipe's reader
-// wants: that it went away is no error. A member with a checksum is checked before,
-// so that the reader sees good data or none; of a compressed member each frame is
-// checked before the reader sees it.
+// wants: that it went away is no error. A member is checked before, so that the reader
+// sees good data or none; of a compressed member each frame is checked before the
+// reader sees it. Memory that is not compressed is moved by the kernel and not checked;
+// see Verify.
 //
 // The descriptor remains the caller's, which closes it to let the reader see the
 // end. It is non-blocking while Serve runs, and a pipe for a large member is
@@ -106,7 +98,7 @@ func (r *Reader) ReadAt(name string, b []byte, offset int64) (n int, err error) 
 // EBADF after Close.
 func (r *Reader) Serve(name string, pipe int) error {
 	return r.member(name, func(e *entry) error {
-		if e.hasSum {
+		if !e.compressed && !e.memory {
 			if err := r.scan(e); err != nil {
 				return err
 			}
@@ -148,36 +140,6 @@ func (r *Reader) member(name string, do func(*entry) error) error {
 		return fail("read", name, unix.ENOENT)
 	}
 	return fail("read", name, do(e))
-}
-
-// scan reads a member that is not compressed, and compares the checksum.
-func (r *Reader) scan(e *entry) error {
-	buf := getBuffer()
-	defer putBuffer(buf)
-	sum := uint32(0)
-	for _, x := range e.extents {
-		for x.length > 0 {
-			if r.calls.isAborted() {
-				return unix.ECANCELED
-			}
-			b := buf[:min(x.length, bufferSize)]
-			if err := r.read(e.name, b, x.offset); err != nil {
-				return err
-			}
-			sum = checksum(sum, b)
-			x.offset += int64(len(b))
-			x.length -= int64(len(b))
-		}
-	}
-	return e.verify(sum)
-}
-
-// verify compares the checksum, if there is one.
-func (e *entry) verify(sum uint32) error {
-	if e.hasSum && e.sum != sum {
-		return invalid(e.name, "checksum does not match")
-	}
-	return nil
 }
 
 // extentServer writes a member that is not compressed into a pipe.

@@ -21,21 +21,21 @@ func copyToTemp(ctx context.Context, fd int) (file int, err error) {
 	if err != nil {
 		return -1, fail("read", "", err)
 	}
-	_, _, trailer, err := parsePage(page[:n])
+	h, err := parsePage(page[:n])
 	if err != nil {
 		return -1, err
 	}
 	length := int64(math.MaxInt64)
-	if trailer != 0 {
-		if !goodTrailerOffset(trailer) {
+	if h.trailer != 0 {
+		if !goodTrailerOffset(h.trailer) {
 			return -1, errNoTrailer()
 		}
-		length = int64(trailer) + trailerLen
+		length = int64(h.trailer) + trailerLen
 	}
 	if file, err = openTemp(); err != nil {
 		return -1, fail("open", os.TempDir(), err)
 	}
-	if trailer != 0 {
+	if h.trailer != 0 {
 		err = fits(file, length)
 	}
 	if err == nil {

@@ -17,7 +17,7 @@ type Writer struct {
 	out      *output
 	id       [idLen]byte
 	stored   atomic.Int64
-	noSplice atomic.Bool // splice does not work on this file
+	noSplice atomic.Bool // splice does not work on this file, or it cannot be read
 	compress *compressor // nil without compression
 
 	mu      sync.Mutex
@@ -38,6 +38,9 @@ type Writer struct {
 // A Writer ends with Close or Abort. Until then a regular file may have up to
 // 1 GiB of disk space allocated beyond its end.
 //
+// The kernel moves memory into the file only if the Writer can also read it: the
+// descriptor, or else the file by way of /proc.
+//
 // Errors are those of fstat(2), lseek(2) and write(2). The process must not die of
 // SIGXFSZ, which the Go runtime does unless the signal is ignored. SIGPIPE does no
 // harm.
@@ -56,6 +59,9 @@ func NewWriter(fd int, h Header, level int) (*Writer, error) {
 		_, err = w.out.store(h.page(w.id), false, -1)
 	}
 	if err != nil {
+		if w.out != nil {
+			w.out.release()
+		}
 		return nil, fail("write", "", err)
 	}
 	return w, nil
@@ -67,7 +73,8 @@ func NewWriter(fd int, h Header, level int) (*Writer, error) {
 // filled the pipe.
 //
 // With aligned, which is for memory, the data lies at multiples of 4096 in the
-// file and is moved by the kernel where it can be, and the pipe is enlarged.
+// file and is moved by the kernel where it can be, and the pipe is enlarged. Close
+// reads what the kernel has moved to compute its checksums.
 //
 // The descriptor remains the caller's. It is non-blocking while Pipe runs.
 //
@@ -91,7 +98,7 @@ func (w *Writer) Pipe(name string, pipe int, aligned bool) error {
 			}
 			// Splice only to where it copies. A pipe or a socket would be given
 			// references to pages that their process goes on changing.
-			if m.frames == nil && isPipe(pipe) && w.out.seekable && !w.noSplice.Load() {
+			if m.frames == nil && isPipe(pipe) && w.out.readable >= 0 && !w.noSplice.Load() {
 				if err := p.read(m.splicePipe); err != unix.EINVAL || m.entry.size > 0 {
 					return fail("splice", name, err)
 				}
@@ -157,7 +164,7 @@ func (w *Writer) Abort() {
 // trimIfOver gives back disk space after Abort, when nothing is in progress.
 func (w *Writer) trimIfOver() {
 	if w.calls.isAborted() && w.calls.isIdle() {
-		w.out.trim()
+		w.out.release()
 	}
 }
 
@@ -170,7 +177,7 @@ func (w *Writer) Close() error {
 	if !w.calls.close() {
 		return fail("write", "", unix.EBADF)
 	}
-	defer w.out.trim()
+	defer w.out.release()
 	if w.calls.isAborted() {
 		return fail("write", "", unix.ECANCELED)
 	}
@@ -183,8 +190,13 @@ func (w *Writer) Close() error {
 	return nil
 }
 
-// finish writes index and trailer, then the trailer's offset into the header.
+// finish computes the checksums that are not known yet, writes index and trailer, and
+// then the trailer's offset into the header.
 func (w *Writer) finish() error {
+	gaps, err := w.sumRest()
+	if err != nil {
+		return err
+	}
 	var b []byte
 	for _, e := range w.entries {
 		b = e.appendTo(b)
@@ -199,6 +211,7 @@ func (w *Writer) finish() error {
 		length: roundUp(o.next + int64(len(b)) + trailerLen),
 		count:  uint32(len(w.entries)),
 		sum:    checksum(0, b),
+		gaps:   gaps,
 	}
 	b = append(b, make([]byte, t.length-trailerLen-t.index.end())...)
 	b = append(b, t.bytes()...)
@@ -209,7 +222,7 @@ func (w *Writer) finish() error {
 	if err := writeAt(o.fd, field, o.base+trailerField); err != nil {
 		return err
 	}
-	_, err := unix.Seek(o.fd, o.base+t.length, unix.SEEK_SET)
+	_, err = unix.Seek(o.fd, o.base+t.length, unix.SEEK_SET)
 	return err
 }
 
@@ -223,7 +236,7 @@ func (w *Writer) member(name string, aligned bool, store func(*memberWriter) err
 	if !goodName(name) {
 		return fail("write", name, unix.EINVAL)
 	}
-	m := &memberWriter{w: w, aligned: aligned, entry: &entry{name: name, hasSum: true}}
+	m := &memberWriter{w: w, aligned: aligned, entry: &entry{name: name, memory: aligned, chunks: chunks{chunk: chunkSize}}}
 	if w.compress != nil {
 		m.frames = &frameWriter{compressor: w.compress, entry: m.entry}
 	}
