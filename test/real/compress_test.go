@@ -86,7 +86,7 @@ func (j *job) throughPipes(p program) {
 
 func isCompressed(context []byte) bool {
 	text := context[:min(4032, len(context))]
-	return bytes.HasPrefix(text, []byte("blcr-cli context 2\n")) && bytes.Contains(text, []byte("\ncompression: zstd\n"))
+	return bytes.HasPrefix(text, []byte("blcr-cli context 3\n")) && bytes.Contains(text, []byte("\ncompression: zstd\n"))
 }
 
 // TestCompressedSize: it is smaller, and --compress=none takes it back.
