@@ -8,6 +8,7 @@ MANDIR  = $(PREFIX)/share/man
 BASHDIR = $(PREFIX)/share/bash-completion/completions
 ZSHDIR  = $(PREFIX)/share/zsh/site-functions
 FISHDIR = $(PREFIX)/share/fish/vendor_completions.d
+DATADIR = $(PREFIX)/share/blcr-cli
 DESTDIR =
 
 # The first version heading of the CHANGELOG.
@@ -45,7 +46,8 @@ PAGES   := $(sort $(COMMANDS:%=man/%.1) $(wildcard man/*.[1-8]))
 SHARED   = $(foreach f,$(PAGES),$(f):$(MANDIR)/man$(subst .,,$(suffix $(f)))/$(notdir $(f))) \
            $(foreach f,$(wildcard completions/bash/*),$(f):$(BASHDIR)/$(notdir $(f))) \
            $(foreach f,$(wildcard completions/zsh/*),$(f):$(ZSHDIR)/$(notdir $(f))) \
-           $(foreach f,$(wildcard completions/fish/*),$(f):$(FISHDIR)/$(notdir $(f)))
+           $(foreach f,$(wildcard completions/fish/*),$(f):$(FISHDIR)/$(notdir $(f))) \
+           packaging/ftb/blcr.ftb:$(DATADIR)/blcr.ftb
 # Those that read their command lines as getopt does.
 GETOPT   = $(filter-out cr_run ftb-watch,$(COMMANDS))
 # Those that the benchmarks measure.
@@ -135,7 +137,7 @@ uninstall: ## take that away again
 	for f in $(SHARED); do rm -f "$(DESTDIR)$${f#*:}" || exit; done
 	rm -f $(DESTDIR)$(SBINDIR)/blcr-cli-criu
 	rm -rf $(CRIUDEST)
-	rmdir $(dir $(CRIUDEST)) 2>/dev/null || :
+	rmdir $(dir $(CRIUDEST)) $(DESTDIR)$(DATADIR) 2>/dev/null || :
 
 dist: ## a tar.gz, a .deb and an .rpm for amd64, into dist/
 	@$(if $(VERSION),,$(error CHANGELOG.md has no version heading))MAKE='$(MAKE)' GO='$(GO)' NFPM='$(NFPM)' \

@@ -27,6 +27,11 @@ func flags() []urfave.Flag {
 	}
 }
 
+func init() {
+	// Otherwise urfave prints texts of its own, and ignores errors of printing them.
+	urfave.HelpFlag, urfave.VersionFlag = nil, nil
+}
+
 const maxTimeout = 365 * 24 * time.Hour
 
 // settings is the parsed command line.
