@@ -44,6 +44,17 @@ type jsonContext struct {
 	RemovedFiles []jsonRemoved  `json:"removed_files,omitempty"`
 	SavedFiles   []jsonSaved    `json:"saved_files,omitempty"`
 	Size         *jsonSize      `json:"size,omitempty"`
+
+	Whole      *bool        `json:"whole,omitempty"`
+	Unverified *int64       `json:"unverified,omitempty"`
+	Damage     []jsonDamage `json:"damage,omitempty"`
+}
+
+type jsonDamage struct {
+	Image  string `json:"image,omitempty"`
+	Offset int64  `json:"offset"`
+	Length int64  `json:"length"`
+	Reason string `json:"reason"`
 }
 
 type jsonFirst struct {
@@ -136,6 +147,15 @@ func (r *report) json() string {
 		c.criu(r.criu)
 	case r.blcr != nil:
 		c.blcr(r.blcr)
+	}
+	if v := r.verified; v != nil {
+		c.Unverified = &v.unknown
+		if whole, known := r.whole(); known {
+			c.Whole = &whole
+		}
+		for _, d := range v.damage {
+			c.Damage = append(c.Damage, jsonDamage{d.Name, d.Offset, d.Length, damageReason(d)})
+		}
 	}
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)

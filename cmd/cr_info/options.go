@@ -7,11 +7,15 @@ import (
 	"blcr-cli/internal/cli/getopt"
 )
 
-const optJSON = 1
+const (
+	optJSON = 1 + iota
+	optVerify
+)
 
 // options is the table of cr_info's options.
 var options = getopt.Table{
 	{ID: optJSON, Long: []string{"json"}},
+	{ID: optVerify, Long: []string{"verify"}},
 	{ID: cli.OptQuiet, Short: 'q', Long: []string{"quiet"}},
 	{ID: cli.OptHelp, Short: 'h', Long: []string{"help"}},
 	{ID: cli.OptVersion, Long: []string{"version"}},
@@ -19,8 +23,9 @@ var options = getopt.Table{
 
 // settings is the parsed command line.
 type settings struct {
-	json  bool
-	files []string // at least one; "-" is standard input
+	json   bool
+	verify bool
+	files  []string // at least one; "-" is standard input
 }
 
 // parse parses the command line. An error is a cli.Text or a *usageError.
@@ -28,8 +33,13 @@ func parse(args []string, con *cli.Console) (*settings, error) {
 	s := &settings{}
 	line := cli.CommandLine{
 		Options: options, Usage: usage, Version: versionLine(),
-		Option: func(getopt.Match) error {
-			s.json = true
+		Option: func(m getopt.Match) error {
+			switch m.ID {
+			case optJSON:
+				s.json = true
+			case optVerify:
+				s.verify = true
+			}
 			return nil
 		},
 	}

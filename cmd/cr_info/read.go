@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"io"
 	"syscall"
 
@@ -8,6 +9,7 @@ import (
 
 	"blcr-cli/internal/ckpt/criu/inspect"
 	"blcr-cli/internal/ckpt/kernel/header"
+	"blcr-cli/internal/cli"
 	"blcr-cli/internal/ctxfile"
 	"blcr-cli/internal/entry"
 )
@@ -22,6 +24,8 @@ type report struct {
 
 	// err is also set for a context that can be reported on but is incomplete.
 	err error
+
+	verified *verification // nil without --verify
 }
 
 // blcrContext is a context of BLCR's module.
@@ -44,7 +48,7 @@ func (r *report) complete() (complete, known bool) {
 }
 
 // examine examines one FILE.
-func examine(file string) *report {
+func (s *settings) examine(file string, con *cli.Console) *report {
 	r := &report{file: file}
 	fd := 0
 	if file == "-" {
@@ -61,7 +65,7 @@ func examine(file string) *report {
 		}
 		defer unix.Close(fd)
 	}
-	r.read(fd)
+	r.read(fd, s, con)
 	return r
 }
 
@@ -75,25 +79,37 @@ func open(file string) (fd int, err error) {
 }
 
 // read examines the file that is open as fd.
-func (r *report) read(fd int) {
+func (r *report) read(fd int, s *settings, con *cli.Console) {
 	var st unix.Stat_t
 	if r.err = unix.Fstat(fd, &st); r.err != nil {
 		return
 	}
 	directory := st.Mode&unix.S_IFMT == unix.S_IFDIR
 	if !directory {
-		// inspect.Context handles what cannot be examined without consuming it.
+		// ctxfile.Open handles what cannot be examined without consuming it.
 		if kind, err := ctxfile.Sniff(fd); err == nil && kind == ctxfile.BLCR {
-			r.readBLCR(fd, &st)
+			if r.readBLCR(fd, &st); s.verify && r.blcr != nil {
+				r.verified = &verification{unknown: max(r.blcr.size, 1), why: "data without checksums, as in all contexts of BLCR's module"}
+			}
 			return
 		}
 	}
 	if directory {
-		r.criu, r.err = inspect.Directory(fd)
+		if r.criu, r.err = inspect.Directory(fd); s.verify && r.err == nil {
+			r.verified = &verification{unknown: r.criu.Sizes.Total(), why: "images without checksums, as in all directories of CRIU's"}
+		}
 	} else {
-		r.criu, r.err = inspect.Context(fd)
+		c, err := ctxfile.Open(context.Background(), fd)
+		if err != nil {
+			r.err = err
+			return
+		}
+		defer c.Close()
+		if r.criu, r.err = inspect.Context(c); s.verify {
+			r.verify(c, con)
+		}
 	}
-	if r.err == nil && r.criu.Missing != "" {
+	if r.err == nil && r.criu != nil && r.criu.Missing != "" {
 		r.err = notContext("incomplete: " + r.criu.Missing)
 	}
 }

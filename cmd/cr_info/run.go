@@ -47,14 +47,17 @@ func do(args []string, con *cli.Console) (good bool, err error) {
 	good = true
 	separator := ""
 	for _, file := range s.files {
-		r := examine(file)
-		if r.err != nil {
+		r := s.examine(file, con)
+		found := r.found()
+		if len(found) > 0 {
 			good = false
 		}
 		text := ""
 		switch {
 		case s.json:
 			text = r.json()
+		case s.verify:
+			text = r.verdict()
 		case r.criu != nil || r.blcr != nil:
 			text = separator + r.text(len(s.files) > 1)
 			separator = "\n"
@@ -64,8 +67,8 @@ func do(args []string, con *cli.Console) (good bool, err error) {
 				return false, err
 			}
 		}
-		if r.err != nil {
-			con.Errorf("%s: %s: %s\n", name, show.Text(file), reason(r.err))
+		for _, line := range found {
+			con.Errorf("%s: %s: %s\n", name, show.Text(file), line)
 		}
 	}
 	return good, nil

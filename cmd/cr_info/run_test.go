@@ -147,7 +147,7 @@ func TestJSONMembers(t *testing.T) {
 	}
 	for section, object := range map[string]any{
 		"": jsonContext{}, "first_process": jsonFirst{}, "processes": jsonProcess{}, "threads": jsonThread{}, "memory": jsonMemory{},
-		"files": jsonFile{}, "removed_files": jsonRemoved{}, "saved_files": jsonSaved{}, "size": jsonSize{},
+		"damage": jsonDamage{}, "files": jsonFile{}, "removed_files": jsonRemoved{}, "saved_files": jsonSaved{}, "size": jsonSize{},
 	} {
 		var members []string
 		for f := range reflect.TypeOf(object).Fields() {

@@ -10,6 +10,7 @@ FILE, or in standard input if that is '-'.
   -?, -h, --help            print this text and exit
       --version             print the version and exit
       --json                print one JSON object for each FILE, one a line
+      --verify              read all of each FILE and compare its checksums
 
 The exit status is 0 if all are complete contexts, 255 for bad arguments, and 1
 if a FILE cannot be read, is no context, is damaged or incomplete, or if the

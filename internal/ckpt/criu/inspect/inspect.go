@@ -9,7 +9,6 @@ package inspect
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -135,18 +134,12 @@ type Sizes struct {
 // Total returns what the context takes.
 func (s Sizes) Total() int64 { return s.Pages + s.Removed + s.Saved + s.Images + s.Rest }
 
-// Context inspects the context file that is open as fd, which remains the
-// caller's. It may be a pipe.
+// Context inspects a context file, which remains the caller's.
 //
-// The error is a *[ctxfile.Error] for what cannot be read or is no context. The
-// text of any other says what is wrong with the images.
-func Context(fd int) (*Info, error) {
+// The error is a *[ctxfile.Error] for what cannot be read or is damaged. The text of
+// any other says what is wrong with the images.
+func Context(c *ctxfile.Reader) (*Info, error) {
 	moreGarbage()
-	c, err := ctxfile.Open(context.Background(), fd)
-	if err != nil {
-		return nil, err
-	}
-	defer c.Close()
 	in := &inspection{from: c, info: &Info{Header: c.Header()}}
 	if err := in.run(); err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package inspect
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -138,6 +139,16 @@ func sample() map[string]string {
 	}
 }
 
+// fromFile inspects a context file.
+func fromFile(fd int) (*Info, error) {
+	c, err := ctxfile.Open(context.Background(), fd)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	return Context(c)
+}
+
 // contextOf makes a context of images, and returns it open at its beginning.
 func contextOf(t testing.TB, images map[string]string) int {
 	t.Helper()
@@ -185,7 +196,7 @@ func imageDir(t *testing.T, images map[string]string) (fd int, dir string) {
 
 func TestInspect(t *testing.T) {
 	fd := contextOf(t, sample())
-	info, err := Context(fd)
+	info, err := fromFile(fd)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -274,7 +285,7 @@ func TestInspect(t *testing.T) {
 func TestInspectWithoutNote(t *testing.T) {
 	files := sample()
 	delete(files, images.ExternalPipesName)
-	info, err := Context(contextOf(t, files))
+	info, err := fromFile(contextOf(t, files))
 	if err != nil || info.Missing != "" || !info.Processes[0].Files[3].External || info.Processes[0].Files[1].External {
 		t.Errorf("%v: %+v", err, info)
 	}
@@ -285,7 +296,7 @@ func TestInspectMissing(t *testing.T) {
 	for name := range sample() {
 		files := sample()
 		delete(files, name)
-		info, err := Context(contextOf(t, files))
+		info, err := fromFile(contextOf(t, files))
 		switch name {
 		case images.InventoryName, "pstree.img", "file-1":
 			if detail(err) == "" {
@@ -335,7 +346,7 @@ func TestInspectDamaged(t *testing.T) {
 		for _, damage := range []string{"", content[:len(content)-1], "junk" + content} {
 			files := sample()
 			files[name] = damage
-			_, err := Context(contextOf(t, files))
+			_, err := fromFile(contextOf(t, files))
 			if text := detail(err); !strings.Contains(text, name) {
 				t.Errorf("%s of %d bytes: %v", name, len(damage), err)
 			}
@@ -386,7 +397,7 @@ func TestInspectMany(t *testing.T) {
 	delete(all, "remap-fpath.img")
 	context := contextOf(t, all)
 	start := time.Now()
-	info, err := Context(context)
+	info, err := fromFile(context)
 	if err != nil || len(info.Processes) != 3000 || len(info.External) != 49999 {
 		t.Fatalf("%v: %d", err, len(info.Processes))
 	}
@@ -400,7 +411,7 @@ func TestInspectErrors(t *testing.T) {
 	if _, err := Directory(fd); !strings.Contains(detail(err), "there is no inventory.img in it") {
 		t.Error(err)
 	}
-	if _, err := Context(-1); !errors.Is(err, syscall.EBADF) {
+	if _, err := fromFile(-1); !errors.Is(err, syscall.EBADF) {
 		t.Error(err)
 	}
 	if _, err := Directory(-1); !errors.Is(err, syscall.EBADF) {
@@ -411,7 +422,7 @@ func TestInspectErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(null)
-	_, err = Context(null)
+	_, err = fromFile(null)
 	if e, ok := errors.AsType[*ctxfile.Error](err); !ok || e.Reason != "not a context" {
 		t.Error(err)
 	}
