@@ -115,6 +115,7 @@ func (w *watch) connect() error {
 		return err
 	}
 	if err := conn.Subscribe(w.mask); err != nil {
+		_ = conn.Close()
 		return err
 	}
 	w.conn = conn

@@ -201,7 +201,7 @@ func (r *Request) End(errno syscall.Errno) {
 func (r *Request) Forget() {
 	if r != nil && r.conn != nil {
 		r.conn.SetDeadline(time.Now().Add(limit))
-		_ = r.conn.Close()
+		_ = r.conn.Finish(keep)
 		r.conn = nil
 		r.report(nil)
 	}

@@ -13,5 +13,5 @@
 //
 // Sections that comments name are those of the project's description of the
 // protocol. Package wire has the layouts; this package knows nothing of package
-// ftbclient, nor of checkpoints. Command ftbsim is an agent for the shell.
+// ftbclient, nor of checkpoints.
 package ftbsim

@@ -2,7 +2,6 @@ package ftbsim
 
 import (
 	"bytes"
-	"encoding/binary"
 	"fmt"
 	"strings"
 
@@ -57,7 +56,7 @@ func (e *Event) String() string {
 	payload := bytes.TrimRight(e.Payload(), "\x00")
 	if ev.Type == wire.Response {
 		fmt.Fprintf(&s, " answers=%d", e.Answers)
-		if errno := binary.LittleEndian.Uint32(e.Payload()); 0 < errno && errno < 4096 && len(payload) <= 4 {
+		if errno := ev.Errno(); 0 < errno && errno < 4096 && len(payload) <= 4 {
 			fmt.Fprintf(&s, " errno=%d", errno)
 			payload = nil
 		}
