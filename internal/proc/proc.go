@@ -267,6 +267,16 @@ func Caught(pid int) uint64 {
 	return (mask("SigPnd") | mask("ShdPnd")) & mask("SigCgt") &^ mask("SigBlk")
 }
 
+// Blocked returns which signals a thread blocks, bit N-1 for signal N. The error is
+// ESRCH if there is no such thread.
+func Blocked(tid int) (set uint64, err error) {
+	words, err := field(tid, "SigBlk")
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseUint(words[0], 16, 64)
+}
+
 // field returns the words of a line of /proc/PID/status.
 func field(pid int, name string) ([]string, error) {
 	status, err := fields(pid, name)

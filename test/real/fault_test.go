@@ -335,6 +335,56 @@ func TestFaultKilled(t *testing.T) {
 	v.finish()
 }
 
+// TestFaultKilledCriu kills criu at any moment of a dump, as the administrator may. The
+// program must not die of SIGPIPE, neither by its memory nor by a message of criu's code
+// in it. (It may die of SIGTRAP: see DIFFERENCES.md.)
+func TestFaultKilledCriu(t *testing.T) {
+	v := newVictim(t)
+	killed, lost := 0, 0
+	for round := range 60 {
+		p := v.command("cr_checkpoint", "--nosync", "-f", v.ctx, strconv.Itoa(v.pid))
+		criu := 0
+		v.until("criu to trace the program", func() bool {
+			select {
+			case <-p.ended:
+				return true
+			default:
+				criu = v.tracer()
+				return criu != 0
+			}
+		})
+		// Most of the dump is a transfer of memory.
+		time.Sleep(rand.N(40 * time.Millisecond))
+		if criu != 0 && v.tracer() == criu && syscall.Kill(criu, syscall.SIGKILL) == nil {
+			killed++
+		}
+		v.wait(p)
+		select {
+		case <-v.proc.ended:
+		case <-time.After(50 * time.Millisecond):
+			v.note()
+			v.unharmed()
+			continue
+		}
+		if !v.proc.end.Signaled() || v.proc.end.Signal() != unix.SIGTRAP {
+			t.Fatalf("round %d: the program has ended: %s", round, describe(v.proc.end))
+		}
+		lost++
+		for _, name := range []string{"ready", "beat"} {
+			os.Remove(filepath.Join(v.dir, name))
+		}
+		v.launch()
+	}
+	t.Logf("criu was killed %d times; the program ended %d times, of SIGTRAP", killed, lost)
+	if killed < 20 || lost > killed/4 {
+		t.Errorf("criu was killed %d times, and the program ended %d times", killed, lost)
+	}
+	v.checkpoint(v.ctx, strconv.Itoa(v.pid))
+	v.note()
+	v.intact()
+	v.finish()
+}
+
 // TestFaultTwice: two checkpoints of one program at the same time.
 func TestFaultTwice(t *testing.T) {
 	v := newVictim(t)

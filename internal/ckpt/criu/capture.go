@@ -208,6 +208,10 @@ func (c *capture) close() (left []string) {
 		}
 	}
 	<-c.criu.Done()
+	if c.criu.Status().Signaled() {
+		// It was killed, and its code in the processes is on its way out.
+		c.tree.AwaitReturn()
+	}
 	c.criu.AwaitImages()
 	c.criu.EndOrphans(func(int) bool { return false })
 	c.criu.Close()

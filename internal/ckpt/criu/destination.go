@@ -57,7 +57,7 @@ func (c *capture) prepare(e *engine) (err error) {
 
 // handler is what criu is answered with.
 func (c *capture) handler(image func(name string, pipe int) error) stream.Handler {
-	return stream.Handler{Image: image, Stage: func(s *stream.Stage) {
+	return stream.Handler{Image: image, Memories: images.IsMemory, Stage: func(s *stream.Stage) {
 		if s.Name == stream.PostDump {
 			c.reported <- s // it has room for the one that there is
 		} else {

@@ -39,10 +39,19 @@ func GhostName(n uint32) string { return fmt.Sprintf("%s%x.img", ghostPrefix, n)
 const (
 	ghostPrefix = "ghost-file-"
 	pagesPrefix = "pages-"
+
+	pagemapPrefix = "pagemap-"
 )
 
 // IsPages reports whether a name is that of an image of memory.
 func IsPages(name string) bool { return strings.HasPrefix(name, pagesPrefix) }
+
+// IsPagemap reports whether a name is that of an image that says which memory is in one
+// of those. Criu opens it before it takes the first page, and the other one next.
+func IsPagemap(name string) bool { return strings.HasPrefix(name, pagemapPrefix) }
+
+// IsMemory reports whether a name is one or the other.
+func IsMemory(name string) bool { return IsPagemap(name) || IsPages(name) }
 
 // IsGhost reports whether a name is that of an image with a file's content.
 func IsGhost(name string) bool { return strings.HasPrefix(name, ghostPrefix) }

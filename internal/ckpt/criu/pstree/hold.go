@@ -1,6 +1,10 @@
 package pstree
 
 import (
+	"math/bits"
+	"slices"
+	"time"
+
 	"blcr-cli/internal/ckpt/criu/binary"
 	"blcr-cli/internal/proc"
 )
@@ -34,4 +38,28 @@ func (t *Tree) Frozen() (pid int, group string, ok bool) {
 		}
 	}
 	return 0, "", false
+}
+
+// AwaitReturn is for after the death of a CRIU that held processes of the tree. Its code
+// in them notices that, and gives them back their registers and signal masks. AwaitReturn
+// returns when that has happened in all of them, or after a second: processes that block
+// all signals themselves look alike.
+func (t *Tree) AwaitReturn() {
+	for deadline := time.Now().Add(time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		if !slices.ContainsFunc(t.PIDs, blocksAll) {
+			return
+		}
+	}
+}
+
+// blocksAll reports whether a thread of a process blocks every signal, as CRIU's code
+// has it.
+func blocksAll(pid int) bool {
+	for _, tid := range proc.Threads(pid) {
+		// Without KILL and STOP, which nothing can block, and those of the C library.
+		if blocked, err := proc.Blocked(tid); err == nil && bits.OnesCount64(blocked) >= 60 {
+			return true
+		}
+	}
+	return false
 }

@@ -127,9 +127,14 @@ func (c *Criu) request() error {
 	if err != nil {
 		return err
 	}
+	moved := c.pipes.image(pipe)
+	if c.handler.Memories != nil && c.handler.Memories(name) {
+		c.pipes.keep(c.PID())
+	}
 	c.moving.Add(1)
 	go func() {
 		defer c.moving.Done()
+		defer moved()
 		defer unix.Close(pipe)
 		if err := c.handler.Image(name, pipe); err != nil {
 			c.Fail(err)

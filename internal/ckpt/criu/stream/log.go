@@ -71,12 +71,21 @@ func (l *log) follow() {
 }
 
 // finish has follow read what there is and return. It does not wait for the end
-// of the pipe: restored processes may have its other end.
+// of the pipe: restored processes may have its other end. The pipe stays open until
+// release: criu's code in a process prints there, too, also when criu has been killed,
+// and the process would get SIGPIPE.
 func (l *log) finish() {
 	unix.Close(l.stop[1])
 	<-l.ended
 	unix.Close(l.stop[0])
-	unix.Close(l.fd)
+}
+
+// release closes the pipe after finish. It may be called again.
+func (l *log) release() {
+	if l.fd >= 0 {
+		unix.Close(l.fd)
+		l.fd = -1
+	}
 }
 
 func (l *log) add(text []byte) {

@@ -39,6 +39,11 @@ type Handler struct {
 	// has asked. Nothing else is answered while one of them runs.
 	Offer func(name string) bool
 
+	// Memories reports, in mode Capture, whether an image of that name announces that
+	// processes are going to write their memory into pipes of criu's. From then on these
+	// pipes do not lose their reader if criu is killed, until Close.
+	Memories func(name string) bool
+
 	// Image moves one image: out of its pipe in mode Capture, into it in mode
 	// Serve. It runs in a goroutine of its own. The pipe is blocking, and is
 	// closed when Image returns. An error stops criu.
@@ -75,7 +80,8 @@ type Criu struct {
 	callerLimit time.Duration
 
 	moving sync.WaitGroup // calls of Handler.Image
-	disown func()         // gives up the adoption of orphans; nil before Start
+	pipes  keeper
+	disown func() // gives up the adoption of orphans; nil before Start
 
 	mu      sync.Mutex
 	process *process        // nil before Start
@@ -249,6 +255,10 @@ func (c *Criu) EndOrphans(known func(pid int) bool) {
 // Close gives everything back. A criu that was started must have ended.
 func (c *Criu) Close() {
 	c.release()
+	c.pipes.release()
+	if c.process != nil && c.ended() {
+		c.process.log.release()
+	}
 	if c.disown != nil {
 		c.disown()
 		c.disown = nil
