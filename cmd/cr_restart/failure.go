@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"syscall"
 
 	"blcr-cli/internal/ckpt"
 )
@@ -58,6 +59,19 @@ func restartFailure(err error) error {
 		f.class, f.message, f.details = failPerm, "cr_wait_restart: "+ckpt.Strerror(errno), nil
 	}
 	return f
+}
+
+// lazyFailure is for --lazy with an engine that does not have it.
+func lazyFailure() error {
+	return &failure{status: ckpt.ExitStatus(syscall.EINVAL), class: failArgs, message: "--lazy flag not yet implemented",
+		details: []string{"BLCR's module has all memory in place before the job runs; leave --lazy out"}}
+}
+
+// memoryFailure is for a job that was ended, since its memory could not be read while it
+// ran.
+func memoryFailure(err error) *failure {
+	return &failure{message: "Job killed: the rest of its memory cannot be restored: " + ckpt.Strerror(ckpt.ErrnoOf(err)),
+		details: detailsOf(err), cause: err}
 }
 
 func waitJobFailure(pid int, err error) error {

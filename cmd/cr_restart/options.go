@@ -32,6 +32,7 @@ const (
 	optNoRestorePgid
 	optRestoreSid
 	optNoRestoreSid
+	optLazy
 	optTrust
 )
 
@@ -59,6 +60,7 @@ var options = append(getopt.Table{
 	{ID: optNoRestorePgid, Long: []string{"no-restore-pgid"}},
 	{ID: optRestoreSid, Long: []string{"restore-sid"}},
 	{ID: optNoRestoreSid, Long: []string{"no-restore-sid"}},
+	{ID: optLazy, Long: []string{"lazy"}, Exact: true},
 	{ID: optTrust, Long: []string{"trust"}, Exact: true},
 }, cli.RequestOptions(map[string]string{"stop": "freeze"})...)
 
@@ -151,6 +153,9 @@ func (s *settings) option(m getopt.Match) error {
 		relocations, err := appendRelocation(r.Relocations, m.Arg)
 		r.Relocations = relocations
 		return err
+
+	case optLazy:
+		r.Lazy = true
 
 	case optRestorePid:
 		r.RestorePid = true

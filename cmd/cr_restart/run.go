@@ -33,7 +33,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 
 // restart runs the command with these arguments and returns the exit status.
 func restart(args []string, con *cli.Console) int {
-	w := &work{con: con, over: func() {}}
+	w := &work{con: con, over: func() {}, claim: &atwork.Claim{}}
 	// This comes last, also after a hook for a failure.
 	defer func() { w.over() }()
 	err := w.parse(args, con)
@@ -66,6 +66,9 @@ type work struct {
 
 	// held says that signals are queued for the job.
 	held bool
+
+	// claim keeps other requests off: until the job runs, or has all of its memory.
+	claim *atwork.Claim
 }
 
 // fail runs the hook for a failure, prints the message, and returns the exit status. If
@@ -101,6 +104,9 @@ func (w *work) do() (status int, err error) {
 	if openErr != nil {
 		return 0, openErr
 	}
+	if w.request.Lazy && !w.engine.Expected().Lazy {
+		return 0, lazyFailure()
+	}
 	pid, err := w.bringBack(engine)
 	if err != nil {
 		return 0, err
@@ -120,13 +126,36 @@ func (w *work) do() (status int, err error) {
 		return 0, nil
 	}
 	signals.ForwardToJob(pid)
+	inPlace := w.awaitMemory(engine)
 	end, err := signals.Wait(pid)
 	if err != nil {
 		return 0, waitJobFailure(pid, err)
 	}
+	// What is left of the job may need its memory still.
+	if err := inPlace(); err != nil {
+		memory := memoryFailure(err)
+		w.con.Errorf("%s\n", memory.message)
+		w.con.Details(memory.details)
+	}
 	// This process may be a restored copy, which CRIU has not released completely.
 	engines.AwaitDetached()
 	return signals.EndAs(end), nil
+}
+
+// awaitMemory waits for the memory of a job that was restarted lazily, while the job
+// runs. It returns a function that waits for that, too. A checkpoint of the job meanwhile
+// waits.
+func (w *work) awaitMemory(engine ckpt.Engine) func() error {
+	if !w.request.Lazy {
+		return func() error { return nil }
+	}
+	end := make(chan error, 1)
+	go func() {
+		err := engine.InPlace()
+		w.claim.Close()
+		end <- err
+	}()
+	return func() error { return <-end }
 }
 
 // bringBack issues the request and returns the pid of the restored root. Until the job
@@ -136,8 +165,12 @@ func (w *work) bringBack(engine ckpt.Engine) (pid int, err error) {
 	defer interrupt()
 	if w.engine.Expected().Claims {
 		// Another request must not save this process while it makes the job.
-		claim := atwork.New(int(w.request.FD))
-		defer claim.Close()
+		w.claim = atwork.New(int(w.request.FD))
+		defer func() {
+			if !w.request.Lazy || err != nil {
+				w.claim.Close()
+			}
+		}()
 	}
 	guard := signals.NewGuard()
 	line := w.con.Progress("restoring", engine.Progress)

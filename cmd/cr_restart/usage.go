@@ -18,6 +18,10 @@ Where from; without any of these, the operand:
       --trust               as root, also a context that another user owns or
                             may write to (engine criu; see the manual)
 
+When:
+      --lazy                before all memory is in place, which then comes while
+                            the job runs (engine criu only)
+
 Signal sent to every process after the restart; the last one counts:
       --run                 none, they run on (default)
   -S, --signal <num>        signal number <num>

@@ -99,6 +99,26 @@ func Claimed(pid int) bool {
 	return claimed(owner, pid) || owner != 0 && claimed(0, pid)
 }
 
+// Any reports whether any process that a process's owner or root has started is claimed
+// by another request than that of this process.
+func Any(pid int) bool {
+	owner, err := proc.Owner(pid)
+	return err == nil && (anyOf(owner) || owner != 0 && anyOf(0))
+}
+
+// anyOf reports whether there is a lock in the file of a user.
+func anyOf(uid int) bool {
+	fd := own.FD()
+	if fd < 0 || uid != os.Geteuid() {
+		var err error
+		if fd, err = open(uid, false); err != nil {
+			return false
+		}
+		defer unix.Close(fd)
+	}
+	return locked(fd, 0, 0)
+}
+
 // claimed reports whether there is a lock for a process in the file of a user.
 func claimed(uid, pid int) bool {
 	// A lock is not reported to the open file that holds it.

@@ -34,6 +34,9 @@ type Candidate struct {
 	// Compresses says that the engine supports CheckpointRequest.Compress.
 	Compresses bool
 
+	// Lazy says that the engine supports RestartRequest.Lazy.
+	Lazy bool
+
 	// SignalsFirst says that the processes get the request's signal before Capture
 	// returns. One of them may send it on to the caller before the caller knows that
 	// the context is complete.

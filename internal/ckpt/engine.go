@@ -35,6 +35,11 @@ type Engine interface {
 	// command stays that of BLCR's.
 	Describe() string
 
+	// InPlace returns when all memory of the processes that Restart has made is in place.
+	// That may be later than its return if the request has Lazy set; the processes
+	// depend on this process until then. After an error, an *Error, they have been ended.
+	InPlace() error
+
 	// Log returns what the engine has logged about the request, one string for each
 	// line, without line feeds. It may be called after Capture or Restart has returned,
 	// with or without an error.

@@ -140,6 +140,10 @@ type RestartRequest struct {
 	// Signal is sent to every process after the restart, see CheckpointRequest.
 	Signal int32
 
+	// Lazy says that the processes may run before all of their memory is in place; see
+	// Engine.InPlace. It is for an engine whose Candidate has Lazy.
+	Lazy bool
+
 	// Relocations, in the order given, at most MaxRelocations. The first one that
 	// matches a path is applied.
 	Relocations []Relocation

@@ -41,6 +41,7 @@ var inGroups = []string{"--restore-pgid", "--restore-sid"}
 
 var programs = []program{
 	// Memory and registers.
+	{name: "changing"},
 	{name: "counter", runOn: true},
 	{name: "big", runOn: true},
 	{name: "filled"},

@@ -45,6 +45,7 @@ var Candidate = ckpt.Candidate{
 	Missing:     "this context was written by the criu engine, which cannot be used here",
 	Directories: &ckpt.DirectoryFormat{Inventory: images.InventoryName, IsImage: images.IsImage},
 	Compresses:  true,
+	Lazy:        true,
 	Claims:      true,
 	Includes:    pstree.Includes,
 }
@@ -59,6 +60,8 @@ func recognizes(fd int) bool {
 type engine struct {
 	criu *binary.Binary
 	log  []string
+
+	coming *coming // after a lazy restart
 
 	mu    sync.Mutex
 	meter func() (done, all int64) // nil if nothing is known

@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
 
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/images"
+	"blcr-cli/internal/ckpt/criu/lazyguard"
 	"blcr-cli/internal/ckpt/criu/memory"
+	"blcr-cli/internal/ckpt/criu/pstree"
 )
 
 // filling is what of a job's memory does not come through criu's pipes, which take
@@ -122,20 +125,95 @@ func (r *restart) addMemory(pid int32, uffd int) {
 	r.filler.Add(uffd, r.fill.lazy[pid], r.readPages(r.fill.names[pid]))
 }
 
-// fillMemory has all memory in place, and says whether it is. The processes are not
-// to run before that.
+// fillMemory has all memory in place before the processes run or, if the restart is
+// lazy, makes sure that it can come later.
 func (r *restart) fillMemory(ctx context.Context) error {
-	err := r.filler.Fill(ctx)
+	var err error
+	if r.request.Lazy {
+		err = r.prepareLazy()
+	} else if err = r.filler.Fill(ctx); err == nil {
+		// Nothing is left that the processes depend on.
+		r.filler.Close()
+	}
+	err, r.unfillable = fillError(err)
+	return err
+}
+
+// prepareLazy makes sure that memory can come later, and that the job does not go on
+// without it.
+func (r *restart) prepareLazy() (err error) {
+	// Not earlier, so that it has no pid of the job's.
+	if r.guard, err = lazyguard.Start(); err != nil {
+		return err
+	}
+	if err := r.guard.Job(r.root); err != nil {
+		return err
+	}
+	if err := r.filler.Try(); err != nil {
+		return err
+	}
+	guard := r.guard
+	r.filler.Started(func(uffd int) {
+		// If the guard has been killed, there is still this process.
+		_ = guard.Keep(uffd)
+	})
+	return nil
+}
+
+// fillError is an error of filling memory in this engine's terms. It may be that the
+// memory can come by the pipes.
+func fillError(err error) (_ error, unfillable bool) {
 	var e *ckpt.Error
-	if err == nil || errors.As(contextError(err), &e) {
-		return contextError(err)
+	if err == nil || errors.As(err, &e) {
+		return err, false
 	}
 	out := &ckpt.Error{Op: "fill", Object: "memory of the job", Errno: syscall.EFAULT}
 	if errno, ok := errors.AsType[syscall.Errno](err); ok {
 		out.Errno = errno
 	}
-	r.unfillable = err == memory.ErrNoMapping || out.Errno != syscall.ENOMEM && out.Errno != syscall.ECANCELED
-	return out
+	return out, out.Errno != syscall.ENOMEM && out.Errno != syscall.ECANCELED
+}
+
+// coming is memory of a job that runs already.
+type coming struct {
+	done chan struct{} // closed at the end
+	err  error
+}
+
+// fillBehind fills the memory of a job that runs. It takes over what of the restart
+// it needs.
+func (r *restart) fillBehind() *coming {
+	c := &coming{done: make(chan struct{})}
+	filler, guard, source, root := r.filler, r.guard, r.source, r.root
+	r.filler, r.guard, r.source = nil, nil, nil
+	// A page that is waited for must not wait for a processor as well.
+	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), lazyProcessors))
+	go func() {
+		defer close(c.done)
+		if err := filler.Fill(context.Background()); err != nil {
+			// They would wait for ever, or go on with other memory than theirs.
+			pstree.Signal(root, int32(syscall.SIGKILL))
+			c.err, _ = fillError(err)
+		}
+		// Until it has ended, pages may be waited for.
+		guard.End()
+		filler.Close()
+		source.Close()
+	}()
+	return c
+}
+
+// lazyProcessors is how many goroutines may be in system calls at a time: those that
+// fill, one that waits for the job, and one for a page.
+const lazyProcessors = 8
+
+// InPlace implements ckpt.Engine.
+func (e *engine) InPlace() error {
+	if e.coming == nil {
+		return nil
+	}
+	<-e.coming.done
+	return e.coming.err
 }
 
 // canPipe reports whether a restore that has failed may succeed if all memory comes
@@ -158,8 +236,9 @@ func (r *restart) canPipe(ctx context.Context) bool {
 
 // readPages reads an image of pages.
 func (r *restart) readPages(name string) memory.Read {
+	source := r.source
 	return func(b []byte, offset int64) error {
-		n, err := r.source.ReadAt(name, b, offset)
+		n, err := source.ReadAt(name, b, offset)
 		if err == nil && n < len(b) {
 			err = &ckpt.Error{Op: "read", Object: "context", Errno: syscall.EINVAL, Detail: []string{"context: " + name + " is shorter than it should be"}}
 		}

@@ -14,6 +14,7 @@ import (
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/explain"
 	"blcr-cli/internal/ckpt/criu/images"
+	"blcr-cli/internal/ckpt/criu/lazyguard"
 	"blcr-cli/internal/ckpt/criu/memory"
 	"blcr-cli/internal/ckpt/criu/pidns"
 	"blcr-cli/internal/ckpt/criu/pstree"
@@ -32,11 +33,12 @@ type restart struct {
 	plan   *plan
 	pidns  *pidns.Namespace // where the job gets new pids, else nil
 
-	fill       *filling       // nil if all memory comes by criu's pipes
-	filler     *memory.Filler // the same
-	unfillable bool           // the memory could not be filled
-	filled     atomic.Int64   // how much of it has been, in bytes
-	answering  sync.WaitGroup // goroutines that answer a stage
+	fill       *filling         // nil if all memory comes by criu's pipes
+	filler     *memory.Filler   // the same
+	guard      *lazyguard.Guard // of a lazy restart
+	unfillable bool             // the memory could not be filled
+	filled     atomic.Int64     // how much of it has been, in bytes
+	answering  sync.WaitGroup   // goroutines that answer a stage
 
 	root    int   // pid of the restored root
 	resumed bool  // the processes have been let go
@@ -51,6 +53,9 @@ func (e *engine) Restart(ctx context.Context, request *ckpt.RestartRequest) (pid
 	r := &restart{request: request}
 	defer r.close()
 	if err = r.run(ctx, e); err == nil {
+		if r.request.Lazy && r.filler != nil {
+			e.coming = r.fillBehind()
+		}
 		return r.root, nil
 	}
 	if !r.resumed {
@@ -180,10 +185,11 @@ func (r *restart) answer(ctx context.Context, s *stream.Stage) {
 	}
 	// Criu may want other things meanwhile, such as to be stopped.
 	r.answering.Go(func() {
+		found := r.reached(s)
 		if err := r.fillMemory(ctx); err != nil {
 			r.criu.Fail(err)
 		}
-		s.Answer(r.reached(s))
+		s.Answer(found)
 	})
 }
 
@@ -300,6 +306,10 @@ func (r *restart) outcome() error {
 
 // release gives back what one attempt needed.
 func (r *restart) release() {
+	if r.guard != nil {
+		r.guard.End()
+		r.guard = nil
+	}
 	if r.filler != nil {
 		r.filler.Close()
 		r.filler = nil

@@ -4,6 +4,8 @@ import (
 	"context"
 	"runtime"
 
+	"golang.org/x/sys/unix"
+
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/imagedir"
 	"blcr-cli/internal/ckpt/criu/images"
@@ -36,6 +38,12 @@ func openSource(ctx context.Context, r *ckpt.RestartRequest) (source, error) {
 			return nil, err
 		}
 		return dir, nil
+	}
+	var st unix.Stat_t
+	if r.Lazy && unix.Fstat(int(r.FD), &st) == nil && st.Mode&unix.S_IFMT != unix.S_IFREG && st.Mode&unix.S_IFMT != unix.S_IFBLK {
+		return nil, &ckpt.Error{Op: "read", Object: "context", Errno: unix.ESPIPE, Detail: []string{
+			"a lazy restart reads from the context while the job runs, so that has to be a file: copy it into one, or leave --lazy out",
+		}}
 	}
 	c, err := ctxfile.Open(ctx, int(r.FD))
 	if err != nil {

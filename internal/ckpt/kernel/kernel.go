@@ -60,6 +60,9 @@ func recognizes(fd int) bool {
 // Describe returns "".
 func (e *Engine) Describe() string { return "" }
 
+// InPlace implements ckpt.Engine: the module has all memory in place from the start.
+func (e *Engine) InPlace() error { return nil }
+
 // Log returns what the module has logged about the request.
 func (e *Engine) Log() []string { return e.log }
 

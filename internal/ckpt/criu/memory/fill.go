@@ -43,6 +43,9 @@ type Filler struct {
 	// While processes run, what is not mapped any more was given up by them.
 	running atomic.Bool
 
+	// keep gets every userfaultfd, also of processes that are made later.
+	keep func(uffd int)
+
 	mu      sync.Mutex
 	changed *sync.Cond // spaces, their windows or err
 	spaces  []*space
@@ -102,17 +105,57 @@ func (f *Filler) add(s *space) {
 	_ = unix.SetNonblock(s.fd, true)
 	s.uffd = os.NewFile(uintptr(s.fd), "userfaultfd")
 	f.spaces = append(f.spaces, s)
+	if f.keep != nil {
+		f.keep(s.fd)
+	}
 	f.changed.Broadcast()
 	f.serving.Go(s.serve)
 }
 
-// Started says that the processes run, or may run soon.
-func (f *Filler) Started() { f.running.Store(true) }
+// Started says that the processes run, or may run soon. From now on keep gets every
+// userfaultfd; it must not close it.
+func (f *Filler) Started(keep func(uffd int)) {
+	f.running.Store(true)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, s := range f.spaces {
+		keep(s.fd)
+	}
+	f.keep = keep
+}
+
+// tried is how many pieces of an address space Try tries at most.
+const tried = 1024
+
+// Try fills a page of each piece of memory, of those that are known by now, to see
+// whether that is possible. The processes must not run yet. Errors are those of Fill.
+func (f *Filler) Try() error {
+	f.mu.Lock()
+	spaces := slices.Clone(f.spaces)
+	f.mu.Unlock()
+	page := make([]byte, pageSize)
+	for _, s := range spaces {
+		list := s.current().list
+		every := max(1, len(list)/tried)
+		for i := 0; i < len(list); i += every {
+			if err := s.read(page, list[i].Offset); err != nil {
+				return err
+			}
+			s.mu.RLock()
+			_, err := s.copy(list[i].Address, page)
+			s.mu.RUnlock()
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
 
 // Fill returns when all memory is in place, and also that of processes that have been
-// made meanwhile. The filler is closed then. Memory of processes that have ended is
-// no error. Errors are those of Read, ErrNoMapping, ECANCELED once ctx is cancelled,
-// and what ioctl_userfaultfd(2) says.
+// made meanwhile. Memory of processes that have ended is no error. Errors are those of
+// Read, ErrNoMapping, ECANCELED once ctx is cancelled, and what ioctl_userfaultfd(2)
+// says.
 func (f *Filler) Fill(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { f.fail(unix.ECANCELED) })
 	defer stop()
@@ -122,12 +165,8 @@ func (f *Filler) Fill(ctx context.Context) error {
 	}
 	fillers.Wait()
 	f.mu.Lock()
-	err := f.err
-	f.mu.Unlock()
-	if err == nil {
-		f.Close()
-	}
-	return err
+	defer f.mu.Unlock()
+	return f.err
 }
 
 // Close closes every userfaultfd. Pages that are not in place then are zeros for the

@@ -173,6 +173,7 @@ func TestFill(t *testing.T) {
 	if err := f.Fill(context.Background()); err != nil {
 		t.Fatal(err)
 	}
+	f.Close()
 	if !bytes.Equal(content(t, memory), want) {
 		t.Error("other memory")
 	}
@@ -193,7 +194,7 @@ func TestFaults(t *testing.T) {
 		list, want := spread(memory, img)
 		f := NewFiller(new(atomic.Int64))
 		f.Add(uffd, list, reading(img))
-		f.Started()
+		f.Started(func(int) {})
 		var filler sync.WaitGroup
 		if filling {
 			filler.Go(func() {
@@ -225,7 +226,7 @@ func TestEvents(t *testing.T) {
 		want := bytes.Clone(img)
 		f := NewFiller(new(atomic.Int64))
 		f.Add(uffd, []Piece{{address(memory), 0, size}}, reading(img))
-		f.Started()
+		f.Started(func(int) {})
 		var filler sync.WaitGroup
 		filler.Go(func() {
 			if err := f.Fill(context.Background()); err != nil {

@@ -203,6 +203,15 @@ func (t *Tree) checkIdle() error {
 			return busy("%s makes another checkpoint or restart", hints.Process(pid))
 		}
 	}
+	if !atwork.Any(t.Root) {
+		return nil
+	}
+	for _, pid := range t.PIDs {
+		// A checkpoint would lack it.
+		if proc.LacksMemory(pid) {
+			return busy("%s was restarted with --lazy, and not all of its memory is in place", hints.Process(pid))
+		}
+	}
 	return nil
 }
 

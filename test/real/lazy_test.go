@@ -1,0 +1,94 @@
+//go:build real
+
+package real
+
+import (
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestLazy: programs that run before all of their memory is in place find it as it was.
+// That they are saved again and again means that it is waited for.
+func TestLazy(t *testing.T) {
+	engine(t)
+	rounds := 3 * *cycles
+	if testing.Short() {
+		rounds = 2
+	}
+	for _, name := range []string{"changing", "filled", "big", "threads", "tree", "goroutines", "python.py", "stack"} {
+		for _, compress := range []string{"none", "zstd"} {
+			t.Run(name+"/"+compress, func(t *testing.T) {
+				p := programs[slices.IndexFunc(programs, func(p program) bool { return p.name == name })]
+				j := newJob(t, name)
+				j.launch()
+				ctx := filepath.Join(j.dir, "ctx")
+				for range rounds {
+					all := tree(j.pid)
+					j.checkpoint(ctx, "--compress="+compress, "--clobber", "--nosync", "--kill", strconv.Itoa(j.pid))
+					j.killed(all)
+					j.restart(ctx, append(slices.Clone(p.restart), "--lazy")...)
+				}
+				j.finish()
+			})
+		}
+	}
+}
+
+// TestLazyKilled: a job whose memory cannot come any more does not go on with other
+// memory.
+func TestLazyKilled(t *testing.T) {
+	j, ctx := newLarge(t)
+	for range 5 {
+		keepClear(j.pid)
+		p := j.command("cr_restart", "--lazy", ctx)
+		j.until("the job to run", func() bool { return j.perlRuns() })
+		whole := len(j.guards()) == 0
+		_ = unix.Kill(p.pid, unix.SIGKILL)
+		j.wait(p)
+		if !whole {
+			j.until("the job to be ended, or whole", func() bool { return len(j.guards()) == 0 })
+		}
+		if stat(j.pid) != nil {
+			_ = unix.Kill(j.pid, unix.SIGKILL)
+		}
+		j.nothing()
+		if j.exists("wrong") {
+			t.Fatal("the job went on")
+		}
+	}
+}
+
+// newLarge saves and ends a job with much memory.
+func newLarge(t *testing.T) (j *job, ctx string) {
+	t.Helper()
+	j = newCaller(t)
+	p := j.script("perl", `$x = ("0123456789abcdef" x 65536) x 400; $n = length $x; $want = unpack("%32C*", substr($x, 0, 65536));
+		open F, ">ready"; close F;
+		while (1) { for ($i = 0; $i + 65536 <= $n; $i += 65536) {
+			if (unpack("%32C*", substr($x, $i, 65536)) != $want) { open F, ">wrong"; close F }
+			open F, ">ran"; close F } }`)
+	return j, j.savedAndKilled(p)
+}
+
+// perlRuns reports whether the job runs, and criu has let go of it.
+func (j *job) perlRuns() bool { return stat(j.pid) != nil && comm(j.pid) == "perl" && j.tracer() == 0 }
+
+// guards are the processes that keep the job from going on without its memory.
+func (j *job) guards() []int {
+	return slices.DeleteFunc(j.helpers(), func(pid int) bool { return !strings.Contains(string(cmdline(pid)), "lazy-guard") })
+}
+
+// TestLazyPipe: such a context has to be a file.
+func TestLazyPipe(t *testing.T) {
+	j, ctx := newSleeper(t)
+	p := j.start("sh", []string{"/bin/sh", "-c", `cat "$1" | "$0" --lazy -F 0`, filepath.Join(bin, "cr_restart"), ctx}, nil)
+	j.fails(p, 29, "Restart failed: Illegal seek\n- a lazy restart reads from the context while the job runs...")
+	j.nothing()
+	j.restart(ctx, "--lazy")
+	j.finish()
+}
