@@ -19,8 +19,8 @@ Where from; without any of these, the operand:
                             may write to (engine criu; see the manual)
 
 When:
-      --lazy                before all memory is in place, which then comes while
-                            the job runs (engine criu only)
+      --lazy                before all memory is in place; it comes while the
+                            job runs (engine criu only)
 
 Signal sent to every process after the restart; the last one counts:
       --run                 none, they run on (default)

@@ -16,6 +16,10 @@ var processors = runtime.NumCPU
 // they may use them is for the program to say, with runtime.GOMAXPROCS.
 func Workers() int { return min(maxWorkers, processors()) }
 
+// FrameSize is what one frame has of a compressed member at most, in bytes. ReadAt
+// decompresses and checks whole frames, most of which begin at multiples of it.
+const FrameSize = frameSize
+
 type frameBuffer [frameSize]byte
 
 // zeroFrame is the content of a frame of zeros. It is never written to, so it

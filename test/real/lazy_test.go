@@ -3,10 +3,12 @@
 package real
 
 import (
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -63,11 +65,72 @@ func TestLazyKilled(t *testing.T) {
 	}
 }
 
+// TestLazyTruncated: a job is ended if the rest of its memory cannot be read.
+func TestLazyTruncated(t *testing.T) {
+	j, ctx := newLarge(t)
+	good, err := os.ReadFile(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		j.write("bad", string(good))
+		keepClear(j.pid)
+		p := j.command("cr_restart", "--lazy", filepath.Join(j.dir, "bad"))
+		j.until("the job to run", j.perlRuns)
+		if err := os.Truncate(filepath.Join(j.dir, "bad"), 1<<20); err != nil {
+			t.Fatal(err)
+		}
+		j.until("all memory to be in place, or not", func() bool { return len(j.guards()) == 0 })
+		if stat(j.pid) == nil {
+			end := j.wait(p)
+			stderr, _ := os.ReadFile(p.stderr)
+			want := "Job killed: the rest of its memory cannot be restored: Invalid argument\n- context: pages-"
+			if !end.Signaled() || end.Signal() != unix.SIGKILL || !strings.HasPrefix(string(stderr), want) {
+				t.Errorf("%s, %q", describe(end), stderr)
+			}
+			if j.exists("wrong") {
+				t.Error("the job went on with other memory")
+			}
+			j.nothing()
+			return
+		}
+		// It was faster.
+		_ = unix.Kill(j.pid, unix.SIGKILL)
+		j.wait(p)
+		j.nothing()
+	}
+	t.Error("all memory was in place each time")
+}
+
+// TestLazySignals: cr_restart passes signals on as always, and is there until all memory
+// is in place.
+func TestLazySignals(t *testing.T) {
+	j, ctx := newLarge(t)
+	p := j.command("cr_restart", "--lazy", ctx)
+	j.until("the job to run", j.perlRuns)
+	for _, sig := range []syscall.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGTERM, unix.SIGUSR1} {
+		_ = unix.Kill(p.pid, sig)
+	}
+	j.until("the job to get all of them", func() bool { return strings.Count(j.read("caught"), "\n") == 4 })
+	j.until("all memory to be in place", func() bool { return len(j.guards()) == 0 })
+	_ = os.Remove(filepath.Join(j.dir, "ran"))
+	j.until("the job to run on", func() bool { return j.exists("ran") })
+	_ = unix.Kill(p.pid, unix.SIGUSR2)
+	if end := j.wait(p); !end.Signaled() || end.Signal() != unix.SIGUSR2 {
+		t.Errorf("the job died of SIGUSR2, cr_restart: %s", describe(end))
+	}
+	if j.exists("wrong") {
+		t.Error("other memory")
+	}
+	j.nothing()
+}
+
 // newLarge saves and ends a job with much memory.
 func newLarge(t *testing.T) (j *job, ctx string) {
 	t.Helper()
 	j = newCaller(t)
-	p := j.script("perl", `$x = ("0123456789abcdef" x 65536) x 400; $n = length $x; $want = unpack("%32C*", substr($x, 0, 65536));
+	p := j.script("perl", `$x = ("0123456789abcdef" x 65536) x 250; $n = length $x; for $s (qw(HUP INT TERM USR1)) { $SIG{$s} = sub { open F, ">>caught"; print F "$s\n"; close F } }
+		$want = unpack("%32C*", substr($x, 0, 65536));
 		open F, ">ready"; close F;
 		while (1) { for ($i = 0; $i + 65536 <= $n; $i += 65536) {
 			if (unpack("%32C*", substr($x, $i, 65536)) != $want) { open F, ">wrong"; close F }

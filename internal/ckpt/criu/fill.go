@@ -14,6 +14,7 @@ import (
 	"blcr-cli/internal/ckpt/criu/lazyguard"
 	"blcr-cli/internal/ckpt/criu/memory"
 	"blcr-cli/internal/ckpt/criu/pstree"
+	"blcr-cli/internal/ctxfile"
 )
 
 // filling is what of a job's memory does not come through criu's pipes, which take
@@ -118,6 +119,15 @@ func (f *filling) add(source source, pid int32, shared bool) {
 	pages := images.Name("pages", p.ID)
 	f.lazy[pid], f.names[pid], f.pipes[pages] = lazy, pages, rest
 	f.size += lazySize
+}
+
+// faultSize is how much is read for one page: of a compressed context a frame at least
+// has to be decompressed.
+func faultSize(source source) int64 {
+	if c, ok := source.(*ctxfile.Reader); ok && c.Header().Compression != "" {
+		return ctxfile.FrameSize
+	}
+	return memory.FaultSize
 }
 
 // addMemory takes the memory of a process.

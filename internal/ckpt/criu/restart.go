@@ -120,7 +120,7 @@ func (r *restart) attempt(ctx context.Context, e *engine) (err error) {
 		Stage: func(s *stream.Stage) { r.answer(during, s) },
 	}
 	if r.fill != nil {
-		r.filler = memory.NewFiller(&r.filled)
+		r.filler = memory.NewFiller(&r.filled, faultSize(r.source))
 		handler.Memory = r.addMemory
 	}
 	if r.criu, err = stream.New(stream.Serve, handler); err != nil {

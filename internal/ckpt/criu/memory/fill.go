@@ -21,8 +21,9 @@ const (
 	// wait for one such copy at most.
 	stepSize = 256 << 10
 
-	// faultSize is what is read for a page that is waited for.
-	faultSize = 64 << 10
+	// FaultSize is what is read for a page that is waited for, if nothing else is asked
+	// for.
+	FaultSize = 64 << 10
 
 	mostFillers = 4
 )
@@ -39,6 +40,9 @@ type Read func(b []byte, offset int64) error
 // whoever waits for a page.
 type Filler struct {
 	filled *atomic.Int64
+
+	faultSize int64
+	buffers   sync.Pool // of that size
 
 	// While processes run, what is not mapped any more was given up by them.
 	running atomic.Bool
@@ -74,9 +78,11 @@ type space struct {
 }
 
 // NewFiller returns a filler without memory to fill, which adds up in filled how many
-// bytes it has. Close has to be called.
-func NewFiller(filled *atomic.Int64) *Filler {
-	f := &Filler{filled: filled}
+// bytes it has. For a page that is waited for it reads faultSize bytes of an image, a
+// power of 2, from a multiple of that on. Close has to be called.
+func NewFiller(filled *atomic.Int64, faultSize int64) *Filler {
+	f := &Filler{filled: filled, faultSize: faultSize}
+	f.buffers.New = func() any { b := make([]byte, faultSize); return &b }
 	f.changed = sync.NewCond(&f.mu)
 	return f
 }
@@ -449,10 +455,11 @@ func (s *space) fault(address uint64) error {
 		return s.zero(address)
 	}
 	at := p.Offset + int64(address-p.Address)
-	block := p.cut(at&^(faultSize-1), at&^(faultSize-1)+faultSize)
-	buffer := faultBuffers.Get().(*[faultSize]byte)
-	defer faultBuffers.Put(buffer)
-	data := buffer[:block.Length]
+	begin := at &^ (s.filler.faultSize - 1)
+	block := p.cut(begin, begin+s.filler.faultSize)
+	buffer := s.filler.buffers.Get().(*[]byte)
+	defer s.filler.buffers.Put(buffer)
+	data := (*buffer)[:block.Length]
 	if err := s.read(data, block.Offset); err != nil {
 		return err
 	}
@@ -473,8 +480,6 @@ func (s *space) fault(address uint64) error {
 	}
 	return nil
 }
-
-var faultBuffers = sync.Pool{New: func() any { return new([faultSize]byte) }}
 
 // zero is fault for a page of which the image has nothing, or which was given up.
 func (s *space) zero(address uint64) error {

@@ -161,7 +161,7 @@ func TestFill(t *testing.T) {
 	img := image(24 << 20)
 	list, want := spread(memory, img)
 	var filled atomic.Int64
-	f := NewFiller(&filled)
+	f := NewFiller(&filled, FaultSize)
 	defer f.Close()
 	// Mappings end where pieces do not.
 	for at := 3 << 20; at < len(memory); at += 5 << 20 {
@@ -192,7 +192,7 @@ func TestFaults(t *testing.T) {
 		uffd, memory := registered(t, 24<<20)
 		img := image(24 << 20)
 		list, want := spread(memory, img)
-		f := NewFiller(new(atomic.Int64))
+		f := NewFiller(new(atomic.Int64), FaultSize)
 		f.Add(uffd, list, reading(img))
 		f.Started(func(int) {})
 		var filler sync.WaitGroup
@@ -224,7 +224,7 @@ func TestEvents(t *testing.T) {
 		uffd, memory := registered(t, size)
 		img := image(size)
 		want := bytes.Clone(img)
-		f := NewFiller(new(atomic.Int64))
+		f := NewFiller(new(atomic.Int64), FaultSize)
 		f.Add(uffd, []Piece{{address(memory), 0, size}}, reading(img))
 		f.Started(func(int) {})
 		var filler sync.WaitGroup
@@ -288,7 +288,7 @@ func TestFillFails(t *testing.T) {
 			if test.ctx != nil {
 				ctx = test.ctx()
 			}
-			f := NewFiller(new(atomic.Int64))
+			f := NewFiller(new(atomic.Int64), FaultSize)
 			defer f.Close()
 			f.Add(uffd, []Piece{{at, 0, int64(len(memory))}}, read)
 			if err := f.Fill(ctx); !errors.Is(err, test.want) {
