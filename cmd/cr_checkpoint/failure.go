@@ -45,6 +45,11 @@ func fail(err error, errno syscall.Errno, message string) *failure {
 	return f
 }
 
+// negativeFD is the failure for a negative descriptor as the destination.
+func negativeFD() error {
+	return &failure{status: ckpt.ExitStatus(syscall.EINVAL), message: "directories not yet supported"}
+}
+
 func connectFailure(err error) error {
 	errno := ckpt.ErrnoOf(err)
 	if errno == syscall.ENOSYS {

@@ -44,6 +44,7 @@ const (
 	optPtracerSkip
 	optTime
 	optCompress
+	optCheck
 )
 
 // options is the table of cr_checkpoint's options.
@@ -78,6 +79,7 @@ var options = append(getopt.Table{
 	{ID: optPtracerSkip, Long: []string{"ptracer-skip"}},
 	{ID: optTime, Short: 't', Long: []string{"time"}, Arg: getopt.RequiredArgument},
 	{ID: optCompress, Long: []string{"compress"}, Arg: getopt.OptionalArgument, Exact: true},
+	{ID: optCheck, Long: []string{"check"}, Exact: true},
 }, cli.RequestOptions(nil)...)
 
 // destination is where the context is written, according to the options.
@@ -98,6 +100,10 @@ type settings struct {
 	target  target.Spec // unless dest is destFd
 	kmsg    cli.Kmsg
 	engine  *ckpt.Choice
+
+	// check says that nothing is to be saved, and that it is to be said whether it
+	// could be.
+	check bool
 }
 
 // stop ends the program while the command line is parsed: with a text that was asked
@@ -226,6 +232,8 @@ func (s *settings) option(m getopt.Match) *stop {
 		return s.limit(m.Arg)
 	case optCompress:
 		return s.compress(m)
+	case optCheck:
+		s.check = true
 	}
 	return nil
 }

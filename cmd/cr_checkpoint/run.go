@@ -47,6 +47,9 @@ func checkpoint(args []string, con *cli.Console, worker *worker) int {
 		w.request.Requester = int32(worker.waiting)
 		w.signals = worker.listen()
 	}
+	if w.check {
+		return w.examine()
+	}
 	if err := w.do(); err != nil {
 		f := asFailure(err)
 		con.Details(w.log)
@@ -302,7 +305,7 @@ func (w *work) open(ctx context.Context) (target.Destination, error) {
 		fd := int(w.request.FD)
 		if fd < 0 {
 			// BLCR treats a negative descriptor as a directory.
-			return nil, &failure{status: ckpt.ExitStatus(syscall.EINVAL), message: "directories not yet supported"}
+			return nil, negativeFD()
 		}
 		if entry.Doubtful(fd) {
 			return nil, doubtfulFailure(fd)

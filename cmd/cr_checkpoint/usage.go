@@ -73,6 +73,8 @@ Messages that the kernel logged about the request; the last one counts:
       --kmsg-warning        show them in any case
 
 Other:
+      --check               save nothing, say whether it could be saved; with
+                            the exit status that the checkpoint would have
   -t, --time <sec>          give up after <sec> seconds; 0 is never (default)
 
 The exit status is 0 for success, 255 for a usage error, else the number of the

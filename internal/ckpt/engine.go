@@ -22,6 +22,11 @@ type Engine interface {
 	// ERestarted in a restored copy of the caller.
 	Capture(ctx context.Context, r *CheckpointRequest) (Capture, error)
 
+	// Forecast says whether Capture would succeed with the same request, as far as that
+	// can be seen without touching a process. Of the descriptors it looks at FD only,
+	// and not if that is negative. It waits as Capture does for another request.
+	Forecast(ctx context.Context, r *CheckpointRequest) *Forecast
+
 	// Restart restores the processes and returns when they run. The caller's goroutine
 	// must be locked to the main thread, which becomes the parent of the restored root.
 	// pid is that of the root, which has to be waited for with __WALL, or 0 if init is

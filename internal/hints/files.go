@@ -38,15 +38,7 @@ func Space(fd int, errno syscall.Errno, need uint64) []string {
 		if fs.Files > 0 && fs.Ffree == 0 {
 			return []string{on + " has no room for more files (df -i)"}
 		}
-		free := fs.Bavail
-		if os.Geteuid() == 0 {
-			free = fs.Bfree
-		}
-		bytes := free * uint64(fs.Bsize)
-		if st.Mode&unix.S_IFMT == unix.S_IFREG {
-			bytes += uint64(st.Blocks) * 512
-		}
-		return []string{fmt.Sprintf("%s has %s free, of %s%s", on, show.Size(bytes), show.Size(fs.Blocks*uint64(fs.Bsize)), needs)}
+		return []string{fmt.Sprintf("%s has %s free, of %s%s", on, show.Size(free(&st, &fs)), show.Size(fs.Blocks*uint64(fs.Bsize)), needs)}
 	case unix.EDQUOT:
 		return []string{fmt.Sprintf("%s may not use more of %s: the quota is used up%s", User(os.Geteuid()), on, needs)}
 	case unix.EFBIG:
@@ -57,6 +49,31 @@ func Space(fd int, errno syscall.Errno, need uint64) []string {
 		return []string{on + " can have no files as large as that" + needs}
 	}
 	return nil
+}
+
+// free returns how many bytes a file may have in its file system, in all.
+func free(st *unix.Stat_t, fs *unix.Statfs_t) uint64 {
+	blocks := fs.Bavail
+	if os.Geteuid() == 0 {
+		blocks = fs.Bfree
+	}
+	bytes := blocks * uint64(fs.Bsize)
+	if st.Mode&unix.S_IFMT == unix.S_IFREG {
+		bytes += uint64(st.Blocks) * 512
+	}
+	return bytes
+}
+
+// Room returns how many bytes there is room for in an open file, or in the file system
+// of an open directory. ok is false for anything else. The caller closes the descriptor.
+func Room(fd int) (bytes uint64, ok bool) {
+	var st unix.Stat_t
+	var fs unix.Statfs_t
+	if unix.Fstat(fd, &st) != nil || unix.Fstatfs(fd, &fs) != nil {
+		return 0, false
+	}
+	kind := st.Mode & unix.S_IFMT
+	return free(&st, &fs), kind == unix.S_IFREG || kind == unix.S_IFDIR
 }
 
 // Open says why a file could not be created or opened for writing, as far as its

@@ -277,6 +277,16 @@ func Blocked(tid int) (set uint64, err error) {
 	return strconv.ParseUint(words[0], 16, 64)
 }
 
+// Catches reports whether a process has a handler for a signal.
+func Catches(pid, signal int) bool {
+	words, err := field(pid, "SigCgt")
+	if err != nil {
+		return false
+	}
+	mask, _ := strconv.ParseUint(words[0], 16, 64)
+	return mask&(1<<(signal-1)) != 0
+}
+
 // field returns the words of a line of /proc/PID/status.
 func field(pid int, name string) ([]string, error) {
 	status, err := fields(pid, name)

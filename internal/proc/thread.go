@@ -51,6 +51,18 @@ func Killed(pid, tid int) bool {
 	return pending&(1<<(unix.SIGKILL-1)) != 0
 }
 
+// Confined reports whether a process has given up new privileges (PR_SET_NO_NEW_PRIVS of
+// prctl(2)), and whether it has a filter of system calls (seccomp(2)). On a kernel that
+// shows neither both are false.
+func Confined(pid int) (noNewPrivileges, filtered bool) {
+	status, err := fields(pid, "NoNewPrivs", "Seccomp")
+	if err != nil {
+		return false, false
+	}
+	set := func(name string) bool { return len(status[name]) == 1 && status[name][0] != "0" }
+	return set("NoNewPrivs"), set("Seccomp")
+}
+
 // ThreadNamespace is Namespace for a thread.
 func ThreadNamespace(pid, tid int, kind string) (inode uint64, err error) {
 	return namespace(threadDir(pid, tid), kind)

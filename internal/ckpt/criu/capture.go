@@ -48,9 +48,8 @@ var errLimit error = &ckpt.Error{Op: "wait for", Object: "checkpoint", Errno: sy
 // been taken.
 func (e *engine) Capture(ctx context.Context, r *ckpt.CheckpointRequest) (ckpt.Capture, error) {
 	// The module looks at the descriptor first.
-	flags, err := unix.FcntlInt(uintptr(r.FD), unix.F_GETFL, 0)
-	if r.Closed || err != nil || r.Dir == "" && flags&unix.O_ACCMODE == unix.O_RDONLY {
-		return nil, &ckpt.Error{Op: "write", Object: fmt.Sprintf("descriptor %d", r.FD), Errno: syscall.EBADF, Step: ckpt.StepIssue}
+	if err := unwritable(r); err != nil {
+		return nil, err
 	}
 	if r.Limit > 0 {
 		var cancel func()
@@ -59,7 +58,7 @@ func (e *engine) Capture(ctx context.Context, r *ckpt.CheckpointRequest) (ckpt.C
 	}
 	c := &capture{request: r, reported: make(chan *stream.Stage, 1)}
 	progressed(r, ckpt.StepWait)
-	err = c.freeze(ctx, e)
+	err := c.freeze(ctx, e)
 	if ckpt.StepOf(err) == ckpt.StepWait && ckpt.ErrnoOf(err) == syscall.ETIME {
 		return nil, err // errLimit
 	}
@@ -73,6 +72,16 @@ func (e *engine) Capture(ctx context.Context, r *ckpt.CheckpointRequest) (ckpt.C
 		return nil, ckpt.At(ckpt.StepOutcome, err)
 	}
 	return c, nil
+}
+
+// unwritable is the error for a descriptor that no context can be written to, nil for
+// another.
+func unwritable(r *ckpt.CheckpointRequest) error {
+	flags, err := unix.FcntlInt(uintptr(r.FD), unix.F_GETFL, 0)
+	if r.Closed || err != nil || r.Dir == "" && flags&unix.O_ACCMODE == unix.O_RDONLY {
+		return &ckpt.Error{Op: "write", Object: fmt.Sprintf("descriptor %d", r.FD), Errno: syscall.EBADF, Step: ckpt.StepIssue}
+	}
+	return nil
 }
 
 func progressed(r *ckpt.CheckpointRequest, step ckpt.Step) {

@@ -192,7 +192,7 @@ func (s *situation) explain(op string, rules []rule) *ckpt.Error {
 	}
 	e.Detail = sentences[:min(len(sentences), mostDetail)]
 	for _, text := range said[:min(len(said), mostDetail)] {
-		e.Detail = append(e.Detail, "criu: "+text)
+		e.Detail = append(e.Detail, fromCriu+text)
 	}
 	e.Detail = append(e.Detail, todo[:min(len(todo), mostDetail)]...)
 	if s.Status.Signaled() {

@@ -18,18 +18,13 @@ func (t *Tree) check(r *ckpt.CheckpointRequest) error {
 		switch {
 		case p.Kernel:
 			return refusal(syscall.EPERM, "%d (%s) is a thread of the kernel", pid, p.Comm)
-		case unix.Kill(pid, 0) == unix.EPERM:
-			return forbidden(pid)
 		case p.Sid == 0:
 			// As of a program that a container's runtime has started there without a
 			// new session. CRIU would say it only when everything is frozen.
 			return refusal(syscall.EOPNOTSUPP, "process %d is in a session of another pid namespace, which criu cannot save: start it with setsid(1)", pid)
 		}
 	}
-	if err := t.checkTracers(r); err != nil {
-		return err
-	}
-	return first(t.preflight())
+	return t.checkTracers(r)
 }
 
 // checkTracers refuses processes that are traced, or trace others: CRIU has to

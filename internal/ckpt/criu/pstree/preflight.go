@@ -97,14 +97,6 @@ func (t *Tree) preflight() []error {
 	return p.found
 }
 
-// first is the first of some errors, nil for none.
-func first(errs []error) error {
-	if len(errs) == 0 {
-		return nil
-	}
-	return errs[0]
-}
-
 // mayRestore refuses a caller that could save processes and could not restore them:
 // root of a user namespace, or of a container, without power over its network. CRIU
 // sets the sizes of socket buffers as root does, in each restore.

@@ -46,6 +46,16 @@ type Tree struct {
 // Another request is waited for, up to 10 seconds or the request's limit, or until
 // ctx is cancelled; then the error is the cause of that.
 func Resolve(ctx context.Context, r *ckpt.CheckpointRequest) (*Tree, error) {
+	t, errs := ResolveAll(ctx, r)
+	if len(errs) > 0 {
+		return nil, errs[0]
+	}
+	return t, nil
+}
+
+// ResolveAll is Resolve that goes on after the first error. The tree is nil where none
+// was found.
+func ResolveAll(ctx context.Context, r *ckpt.CheckpointRequest) (*Tree, []error) {
 	limit := busyLimit
 	if r.Limit > 0 {
 		limit = min(r.Limit, busyLimit)
@@ -53,19 +63,24 @@ func Resolve(ctx context.Context, r *ckpt.CheckpointRequest) (*Tree, error) {
 	began := time.Now()
 	deadline := began.Add(limit)
 	for {
-		t, err := look(r)
-		if err == nil {
-			err = t.checkIdle()
+		t, errs := look(r)
+		if len(errs) == 0 {
+			if err := t.checkIdle(); err != nil {
+				errs = []error{err}
+			}
 		}
-		if err == nil {
+		if len(errs) == 0 {
 			return t, nil
 		}
-		busy, isBusy := err.(*busyError)
+		busy, isBusy := errs[0].(*busyError)
 		if !isBusy || time.Now().After(deadline) || busy.limit > 0 && time.Since(began) > busy.limit {
-			return nil, final(err)
+			for i := range errs {
+				errs[i] = final(errs[i])
+			}
+			return t, errs
 		}
 		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
+			return nil, []error{context.Cause(ctx)}
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -75,29 +90,38 @@ func Resolve(ctx context.Context, r *ckpt.CheckpointRequest) (*Tree, error) {
 // hold checkpoints off in the same way.
 const busyLimit = 10 * time.Second
 
-// look finds the tree as it is now.
-func look(r *ckpt.CheckpointRequest) (*Tree, error) {
+// look finds the tree as it is now, and what is wrong with it. The tree is nil where
+// none was found.
+func look(r *ckpt.CheckpointRequest) (*Tree, []error) {
 	if err := proc.Here(); err != nil {
-		return nil, with(refusal(syscall.EOPNOTSUPP, "/proc does not show the processes of the pid namespace that cr_checkpoint runs in"),
-			"mount it there, by 'mount -t proc proc /proc', or start the namespace by 'unshare --pid --fork --mount-proc'")
+		return nil, []error{with(refusal(syscall.EOPNOTSUPP, "/proc does not show the processes of the pid namespace that cr_checkpoint runs in"),
+			"mount it there, by 'mount -t proc proc /proc', or start the namespace by 'unshare --pid --fork --mount-proc'")}
 	}
 	table, err := proc.All()
 	if err != nil {
-		return nil, ckpt.SystemError("read", "/proc", err)
+		return nil, []error{ckpt.SystemError("read", "/proc", err)}
 	}
 	t := &Tree{table: table}
 	if err := t.find(r); err != nil {
-		return nil, err
+		return nil, []error{err}
 	}
 	if root := table[t.Root]; root.Dead() && !newSubject(root).lives() {
-		return nil, none()
+		return nil, []error{none()}
+	}
+	for _, pid := range t.PIDs {
+		if !table[pid].Kernel && unix.Kill(pid, 0) == unix.EPERM {
+			return t, []error{forbidden(pid)}
+		}
 	}
 	if pid := t.ownAncestor(); pid != 0 {
 		// Either this process was never to leave the tree, or it has, and was given
 		// to a process of the tree that adopts orphans.
-		return nil, refusal(syscall.EOPNOTSUPP, "process %d, which asks for the checkpoint, is itself among those to be saved, and cannot leave them", pid)
+		return nil, []error{refusal(syscall.EOPNOTSUPP, "process %d, which asks for the checkpoint, is itself among those to be saved, and cannot leave them", pid)}
 	}
-	return t, t.check(r)
+	if err := t.check(r); err != nil {
+		return t, []error{err}
+	}
+	return t, t.preflight()
 }
 
 // Refresh looks for the processes again, which must be frozen. The error is EBUSY
@@ -119,7 +143,10 @@ func (t *Tree) Refresh() error {
 			t.table[pid] = p
 		}
 	}
-	return final(first(t.preflight()))
+	if errs := t.preflight(); len(errs) > 0 {
+		return final(errs[0])
+	}
+	return nil
 }
 
 // Memory returns how much the processes have in memory that is in no file, in

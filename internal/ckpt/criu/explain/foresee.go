@@ -1,0 +1,96 @@
+package explain
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/proc"
+)
+
+// Foresee returns errors that a dump of these processes would end with, as Dump would
+// explain them: what /proc shows to be of a kind that CRIU refuses. Others there are
+// only CRIU can tell.
+func Foresee(tree []int) []error {
+	var errs []error
+	for _, pid := range tree {
+		s := newSituation(Failure{Tree: []int{pid}})
+		for _, line := range s.foresee() {
+			s.Log = []string{line}
+			e := s.explain("dump", dumpRules)
+			// CRIU has not said it.
+			e.Detail = slices.DeleteFunc(e.Detail, func(detail string) bool { return strings.HasPrefix(detail, fromCriu) })
+			errs = append(errs, e)
+		}
+	}
+	return errs
+}
+
+// foresee returns the lines that CRIU would write.
+func (s *situation) foresee() (lines []string) {
+	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
+	f := s.facts(s.pid)
+	for d, err := range f.descriptors {
+		if err != nil {
+			break
+		}
+		if name, ok := strings.CutPrefix(d.Link, "anon_inode:"); ok && anonymous[name] != "" && !restorable[name] {
+			add("Can't dump file %d of that type [600] (anon %s)", d.FD, d.Link)
+			continue
+		}
+		if !strings.HasPrefix(d.Link, "/") {
+			continue
+		}
+		var st unix.Stat_t
+		if unix.Stat(proc.Open(s.pid, d.FD), &st) != nil {
+			continue
+		}
+		name, removed := strings.CutSuffix(d.Link, deletedMark)
+		switch kind := st.Mode & unix.S_IFMT; {
+		case kind == unix.S_IFBLK:
+			add("Can't dump file %d of that type [%o] (unknown %s)", d.FD, st.Mode, d.Link)
+		case kind == unix.S_IFREG && removed && st.Nlink > 0 && !strings.HasPrefix(name, "/memfd:"):
+			add("Can't create link remap for %s. Use link-remap option", name)
+		}
+	}
+	ours, err := proc.Namespace(unix.Getpid(), "ipc")
+	theirs, err2 := proc.Namespace(s.pid, "ipc")
+	machine := err == nil && err2 == nil && ours == theirs
+	for m, err := range f.mappings {
+		if err != nil {
+			break
+		}
+		name, removed := strings.CutSuffix(m.Path, deletedMark)
+		switch {
+		case strings.HasPrefix(m.Path, "/SYSV"):
+			if machine {
+				add("Task %d with SysVIPC shmem map @%x doesn't live in IPC ns", s.pid, m.Start)
+				machine = false // one is enough
+			}
+		case removed && !strings.HasPrefix(name, "/memfd:"):
+			var st unix.Stat_t
+			if unix.Stat(m.Link(s.pid), &st) == nil && st.Nlink > 0 {
+				if line := fmt.Sprintf("Can't create link remap for %s. Use link-remap option", name); !slices.Contains(lines, line) {
+					add("%s", line)
+				}
+			}
+		}
+	}
+	if s.outOfDescriptors(nil) != "" {
+		add("Can't create memfd in victim: %s", ckpt.Strerror(unix.EMFILE))
+	}
+	const code = 64 << 10 // CRIU's own that it has to put there, at the least
+	if size := proc.AddressSpace(s.pid); f.memory.soft != unlimited && size+code > f.memory.soft {
+		add("remote mmap() failed: %s", ckpt.Strerror(unix.ENOMEM))
+	}
+	return lines
+}
+
+// restorable is what of anonymous CRIU can restore, at least of some kinds.
+var restorable = map[string]bool{"bpf-map": true, "[fanotify]": true}
+
+// fromCriu begins a line that CRIU has written.
+const fromCriu = "criu: "

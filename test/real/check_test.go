@@ -1,0 +1,152 @@
+//go:build real
+
+package real
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"blcr-cli/test/harness"
+)
+
+// asked runs cr_checkpoint --check and returns what it prints, and its exit status.
+func (j *job) asked(args ...string) (said string, status int) {
+	j.t.Helper()
+	p := j.command("cr_checkpoint", append([]string{"--check"}, args...)...)
+	end := j.wait(p)
+	text, _ := os.ReadFile(p.stdout)
+	if !end.Exited() {
+		j.t.Fatalf("cr_checkpoint --check: %s", describe(end))
+	}
+	return string(text), end.ExitStatus()
+}
+
+// noContext checks that there is no context, and nothing that was to become one.
+func (j *job) noContext() {
+	j.t.Helper()
+	for _, pattern := range []string{"/ctx*", "/.ctx*"} {
+		if names, _ := filepath.Glob(j.dir + pattern); len(names) > 0 {
+			j.t.Errorf("left: %v", names)
+		}
+	}
+}
+
+// TestCheck: --check says of a job that it can be saved, and leaves job and target alone.
+func TestCheck(t *testing.T) {
+	engine(t)
+	j := newJob(t, "counter")
+	j.launch()
+	ctx := filepath.Join(j.dir, "ctx")
+	said, status := j.asked("-f", ctx, strconv.Itoa(j.pid))
+	if status != 0 || !strings.HasPrefix(said, "1 process with ") || !strings.Contains(said, " would be saved by criu ") {
+		t.Errorf("status %d, %q", status, said)
+	}
+	j.noContext()
+	j.advances()
+	j.checkpoint(ctx, strconv.Itoa(j.pid))
+	j.finish()
+}
+
+// TestCheckRefused: the status of --check is that of the checkpoint, which says the same.
+func TestCheckRefused(t *testing.T) {
+	engine(t)
+	for _, kind := range []string{"shm", "userfaultfd", "io_uring", "linked", "semaphore", "files", "memory"} {
+		t.Run(kind, func(t *testing.T) {
+			j := newJob(t, "counter")
+			held := j.hold(kind)
+			if kind == "semaphore" {
+				defer os.Remove("/dev/shm/sem." + held[1:])
+			}
+			id := strconv.Itoa(j.pid)
+			said, status := j.asked(id)
+			p := j.command("cr_checkpoint", "-f", filepath.Join(j.dir, "ctx"), id)
+			end := j.wait(p)
+			text, _ := os.ReadFile(p.stderr)
+			if end != syscall.WaitStatus(status<<8) || status == 0 {
+				t.Errorf("--check ends with %d, the checkpoint: %s", status, describe(end))
+			}
+			// The second line is the reason, and the last what to do.
+			lines := strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
+			for _, line := range []string{lines[min(1, len(lines)-1)], lines[len(lines)-1]} {
+				if !strings.Contains(said, strings.TrimPrefix(line, "- ")) {
+					t.Errorf("--check says %q, without %q", said, line)
+				}
+			}
+			_ = syscall.Kill(j.pid, syscall.SIGKILL)
+			j.wait(j.proc)
+		})
+	}
+}
+
+// strange is programs of Python's that become something that CRIU would not restore as
+// it was, and then say so.
+var strange = map[string]string{
+	"thread's directory": `
+import ctypes, threading
+l = ctypes.CDLL(None)
+def f():
+    l.unshare(0x200); os.chdir("/usr"); ready()
+threading.Thread(target=f).start()`,
+	"thread's descriptors": `
+import ctypes, threading
+l = ctypes.CDLL(None)
+def f():
+    l.unshare(0x400); ready()
+threading.Thread(target=f).start()`,
+	"child's network": `
+import ctypes
+if os.fork() == 0:
+    if ctypes.CDLL(None).unshare(0x40000000) == 0: ready()
+os.wait()`,
+	"child's mounts": `
+import ctypes
+if os.fork() == 0:
+    if ctypes.CDLL(None).unshare(0x20000) == 0: ready()
+os.wait()`,
+	"memfd": `
+f = os.memfd_create("p", os.MFD_CLOEXEC)
+os.write(f, open("/bin/sh", "rb").read())
+os.execve("/proc/self/fd/%d" % f, ["sh", "-c", "echo >ready; while :; do sleep 1; done"], os.environ)`,
+}
+
+// TestPreflight: such a program is refused with 95, before anything is done to it, and
+// --check says the same.
+func TestPreflight(t *testing.T) {
+	engine(t)
+	python := harness.Tool(t, "/usr/bin/python3", "python3")
+	for kind, source := range strange {
+		t.Run(kind, func(t *testing.T) {
+			j := newJob(t, "counter")
+			j.write("strange.py", "import os, time\nhere = os.getcwd()\ndef ready():\n    open(here + '/ready', 'w').close()\n    while True: time.sleep(1)\n"+source)
+			p := j.start("strange", []string{python, "strange.py"}, nil)
+			j.until("the program to be ready", func() bool {
+				select {
+				case <-p.ended:
+					t.Skipf("not here: %s", describe(p.end))
+				default:
+				}
+				return j.exists("ready")
+			})
+			said, status := j.asked(strconv.Itoa(p.pid))
+			if status != 95 || !strings.HasPrefix(said, "process ") {
+				t.Errorf("--check: status %d, %q", status, said)
+			}
+			c := j.command("cr_checkpoint", "--kill", "-f", filepath.Join(j.dir, "ctx"), strconv.Itoa(p.pid))
+			if end := j.wait(c); end != 95<<8 {
+				t.Errorf("cr_checkpoint: %s", describe(end))
+			}
+			select {
+			case <-p.ended:
+				t.Errorf("the program has ended: %s", describe(p.end))
+			default:
+			}
+			_ = syscall.Kill(-p.pid, syscall.SIGKILL)
+			j.wait(p)
+			j.noContext()
+		})
+	}
+}
