@@ -3,6 +3,7 @@ package ctxfile
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -113,6 +114,27 @@ func (o *output) release() {
 		unix.Close(o.readable)
 	}
 	o.readable = -1
+}
+
+// writeOut has the kernel begin to write to the disk what is in the page cache, until
+// stop is called, which does not wait for the disk.
+func (o *output) writeOut() (stop func()) {
+	const step = 8 << 20
+	var stopped atomic.Bool
+	ended := make(chan struct{})
+	end := o.next
+	go func() {
+		defer close(ended)
+		for at := int64(0); at < end && !stopped.Load() && !o.calls.isAborted(); at += step {
+			if unix.SyncFileRange(o.fd, o.base+at, min(step, end-at), unix.SYNC_FILE_RANGE_WRITE) != nil {
+				return
+			}
+		}
+	}()
+	return func() {
+		stopped.Store(true)
+		<-ended
+	}
 }
 
 // trim gives back the disk space beyond the end of the file that allocate has

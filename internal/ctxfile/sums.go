@@ -176,6 +176,10 @@ func (w *Writer) sumRest() (gaps uint32, err error) {
 		}
 	}
 	todo := runs(w.entries, func(e *entry) bool { return e.unsummed })
+	if len(todo) > 0 {
+		// The disk can begin meanwhile with what the caller's fsync will wait for.
+		defer w.out.writeOut()()
+	}
 	err = inParallel(len(todo), func(i int) error {
 		r := todo[i]
 		sums, err := r.entry.chunkSums(r.from, r.to, w.readBack)
