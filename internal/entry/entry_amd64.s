@@ -5,6 +5,9 @@
 #define SYS_fcntl 72
 #define SYS_rt_sigpending 127
 #define SYS_prlimit64 302
+#define RLIMIT_AS 9
+#define NARROW_FROM 1120000000
+#define NARROW_TO 1400000000
 #define F_GETFD 1
 #define RLIMIT_NOFILE 7
 #define EBADF 9
@@ -95,9 +98,34 @@ nextdescriptor:
 	MOVL	$SYS_prlimit64, AX
 	SYSCALL
 	TESTQ	AX, AX
-	JNE	start
+	JNE	addresses
 	MOVQ	0(SP), AX
 	MOVQ	AX, ·nofile(SB)
+
+addresses:
+	// See narrowed in entry.go.
+	XORL	DI, DI
+	MOVL	$RLIMIT_AS, SI
+	XORL	DX, DX
+	MOVQ	SP, R10
+	MOVL	$SYS_prlimit64, AX
+	SYSCALL
+	TESTQ	AX, AX
+	JNE	start
+	MOVQ	0(SP), AX
+	CMPQ	AX, $NARROW_FROM
+	JCS	start
+	CMPQ	AX, $NARROW_TO
+	JHI	start
+	MOVQ	AX, ·narrowed(SB)
+	MOVQ	$NARROW_FROM, AX
+	MOVQ	AX, 0(SP)
+	XORL	DI, DI
+	MOVL	$RLIMIT_AS, SI
+	MOVQ	SP, DX
+	XORL	R10, R10
+	MOVL	$SYS_prlimit64, AX
+	SYSCALL
 start:
 	MOVQ	$1, ·recorded(SB)
 	ADDQ	$64, SP

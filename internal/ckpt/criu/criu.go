@@ -14,18 +14,27 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"syscall"
 
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/binary"
 	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/ckpt/criu/pstree"
 	"blcr-cli/internal/ctxfile"
+	"blcr-cli/internal/proc"
 	"blcr-cli/internal/show"
 )
 
 // Open finds a usable criu. The error is ENOSYS with what is wrong with those
-// that there are.
+// that there are, or with /proc.
 func Open() (ckpt.Engine, error) {
+	if proc.Here() != nil {
+		// Every number would mean another process. Criu itself says little then.
+		return nil, &ckpt.Error{Op: "read", Object: "/proc", Errno: syscall.ENOSYS, Detail: []string{
+			"/proc does not show the processes of this pid namespace",
+			"mount it there, by 'mount -t proc proc /proc', or start the namespace by 'unshare --pid --fork --mount-proc'",
+		}}
+	}
 	criu, err := binary.Find()
 	if err != nil {
 		return nil, err

@@ -93,10 +93,6 @@ const busyLimit = 10 * time.Second
 // look finds the tree as it is now, and what is wrong with it. The tree is nil where
 // none was found.
 func look(r *ckpt.CheckpointRequest) (*Tree, []error) {
-	if err := proc.Here(); err != nil {
-		return nil, []error{with(refusal(syscall.EOPNOTSUPP, "/proc does not show the processes of the pid namespace that cr_checkpoint runs in"),
-			"mount it there, by 'mount -t proc proc /proc', or start the namespace by 'unshare --pid --fork --mount-proc'")}
-	}
 	table, err := proc.All()
 	if err != nil {
 		return nil, []error{ckpt.SystemError("read", "/proc", err)}
