@@ -40,6 +40,11 @@ import (
 // process shares two pipes with these two: how the worker has ended, and signals
 // for the worker. Of both the restored copy finds the other end closed.
 //
+// A checkpoint by another process leaves the worker out until its own request has been
+// issued, and waits for it from then on. In between the worker has a temporary file open
+// that is renamed soon: a context that had it could not be restored. The waiting process
+// is saved at any time, and its restored copy ends with 0.
+//
 // The waiting process is claimed (package atwork) as long as there is a worker, or
 // one that is about to become it, in the tree with it.
 

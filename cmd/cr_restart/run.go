@@ -13,6 +13,7 @@ import (
 	"blcr-cli/internal/blcrevents"
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/engines"
+	"blcr-cli/internal/ckpt/kernel/selfckpt"
 	"blcr-cli/internal/cli"
 	"blcr-cli/internal/entry"
 	"blcr-cli/internal/signals"
@@ -92,9 +93,16 @@ func (w *work) do() (status int, err error) {
 	// The context is opened first, since it determines the engine. An error of opening
 	// it is reported after those of the engine, because BLCR's cr_restart looks for the
 	// module first.
+	if w.engine.Expected().Asks {
+		// To open it may take long. A restored copy of this process opens it again.
+		selfckpt.SaveAsIs()
+	}
 	openErr := w.open()
 	if openErr == nil && !w.request.Closed && w.source != sourceDir {
 		w.engine.Require(int(w.request.FD))
+	}
+	if !w.engine.Expected().Asks {
+		selfckpt.Omit()
 	}
 	engine, err := w.engine.Open()
 	if err != nil {

@@ -45,6 +45,10 @@ type Candidate struct {
 	// Terse says that failures are reported by BLCR's own lines only.
 	Terse bool
 
+	// Asks says that a checkpoint by another process asks this one to take part, which
+	// answers by package selfckpt.
+	Asks bool
+
 	// Claims says that a process with a request under way has to be claimed
 	// (package atwork), since the engine would save it with another request. BLCR's
 	// module keeps account of its requests itself.

@@ -14,6 +14,7 @@ import (
 
 	"blcr-cli/test/ctrlsim"
 	"blcr-cli/test/ftbsim"
+	"blcr-cli/test/harness"
 )
 
 // BLCR's module cannot save a process with a descriptor of the poller's, of a
@@ -152,7 +153,14 @@ func TestDescriptorsRestart(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			job := inWait(t, c.Pid())
+			// Before it waits for the job, it waits for a process that keeps the agent's
+			// socket, if there is one.
+			var job int
+			harness.Poll(t, "a wait for the job", func() bool {
+				job = inWait(t, c.Pid())
+				exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", job))
+				return err == nil && filepath.Base(exe) != "cr_restart"
+			})
 			w.look(t, c, job, 1)
 			if _, err := unix.Write(goOn, []byte("go\n")); err != nil {
 				t.Error(err)

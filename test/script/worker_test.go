@@ -124,6 +124,9 @@ func TestWorkerSignals(t *testing.T) {
 		t.Run(fmt.Sprint(int(sig)), func(t *testing.T) {
 			t.Parallel()
 			for _, ignored := range []bool{false, true} {
+				if ignored && sig == 32 {
+					continue // bash cannot ignore it
+				}
 				ends := !ignored && !slices.Contains(harmless, sig)
 				c := &ctrlsim.Command{
 					Path: "/bin/bash", Argv0: "bash", Dir: t.TempDir(), Linger: linger,

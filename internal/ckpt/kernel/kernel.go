@@ -49,6 +49,7 @@ var Candidate = ckpt.Candidate{
 	Missing:      "this context was written by BLCR's kernel module, which is not there",
 	SignalsFirst: true,
 	Terse:        true,
+	Asks:         true,
 }
 
 // recognizes tells whether there is a context of BLCR's on a descriptor.
@@ -69,7 +70,15 @@ func (e *Engine) Log() []string { return e.log }
 // Open connects to the module. An error is a *ckpt.Error: with ENOSYS when the
 // control file cannot be opened, for whatever cause, as libcr has it; with
 // ckpt.EVersion when the module speaks another version of the interface.
-func Open() (ckpt.Engine, error) {
+//
+// If it fails, this process is left out of checkpoints from then on: with another
+// engine it may hold descriptors that the module cannot save.
+func Open() (engine ckpt.Engine, err error) {
+	defer func() {
+		if err != nil {
+			selfckpt.Omit()
+		}
+	}()
 	if !supported {
 		return nil, &ckpt.Error{Op: "open", Object: abi.ControlFile, Errno: unix.ENOSYS}
 	}
@@ -95,9 +104,6 @@ func Open() (ckpt.Engine, error) {
 		ctrl.close()
 		return nil, err
 	}
-	// Until a request has been issued a restored copy of this process has nothing
-	// half done.
-	selfckpt.SaveAsIs()
 	return &Engine{ctrl: ctrl}, nil
 }
 
