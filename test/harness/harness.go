@@ -140,7 +140,11 @@ func Commands(dir string) error {
 	if runtime.GOARCH == "amd64" {
 		flags += " -E blcr-cli/internal/entry.entry"
 	}
-	return Build(dir, "-tags", "urfave_cli_no_docs", "-ldflags", flags, "blcr-cli/cmd/...")
+	args := []string{"-tags", "urfave_cli_no_docs", "-ldflags", flags}
+	for _, path := range []string{"fmt", "reflect", "regexp/...", "text/template/...", "time", "github.com/urfave/cli/v2"} {
+		args = append(args, "-gcflags="+path+"=-l")
+	}
+	return Build(dir, append(args, "blcr-cli/cmd/...")...)
 }
 
 // Build runs "go build", without cgo, with these arguments and the directory to
