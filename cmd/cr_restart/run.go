@@ -136,6 +136,9 @@ func (w *work) do() (status int, err error) {
 	signals.ForwardToJob(pid)
 	inPlace := w.awaitMemory(engine)
 	end, err := signals.Wait(pid)
+	if w.request.AtEnd != nil {
+		w.request.AtEnd()
+	}
 	if err != nil {
 		return 0, waitJobFailure(pid, err)
 	}

@@ -137,6 +137,10 @@ type RestartRequest struct {
 	// kernel engine never calls it, since the module does not report that moment.
 	Resume func()
 
+	// AtEnd, if the engine has set it, is to be called when the job has ended. It
+	// gives back what the job was given for that time.
+	AtEnd func()
+
 	// Signal is sent to every process after the restart, see CheckpointRequest.
 	Signal int32
 

@@ -2,7 +2,9 @@ package criu
 
 import (
 	"fmt"
+	"path"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -45,7 +47,7 @@ func (p *plan) external(source source) error {
 		}
 	}
 	for _, socket := range images.ExternalSockets(files, tables) {
-		if socket.Type == unix.SOCK_DGRAM && socket.Named {
+		if socket.Type == unix.SOCK_DGRAM && listens(socket.PeerName, socket.PeerDir) {
 			continue // criu connects it again, for example to a system logger
 		}
 		k := p.keys(socket.FDs)
@@ -54,6 +56,9 @@ func (p *plan) external(source source) error {
 		}
 		add(socket.External, k)
 	}
+	if err := p.planTerminal(source, files, tables); err != nil {
+		return err
+	}
 	ttys, err := p.ttys(source)
 	if err != nil {
 		return err
@@ -61,10 +66,10 @@ func (p *plan) external(source source) error {
 	for _, tty := range images.ExternalTTYs(files, ttys, tables) {
 		k := p.keys(tty.FDs)
 		if k.Default == "" {
-			k.Default = p.terminal()
+			k.Default = p.terminalKey()
 		}
-		if tty.Type == images.TTYCurrent {
-			k = images.InheritKeys{Default: p.terminal()}
+		if tty.TTY.Type == images.TTYCurrent {
+			k = images.InheritKeys{Default: p.terminalKey()}
 		}
 		add(tty.External, k)
 	}
@@ -189,9 +194,9 @@ func isOpen(fd int) bool {
 	return err == nil && flags&unix.FD_CLOEXEC == 0
 }
 
-// terminal returns the key for cr_restart's controlling terminal, or for /dev/null
+// terminalKey returns the key for cr_restart's controlling terminal, or for /dev/null
 // if it has none.
-func (p *plan) terminal() string {
+func (p *plan) terminalKey() string {
 	const key = "terminal"
 	if slices.Contains(p.keysInUse, key) {
 		return key
@@ -237,6 +242,25 @@ func (p *plan) deadSocket(kind int) string {
 	unix.Close(pair[1])
 	p.owned = append(p.owned, pair[0])
 	return p.inherit(fmt.Sprintf("socket-%d", len(p.keysInUse)), pair[0])
+}
+
+// listens reports whether there is a datagram socket of that name, a
+// File.SocketName, to connect to.
+func listens(name, dir string) bool {
+	if name == "" {
+		return false
+	}
+	if abstract, ok := strings.CutPrefix(name, "\x00"); ok {
+		name = "@" + abstract
+	} else if name = strings.TrimSuffix(name, "\x00"); !path.IsAbs(name) {
+		name = path.Join(dir, name)
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	return unix.Connect(fd, &unix.SockaddrUnix{Name: name}) == nil
 }
 
 // inherit has criu inherit a descriptor under the name key, and returns key.

@@ -31,6 +31,9 @@ type plan struct {
 	copies     *savedfiles.Copies
 	attributes attributes.Saved
 
+	terminal   terminal
+	keptGroups map[int32]bool // see jobControl
+
 	tasks   []images.Task
 	stopped map[int32]bool // those that were stopped when they were saved
 }
@@ -68,6 +71,10 @@ func (p *plan) sessions(source source, r *ckpt.RestartRequest) error {
 		return err
 	}
 	o := images.SessionOptions{RestoreSID: r.RestoreSid, RestorePGID: r.RestorePgid}
+	if p.keptGroups, err = jobControl(source, pstree); err != nil {
+		return err
+	}
+	o.KeepPGIDs = p.keptGroups
 	if r.RestorePid {
 		sid, err := unix.Getsid(0)
 		if err != nil {

@@ -204,6 +204,7 @@ func (r *restart) reached(s *stream.Stage) (yes bool) {
 			return false
 		}
 		r.setAttributes()
+		r.giveTerminal()
 		r.resumed = true
 		if r.request.Resume != nil {
 			r.request.Resume()

@@ -119,6 +119,10 @@ type Core struct {
 	State    State
 	ExitCode uint32 // as of wait(2), if it had ended
 	IDs      IDs    // by old versions of criu; else in ids-PID.img
+
+	// Ignored are the signals that it ignores, signal N as bit N-1; of a new
+	// version of criu.
+	Ignored uint64
 }
 
 // machines are the names of enum march in core.proto.
@@ -153,6 +157,9 @@ func ReadCore(core []byte) (Core, error) {
 	if task != nil {
 		c.Comm = task.text(6)
 	}
+	if c.Ignored, err = ignored(task); err != nil {
+		return Core{}, err
+	}
 	if mtype := m.u32(1); mtype < uint32(len(machines)) {
 		c.Machine = machines[mtype]
 	}
@@ -176,4 +183,33 @@ func ReadInventory(inventory []byte) (Inventory, error) {
 		return Inventory{}, err
 	}
 	return Inventory{FDInfoPerID: m.u64(2) != 0, CRIU: parseIDs(root)}, m.require(1)
+}
+
+// ignored returns the signals that a task_core_entry says to be ignored. It has a
+// sa_entry for each signal but SIGKILL and SIGSTOP, in their order.
+func ignored(task message) (signals uint64, err error) {
+	const (
+		taskSigactions = 15
+		sigkill        = 9
+		sigstop        = 19
+		sigIgn         = 1
+	)
+	signal := 1
+	for _, f := range task {
+		if f.num != taskSigactions || f.wire != wireBytes {
+			continue
+		}
+		action, err := parseMessage(f.data())
+		if err != nil {
+			return 0, err
+		}
+		for signal == sigkill || signal == sigstop {
+			signal++
+		}
+		if signal <= 64 && action.u64(1) == sigIgn {
+			signals |= 1 << (signal - 1)
+		}
+		signal++
+	}
+	return signals, nil
 }

@@ -21,15 +21,18 @@ type ExternalPipe struct {
 // ExternalSocket is a connected UNIX socket whose peer was not open in the tree.
 type ExternalSocket struct {
 	External
-	Type  uint32 // of socket(2)
-	Named bool   // the peer has a name, by which criu finds it again
+	Type uint32 // of socket(2)
+
+	// PeerName is the name of the peer, by which criu finds it again, as
+	// File.SocketName; "" if it has none. PeerDir is its File.Dir.
+	PeerName, PeerDir string
 }
 
 // ExternalTTY is a terminal whose other end, if it has one, was not open in the
 // tree.
 type ExternalTTY struct {
 	External
-	Type TTYType
+	TTY TTY
 }
 
 // Flags of open(2).
@@ -93,7 +96,7 @@ func ExternalSockets(files []File, tables Tables) []ExternalSocket {
 		}
 		external = append(external, ExternalSocket{
 			External: External{[]uint32{f.ID}, tables.fds(TypeUnix, f.ID)},
-			Type:     f.SocketType, Named: peer.SocketName != "",
+			Type:     f.SocketType, PeerName: peer.SocketName, PeerDir: peer.Dir,
 		})
 	}
 	return external
@@ -129,7 +132,7 @@ func ExternalTTYs(files []File, ttys []TTY, tables Tables) []ExternalTTY {
 			continue
 		}
 		if ids := open[t.ID]; len(ids) > 0 {
-			external = append(external, ExternalTTY{External{ids, tables.fds(TypeTTY, ids...)}, t.Type})
+			external = append(external, ExternalTTY{External{ids, tables.fds(TypeTTY, ids...)}, t})
 		}
 	}
 	return external

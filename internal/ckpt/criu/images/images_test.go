@@ -237,11 +237,14 @@ func TestExternal(t *testing.T) {
 		t.Errorf("pipes %+v", pipes)
 	}
 	ttys := must[[]TTY](t)(TTYs(read(t, "tty-info")))
-	if want := []TTY{{Type: TTYPty, SID: shellSID}}; !reflect.DeepEqual(ttys, want) {
+	if len(ttys) != 1 || ttys[0].Modes == nil || ttys[0].Modes.Control[0] != 3 { // Ctrl-C
+		t.Fatalf("terminals %+v", ttys)
+	}
+	if want := []TTY{{Type: TTYPty, SID: shellSID, PGrp: shellSID, Modes: ttys[0].Modes}}; !reflect.DeepEqual(ttys, want) {
 		t.Errorf("terminals %+v", ttys)
 	}
 	external := ExternalTTYs(files, ttys, tables)
-	if !reflect.DeepEqual(external, []ExternalTTY{{External{[]uint32{4}, []uint32{1, 2}}, TTYPty}}) {
+	if !reflect.DeepEqual(external, []ExternalTTY{{External{[]uint32{4}, []uint32{1, 2}}, ttys[0]}}) {
 		t.Errorf("terminals %+v", external)
 	}
 
@@ -265,7 +268,7 @@ func TestExternal(t *testing.T) {
 func TestExternalSockets(t *testing.T) {
 	files := []File{
 		{ID: 1, Type: TypeUnix, SocketType: 2, Inode: 10, Peer: 11},
-		{ID: 2, Type: TypeUnix, Inode: 11, External: true, SocketName: "log\x00"},
+		{ID: 2, Type: TypeUnix, Inode: 11, External: true, SocketName: "log\x00", Dir: "/dev"},
 		{ID: 3, Type: TypeUnix, SocketType: 1, Inode: 12, Peer: 13},
 		{ID: 4, Type: TypeUnix, Inode: 13, External: true},
 		{ID: 5, Type: TypeUnix, Inode: 14, Peer: 15}, {ID: 6, Type: TypeUnix, Inode: 15, Peer: 14},
@@ -273,8 +276,8 @@ func TestExternalSockets(t *testing.T) {
 	}
 	tables := Tables{2: {{FD: 9, FileID: 1, Type: TypeUnix}, {FD: 3, FileID: 1, Type: TypeUnix}}, 1: {{FD: 4, FileID: 1, Type: TypeUnix}, {FD: 5, FileID: 1}}}
 	want := []ExternalSocket{
-		{External{[]uint32{1}, []uint32{4, 3, 9}}, 2, true},
-		{External{[]uint32{3}, nil}, 1, false},
+		{External{[]uint32{1}, []uint32{4, 3, 9}}, 2, "log\x00", "/dev"},
+		{External{[]uint32{3}, nil}, 1, "", ""},
 	}
 	if got := ExternalSockets(files, tables); !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, want %+v", got, want)

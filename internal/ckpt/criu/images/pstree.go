@@ -82,6 +82,9 @@ type SessionOptions struct {
 	RestoreSID  bool // --restore-sid
 	RestorePGID bool // --restore-pgid
 
+	// KeepPGIDs are process groups that are restored without RestorePGID, too.
+	KeepPGIDs map[int32]bool
+
 	// NewSession makes the root the leader of a session and a group of its own,
 	// which take the place of SID and PGID.
 	NewSession bool
@@ -103,8 +106,9 @@ func (e *InUseError) Error() string { return fmt.Sprintf("process id %d is in us
 // tasks of the root's session join nevertheless if its leader was not saved: then
 // no process could make that session.
 //
-// Without RestorePGID every task of that session joins the group. Tasks in a
-// session of their own always keep their groups, since no group spans sessions.
+// Without RestorePGID every task of that session joins the group, but for those
+// in KeepPGIDs. Tasks in a session of their own always keep their groups, since no
+// group spans sessions.
 //
 // The error is an *InUseError, or wraps ErrMalformed.
 func SetSessions(pstree []byte, o SessionOptions) ([]byte, []Task, error) {
@@ -122,7 +126,7 @@ func SetSessions(pstree []byte, o SessionOptions) ([]byte, []Task, error) {
 		if join {
 			tasks[i].SID = o.SID
 		}
-		if join && !o.RestorePGID || t.PGID == 0 {
+		if join && !o.RestorePGID && !o.KeepPGIDs[t.PGID] || t.PGID == 0 {
 			tasks[i].PGID = o.PGID
 		}
 	}

@@ -1,5 +1,7 @@
 package images
 
+import "encoding/binary"
+
 // TTYType is the kind of a terminal (enum TtyType in tty.proto).
 type TTYType uint32
 
@@ -34,7 +36,38 @@ type TTY struct {
 	Master bool   // the end that is for the terminal emulator
 	Index  uint32 // of TTYPty: the N of /dev/pts/N
 	SID    int32  // the session that it is the controlling terminal of, 0 for none
+	PGrp   int32  // the foreground process group of that session
 	Hung   bool   // the other end had been closed
+	Modes  *Modes // nil where there are none, as of /dev/tty
+}
+
+// Modes are a terminal's modes (termios_entry in tty.proto), as of termios(3),
+// without what belongs to the line: size of characters, speed.
+type Modes struct {
+	Input, Output, Local uint32 // c_iflag, c_oflag, c_lflag
+	Control              []byte // c_cc, and more of no meaning
+}
+
+// Fields of termios_entry.
+const (
+	termiosInput   = 1
+	termiosOutput  = 2
+	termiosLocal   = 4
+	termiosControl = 8
+)
+
+// parseModes reads a termios_entry.
+func parseModes(m message) (*Modes, error) {
+	cc, err := m.repeated(termiosControl)
+	if err != nil {
+		return nil, err
+	}
+	modes := &Modes{Input: m.u32(termiosInput), Output: m.u32(termiosOutput), Local: m.u32(termiosLocal)}
+	// criu copies the bytes of c_cc into an array of 32-bit words.
+	for _, word := range cc {
+		modes.Control = binary.LittleEndian.AppendUint32(modes.Control, uint32(word))
+	}
+	return modes, m.require(termiosInput, termiosOutput, termiosLocal)
 }
 
 // TTYs reads tty-info.img.
@@ -45,7 +78,14 @@ func parseTTY(m message) (TTY, error) {
 	if err := m.require(ttyID, ttyType, ttySID, ttyPGrp, ttyRdev); err != nil {
 		return TTY{}, err
 	}
-	t := TTY{ID: m.u32(ttyID), Type: TTYType(m.u32(ttyType)), SID: int32(m.u32(ttySID))}
+	t := TTY{ID: m.u32(ttyID), Type: TTYType(m.u32(ttyType)), SID: int32(m.u32(ttySID)), PGrp: int32(m.u32(ttyPGrp))}
+	termios, err := m.sub(ttyTermios)
+	if err == nil && termios != nil {
+		t.Modes, err = parseModes(termios)
+	}
+	if err != nil {
+		return TTY{}, err
+	}
 	pty, err := m.sub(ttyPty)
 	if err != nil || t.Type != TTYPty {
 		return t, err
@@ -54,7 +94,6 @@ func parseTTY(m message) (TTY, error) {
 		return TTY{}, malformed("pseudo terminal %d has no index", t.ID)
 	}
 	t.Index = pty.u32(ptyIndex)
-	termios, err := m.sub(ttyTermios)
 	t.Hung = termios == nil
 	// The devices of masters are /dev/ptmx, 5:2, and majors 128 to 135.
 	rdev := m.u32(ttyRdev)
