@@ -33,13 +33,14 @@ type launch struct {
 	output string
 }
 
-// launches are the commands, each on the longest way that ends by itself.
+// launches are the commands, each on the longest way that ends by itself at once.
 var launches = []launch{
 	{"cr_checkpoint", []string{"-f", "new", "99999"}, 3, "Checkpoint failed: no processes checkpointed\n"},
 	{"cr_restart", []string{"--run-on-success", "exit 0", "ctx"}, 7, ""},
 	{"cr_run", []string{"/bin/true"}, 0, ""},
 	{"cr_info", []string{"ctx"}, 1, ""},
 	{"ftb-publish", []string{"CHKPT_BEGIN"}, 0, ""},
+	{"ftb-watch", []string{"--version"}, 0, "ftb-watch version 0.0.0-test\n"}, // only its start
 	{"ftb-watch", []string{"--count", "1", "--timeout", "0.1"}, 4, "ftb-watch: timed out: not as many events as --count asks for\n"},
 }
 
