@@ -3,7 +3,6 @@ package proc
 import (
 	"fmt"
 	"iter"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,25 +29,31 @@ type Descriptor struct {
 // paths.
 func Descriptors(pid int) iter.Seq2[Descriptor, error] {
 	return func(yield func(Descriptor, error) bool) {
-		dir := fmt.Sprintf("/proc/%d/fd", pid)
-		fds, err := numbers(dir)
+		dir, err := unix.Open(fmt.Sprintf("/proc/%d/fd", pid), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			yield(Descriptor{}, err)
+			return
+		}
+		defer unix.Close(dir)
+		fds, err := numbersIn(dir)
 		if err != nil {
 			yield(Descriptor{}, err)
 			return
 		}
 		slices.Sort(fds)
+		link := make([]byte, 4<<10) // PATH_MAX
 		for _, fd := range fds {
-			path := dir + "/" + strconv.Itoa(fd)
-			link, err := os.Readlink(path)
+			name := strconv.Itoa(fd)
+			n, err := unix.Readlinkat(dir, name, link)
 			if err != nil {
 				continue
 			}
 			// The link's permissions say how the file is open.
 			var st unix.Stat_t
-			if unix.Lstat(path, &st) != nil {
+			if unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
 				continue
 			}
-			if !yield(Descriptor{fd, link, st.Mode&0o400 != 0, st.Mode&0o200 != 0}, nil) {
+			if !yield(Descriptor{fd, string(link[:n]), st.Mode&0o400 != 0, st.Mode&0o200 != 0}, nil) {
 				return
 			}
 		}

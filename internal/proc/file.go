@@ -89,6 +89,11 @@ func numbers(dir string) ([]int, error) {
 		return nil, err
 	}
 	defer unix.Close(fd)
+	return numbersIn(fd)
+}
+
+// numbersIn returns the names in an open directory that are numbers.
+func numbersIn(fd int) ([]int, error) {
 	var all []int
 	buf := make([]byte, 8<<10)
 	for {

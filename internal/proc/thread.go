@@ -63,9 +63,9 @@ func Confined(pid int) (noNewPrivileges, filtered bool) {
 	return set("NoNewPrivs"), set("Seccomp")
 }
 
-// ThreadNamespace is Namespace for a thread.
-func ThreadNamespace(pid, tid int, kind string) (inode uint64, err error) {
-	return namespace(threadDir(pid, tid), kind)
+// ThreadNamespaces is Namespaces for a thread.
+func ThreadNamespaces(pid, tid int, kinds []string) []uint64 {
+	return namespaces(threadDir(pid, tid)+"/ns", kinds)
 }
 
 // AddressSpace returns the size of all that a process has mapped, in bytes; 0 where it

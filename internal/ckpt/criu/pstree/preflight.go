@@ -1,9 +1,7 @@
 package pstree
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"strings"
 	"syscall"
@@ -29,9 +27,10 @@ import (
 type preflight struct {
 	*Tree
 	freezers proc.Freezers
-	ours     map[string]uint64 // the namespaces of this process, by their kind
-	roots    map[string]uint64 // the same of the tree's root
-	found    []error           // *ckpt.Error or *busyError
+	ours     []uint64  // the namespaces of this process, in the order of kinds
+	roots    []uint64  // the same of the tree's root
+	passing  []passing // sockets with descriptors in their queue
+	found    []error   // *ckpt.Error or *busyError
 }
 
 // subject is a process that is looked at.
@@ -62,6 +61,7 @@ var rules = []func(*preflight, *subject){
 	(*preflight).schedulers,
 	(*preflight).executable,
 	(*preflight).addressSpace,
+	(*preflight).descriptors,
 }
 
 // vforkLimit is how long a parent is waited for that waits for its child in vfork(2).
@@ -75,7 +75,7 @@ func (t *Tree) preflight() []error {
 	if err := mayRestore(); err != nil {
 		return []error{err}
 	}
-	p := &preflight{Tree: t, freezers: make(proc.Freezers), ours: namespacesOf(self()), roots: namespacesOf(t.Root)}
+	p := &preflight{Tree: t, freezers: make(proc.Freezers), ours: proc.Namespaces(self(), kinds), roots: proc.Namespaces(t.Root, kinds)}
 	for _, pid := range t.PIDs {
 		process := t.table[pid]
 		if process == nil {
@@ -94,6 +94,7 @@ func (t *Tree) preflight() []error {
 			p.firstThreadEnded(s)
 		}
 	}
+	p.passedSockets()
 	return p.found
 }
 
@@ -187,54 +188,44 @@ func uninterruptible(pid int) bool {
 	return false
 }
 
-// kinds are the namespaces of processes, in the order of their importance.
-var kinds = []string{"mnt", "net", "pid", "user", "ipc", "uts", "cgroup", "time"}
+// kinds are the namespaces of processes, in the order of their importance, and last that
+// in which their next child would be.
+var kinds = []string{"mnt", "net", "pid", "user", "ipc", "uts", "cgroup", "time", "pid_for_children"}
 
-// namespacesOf returns the namespaces that a process is in, as far as they can be seen.
-func namespacesOf(pid int) map[string]uint64 {
-	all := make(map[string]uint64, len(kinds))
-	for _, kind := range kinds {
-		if inode, err := proc.Namespace(pid, kind); err == nil {
-			all[kind] = inode
-		}
-	}
-	return all
-}
+// The places of some of them.
+const (
+	kindMnt = iota
+	kindNet
+	kindPid
+	kindUser
+	kindChildren = 8
+)
 
 // namespaces refuses a process in other namespaces than the root's. CRIU refuses most
 // of them itself. It does not where it can restore some, and those of mounts and of
 // networks it can only where the root's is another than its own, too.
 func (p *preflight) namespaces(s *subject) {
+	theirs := proc.Namespaces(s.Pid, kinds)
 	if s.Pid == p.Root {
-		if theirs, ours := p.roots["user"], p.ours["user"]; theirs != 0 && ours != 0 && theirs != ours && !p.container() {
+		if user, ours := theirs[kindUser], p.ours[kindUser]; user != 0 && ours != 0 && user != ours && !p.container() {
 			p.refuse(syscall.EOPNOTSUPP, s, "is in a user namespace of its own, which criu cannot restore without the container around it",
 				"start it without one, or save it from inside, or save the container from its first process on")
 		}
-	} else if other := p.differs(s); other != "" {
+	} else if other := p.differs(theirs); other != "" {
 		p.refuse(syscall.EOPNOTSUPP, s, fmt.Sprintf("is in %s %s namespace of its own, which criu cannot restore together with the others", article(other), word(other)),
 			"save the processes in there by themselves, or start them without a namespace of their own")
 	}
-	if p.separateChildren(s) {
+	if p.separateChildren(theirs) {
 		p.refuse(syscall.EOPNOTSUPP, s, "has made a pid namespace for its children (unshare(2) with CLONE_NEWPID), which criu does not save",
 			"start it by 'unshare --pid --fork', which puts it into the namespace itself")
 	}
 }
 
 // separateChildren reports whether the next child of a process would be in another pid
-// namespace than the process. There is no such namespace before its first child.
-func (p *preflight) separateChildren(s *subject) bool {
-	children, err := proc.Namespace(s.Pid, "pid_for_children")
-	own, ownErr := proc.Namespace(s.Pid, "pid")
-	if err == nil && ownErr == nil {
-		return children != own
-	}
-	if !errors.Is(err, fs.ErrNotExist) || ownErr != nil {
-		return false
-	}
-	// Before Linux 4.12 no process has that link, and one that has ended has neither.
-	_, usual := proc.Namespace(self(), "pid_for_children")
-	_, alive := proc.Namespace(s.Pid, "net")
-	return usual == nil && alive == nil
+// namespace than the process. There is no such namespace before its first child, and
+// none of any kind but pid for a process that has ended. Before Linux 4.12 none is shown.
+func (p *preflight) separateChildren(theirs []uint64) bool {
+	return p.ours[kindChildren] != 0 && theirs[kindNet] != 0 && theirs[kindPid] != 0 && theirs[kindChildren] != theirs[kindPid]
 }
 
 // container reports whether the root is the first process of a pid namespace. CRIU
@@ -244,19 +235,15 @@ func (p *preflight) container() bool {
 	return err == nil && len(pids) > 1 && pids[len(pids)-1] == 1
 }
 
-// differs returns the first kind of namespace that the process does not have in common
+// differs returns the first kind of namespace that a process does not have in common
 // with the root, and that CRIU cannot restore; "" for none.
-func (p *preflight) differs(s *subject) string {
-	for _, kind := range kinds {
-		root, ok := p.roots[kind]
-		if !ok {
-			continue
-		}
-		inode, err := proc.Namespace(s.Pid, kind)
+func (p *preflight) differs(theirs []uint64) string {
+	for i, kind := range kinds[:kindChildren] {
+		root := p.roots[i]
 		switch {
-		case err != nil || inode == root:
-		case kind == "net" && root != p.ours[kind]:
-		case kind == "mnt" && p.container():
+		case root == 0 || theirs[i] == 0 || theirs[i] == root:
+		case i == kindNet && root != p.ours[i]:
+		case i == kindMnt && p.container():
 		default:
 			return kind
 		}
@@ -295,12 +282,10 @@ func (p *preflight) threadsOfTheirOwn(s *subject) {
 		}
 		apart[what] = append(apart[what], tid)
 	}
-	var namespaces [4]uint64
-	for i, kind := range threadKinds {
-		if len(s.threads) > 0 {
-			namespaces[i], _ = proc.Namespace(s.Pid, kind)
-		}
+	if len(s.threads) == 0 {
+		return
 	}
+	first := proc.Namespaces(s.Pid, threadKinds)
 	for _, tid := range s.threads {
 		if shared, err := proc.Shares(s.Pid, tid, proc.SharedDirectory); err == nil && !shared {
 			note("a working directory of its own (unshare(2) with CLONE_FS)", tid)
@@ -308,9 +293,9 @@ func (p *preflight) threadsOfTheirOwn(s *subject) {
 		if shared, err := proc.Shares(s.Pid, tid, proc.SharedDescriptors); err == nil && !shared {
 			note("open descriptors of its own (unshare(2) with CLONE_FILES)", tid)
 		}
-		for i, kind := range threadKinds {
-			if inode, err := proc.ThreadNamespace(s.Pid, tid, kind); err == nil && namespaces[i] != 0 && inode != namespaces[i] {
-				note(fmt.Sprintf("%s %s namespace of its own", article(kind), word(kind)), tid)
+		for i, inode := range proc.ThreadNamespaces(s.Pid, tid, threadKinds) {
+			if inode != 0 && first[i] != 0 && inode != first[i] {
+				note(fmt.Sprintf("%s %s namespace of its own", article(threadKinds[i]), word(threadKinds[i])), tid)
 			}
 		}
 	}
