@@ -77,7 +77,11 @@ func (d *dialer) lookup() (socket, endpoint, error) {
 				s.deadline = d.deadline
 				return s, agent, nil
 			}
-			failed = failure("connect", agent.String(), ErrNoAgent, err)
+			// What an earlier agent answered says more than that there was no time left
+			// for this one.
+			if failed == nil || err != errDeadline || !expired(d.deadline) {
+				failed = failure("connect", agent.String(), ErrNoAgent, err)
+			}
 			switch err {
 			case errDeadline:
 				silent[agent] = time.Now().Add(silence)
