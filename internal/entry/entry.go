@@ -1,7 +1,8 @@
 // Package entry records the state in which the process was started and which the
-// Go runtime changes before any Go code runs: the runtime installs handlers for
-// ignored signals (from which the entry point keeps it), unblocks some blocked ones, opens /dev/null in place of closed
-// standard descriptors, and raises the soft limit of open files to the hard one.
+// Go runtime changes before any Go code runs: the runtime unblocks some blocked
+// signals, opens /dev/null in place of closed standard descriptors, and raises the soft
+// limit of open files to the hard one. It would also install handlers for ignored
+// signals; the entry point keeps it from that.
 //
 // A program that replaces one written in C needs that state: "trap ” TERM" in a
 // script applies to the commands that it starts, and a write to a descriptor that

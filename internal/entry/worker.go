@@ -25,14 +25,14 @@ func IsWorker() bool { return worker != 0 }
 
 // WorkerEnd is how the worker of this process has ended.
 type WorkerEnd struct {
-	Status uint32        // the wait status: it was killed by a signal
+	Status uint32        // the wait status of one that was killed by a signal; else 0
 	Errno  syscall.Errno // if not 0, waiting has failed
 	Caught uint64        // the signals that were sent to it, bit N-1 for signal N
 }
 
-// Ended returns how the worker has ended if a signal has killed it. It returns nil in
-// every other process: one whose worker has exited does so itself, with the same status,
-// before the Go runtime is started.
+// Ended returns how the worker has ended if a signal has killed it, or waiting for it has
+// failed. It returns nil in every other process: one whose worker has exited does so
+// itself, with the same status, before the Go runtime is started.
 func Ended() *WorkerEnd {
 	if ended == 0 && errno == 0 {
 		return nil

@@ -67,7 +67,7 @@ func TestWorker(t *testing.T) {
 				t.Errorf("%q: the process that waits makes call %d", args, call)
 			}
 		}
-		if clone > 80 {
+		if clone > 100 {
 			t.Errorf("%q: %d calls before the worker is made", args, clone)
 		}
 	}
