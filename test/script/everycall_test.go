@@ -40,7 +40,6 @@ var launches = []launch{
 	{"cr_run", []string{"/bin/true"}, 0, ""},
 	{"cr_info", []string{"ctx"}, 1, ""},
 	{"ftb-publish", []string{"CHKPT_BEGIN"}, 0, ""},
-	{"ftb-watch", []string{"--version"}, 0, "ftb-watch version 0.0.0-test\n"}, // only its start
 	{"ftb-watch", []string{"--count", "1", "--timeout", "0.1"}, 4, "ftb-watch: timed out: not as many events as --count asks for\n"},
 }
 
@@ -119,7 +118,13 @@ var ways = []way{
 // of control groups open, when the answer still is "omit me".
 func TestDescriptorsAtCall(t *testing.T) {
 	for _, c := range ways {
-		for _, l := range launches[:2] {
+		commands := launches[:2]
+		if c.name == "agent" {
+			// Those that cannot be asked leave none open either. Cr_run ignores requests,
+			// and reads files by package os.
+			commands = slices.DeleteFunc(slices.Clone(launches), func(l launch) bool { return l.name == "cr_run" })
+		}
+		for _, l := range commands {
 			t.Run(c.name+"/"+l.name, func(t *testing.T) {
 				t.Parallel()
 				l.args = append(slices.Clone(c.args), l.args...)
