@@ -11,6 +11,7 @@ package lazyguard
 
 import (
 	"encoding/binary"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -86,8 +87,10 @@ func awaitEnd(pidfd int) {
 
 // Guard is such a process. Its methods may be called by several goroutines.
 type Guard struct {
-	pid  int
-	conn int
+	pid int
+
+	mu   sync.Mutex
+	conn int // -1 at the end
 }
 
 // Start starts a guard. The error is a *ckpt.Error.
@@ -123,6 +126,8 @@ func (g *Guard) Job(root int) error { return g.tell(int32(root), nil) }
 
 func (g *Guard) tell(number int32, rights []byte) error {
 	message := binary.NativeEndian.AppendUint32(nil, uint32(number))
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	for {
 		err := unix.Sendmsg(g.conn, message, rights, nil, unix.MSG_NOSIGNAL)
 		switch err {
@@ -140,6 +145,9 @@ func (g *Guard) End() {
 	if err := g.tell(0, nil); err != nil {
 		_ = syscall.Kill(g.pid, unix.SIGKILL)
 	}
+	g.mu.Lock()
 	unix.Close(g.conn)
+	g.conn = -1
+	g.mu.Unlock()
 	_, _ = signals.Wait(g.pid)
 }

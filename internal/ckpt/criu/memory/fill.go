@@ -180,11 +180,13 @@ func (f *Filler) Fill(ctx context.Context) error {
 func (f *Filler) Close() {
 	f.mu.Lock()
 	f.closed = true
-	for _, s := range f.spaces {
-		s.uffd.Close()
-	}
+	spaces := f.spaces
 	f.changed.Broadcast()
 	f.mu.Unlock()
+	// Close returns when the file is not in use any more; who uses it may need the mutex.
+	for _, s := range spaces {
+		s.uffd.Close()
+	}
 	f.serving.Wait()
 }
 
