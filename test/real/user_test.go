@@ -84,6 +84,28 @@ func TestGroupsChanged(t *testing.T) {
 	j.finish()
 }
 
+// TestClocksBehind: a job that has seen later clocks than this machine's is refused for
+// a user, for whom they would go back. Nothing is left behind.
+func TestClocksBehind(t *testing.T) {
+	criu := criuForUsers(t)
+	j := newUserJob(t, "clocks", criu)
+	// Root's job, saved by root: a time namespace is closed to users as well.
+	j.cred = nil
+	j.args = append([]string{harness.Tool(t, "unshare"), "-T", "--monotonic", "1000000", "--boottime", "1000000"}, j.args...)
+	j.launch()
+	ctx := filepath.Join(j.dir, "ctx")
+	all := tree(j.pid)
+	j.checkpoint(ctx, "--kill", fmt.Sprint(j.pid))
+	j.killed(all)
+	if err := os.Chown(ctx, int(ordinary.Uid), int(ordinary.Gid)); err != nil {
+		t.Fatal(err)
+	}
+	j.cred = &ordinary
+	j.fails(j.command("cr_restart", ctx), 95, "Restart failed: Operation not supported\n"+
+		"- this machine has been up for ...")
+	j.nothing()
+}
+
 // newUserJob makes a job of the ordinary user.
 func newUserJob(t *testing.T, name, criu string) *job {
 	t.Helper()

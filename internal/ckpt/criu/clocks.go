@@ -1,10 +1,12 @@
 package criu
 
 import (
+	"fmt"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/images"
 )
 
@@ -50,8 +52,8 @@ func (p *plan) clocks(source source) error {
 	if err != nil {
 		return err
 	}
-	if clock(unix.CLOCK_MONOTONIC) < seen.Monotonic || clock(unix.CLOCK_BOOTTIME) < seen.Boottime {
-		return nil
+	if behind := max(seen.Monotonic-clock(unix.CLOCK_MONOTONIC), seen.Boottime-clock(unix.CLOCK_BOOTTIME)); behind > 0 {
+		return mayMakeClocks(behind)
 	}
 	p.hidden = append(p.hidden, criuClocks)
 	for name, img := range elsewhere {
@@ -60,6 +62,22 @@ func (p *plan) clocks(source source) error {
 		}
 	}
 	return nil
+}
+
+// mayMakeClocks returns an error if this process may not make a time namespace, which
+// a job needs whose clocks are ahead of the machine's by that much. Without one criu
+// lets the clocks go back, and whatever sleeps waits for them to come up again.
+func mayMakeClocks(behind time.Duration) error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil || data[0].Effective&(1<<unix.CAP_SYS_ADMIN) != 0 {
+		return nil
+	}
+	return &ckpt.Error{Op: "restore", Object: "clocks", Errno: unix.EOPNOTSUPP, Detail: []string{
+		fmt.Sprintf("this machine has been up for %v less than the job has seen, and clocks of its own for the job take the capability CAP_SYS_ADMIN",
+			behind.Round(time.Second)),
+		"restart it as root, or on a machine that has been up for longer",
+	}}
 }
 
 // clock reads a clock of this machine.
