@@ -48,6 +48,10 @@ type jsonContext struct {
 	Whole      *bool        `json:"whole,omitempty"`
 	Unverified *int64       `json:"unverified,omitempty"`
 	Damage     []jsonDamage `json:"damage,omitempty"`
+
+	Restartable *bool    `json:"restartable,omitempty"`
+	Obstacles   []string `json:"obstacles,omitempty"`
+	Notes       []string `json:"notes,omitempty"`
 }
 
 type jsonDamage struct {
@@ -156,6 +160,10 @@ func (r *report) json() string {
 		for _, d := range v.damage {
 			c.Damage = append(c.Damage, jsonDamage{d.Name, d.Offset, d.Length, damageReason(d)})
 		}
+	}
+	if r.checked != nil {
+		restartable := len(r.checked.obstacles) == 0 && len(r.found()) == 0
+		c.Restartable, c.Obstacles, c.Notes = &restartable, r.checked.obstacles, r.checked.notes
 	}
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)

@@ -10,12 +10,14 @@ import (
 const (
 	optJSON = 1 + iota
 	optVerify
+	optCheck
 )
 
 // options is the table of cr_info's options.
 var options = getopt.Table{
 	{ID: optJSON, Long: []string{"json"}},
 	{ID: optVerify, Long: []string{"verify"}},
+	{ID: optCheck, Long: []string{"check"}},
 	{ID: cli.OptQuiet, Short: 'q', Long: []string{"quiet"}},
 	{ID: cli.OptHelp, Short: 'h', Long: []string{"help"}},
 	{ID: cli.OptVersion, Long: []string{"version"}},
@@ -25,6 +27,7 @@ var options = getopt.Table{
 type settings struct {
 	json   bool
 	verify bool
+	check  bool
 	files  []string // at least one; "-" is standard input
 }
 
@@ -39,6 +42,8 @@ func parse(args []string, con *cli.Console) (*settings, error) {
 				s.json = true
 			case optVerify:
 				s.verify = true
+			case optCheck:
+				s.check = true
 			}
 			return nil
 		},

@@ -26,6 +26,7 @@ type report struct {
 	err error
 
 	verified *verification // nil without --verify
+	checked  *check        // nil without --check, or if there is nothing to be checked
 }
 
 // blcrContext is a context of BLCR's module.
@@ -84,11 +85,15 @@ func (r *report) read(fd int, s *settings, con *cli.Console) {
 	if r.err = unix.Fstat(fd, &st); r.err != nil {
 		return
 	}
+	start, _ := unix.Seek(fd, 0, unix.SEEK_CUR)
 	directory := st.Mode&unix.S_IFMT == unix.S_IFDIR
 	if !directory {
 		// ctxfile.Open handles what cannot be examined without consuming it.
 		if kind, err := ctxfile.Sniff(fd); err == nil && kind == ctxfile.BLCR {
-			if r.readBLCR(fd, &st); s.verify && r.blcr != nil {
+			if r.readBLCR(fd, &st); s.check && r.blcr != nil {
+				r.check(fd, start, false)
+			}
+			if s.verify && r.blcr != nil {
 				r.verified = &verification{unknown: max(r.blcr.size, 1), why: "data without checksums, as in all contexts of BLCR's module"}
 			}
 			return
@@ -108,6 +113,9 @@ func (r *report) read(fd int, s *settings, con *cli.Console) {
 		if r.criu, r.err = inspect.Context(c); s.verify {
 			r.verify(c, con)
 		}
+	}
+	if s.check && r.criu != nil {
+		r.check(fd, start, directory)
 	}
 	if r.err == nil && r.criu != nil && r.criu.Missing != "" {
 		r.err = notContext("incomplete: " + r.criu.Missing)

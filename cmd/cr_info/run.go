@@ -49,15 +49,18 @@ func do(args []string, con *cli.Console) (good bool, err error) {
 	for _, file := range s.files {
 		r := s.examine(file, con)
 		found := r.found()
-		if len(found) > 0 {
+		if len(found) > 0 || r.checked != nil && len(r.checked.obstacles) > 0 {
 			good = false
 		}
 		text := ""
 		switch {
 		case s.json:
 			text = r.json()
-		case s.verify:
+		case s.verify || s.check:
 			text = r.verdict()
+			if r.checked != nil {
+				text += r.checked.text(file)
+			}
 		case r.criu != nil || r.blcr != nil:
 			text = separator + r.text(len(s.files) > 1)
 			separator = "\n"

@@ -11,8 +11,9 @@ FILE, or in standard input if that is '-'.
       --version             print the version and exit
       --json                print one JSON object for each FILE, one a line
       --verify              read all of each FILE and compare its checksums
+      --check               tell whether each FILE could be restarted now
 
 The exit status is 0 if all are complete contexts, 255 for bad arguments, and 1
-if a FILE cannot be read, is no context, is damaged or incomplete, or if the
-output could not be written.
+if a FILE cannot be read, is no context, is damaged or incomplete, could not be
+restarted (--check), or if the output could not be written.
 `

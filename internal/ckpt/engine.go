@@ -35,6 +35,11 @@ type Engine interface {
 	// Cancelling ctx has an effect until r.Made has been called.
 	Restart(ctx context.Context, r *RestartRequest) (pid int, err error)
 
+	// ForecastRestart says whether Restart would succeed with the same request, as far as
+	// that can be seen without making a process. The descriptor's offset is moved as by
+	// Restart.
+	ForecastRestart(ctx context.Context, r *RestartRequest) *Forecast
+
 	// Describe returns what saves and restores, for a verbose command: a program, its
 	// version and its path. It is "" for BLCR's module, with which the output of a
 	// command stays that of BLCR's.
@@ -133,6 +138,15 @@ func (e *Error) Error() string {
 
 // Unwrap returns the number, for errors.Is(err, syscall.ENOSYS).
 func (e *Error) Unwrap() error { return e.Errno }
+
+// DetailOf returns the Detail of an *Error in err; nil if there is none.
+func DetailOf(err error) []string {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Detail
+	}
+	return nil
+}
 
 // At returns err as an error of that step; nil for nil.
 func At(step Step, err error) error {

@@ -82,11 +82,15 @@ func (r *Reader) ReadAt(name string, b []byte, offset int64) (n int, err error) 
 	return n, err
 }
 
+// littleMemory is how much memory is read twice, to be checked before it is served: some
+// milliseconds.
+const littleMemory = 8 << 20
+
 // Serve writes a member into a pipe, all of it or as much as the pipe's reader
 // wants: that it went away is no error. A member is checked before, so that the reader
 // sees good data or none; of a compressed member each frame is checked before the
-// reader sees it. Memory that is not compressed is moved by the kernel and not checked;
-// see Verify.
+// reader sees it. Memory that is not compressed, if it is much, is moved by the kernel
+// and not checked; see Verify.
 //
 // The descriptor remains the caller's, which closes it to let the reader see the
 // end. It is non-blocking while Serve runs, and a pipe for a large member is
@@ -98,7 +102,7 @@ func (r *Reader) ReadAt(name string, b []byte, offset int64) (n int, err error) 
 // EBADF after Close.
 func (r *Reader) Serve(name string, pipe int) error {
 	return r.member(name, func(e *entry) error {
-		if !e.compressed && !e.memory {
+		if !e.compressed && (!e.memory || e.size <= littleMemory) {
 			if err := r.scan(e); err != nil {
 				return err
 			}

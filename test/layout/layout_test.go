@@ -25,10 +25,10 @@ var rules = []struct {
 		[]string{
 			// The answer to signal 64 is part of the process, not of a request.
 			"internal/ckpt/kernel/selfckpt",
-			// cr_info reads contexts and makes no request.
+			// cr_info reads contexts without an engine, except for --check.
 			"internal/ckpt/criu/images", "internal/ckpt/criu/imagedir", "internal/ckpt/criu/inspect", "internal/ckpt/kernel/header",
 		}, "a command chooses an engine by package engines and names none"},
-	{"cmd/cr_info", false, []string{"internal/ckpt/engines", "internal/ckpt/kernel", "internal/ckpt/criu", "internal/ckpt/criu/stream", "internal/ckpt/criu/pstree", "internal/ckpt/criu/binary"},
+	{"internal/ckpt/criu/inspect", false, []string{"internal/ckpt/engines", "internal/ckpt/kernel", "internal/ckpt/criu", "internal/ckpt/criu/stream", "internal/ckpt/criu/pstree", "internal/ckpt/criu/binary"},
 		nil, "reading a context takes no engine"},
 	{"internal/ckpt/kernel/...", false, []string{"internal/target", "internal/blcrevents", "internal/ftbclient/...", "internal/cli/...", "internal/ckpt/criu/..."},
 		nil, "an engine knows neither where a context goes, nor events, nor command lines, nor another engine"},

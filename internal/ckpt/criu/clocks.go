@@ -18,13 +18,15 @@ import (
 // has seen already, as after a reboot or on another machine: such a clock must not
 // go backwards.
 
+// criuClocks is the image of the clocks of processes in criu's own time namespace.
+const criuClocks = "timens-0.img"
+
 // clocks decides about the time namespace.
 func (p *plan) clocks(source source) error {
 	inventory, err := images.Read(source, images.InventoryName, images.ReadInventory)
 	if err != nil {
 		return err
 	}
-	const criuClocks = "timens-0.img" // of processes in criu's own time namespace
 	saved := criuClocks
 	elsewhere := make(map[string][]byte) // ids images of processes in another one
 	for _, task := range p.tasks {

@@ -127,16 +127,25 @@ func Restore(f Failure, made Origin) *ckpt.Error {
 	return e
 }
 
-// differs says what is other here than where the context was made, as far as that
-// may be the cause; else "".
-func (o Origin) differs(errno syscall.Errno) string {
+// OtherMachine says that this machine is of another architecture; "" if it is not, or
+// that is not known.
+func (o Origin) OtherMachine() string {
 	var host unix.Utsname
 	_ = unix.Uname(&host)
 	machine := unix.ByteSliceToString(host.Machine[:])
-	switch {
-	case o.Machine != "" && o.Machine != machine:
-		return fmt.Sprintf("the context was made on %s, and this machine is %s: there it has to be restarted", show.Name(o.Machine), machine)
-	case errno == syscall.EIO && o.Kernel != "" && o.Kernel != hints.Kernel():
+	if o.Machine == "" || o.Machine == machine {
+		return ""
+	}
+	return fmt.Sprintf("the context was made on %s, and this machine is %s: there it has to be restarted", show.Name(o.Machine), machine)
+}
+
+// differs says what is other here than where the context was made, as far as that
+// may be the cause; else "".
+func (o Origin) differs(errno syscall.Errno) string {
+	if line := o.OtherMachine(); line != "" {
+		return line
+	}
+	if errno == syscall.EIO && o.Kernel != "" && o.Kernel != hints.Kernel() {
 		return fmt.Sprintf("the context was made on %s with Linux %s; this is Linux %s", show.Name(o.Host), show.Name(o.Kernel), hints.Kernel())
 	}
 	return ""

@@ -1,0 +1,350 @@
+package criu
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/criu/explain"
+	"blcr-cli/internal/ckpt/criu/images"
+	"blcr-cli/internal/ctxfile"
+	"blcr-cli/internal/hints"
+	"blcr-cli/internal/proc"
+	"blcr-cli/internal/show"
+)
+
+// foresight is a look at whether a context could be restored here and now. It changes
+// nothing and makes no process. What only CRIU can find out is left to it.
+type foresight struct {
+	*ckpt.Forecast
+	source source
+	plan   *plan
+}
+
+// ForecastRestart implements ckpt.Engine.
+func (e *engine) ForecastRestart(ctx context.Context, r *ckpt.RestartRequest) *ckpt.Forecast {
+	f := &foresight{Forecast: &ckpt.Forecast{}, plan: &plan{images: make(map[string][]byte)}}
+	f.fail(distrust(r))
+	var err error
+	if f.source, err = openSource(ctx, r); err != nil {
+		f.fail(contextError(err))
+		return f.Forecast
+	}
+	defer f.source.Close()
+	if !f.machine() {
+		return f.Forecast
+	}
+	for _, step := range []func() error{
+		func() error { return f.plan.sessions(f.source, r) },
+		f.pids, f.owners, f.files, f.clocks, f.memory, f.outside,
+	} {
+		err := step()
+		f.fail(contextError(err))
+		if f.plan.tasks == nil { // nothing more can be known
+			break
+		}
+	}
+	return f.Forecast
+}
+
+// fail adds a failure, unless err is nil, or known already: several steps read the same
+// images.
+func (f *foresight) fail(err error) {
+	known := func(other error) bool {
+		return fmt.Sprint(other, ckpt.DetailOf(other)) == fmt.Sprint(err, ckpt.DetailOf(err))
+	}
+	if err != nil && !slices.ContainsFunc(f.Failures, known) {
+		f.Failures = append(f.Failures, err)
+	}
+}
+
+// obstacle adds a failure, by its sentence and what to do about it.
+func (f *foresight) obstacle(errno syscall.Errno, object, sentence, hint string) {
+	f.fail(&ckpt.Error{Op: "restart", Object: object, Errno: errno, Detail: []string{sentence, hint}})
+}
+
+// machine looks at where the context was made. What is another architecture's is not
+// looked at further.
+func (f *foresight) machine() bool {
+	c, ok := f.source.(*ctxfile.Reader)
+	if !ok {
+		return true
+	}
+	h := c.Header()
+	if line := (explain.Origin{Host: h.Host, Kernel: h.Kernel, Machine: h.Machine}).OtherMachine(); line != "" {
+		f.fail(&ckpt.Error{Op: "restart", Object: "context", Errno: syscall.ENOEXEC, Detail: []string{line}})
+		return false
+	}
+	return true
+}
+
+// pids looks for numbers of processes and threads that are in use.
+func (f *foresight) pids() error {
+	table, err := proc.All()
+	if err != nil {
+		return ckpt.SystemError("read", "/proc", err)
+	}
+	groups := make(map[int]bool) // and sessions
+	for _, p := range table {
+		groups[p.Pgid], groups[p.Sid] = true, true
+	}
+	most := proc.Numbers("/proc/sys/kernel/pid_max")
+	for _, task := range f.plan.tasks {
+		f.PIDs = append(f.PIDs, int(task.PID))
+		for _, id := range slices.Compact(append([]int32{task.PID}, task.Threads...)) {
+			n := int(id)
+			if len(most) == 1 && uint64(n) >= most[0] {
+				f.obstacle(syscall.EINVAL, fmt.Sprint(n), fmt.Sprintf("the job has the pid %d, and this machine has none above %d", n, most[0]-1),
+					fmt.Sprintf("sysctl kernel.pid_max=%d", max(n+1, 32768)))
+				continue
+			}
+			if !taken(n) && !groups[n] {
+				continue
+			}
+			if holder := hints.Holder(n); holder != "" {
+				f.obstacle(syscall.EBUSY, fmt.Sprint(n), fmt.Sprintf("the pid %d of the job is in use: %s", n, holder), "cr_restart --no-restore-pid restarts the job with new pids beside it")
+			}
+		}
+	}
+	return nil
+}
+
+// owners looks at whose processes they were.
+func (f *foresight) owners() error {
+	if os.Geteuid() == 0 {
+		return nil
+	}
+	groups, _ := unix.Getgroups()
+	groups = append(groups, unix.Getegid())
+	for _, task := range f.plan.tasks {
+		core, err := images.Read(f.source, images.Name("core", task.PID), images.ReadCore)
+		switch {
+		case err != nil:
+			return err
+		case core.State.Ended():
+		case int(core.UID) != os.Geteuid():
+			f.obstacle(syscall.EPERM, fmt.Sprint(task.PID), fmt.Sprintf("process %d belonged to %s", task.PID, hints.User(int(core.UID))), "have that user restart the job, or root")
+			return nil
+		case !slices.Contains(groups, int(core.GID)):
+			f.obstacle(syscall.EPERM, fmt.Sprint(task.PID), fmt.Sprintf("process %d had the primary group %d", task.PID, core.GID), "change to that group by newgrp(1)")
+			return nil
+		}
+	}
+	return nil
+}
+
+// files looks at the files that the processes had open or mapped.
+func (f *foresight) files() error {
+	img, err := f.source.Bytes(images.FilesName)
+	if err != nil {
+		return err
+	}
+	list, err := images.Files(img)
+	if err != nil {
+		return err
+	}
+	checks, err := images.Validations(img)
+	if err != nil {
+		return err
+	}
+	mapped, err := f.plan.mapped(f.source)
+	if err != nil {
+		return err
+	}
+	needed, err := f.needed(list)
+	if err != nil {
+		return err
+	}
+	saved, err := f.saved()
+	if err != nil {
+		return err
+	}
+	for _, file := range list {
+		if file.Type != images.TypeReg || !needed[file.ID] && !mapped[file.ID] || saved[file.Name] {
+			continue
+		}
+		var check images.Validation
+		if mapped[file.ID] {
+			check = checks[file.ID]
+		}
+		f.file(file, check)
+	}
+	return nil
+}
+
+// needed returns the entries of files.img that are opened by their names, except for
+// those that are mapped: not terminals, which may be replaced, and not what had lost its
+// name and is in the context.
+func (f *foresight) needed(list []images.File) (map[uint32]bool, error) {
+	needed := make(map[uint32]bool)
+	tables, err := f.plan.tables(f.source)
+	if err != nil {
+		return nil, err
+	}
+	open := make(map[uint32]bool)
+	for _, fds := range tables {
+		for _, fd := range fds {
+			open[fd.FileID] = true
+		}
+	}
+	for _, file := range list {
+		switch {
+		case open[file.ID] && file.Type == images.TypeReg:
+			needed[file.ID] = true
+		case open[file.ID] && file.Type == images.TypeFIFO:
+			needed[file.RegID] = true
+		}
+	}
+	for _, task := range f.plan.tasks {
+		name := images.Name("fs", task.PID)
+		if !f.source.Has(name) { // it has ended
+			continue
+		}
+		dirs, err := images.Read(f.source, name, images.TaskDirs)
+		if err != nil {
+			return nil, err
+		}
+		needed[dirs.Cwd], needed[dirs.Root] = true, true
+	}
+	const remaps = "remap-fpath.img"
+	if !f.source.Has(remaps) {
+		return needed, nil
+	}
+	lost, err := images.Read(f.source, remaps, images.Remaps)
+	for _, remap := range lost {
+		delete(needed, remap.File)
+	}
+	return needed, err
+}
+
+// saved returns the names of files that the context has.
+func (f *foresight) saved() (map[string]bool, error) {
+	saved := make(map[string]bool)
+	if !f.source.Has(images.SavedFilesName) {
+		return saved, nil
+	}
+	list, err := images.Read(f.source, images.SavedFilesName, images.ParseSavedFiles)
+	for _, file := range list {
+		saved[file.Name] = true
+	}
+	return saved, err
+}
+
+// file looks at one file.
+func (f *foresight) file(file images.File, check images.Validation) {
+	name := show.Name(file.Name)
+	const relocate = "bring it back, or have it found elsewhere by cr_restart --relocate"
+	var st unix.Stat_t
+	if err := unix.Stat(file.Name, &st); err != nil {
+		errno := ckpt.ErrnoOf(err)
+		f.obstacle(errno, file.Name, fmt.Sprintf("cannot open %s: %s", name, ckpt.Strerror(errno)), relocate)
+		return
+	}
+	other := func(format string, args ...any) {
+		f.obstacle(unix.ESTALE, file.Name, name+" is not the file that was saved: "+fmt.Sprintf(format, args...), relocate)
+	}
+	if file.Mode != 0 && (st.Mode^file.Mode)&unix.S_IFMT != 0 {
+		other("it is of another kind")
+		return
+	}
+	switch id := check.BuildID; {
+	case check.HasSize && uint64(st.Size) != check.Size:
+		other("its size is %d, not %d", st.Size, check.Size)
+	case check.Mode != 0 && st.Mode != check.Mode:
+		other("its mode is 0%o, not 0%o", st.Mode, check.Mode)
+	case id != nil && !bytes.Equal(id, padded(buildID(file.Name))):
+		other("it has another build ID, as after an update")
+	default:
+		f.access(file, name)
+	}
+}
+
+// padded returns a build ID as it is in an image.
+func padded(id []byte) []byte { return append(slices.Clone(id), make([]byte, -len(id)&3)...) }
+
+// access looks at whether a file can be opened as it was.
+func (f *foresight) access(file images.File, name string) {
+	mode := uint32(unix.R_OK)
+	switch file.Flags & unix.O_ACCMODE {
+	case unix.O_WRONLY:
+		mode = unix.W_OK
+	case unix.O_RDWR:
+		mode = unix.R_OK | unix.W_OK
+	}
+	switch {
+	case file.Flags&unix.O_PATH != 0:
+		return
+	case file.Mode&unix.S_IFMT == unix.S_IFDIR:
+		mode = unix.X_OK
+	}
+	if err := unix.Faccessat(unix.AT_FDCWD, file.Name, mode, unix.AT_EACCESS); err != nil {
+		errno := ckpt.ErrnoOf(err)
+		f.obstacle(errno, file.Name, fmt.Sprintf("cannot open %s: %s", name, ckpt.Strerror(errno)), "change its permissions, or have it found elsewhere by cr_restart --relocate")
+	}
+}
+
+// clocks notes what clocks that are behind lead to.
+func (f *foresight) clocks() error {
+	if err := f.plan.clocks(f.source); err != nil {
+		return err
+	}
+	if f.source.Has(criuClocks) && !slices.Contains(f.plan.hidden, criuClocks) {
+		f.Notes = append(f.Notes, "the machine has been running for a shorter time than that of the checkpoint had: the job gets clocks of its own, and cannot be saved together with cr_restart")
+	}
+	return nil
+}
+
+// memory compares how much the processes had with how much there is.
+func (f *foresight) memory() error {
+	for _, task := range f.plan.tasks {
+		name := images.Name("pagemap", task.PID)
+		if !f.source.Has(name) {
+			continue
+		}
+		pagemap, err := images.Read(f.source, name, images.ReadPagemap)
+		if err != nil {
+			return err
+		}
+		f.Memory += int64(pagemap.Saved) * int64(os.Getpagesize())
+	}
+	m := proc.MachineMemory()
+	if left := m["MemAvailable"] + m["SwapFree"]; m["MemAvailable"] != 0 && uint64(f.Memory) > left {
+		f.obstacle(syscall.ENOMEM, "memory", fmt.Sprintf("the job had %s in memory, and this machine has %s left", show.Size(f.Memory), show.Size(left)), "end something first")
+	}
+	return nil
+}
+
+// outside notes which descriptors become cr_restart's own.
+func (f *foresight) outside() error {
+	img, err := f.source.Bytes(images.FilesName)
+	if err != nil {
+		return err
+	}
+	files, err := images.Files(img)
+	if err != nil {
+		return err
+	}
+	tables, err := f.plan.tables(f.source)
+	if err != nil {
+		return err
+	}
+	f.plan.images[images.FilesName] = img
+	ttys, err := f.plan.ttys(f.source)
+	if err != nil {
+		return err
+	}
+	terminals := 0
+	for _, tty := range images.ExternalTTYs(files, ttys, tables) {
+		terminals += len(tty.FDs)
+	}
+	if terminals > 0 {
+		f.Notes = append(f.Notes, "the job had a terminal: it gets that of cr_restart, or /dev/null")
+	}
+	return nil
+}

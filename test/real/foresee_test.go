@@ -1,0 +1,111 @@
+//go:build real
+
+package real
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// told runs cr_info and returns what it prints on both streams, and its exit status.
+func (j *job) told(args ...string) (said string, status int) {
+	j.t.Helper()
+	p := j.command("cr_info", args...)
+	end := j.wait(p)
+	stdout, _ := os.ReadFile(p.stdout)
+	stderr, _ := os.ReadFile(p.stderr)
+	if !end.Exited() {
+		j.t.Fatalf("cr_info: %s", describe(end))
+	}
+	return string(stdout) + string(stderr), end.ExitStatus()
+}
+
+// TestForesee: what cr_info --check says is what cr_restart does, with the job's pid in
+// use, a file that is missing, and nothing in the way.
+func TestForesee(t *testing.T) {
+	engine(t)
+	j := newJob(t, "counter")
+	j.launch()
+	ctx := filepath.Join(j.dir, "ctx")
+	pids := tree(j.pid)
+	j.checkpoint(ctx, strconv.Itoa(j.pid))
+	if said, status := j.told("--check", ctx); status != 1 || !strings.Contains(said, "the pid "+strconv.Itoa(j.pid)+" of the job is in use") {
+		t.Errorf("status %d, %q", status, said)
+	}
+	if err := os.Remove(ctx); err != nil {
+		t.Fatal(err)
+	}
+	j.checkpoint(ctx, "--kill", strconv.Itoa(j.pid))
+	j.killed(pids)
+	if said, status := j.told("--check", "--verify", ctx); status != 0 || !strings.Contains(said, ": whole\n") || !strings.Contains(said, " could be restarted by criu ") {
+		t.Errorf("status %d, %q", status, said)
+	}
+	// Of a program with the same name that is another one.
+	j.info(ctx)
+	exe := j.info(ctx).Processes[0].Exe
+	away := exe + ".away"
+	if err := os.Rename(exe, away); err != nil {
+		t.Fatal(err)
+	}
+	said, status := j.told("--check", ctx)
+	p := j.command("cr_restart", ctx)
+	end := j.wait(p)
+	if err := os.Rename(away, exe); err != nil {
+		t.Fatal(err)
+	}
+	if status != 1 || !strings.Contains(said, "cannot open "+exe+": No such file or directory") || !end.Exited() || end.ExitStatus() != 2 {
+		t.Errorf("status %d, %q; cr_restart: %s", status, said, describe(end))
+	}
+	j.restart(ctx)
+	j.finish()
+}
+
+// TestDamagedMemory: one bit of the memory in a context makes cr_info --verify name the
+// place, and cr_restart refuse, before the job runs.
+func TestDamagedMemory(t *testing.T) {
+	engine(t)
+	j := newJob(t, "counter")
+	j.launch()
+	ctx := filepath.Join(j.dir, "ctx")
+	pids := tree(j.pid)
+	j.checkpoint(ctx, "--kill", strconv.Itoa(j.pid))
+	j.killed(pids)
+	content, err := os.ReadFile(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	flip := func(at int) {
+		content[at] ^= 0x10
+		if err := os.WriteFile(ctx+".spoilt", content, 0o400); err != nil {
+			t.Fatal(err)
+		}
+		content[at] ^= 0x10
+	}
+	found := 0
+	// All of the file, so that every image is hit.
+	for at := 1; at < len(content); at += max(len(content)/60, 1) {
+		flip(at)
+		said, status := j.told("--verify", ctx+".spoilt")
+		if status != 1 || strings.Contains(said, "whole") {
+			t.Fatalf("bit of byte %d of %d: status %d, %q", at, len(content), status, said)
+		}
+		if strings.Contains(said, ": pages-1.img: bytes ") {
+			if found++; found > 3 {
+				continue
+			}
+			p := j.command("cr_restart", ctx+".spoilt")
+			end := j.wait(p)
+			stderr, _ := os.ReadFile(p.stderr)
+			if !end.Exited() || end.ExitStatus() == 0 || !strings.Contains(string(stderr), "checksum") {
+				t.Errorf("bit of byte %d: cr_restart ends so: %s\n%s", at, describe(end), stderr)
+			}
+		}
+		os.Remove(ctx + ".spoilt")
+	}
+	if found == 0 {
+		t.Error("there is no memory")
+	}
+}
