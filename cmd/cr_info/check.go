@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -45,7 +46,9 @@ func (r *report) check(fd int, start int64, directory bool) {
 	}
 	engine, err := choice.Open()
 	if err != nil {
-		c.add(err)
+		if c.add(err); ckpt.DetailOf(err) == nil && ckpt.ErrnoOf(err) == syscall.ENOSYS {
+			c.obstacles = []string{"support missing from kernel"} // BLCR's words
+		}
 		return
 	}
 	defer engine.Close()
