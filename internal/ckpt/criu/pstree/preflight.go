@@ -160,7 +160,7 @@ func (p *preflight) sharedMemory(s *subject) {
 		return
 	}
 	parent := s.parent.Pid
-	if shared, err := proc.Shares(parent, s.Pid, proc.SharedMemory); err == nil && shared {
+	if shared, err := proc.Shares(parent, s.Pid, proc.SharedMemory); err == nil && shared && !ending(s.Pid, s.Pid) {
 		if uninterruptible(parent) {
 			line := fmt.Sprintf("%s waits in vfork(2) for %s, which has not executed a program yet", hints.Process(parent), hints.Process(s.Pid))
 			hint := "try again: until then nothing can stop it"
@@ -171,7 +171,7 @@ func (p *preflight) sharedMemory(s *subject) {
 			"start it by fork(2), or as a thread")
 		return
 	}
-	if shared, err := proc.Shares(parent, s.Pid, proc.SharedDirectory); err == nil && shared {
+	if shared, err := proc.Shares(parent, s.Pid, proc.SharedDirectory); err == nil && shared && !ending(s.Pid, s.Pid) {
 		p.refuse(syscall.EOPNOTSUPP, s, fmt.Sprintf("has its working directory in common with its parent %d (clone(2) with CLONE_FS), which criu cannot save", parent),
 			"start it by fork(2)")
 	}
@@ -274,29 +274,22 @@ var threadKinds = []string{"net", "uts", "ipc", "cgroup"}
 // threadsOfTheirOwn refuses threads that have something for themselves that threads
 // usually have in common. CRIU saves it once for the process.
 func (p *preflight) threadsOfTheirOwn(s *subject) {
-	apart := make(map[string][]int)
-	var order []string
-	note := func(what string, tid int) {
-		if apart[what] == nil {
-			order = append(order, what)
-		}
-		apart[what] = append(apart[what], tid)
-	}
 	if len(s.threads) == 0 {
 		return
 	}
+	apart := make(map[string][]int)
+	var order []string
 	first := proc.Namespaces(s.Pid, threadKinds)
 	for _, tid := range s.threads {
-		if shared, err := proc.Shares(s.Pid, tid, proc.SharedDirectory); err == nil && !shared {
-			note("a working directory of its own (unshare(2) with CLONE_FS)", tid)
+		whats := p.ownOf(s.Pid, tid, first)
+		if len(whats) == 0 || ending(s.Pid, tid) || ending(s.Pid, s.Pid) {
+			continue // one that ends gives all of it up before it has gone
 		}
-		if shared, err := proc.Shares(s.Pid, tid, proc.SharedDescriptors); err == nil && !shared {
-			note("open descriptors of its own (unshare(2) with CLONE_FILES)", tid)
-		}
-		for i, inode := range proc.ThreadNamespaces(s.Pid, tid, threadKinds) {
-			if inode != 0 && first[i] != 0 && inode != first[i] {
-				note(fmt.Sprintf("%s %s namespace of its own", article(threadKinds[i]), word(threadKinds[i])), tid)
+		for _, what := range whats {
+			if apart[what] == nil {
+				order = append(order, what)
 			}
+			apart[what] = append(apart[what], tid)
 		}
 	}
 	for _, what := range order {
@@ -307,6 +300,29 @@ func (p *preflight) threadsOfTheirOwn(s *subject) {
 		p.refuse(syscall.EOPNOTSUPP, s, of+what+", and criu restores all threads of a process with the same",
 			"save the process when that thread has ended, or have the program use a process for it")
 	}
+}
+
+// ownOf returns what a thread has for itself. first is the namespaces of the first
+// thread.
+func (p *preflight) ownOf(pid, tid int, first []uint64) (whats []string) {
+	if shared, err := proc.Shares(pid, tid, proc.SharedDirectory); err == nil && !shared {
+		whats = append(whats, "a working directory of its own (unshare(2) with CLONE_FS)")
+	}
+	if shared, err := proc.Shares(pid, tid, proc.SharedDescriptors); err == nil && !shared {
+		whats = append(whats, "open descriptors of its own (unshare(2) with CLONE_FILES)")
+	}
+	for i, inode := range proc.ThreadNamespaces(pid, tid, threadKinds) {
+		if inode != 0 && first[i] != 0 && inode != first[i] {
+			whats = append(whats, fmt.Sprintf("%s %s namespace of its own", article(threadKinds[i]), word(threadKinds[i])))
+		}
+	}
+	return whats
+}
+
+// ending reports whether a thread has ended, or is about to.
+func ending(pid, tid int) bool {
+	thread, err := proc.Thread(pid, tid)
+	return err != nil || thread.Dead()
 }
 
 // resetOnFork is SCHED_RESET_ON_FORK, which sched_getscheduler(2) adds to the policy.

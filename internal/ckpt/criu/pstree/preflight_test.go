@@ -220,6 +220,52 @@ func TestPreflight(t *testing.T) {
 	}
 }
 
+// busyProgram is a program whose threads and children come and go all the time.
+const busyProgram = `
+#include <pthread.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void *nothing(void *none) { return 0; }
+
+static void *spawning(void *none)
+{
+	for (;;) {
+		pid_t pid;
+		char *argv[] = { "true", 0 }, *env[] = { 0 };
+		if (posix_spawn(&pid, "/bin/true", 0, 0, argv, env) == 0)
+			waitpid(pid, 0, 0);
+		if ((pid = fork()) == 0)
+			_exit(0);
+		waitpid(pid, 0, 0);
+	}
+}
+
+int main(void)
+{
+	pthread_t t;
+
+	pthread_create(&t, 0, spawning, 0);
+	write(1, "ready\n", 6);
+	for (;;) {
+		pthread_create(&t, 0, nothing, 0);
+		pthread_join(t, 0);
+	}
+}
+`
+
+// TestPreflightBusy: nothing is refused of a program for what its threads and children
+// are for a moment.
+func TestPreflightBusy(t *testing.T) {
+	pid := odd(t, compile(t, busyProgram))
+	for n, begin := 0, time.Now(); n < 50 || time.Since(begin) < time.Second; n++ {
+		if _, err := Resolve(context.Background(), &ckpt.CheckpointRequest{ID: int32(pid), Scope: ckpt.ScopeTree}); err != nil {
+			t.Fatalf("look %d: %v, %q", n, err, detail(err))
+		}
+	}
+}
+
 func detail(err error) []string {
 	if e, ok := err.(*ckpt.Error); ok {
 		return e.Detail
