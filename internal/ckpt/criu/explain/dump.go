@@ -113,6 +113,9 @@ var dumpRules = []rule{
 			return s.process() + " has a network device open" + s.openAs("/dev/net/tun") + ", which criu cannot save outside of a network namespace"
 		}},
 
+	{has: "No CTL for TTY dump", expr: pattern(`^tty: No CTL for TTY dump`), errno: busy, hint: "try again, when the program has received it",
+		say: holds("a terminal that is being passed to one of its sockets (SCM_RIGHTS)")},
+
 	// Files.
 	{has: "Can't lookup mount=", expr: pattern(`^Can't lookup mount=\d+ for fd=(-?\d+) path=(.*)$`), errno: unsupported, say: (*situation).lostMount},
 	{has: "overmounted", expr: pattern(`^Open files on overmounted mounts are not supported yet; mount=\d+ fd=(-?\d+) path=(.*)$`), errno: unsupported,
