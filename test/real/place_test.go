@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -133,5 +134,47 @@ func TestAttributes(t *testing.T) {
 	by := []string{tool(t, "setarch"), "--addr-no-randomize", tool(t, "ionice"), "-c", "2", "-n", "1"}
 	j.proc = j.wrapped(by, "cr_restart", "--no-restore-pid", ctx)
 	j.advances()
+	j.finish()
+}
+
+// TestHugePages: private huge pages are restored, with as many as the machine has to
+// have for that.
+func TestHugePages(t *testing.T) {
+	engine(t)
+	const name = "/proc/sys/vm/nr_hugepages"
+	before, err := os.ReadFile(name)
+	if err != nil {
+		t.Skip(err)
+	}
+	had, _ := strconv.Atoi(strings.TrimSpace(string(before)))
+	if err := os.WriteFile(name, []byte(strconv.Itoa(had+4)), 0); err != nil {
+		t.Skip(err)
+	}
+	t.Cleanup(func() { _ = os.WriteFile(name, before, 0) })
+	if now, _ := os.ReadFile(name); strings.TrimSpace(string(now)) != strconv.Itoa(had+4) {
+		t.Skip("this machine has no memory for huge pages")
+	}
+	j := newJob(t, "hugepages")
+	j.launch()
+	ctx := j.dir + "/ctx"
+	for n, with := range []string{"-f", "-d"} {
+		before := tree(j.pid)
+		if with == "-f" {
+			j.checkpoint(ctx, "--kill", j.id(n))
+		} else {
+			p := j.command("cr_checkpoint", "--kill", "-d", ctx+".d", j.id(n))
+			j.silent(p, j.wait(p))
+		}
+		j.killed(before)
+		if with == "-f" {
+			j.restart(ctx)
+		} else {
+			j.proc = j.command("cr_restart", "-d", ctx+".d")
+			j.advances()
+		}
+		if left, _ := os.ReadDir(j.tmp); len(left) > 0 {
+			t.Errorf("left in TMPDIR: %v", left)
+		}
+	}
 	j.finish()
 }

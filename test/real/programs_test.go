@@ -52,6 +52,7 @@ var programs = []program{
 	{name: "mmap_private", runOn: true},
 	{name: "mmap_shared"},
 	{name: "posix_shm", runOn: true},
+	{name: "reserve", runOn: true},
 	{name: "shm_anon", runOn: true},
 	{name: "stack", runOn: true},
 	{name: "torn", runOn: true},
@@ -155,7 +156,7 @@ func noResourceCapability() string {
 
 // TestComplete: no program is forgotten in the list above.
 func TestComplete(t *testing.T) {
-	helpers := []string{"ender.c", "saved.c", "selfexec", "selfsystem.c", "spin.c", "selfcheck.h"}
+	helpers := []string{"ender.c", "hugepages.c", "saved.c", "selfexec", "selfsystem.c", "spin.c", "selfcheck.h"}
 	entries, err := os.ReadDir("programs")
 	if err != nil {
 		t.Fatal(err)

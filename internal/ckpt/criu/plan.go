@@ -53,6 +53,7 @@ func newPlan(source source, r *ckpt.RestartRequest) (*plan, error) {
 			return err
 		},
 		func() error { return p.relocate(source, relocations) },
+		func() error { return p.separateLarge(source) },
 		func() error { return p.external(source) },
 	} {
 		if err := step(); err != nil {

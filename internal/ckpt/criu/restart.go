@@ -19,6 +19,7 @@ import (
 	"blcr-cli/internal/ckpt/criu/pidns"
 	"blcr-cli/internal/ckpt/criu/pstree"
 	"blcr-cli/internal/ckpt/criu/stream"
+	"blcr-cli/internal/ckpt/criu/tempdir"
 	"blcr-cli/internal/ctxfile"
 	"blcr-cli/internal/hints"
 	"blcr-cli/internal/proc"
@@ -40,6 +41,8 @@ type restart struct {
 	filled     atomic.Int64     // how much of it has been, in bytes
 	answering  sync.WaitGroup   // goroutines that answer a stage
 
+	extracted tempdir.Dir // the images, where criu cannot have them streamed
+
 	root    int   // pid of the restored root
 	resumed bool  // the processes have been let go
 	held    []int // those of them that are stopped until criu has let go, too
@@ -50,7 +53,7 @@ func (e *engine) Restart(ctx context.Context, request *ckpt.RestartRequest) (pid
 	if request.Closed {
 		return 0, &ckpt.Error{Op: "read", Object: fmt.Sprintf("descriptor %d", request.FD), Errno: syscall.EBADF}
 	}
-	r := &restart{request: request}
+	r := &restart{request: request, extracted: tempdir.None}
 	defer r.close()
 	if err = r.run(ctx, e); err == nil {
 		if r.request.Lazy && r.filler != nil {
@@ -90,6 +93,12 @@ func (r *restart) run(ctx context.Context, e *engine) (err error) {
 		return contextError(err)
 	}
 	r.fill = newFilling(r.source, r.plan.tasks, e.criu.Version)
+	if r.plan.takesFiles(r.source, r.fill) {
+		r.fill = nil
+		if r.extracted, err = r.plan.extract(ctx, r.source); err != nil {
+			return err
+		}
+	}
 	if err = r.attempt(ctx, e); err != nil && r.canPipe(ctx) {
 		r.release()
 		r.fill = nil
@@ -123,7 +132,12 @@ func (r *restart) attempt(ctx context.Context, e *engine) (err error) {
 		r.filler = memory.NewFiller(&r.filled, faultSize(r.source))
 		handler.Memory = r.addMemory
 	}
-	if r.criu, err = stream.New(stream.Serve, handler); err != nil {
+	mode := stream.Serve
+	if r.extracted.Path != "" {
+		mode = stream.Files
+		command.Args = append(command.Args, "-D", r.extracted.Path)
+	}
+	if r.criu, err = stream.New(mode, handler); err != nil {
 		return err
 	}
 	if err := interrupted(ctx, "restart"); err != nil {
@@ -328,6 +342,7 @@ func (r *restart) release() {
 // close gives back what the restore needed.
 func (r *restart) close() {
 	r.release()
+	r.extracted.Remove()
 	if r.source != nil {
 		r.source.Close()
 	}

@@ -45,7 +45,11 @@ const (
 	vmaStart  = 1
 	vmaEnd    = 2
 	vmaFile   = 4 // shmid
+	vmaFlags  = 6 // of mmap(2)
 	vmaStatus = 7
+
+	mapPrivate = 0x2
+	mapHugeTLB = 0x40000
 
 	vmaVsyscall    = 1 << 2
 	vmaFilePrivate = 1 << 6
@@ -67,6 +71,9 @@ type Memory struct {
 	// Size is how many bytes are mapped, of files or not. The vsyscall page,
 	// which the kernel shows to every process, does not count.
 	Size uint64
+
+	// HugePages: some of it is private and in pages of hugetlbfs.
+	HugePages bool
 }
 
 // TaskMemory reads mm-PID.img.
@@ -87,6 +94,9 @@ func TaskMemory(mm []byte) (Memory, error) {
 		status := v.u32(vmaStatus)
 		if status&vmaVsyscall == 0 {
 			mem.Size += v.u64(vmaEnd) - v.u64(vmaStart)
+		}
+		if v.u32(vmaFlags)&(mapHugeTLB|mapPrivate) == mapHugeTLB|mapPrivate {
+			mem.HugePages = true
 		}
 		if status&(vmaFilePrivate|vmaFileShared) != 0 && status&(vmaAIORing|vmaMemFD|vmaSocket) == 0 {
 			mem.Mapped = append(mem.Mapped, v.u32(vmaFile))

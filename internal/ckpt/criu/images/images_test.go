@@ -527,6 +527,11 @@ func useAll(img []byte) (changed [][]byte) {
 	}
 	add(h.FDInfo(img))
 	add(SetThread(img, ThreadOptions{NoCgroups: true, Dropped: 5}))
+	add(SetExecutable(img, 5))
+	for _, f := range files {
+		out, _, err := CopyFile(img, f.ID)
+		add(out, err)
+	}
 	add(Relocate(img, func(name string) string { return "/x" + name }))
 	add(DropValidation(img, nil))
 	add(DropControllingTTYs(img, tasks))
