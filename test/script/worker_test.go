@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/test/ctrlsim"
+	"blcr-cli/test/harness"
 )
 
 // This file looks at the two processes of a cr_checkpoint that uses BLCR's module:
@@ -170,5 +171,57 @@ func TestWorkerSignals(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestTermAtCall has SIGTERM come at each system call of a cr_checkpoint's two
+// processes: to the one that was started, or to both. It dies of that or does what it
+// does otherwise, and nothing is left.
+func TestTermAtCall(t *testing.T) {
+	t.Parallel()
+	starts := 20
+	if harness.All() {
+		starts = 600
+	}
+	run := func(at int) (r *ctrlsim.Result, calls int) {
+		var mu sync.Mutex
+		first := 0 // the process that was started
+		c := &ctrlsim.Command{
+			Path: filepath.Join(bin, "cr_checkpoint"), Argv0: "cr_checkpoint", Args: []string{"-f", "new", "99999"}, Dir: t.TempDir(), Linger: linger,
+			Env:         []string{"PATH=/bin:/usr/bin", "CR_ENGINE=kernel", "CR_FTB=off"},
+			SysProcAttr: &syscall.SysProcAttr{Setpgid: true},
+			OnCall: func(call ctrlsim.SystemCall) {
+				mu.Lock()
+				defer mu.Unlock()
+				if exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", call.Tid)); filepath.Base(exe) != "cr_checkpoint" {
+					return
+				}
+				if first == 0 {
+					first = call.Pid
+				}
+				if calls++; calls == at {
+					pid := first
+					if at%2 == 0 {
+						pid = -pid
+					}
+					_ = unix.Kill(pid, unix.SIGTERM)
+				}
+			},
+		}
+		r, err := c.Run()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if files, _ := os.ReadDir(c.Dir); len(files) > 0 || len(r.Leftover) > 0 {
+			t.Errorf("SIGTERM at call %d: left behind: %v, %d processes", at, files, len(r.Leftover))
+		}
+		return r, calls
+	}
+	_, all := run(0)
+	for i := range starts {
+		at := 1 + i*all/starts
+		if r, _ := run(at); r.Signal != unix.SIGTERM && r.ExitCode != 3 {
+			t.Fatalf("SIGTERM at call %d of %d: exit %d, signal %d\n%s", at, all, r.ExitCode, int(r.Signal), r.TranscriptText())
+		}
 	}
 }
