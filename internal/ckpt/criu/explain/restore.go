@@ -26,7 +26,7 @@ var restoreRules = []rule{
 		say: says("the number of a thread of the job is in use by another thread or process")},
 	{has: "with specified index", expr: pattern(`^tty: Unable to open \S+ with specified index (\d+)`), errno: busy, hint: "end that program first",
 		say: func(_ *situation, m []string) string {
-			return "the job had a pseudo terminal with the number " + m[1] + ", which another program has now"
+			return "the job had a pseudo terminal of its own, /dev/pts/" + m[1] + ", and another program has that number now"
 		}},
 	{has: "Address already in use", expr: pattern(`^(inet|unix): .*: Address already in use$`), hint: "end that program first",
 		say: func(s *situation, m []string) string {

@@ -211,6 +211,12 @@ func (p *preflight) namespaces(s *subject) {
 			p.refuse(syscall.EOPNOTSUPP, s, "is in a user namespace of its own, which criu cannot restore without the container around it",
 				"start it without one, or save it from inside, or save the container from its first process on")
 		}
+		if mnt, ours := theirs[kindMnt], p.ours[kindMnt]; mnt != 0 && ours != 0 && mnt != ours && theirs[kindPid] == p.ours[kindPid] {
+			// CRIU would save the whole namespace, and restore that only with the first
+			// process of a pid namespace.
+			p.refuse(syscall.EOPNOTSUPP, s, "is in a mount namespace of its own, which criu cannot restore without the container around it",
+				fmt.Sprintf("save it from inside: nsenter --mount --target %d cr_checkpoint …; it is restarted where the same files are", s.Pid))
+		}
 	} else if other := p.differs(theirs); other != "" {
 		p.refuse(syscall.EOPNOTSUPP, s, fmt.Sprintf("is in %s %s namespace of its own, which criu cannot restore together with the others", article(other), word(other)),
 			"save the processes in there by themselves, or start them without a namespace of their own")

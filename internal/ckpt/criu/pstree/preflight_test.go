@@ -184,6 +184,7 @@ func TestPreflight(t *testing.T) {
 		{"child 0x20000", unsupported, "is in a mount namespace of its own"},
 		{"child 0x40000000", unsupported, "is in a network namespace of its own"},
 		{"child 0x8000000", unsupported, "is in an ipc namespace of its own"},
+		{"self 0x20000", unsupported, "process PID (odd) is in a mount namespace of its own"},
 		{"self 0x40000000", 0, ""}, // CRIU saves it
 		{"self 0x8000000", 0, ""},
 		{"self 0x10000000", unsupported, "process PID (odd) is in a user namespace of its own"},
