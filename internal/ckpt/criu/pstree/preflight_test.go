@@ -274,6 +274,36 @@ func detail(err error) []string {
 	return nil
 }
 
+// insideEnv has this binary only ask whether it may restore, as root of a user namespace.
+const insideEnv = "PSTREE_TEST_INSIDE"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(insideEnv) != "" {
+		fmt.Println(detail(mayRestore()))
+		os.Exit(0)
+	}
+	mayRestore = func() error { return nil }
+	os.Exit(harness.Main(m))
+}
+
+// TestMayRestore: root of a user namespace without power over its network may not.
+func TestMayRestore(t *testing.T) {
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), insideEnv+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}},
+	}
+	out, err := cmd.Output()
+	if err != nil {
+		t.Skipf("no user namespaces here: %v", err)
+	}
+	if !strings.Contains(string(out), "root has no power over the network here (CAP_NET_ADMIN)") {
+		t.Errorf("%s", out)
+	}
+}
+
 // TestPreflightFrozen: a process that becomes one that cannot be saved after it was
 // looked at is refused when it is looked at again.
 func TestPreflightFrozen(t *testing.T) {
