@@ -88,3 +88,33 @@ func Watched(pid, fd int) []uint64 {
 	}
 	return devices
 }
+
+// Mounts returns the numbers of the mounts that a process sees.
+func Mounts(pid int) (map[int]bool, error) {
+	text, err := readAll(fmt.Sprintf("/proc/%d/mountinfo", pid), mostMounts)
+	if err != nil {
+		return nil, err
+	}
+	mounts := make(map[int]bool)
+	for line := range strings.Lines(string(text)) {
+		number, _, _ := strings.Cut(line, " ")
+		if n, err := strconv.Atoi(number); err == nil {
+			mounts[n] = true
+		}
+	}
+	return mounts, nil
+}
+
+// MountOf returns the number of the mount that a descriptor's file was opened on.
+func MountOf(pid, fd int) (int, error) {
+	text, err := read(fmt.Sprintf("/proc/%d/fdinfo/%d", pid, fd))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if number, ok := strings.CutPrefix(line, "mnt_id:"); ok {
+			return strconv.Atoi(strings.TrimSpace(number))
+		}
+	}
+	return 0, unix.ENOENT
+}

@@ -178,3 +178,36 @@ func TestHugePages(t *testing.T) {
 	}
 	j.finish()
 }
+
+// TestMountNamespace: a job with a mount namespace of its own is refused from outside,
+// and saved from inside, with files that were opened outside. It is restarted outside.
+func TestMountNamespace(t *testing.T) {
+	engine(t)
+	j := newJob(t, "offsets")
+	// The standard streams are files of the machine's namespace.
+	private := j.dir + "/private"
+	if err := os.Mkdir(private, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	unshare := tool(t, "unshare")
+	j.args = append([]string{unshare, "--mount", "/bin/sh", "-c", "mount -t tmpfs none " + private + ` && exec "$@"`, "sh"}, j.args...)
+	j.launch()
+	ctx := j.dir + "/ctx"
+	p := j.command("cr_checkpoint", "-f", ctx, strconv.Itoa(j.pid))
+	end := j.wait(p)
+	said, _ := os.ReadFile(p.stderr)
+	if !end.Exited() || end.ExitStatus() != int(unix.EOPNOTSUPP) || !strings.Contains(string(said), "nsenter --mount --target "+strconv.Itoa(j.pid)) {
+		t.Errorf("from outside: %s, %s", describe(end), said)
+	}
+	j.advances()
+	inside := []string{tool(t, "nsenter"), "--mount", "--target", strconv.Itoa(j.pid)}
+	before := tree(j.pid)
+	p = j.wrapped(inside, "cr_checkpoint", "--kill", "-f", ctx, strconv.Itoa(j.pid))
+	j.silent(p, j.wait(p))
+	j.killed(before)
+	j.restart(ctx)
+	if link, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/1", j.pid)); err != nil || !strings.HasPrefix(link, j.dir+"/stdout.program") {
+		t.Errorf("standard output is %q, %v", link, err)
+	}
+	j.savedAndBack()
+}

@@ -37,6 +37,8 @@ type capture struct {
 	criu    *stream.Criu
 	writer  store
 
+	elsewhere []pstree.FileElsewhere // external files, see options
+
 	reported chan *stream.Stage // gets the stage post-dump
 	frozen   *stream.Stage      // the same, until it is answered
 }
@@ -173,7 +175,7 @@ func (c *capture) take(ctx context.Context) error {
 	if c.criu.Stopped() {
 		return errEnded
 	}
-	for _, step := range []func() error{c.tree.Refresh, c.noteExternalPipes, c.noteAttributes, c.saveFiles} {
+	for _, step := range []func() error{c.tree.Refresh, c.noteExternalPipes, c.noteElsewhere, c.noteAttributes, c.saveFiles} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -342,6 +344,11 @@ func (c *capture) options(root int) []string {
 	for _, inode := range c.tree.Sockets(mostSockets) {
 		options = append(options, "--external", fmt.Sprintf("unix[%d]", inode))
 	}
+	// So is a file that was opened before the job got a mount namespace of its own.
+	c.elsewhere = c.tree.FilesElsewhere(mostSockets)
+	for _, f := range c.elsewhere {
+		options = append(options, "--external", images.ExternalFile(f.Mount, f.Inode))
+	}
 	if c.request.Limit > 0 {
 		// Whole seconds, as everywhere.
 		options = append(options, "--timeout", strconv.Itoa(int(max(c.request.Limit/time.Second, 1))))
@@ -387,6 +394,18 @@ func (c *capture) noteExternalPipes() error {
 		note = fmt.Appendf(note, "%d\n", inode)
 	}
 	return contextError(c.writer.Bytes(images.ExternalPipesName, note))
+}
+
+// noteElsewhere writes the names of files on mounts of another namespace.
+func (c *capture) noteElsewhere() error {
+	if len(c.elsewhere) == 0 {
+		return nil
+	}
+	var note []byte
+	for _, f := range c.elsewhere {
+		note = images.AppendElsewhere(note, f.Mount, f.Inode, f.Name)
+	}
+	return contextError(c.writer.Bytes(images.ElsewhereName, note))
 }
 
 // noteAttributes writes what CRIU does not save of the processes.

@@ -114,6 +114,17 @@ func (p *plan) relocate(source source, relocations []ckpt.Relocation) error {
 	if err != nil {
 		return err
 	}
+	if source.Has(images.ElsewhereName) {
+		names, err := images.Read(source, images.ElsewhereName, func(b []byte) (map[string]string, error) {
+			return images.ParseElsewhere(b), nil
+		})
+		if err != nil {
+			return err
+		}
+		if files, err = images.NameExternal(files, names); err != nil {
+			return err
+		}
+	}
 	files, err = images.Relocate(files, func(name string) string { return ckpt.Relocate(name, relocations) })
 	if err != nil {
 		return err

@@ -56,7 +56,9 @@ const (
 	regPos      = 3
 	regFown     = 5
 	regName     = 6
+	regMount    = 7
 	regSize     = 8
+	regExternal = 9
 	regMode     = 10
 	regBuildID  = 11
 	regChecksum = 14 // the last of the fields of build-id and checksum

@@ -1,0 +1,52 @@
+package pstree
+
+import (
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/proc"
+)
+
+// FileElsewhere is a file that is open in the tree and is on a mount of another mount
+// namespace than the tree's: the output of a job that was given a /tmp of its own, for
+// example, which was opened before. CRIU cannot look it up there.
+type FileElsewhere struct {
+	Mount int    // the number of the mount
+	Inode uint64 // as of stat(2)
+	Name  string // its name in that namespace
+}
+
+// FilesElsewhere returns these files, each once: all of them, unless there are more
+// than limit. Files without a name and terminals are not among them.
+func (t *Tree) FilesElsewhere(limit int) (files []FileElsewhere) {
+	mounts, err := proc.Mounts(t.Root)
+	if err != nil {
+		return nil
+	}
+	seen := make(map[FileElsewhere]bool)
+	for _, pid := range t.PIDs {
+		for d, err := range proc.Descriptors(pid) {
+			if err != nil || len(files) == limit {
+				break // CRIU will report what is wrong
+			}
+			if !strings.HasPrefix(d.Link, "/") || strings.HasSuffix(d.Link, " (deleted)") || strings.HasPrefix(d.Link, "/dev/pts/") {
+				continue
+			}
+			mount, err := proc.MountOf(pid, d.FD)
+			if err != nil || mounts[mount] {
+				continue
+			}
+			var st unix.Stat_t
+			if unix.Stat(proc.Open(pid, d.FD), &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG && st.Mode&unix.S_IFMT != unix.S_IFCHR && st.Mode&unix.S_IFMT != unix.S_IFDIR {
+				continue
+			}
+			f := FileElsewhere{mount, st.Ino, d.Link}
+			if !seen[f] {
+				seen[f] = true
+				files = append(files, f)
+			}
+		}
+	}
+	return files
+}
