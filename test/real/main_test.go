@@ -51,6 +51,9 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	if status, is := role(); is {
+		os.Exit(status)
+	}
 	flag.Parse()
 	// In some sandboxes our session is one of another pid namespace; nothing that
 	// belongs to it can be saved. The leader of a process group, which Start may make
