@@ -230,9 +230,13 @@ func (r *restart) reached(s *stream.Stage) (yes bool) {
 			// thread takes the other threads away from criu, which then fails. So the
 			// processes are only stopped here, before their next instruction all the
 			// same.
-			r.stopRunning()
+			r.stopRunning(func(int) bool { return true })
 		default:
 			pstree.Signal(r.root, r.request.Signal)
+		}
+		if ckpt.RunsOn(r.request.Signal) {
+			// So does a program with threads that ends at once.
+			r.stopRunning(func(pid int) bool { return len(proc.Threads(pid)) > 1 && !notices(pid, unix.SIGCONT) })
 		}
 	}
 	return true
@@ -247,24 +251,31 @@ func (r *restart) endsEarly() bool {
 	})
 }
 
-// stopRunning stops the processes that were not stopped when they were saved;
-// letGo continues them.
-func (r *restart) stopRunning() {
+// stopRunning stops those of the processes that were not stopped when they were
+// saved; letGo continues them.
+func (r *restart) stopRunning(those func(pid int) bool) {
 	tree, err := proc.Descend(r.root)
 	if err != nil {
 		return
 	}
 	for _, pid := range tree {
 		inner, err := proc.InnerPids(pid)
-		if err == nil && !r.plan.stopped[int32(inner[len(inner)-1])] {
+		if err == nil && !r.plan.stopped[int32(inner[len(inner)-1])] && those(pid) {
 			r.held = append(r.held, pid)
 			_ = unix.Kill(pid, unix.SIGSTOP)
 		}
 	}
 }
 
+// notices tells whether a process handles a signal, or reads it, as by signalfd(2).
+func notices(pid int, signal syscall.Signal) bool {
+	blocked, err := proc.Blocked(pid)
+	return err != nil || blocked&(1<<(signal-1)) != 0 || proc.Catches(pid, int(signal))
+}
+
+// letGo continues children before their parents, which then do not find them stopped.
 func (r *restart) letGo() {
-	for _, pid := range r.held {
+	for _, pid := range slices.Backward(r.held) {
 		_ = unix.Kill(pid, unix.SIGCONT)
 	}
 }
@@ -287,10 +298,10 @@ func (r *restart) outcome() error {
 			// Processes that were stopped have been stopped again by criu.
 			pstree.Signal(r.root, r.request.Signal)
 		}
-		if r.held != nil {
+		if r.endsEarly() {
 			pstree.Signal(r.root, r.request.Signal)
-			r.letGo()
 		}
+		r.letGo()
 		if r.pidns != nil {
 			r.pidns.Run(int(r.plan.tasks[0].PID))
 		}
