@@ -162,14 +162,14 @@ func (p *preflight) sharedMemory(s *subject) {
 	}
 	parent := s.parent.Pid
 	if shared, err := proc.Shares(parent, s.Pid, proc.SharedMemory); err == nil && shared && !ending(s.Pid, s.Pid) {
-		if uninterruptible(parent) {
-			line := fmt.Sprintf("%s waits in vfork(2) for %s, which has not executed a program yet", hints.Process(parent), hints.Process(s.Pid))
-			hint := "try again: until then nothing can stop it"
-			p.found = append(p.found, &busyError{with(refusal(syscall.EBUSY, "%s", line), hint), vforkLimit})
-			return
-		}
-		p.refuse(syscall.EOPNOTSUPP, s, fmt.Sprintf("has its memory in common with its parent %d (clone(2) with CLONE_VM), and criu saves no memory that two processes have", parent),
+		e := with(refusal(syscall.EOPNOTSUPP, "%s has its memory in common with its parent %d (clone(2) with CLONE_VM), and criu saves no memory that two processes have", hints.Process(s.Pid), parent),
 			"start it by fork(2), or as a thread")
+		if uninterruptible(parent) {
+			e = with(refusal(syscall.EBUSY, "%s waits in vfork(2) for %s, which has not executed a program yet", hints.Process(parent), hints.Process(s.Pid)),
+				"try again: until then nothing can stop it")
+		}
+		// Before and after the parent waits, a child of vfork(2) looks like the other.
+		p.found = append(p.found, &busyError{e, vforkLimit})
 		return
 	}
 	if shared, err := proc.Shares(parent, s.Pid, proc.SharedDirectory); err == nil && shared && !ending(s.Pid, s.Pid) {
@@ -222,7 +222,8 @@ func (p *preflight) namespaces(s *subject) {
 		p.refuse(syscall.EOPNOTSUPP, s, fmt.Sprintf("is in %s %s namespace of its own, which criu cannot restore together with the others", article(other), word(other)),
 			"save the processes in there by themselves, or start them without a namespace of their own")
 	}
-	if p.separateChildren(theirs) {
+	// One that ends meanwhile has no namespaces.
+	if p.separateChildren(theirs) && !ending(s.Pid, s.Pid) {
 		p.refuse(syscall.EOPNOTSUPP, s, "has made a pid namespace for its children (unshare(2) with CLONE_NEWPID), which criu does not save",
 			"start it by 'unshare --pid --fork', which puts it into the namespace itself")
 	}
@@ -230,9 +231,9 @@ func (p *preflight) namespaces(s *subject) {
 
 // separateChildren reports whether the next child of a process would be in another pid
 // namespace than the process. There is no such namespace before its first child, and
-// none of any kind but pid for a process that has ended. Before Linux 4.12 none is shown.
+// before Linux 4.12 none is shown.
 func (p *preflight) separateChildren(theirs []uint64) bool {
-	return p.ours[kindChildren] != 0 && theirs[kindNet] != 0 && theirs[kindPid] != 0 && theirs[kindChildren] != theirs[kindPid]
+	return p.ours[kindChildren] != 0 && theirs[kindPid] != 0 && theirs[kindChildren] != theirs[kindPid]
 }
 
 // container reports whether the root is the first process of a pid namespace. CRIU
