@@ -4,6 +4,8 @@ package real
 
 import (
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -210,4 +212,40 @@ func TestMountNamespace(t *testing.T) {
 		t.Errorf("standard output is %q, %v", link, err)
 	}
 	j.savedAndBack()
+}
+
+// TestRelocatedSocket: a job whose directory has moved listens in the new one.
+func TestRelocatedSocket(t *testing.T) {
+	j := newCaller(t)
+	if err := os.Mkdir(j.dir+"/a", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	j.write("program", `
+import socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.bind(sys.argv[1])
+s.listen(3)
+open("ready", "w").close()
+s.accept()[0].send(b"here")
+`)
+	p := j.run("/usr/bin/python3", "program", j.dir+"/a/s")
+	ctx := j.savedAndKilled(p)
+	if err := os.Mkdir(j.dir+"/b", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(j.dir + "/a"); err != nil {
+		t.Fatal(err)
+	}
+	p = j.command("cr_restart", "--relocate", j.dir+"/a="+j.dir+"/b", ctx)
+	var text []byte
+	j.until("an answer in the new directory", func() bool {
+		conn, err := net.Dial("unix", j.dir+"/b/s")
+		if err != nil {
+			return false
+		}
+		defer conn.Close()
+		text, _ = io.ReadAll(conn)
+		return string(text) == "here"
+	})
+	j.silent(p, j.wait(p))
 }

@@ -49,7 +49,7 @@ var restoreRules = []rule{
 			return "cannot enter the directory in which a process was: " + m[1]
 		}},
 	{has: "Unable to map ANON_VMA", expr: pattern(`^Unable to map ANON_VMA: Operation not permitted`), say: (*situation).noExec},
-	{has: "unix: Can't bind id", expr: pattern(`^unix: Can't bind id \S+ ino \d+ addr (.*): ([^:]+)$`), hint: "cr_restart --relocate does not reach the names of sockets: make their directories first",
+	{has: "unix: Can't bind id", expr: pattern(`^unix: Can't bind id \S+ ino \d+ addr (.*): ([^:]+)$`), hint: "make its directory first, or say by cr_restart --relocate where that is now",
 		say: func(_ *situation, m []string) string {
 			return fmt.Sprintf("cannot make the UNIX socket %s: %s", show.Name(m[1]), m[2])
 		}},

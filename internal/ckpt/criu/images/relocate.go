@@ -1,8 +1,10 @@
 package images
 
+import "strings"
+
 // Relocate changes the names in files.img to what rename makes of them. These are
-// the names of executables, of mapped and open files, of FIFOs, and of working
-// and root directories, but not the paths that UNIX sockets are bound to.
+// the names of executables, of mapped and open files, of FIFOs, of working and root
+// directories, and of UNIX sockets in the file system.
 //
 // A deleted file goes with its name: criu makes it again from the ghost-file
 // image in the new directory, or links it from its link_remap.N there, whose
@@ -11,12 +13,46 @@ package images
 // As with BLCR the file at the new name need not be the same. So relocated
 // entries lose what criu would check, as with DropValidation.
 func Relocate(files []byte, rename func(name string) string) ([]byte, error) {
-	return rewriteReg(files, func(f File, reg message) message {
+	files, err := rewriteReg(files, func(f File, reg message) message {
 		name := rename(f.Name)
 		if name == f.Name {
 			return nil
 		}
 		return dropValidation(reg).put(bytesField(regName, []byte(name)))
+	})
+	if err != nil {
+		return nil, err
+	}
+	return kindFiles.rewrite(files, func(_ int, m message) (message, error) {
+		f, err := parseFile(m)
+		if err != nil || f.Type != TypeUnix {
+			return m, err
+		}
+		socket, err := m.sub(fileUnix)
+		if err != nil {
+			return nil, err
+		}
+		dir, name := f.Dir, f.SocketName
+		if dir != "" {
+			dir = rename(dir)
+		}
+		if strings.HasPrefix(name, "/") {
+			path, isString := strings.CutSuffix(name, "\x00")
+			name = rename(path)
+			if isString {
+				name += "\x00"
+			}
+		}
+		if dir != f.Dir {
+			socket = socket.put(bytesField(unixDir, []byte(dir)))
+		}
+		if name != f.SocketName {
+			socket = socket.put(bytesField(unixName, []byte(name)))
+		}
+		if dir == f.Dir && name == f.SocketName {
+			return m, nil
+		}
+		return m.put(bytesField(fileUnix, socket.append(nil))), nil
 	})
 }
 
