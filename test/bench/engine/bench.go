@@ -26,6 +26,7 @@ type bench struct {
 	also []string
 
 	compress string // the argument of --compress; "" without it
+	lazy     bool   // measure cr_restart --lazy as well
 
 	checkpoint, restart string // the commands
 

@@ -84,6 +84,7 @@ func main() {
 	flag.Var(&memory, "memory", "sizes of the process for the resident memory, in `MiB`")
 	flag.StringVar(&parent, "dir", os.Getenv("TMPDIR"), "where the contexts are, made in `DIR`; /var/tmp without TMPDIR")
 	flag.StringVar(&b.compress, "compress", "", "measure --compress=`HOW` as well, on memory of which half is empty")
+	flag.BoolVar(&b.lazy, "lazy", false, "measure cr_restart --lazy as well")
 	flag.BoolVar(&strict, "strict", false, "exit status 1 if a limit is exceeded")
 	flag.Func("also", "measure the two commands in `DIR` as well, under its name", func(dir string) error {
 		b.also = append(b.also, dir)
@@ -202,6 +203,13 @@ func (b *bench) timesOf(size int64) error {
 	row("restart, warm", limitRestart, func(t *times) *[]time.Duration { return &t.restart })
 	if err := w.Flush(); err != nil {
 		return err
+	}
+	for _, way := range ways {
+		if placed := way.times().placed; len(placed) > 0 {
+			seconds := median(placed).Seconds()
+			fmt.Printf("%s, all memory in place: %.3f s (%.3f), %.3f of criu's restart\n", way, seconds,
+				slices.Min(placed).Seconds(), seconds/median(criu.times().restart).Seconds())
+		}
 	}
 	fmt.Printf("checkpoint ours/copy: %.3f\n", median(ours.times().total).Seconds()/median(copied.times().total).Seconds())
 	if b.compress != "" {

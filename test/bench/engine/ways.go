@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -28,6 +29,7 @@ type times struct {
 	total   []time.Duration // from the start of the program to its end
 	frozen  []time.Duration // as observed by the target
 	restart []time.Duration // from the start of the program until the target runs
+	placed  []time.Duration // and until all of its memory is in place, if that is later
 	size    int64           // of the context
 }
 
@@ -44,6 +46,11 @@ func (b *bench) ways() []way {
 			context:    b.path("context-" + strconv.Itoa(i)),
 		})
 	}
+	if b.lazy {
+		lazy := b.command()
+		lazy.name, lazy.context, lazy.lazy = "lazy", b.path("context-lazy"), true
+		ways = append(ways, lazy)
+	}
 	if b.compress != "" {
 		ways = append(ways, b.compressing())
 	}
@@ -55,6 +62,7 @@ type command struct {
 	name, checkpoint, restart string
 	context                   string
 	options                   []string // of cr_checkpoint
+	lazy                      bool     // cr_restart --lazy
 	measured                  times
 }
 
@@ -84,7 +92,11 @@ func (c *command) warm() error { return read(c.context) }
 
 // bringBack ends the command by ending the restored process, which is its child.
 func (c *command) bringBack(v *victim) (time.Duration, error) {
-	cmd, output := prepare(c.restart, c.context)
+	args := []string{c.context}
+	if c.lazy {
+		args = append(args, "--lazy")
+	}
+	cmd, output := prepare(c.restart, args...)
 	v.reset()
 	start := now()
 	if err := cmd.Start(); err != nil {
@@ -109,11 +121,27 @@ func (c *command) bringBack(v *victim) (time.Duration, error) {
 		return 0, err
 	}
 	d := time.Duration(v.first.Load() - start)
+	if c.lazy {
+		if err := v.await(func() bool { return !fillsMemory(cmd.Process.Pid) }); err != nil {
+			return 0, err
+		}
+		c.measured.placed = append(c.measured.placed, time.Duration(now()-start))
+	}
 	if err := v.kill(false); err != nil {
 		return 0, err
 	}
 	<-ended
 	return d, nil
+}
+
+// fillsMemory reports whether a process has a userfaultfd open.
+func fillsMemory(pid int) bool {
+	dir := fmt.Sprintf("/proc/%d/fd/", pid)
+	names, _ := os.ReadDir(dir)
+	return slices.ContainsFunc(names, func(name os.DirEntry) bool {
+		file, _ := os.Readlink(dir + name.Name())
+		return file == "anon_inode:[userfaultfd]"
+	})
 }
 
 // plainCriu is criu with a directory of images, and with those of our options that
