@@ -135,7 +135,7 @@ func imageSizes(source source) map[string]int64 {
 func roomy(size int64) (dirs []string) {
 	for _, dir := range []string{os.TempDir(), "/var/tmp", "/tmp", "/dev/shm"} {
 		var st unix.Statfs_t
-		if filepath.IsAbs(dir) && unix.Statfs(dir, &st) == nil && int64(st.Bavail)*st.Bsize > size+size/16 {
+		if filepath.IsAbs(dir) && unix.Statfs(dir, &st) == nil && int64(st.Bavail)*int64(st.Bsize) > size+size/16 {
 			dirs = append(dirs, dir)
 		}
 	}
