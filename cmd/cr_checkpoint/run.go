@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 
@@ -72,6 +73,10 @@ type work struct {
 	// signals, if not nil, is a second source of signals besides the kernel: the pipe
 	// from the waiting process.
 	signals io.Closer
+
+	// obeyStops, if not nil, is called when no process is frozen any more: a Ctrl-Z that
+	// has come takes effect.
+	obeyStops func()
 }
 
 // beyondSignals is called when no signal may end this process any more. The process
@@ -154,6 +159,12 @@ func (w *work) save(ctx context.Context, dest target.Destination, guard *signals
 	}
 	event = blcrevents.Begin(ctx, blcrevents.Checkpoint, int(w.request.FD), os.LookupEnv, w.tellEvents)
 	w.request.Progressed = w.note
+	if w.engine.Expected().Claims {
+		// The processes would be frozen as long as this one is stopped.
+		signals.DeferStops()
+		w.obeyStops = sync.OnceFunc(signals.ObeyStops)
+		defer w.obeyStops()
+	}
 	capture, err := engine.Capture(ctx, &w.request)
 	captured.Store(true)
 	line.Stop()
@@ -187,6 +198,9 @@ func (w *work) complete(ctx context.Context, capture ckpt.Capture, dest target.D
 	runOn := ckpt.RunsOn(w.request.Signal)
 	if runOn {
 		capture.Release()
+		if w.obeyStops != nil {
+			w.obeyStops()
+		}
 	}
 	err := capture.Write(ctx)
 	if err == nil {

@@ -28,6 +28,25 @@ func HoldStops() { catch(stops) }
 // FreeStops gives those signals their default action.
 func FreeStops() { uncatch(stops) }
 
+// DeferStops holds these signals, and SIGCONT, until ObeyStops. It is for a process that
+// must not stop because others are frozen until it goes on.
+func DeferStops() { catch(deferred) }
+
+// ObeyStops stops the process by the last of the signals held by DeferStops, unless
+// SIGCONT came after it, and returns when it has been continued. From then on they have
+// their default action.
+func ObeyStops() {
+	uncatch(deferred)
+	for _, sig := range effective(pending()) {
+		if deferred(sig) && take(sig) > 0 && stops(sig) {
+			_ = raiseDefault(sig)
+			return
+		}
+	}
+}
+
+func deferred(sig syscall.Signal) bool { return stops(sig) || sig == unix.SIGCONT }
+
 // ForwardToJob sends the signals held so far to the process pid, and from then on
 // every signal as it arrives. It returns at once. It must be called once, after
 // HoldForJob.

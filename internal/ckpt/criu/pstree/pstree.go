@@ -123,8 +123,12 @@ func look(r *ckpt.CheckpointRequest) (*Tree, []error) {
 // Refresh looks for the processes again, which must be frozen. The error is EBUSY
 // if another request has begun in the tree meanwhile: its processes would be
 // restored without what they wait for. It is EOPNOTSUPP if a process has become one
-// that cannot be saved.
+// that cannot be saved, and ESRCH if the root has ended and its pid is another
+// process's.
 func (t *Tree) Refresh() error {
+	if root, err := proc.Read(t.Root); err != nil || t.table[t.Root] != nil && root.Start != t.table[t.Root].Start {
+		return none()
+	}
 	pids, err := proc.Descend(t.Root)
 	if err != nil {
 		return ckpt.SystemError("read", "/proc", err)
