@@ -212,7 +212,7 @@ func (h *Header) set(key, value string) {
 		h.Engine = unplain(value)
 	case "created":
 		if t, err := time.Parse(time.RFC3339, value); err == nil {
-			h.Created = t.UTC()
+			h.Created = t.UTC().Truncate(time.Second)
 		}
 	case "host":
 		h.Host = unplain(value)
