@@ -249,3 +249,60 @@ s.accept()[0].send(b"here")
 	})
 	j.silent(p, j.wait(p))
 }
+
+// TestLoggerGone: a job that was connected to a datagram socket with a name goes on if
+// that is not there, and cannot send; if it is there, it can.
+func TestLoggerGone(t *testing.T) {
+	j := newCaller(t)
+	listen := func() *net.UnixConn {
+		_ = os.Remove(j.dir + "/log")
+		c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: j.dir + "/log", Net: "unixgram"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	logger := listen()
+	j.write("program", `
+import os, socket, sys, time
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.setblocking(False)
+s.connect(sys.argv[1])
+while not os.path.exists("end"):
+    try:
+        s.send(b"x")
+        said = "sent"
+    except BlockingIOError:
+        said = "sent"
+    except OSError:
+        said = "failed"
+    open("said.new", "w").write(said)
+    os.rename("said.new", "said")
+    open("ready", "w").close()
+    time.sleep(0.01)
+`)
+	p := j.run("/usr/bin/python3", "program", j.dir+"/log")
+	ctx := j.savedAndKilled(p)
+	logger.Close() // its name stays
+	for _, c := range []struct {
+		what, said string
+		prepare    func()
+	}{
+		{"a name without a logger", "failed", func() {}},
+		{"no name", "failed", func() { _ = os.Remove(j.dir + "/log") }},
+		{"a logger", "sent", func() { logger = listen() }},
+	} {
+		c.prepare()
+		_ = os.Remove(j.dir + "/said")
+		_ = os.Remove(j.dir + "/end")
+		keepClear(j.pid)
+		p = j.command("cr_restart", ctx)
+		j.until("the job to send", func() bool { return j.exists("said") })
+		if got := j.read("said"); got != c.said {
+			t.Errorf("with %s it says %q", c.what, got)
+		}
+		j.write("end", "")
+		j.silent(p, j.wait(p))
+	}
+	logger.Close()
+}
