@@ -386,7 +386,9 @@ func TestAskedFIFO(t *testing.T) {
 				return
 			}
 			path := make([]byte, len("fifo\x00"))
-			n, _ := unix.ProcessVMReadv(call.Pid, []unix.Iovec{{Base: &path[0], Len: uint64(len(path))}},
+			local := unix.Iovec{Base: &path[0]}
+			local.SetLen(len(path))
+			n, _ := unix.ProcessVMReadv(call.Pid, []unix.Iovec{local},
 				[]unix.RemoteIovec{{Base: uintptr(call.Args[1]), Len: len(path)}}, 0)
 			if n == len(path) && string(path) == "fifo\x00" && !asked.Swap(true) {
 				call.Stranger(ctrlsim.Stranger{Scope: "tree"})
