@@ -24,6 +24,7 @@ var ordinary = syscall.Credential{Uid: 65534, Gid: 65534}
 // notForUsers are the programs that an ordinary user cannot run, save or restore, with
 // the reason.
 var notForUsers = map[string]string{
+	"attributes":  "to read and set the timer slack of another process takes CAP_SYS_NICE",
 	"credentials": "it sets its groups, which takes root",
 	"inotify":     "to find the name of a watched file takes CAP_DAC_READ_SEARCH; it is refused",
 	"zombie":      "a zombie that CRIU has restored for a user shows nobody but root how it ended",
