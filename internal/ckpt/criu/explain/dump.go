@@ -173,6 +173,8 @@ var dumpRules = []rule{
 		}},
 	{has: "Individually stopped threads", expr: pattern(`^Individually stopped threads`), errno: unsupported,
 		hint: "detach the debugger, or have the whole process go on", say: holds("threads that are stopped while others run")},
+	{has: "ombie", expr: pattern(`^(?:Zombies with threads are not supported|Zombie thread not supported)`), errno: busy, hint: tryAgainHint,
+		say: says("a process or thread of the job is about to end")},
 	{has: "pending SIGTRAP", expr: pattern(`Can't dump the (\d+) thread with a pending SIGTRAP`), errno: busy, hint: tryAgainHint,
 		say: func(s *situation, m []string) string {
 			return s.named(m[1]) + " is at a debugger's breakpoint"
