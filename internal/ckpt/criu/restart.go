@@ -235,8 +235,11 @@ func (r *restart) reached(s *stream.Stage) (yes bool) {
 			pstree.Signal(r.root, r.request.Signal)
 		}
 		if ckpt.RunsOn(r.request.Signal) {
-			// So does a program with threads that ends at once.
-			r.stopRunning(func(pid int) bool { return len(proc.Threads(pid)) > 1 && !notices(pid, unix.SIGCONT) })
+			// So does a program with threads that ends at once. A parent that runs, such
+			// as a shell with job control, would take notice of the stop.
+			r.stopRunning(func(pid int) bool {
+				return len(proc.Threads(pid)) > 1 && !notices(pid, unix.SIGCONT) && (pid == r.root || r.holdsParent(pid))
+			})
 		}
 	}
 	return true
@@ -265,6 +268,12 @@ func (r *restart) stopRunning(those func(pid int) bool) {
 			_ = unix.Kill(pid, unix.SIGSTOP)
 		}
 	}
+}
+
+// holdsParent tells whether the parent of a process has been stopped.
+func (r *restart) holdsParent(pid int) bool {
+	p, err := proc.Read(pid)
+	return err == nil && slices.Contains(r.held, p.PPid)
 }
 
 // notices tells whether a process handles a signal, or reads it, as by signalfd(2).
