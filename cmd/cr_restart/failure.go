@@ -67,6 +67,12 @@ func lazyFailure() error {
 		details: []string{"BLCR's module has all memory in place before the job runs; leave --lazy out"}}
 }
 
+// keepStdioFailure is for --keep-stdio with an engine that does not have it.
+func keepStdioFailure() error {
+	return &failure{status: ckpt.ExitStatus(syscall.EINVAL), class: failArgs, message: "--keep-stdio flag not yet implemented",
+		details: []string{"BLCR's module opens again what was a file, and gives the job cr_restart's descriptors for the rest; leave --keep-stdio out, or move the files by --relocate"}}
+}
+
 // memoryFailure is for a job that was ended, since its memory could not be read while it
 // ran.
 func memoryFailure(err error) *failure {

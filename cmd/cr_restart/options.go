@@ -34,6 +34,7 @@ const (
 	optNoRestoreSid
 	optLazy
 	optTrust
+	optKeepStdio
 )
 
 // options is the table of cr_restart's options.
@@ -61,6 +62,7 @@ var options = append(getopt.Table{
 	{ID: optRestoreSid, Long: []string{"restore-sid"}},
 	{ID: optNoRestoreSid, Long: []string{"no-restore-sid"}},
 	{ID: optLazy, Long: []string{"lazy"}, Exact: true},
+	{ID: optKeepStdio, Long: []string{"keep-stdio"}, Exact: true},
 	{ID: optTrust, Long: []string{"trust"}, Exact: true},
 }, cli.RequestOptions(map[string]string{"stop": "freeze"})...)
 
@@ -156,6 +158,8 @@ func (s *settings) option(m getopt.Match) error {
 
 	case optLazy:
 		r.Lazy = true
+	case optKeepStdio:
+		r.KeepStdio = true
 
 	case optRestorePid:
 		r.RestorePid = true

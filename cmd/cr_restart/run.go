@@ -115,6 +115,9 @@ func (w *work) do() (status int, err error) {
 	if w.request.Lazy && !w.engine.Expected().Lazy {
 		return 0, lazyFailure()
 	}
+	if w.request.KeepStdio && !w.engine.Expected().KeepsStdio {
+		return 0, keepStdioFailure()
+	}
 	pid, err := w.bringBack(engine)
 	if err != nil {
 		return 0, err

@@ -49,6 +49,10 @@ Moving files, up to 16 times; the first match wins:
       --relocate <old>=<new>  paths that are <old> or below it become <new>;
                               \= stands for =, and \\ for \
 
+      --keep-stdio          standard input, output and error of the job are
+                            cr_restart's, even where they were files (engine
+                            criu only)
+
 Identifiers; the last one of each pair counts:
       --restore-pid         the saved process IDs (default)
       --no-restore-pid      new process IDs

@@ -37,6 +37,9 @@ type Candidate struct {
 	// Lazy says that the engine supports RestartRequest.Lazy.
 	Lazy bool
 
+	// KeepsStdio says that the engine supports RestartRequest.KeepStdio.
+	KeepsStdio bool
+
 	// SignalsFirst says that the processes get the request's signal before Capture
 	// returns. One of them may send it on to the caller before the caller knows that
 	// the context is complete.

@@ -148,6 +148,10 @@ type RestartRequest struct {
 	// Engine.InPlace. It is for an engine whose Candidate has Lazy.
 	Lazy bool
 
+	// KeepStdio says that the job's standard descriptors are the caller's, even where
+	// they were files. It is for an engine whose Candidate has KeepsStdio.
+	KeepStdio bool
+
 	// Relocations, in the order given, at most MaxRelocations. The first one that
 	// matches a path is applied.
 	Relocations []Relocation

@@ -55,6 +55,7 @@ var Candidate = ckpt.Candidate{
 	Directories: &ckpt.DirectoryFormat{Inventory: images.InventoryName, IsImage: images.IsImage},
 	Compresses:  true,
 	Lazy:        true,
+	KeepsStdio:  true,
 	Claims:      true,
 	Includes:    pstree.Includes,
 }

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/images"
 )
 
@@ -19,7 +20,7 @@ import (
 // one whose other end is closed.
 
 // external replaces those files. It needs files.img as it is otherwise served.
-func (p *plan) external(source source) error {
+func (p *plan) external(source source, r *ckpt.RestartRequest) error {
 	tables, err := p.tables(source)
 	if err != nil {
 		return err
@@ -72,6 +73,11 @@ func (p *plan) external(source source) error {
 			k = images.InheritKeys{Default: p.terminalKey()}
 		}
 		add(tty.External, k)
+	}
+	if r.KeepStdio {
+		if err := p.ownStdio(source, files, tables, add); err != nil {
+			return err
+		}
 	}
 	if len(keys) == 0 {
 		return nil

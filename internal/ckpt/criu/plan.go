@@ -54,7 +54,7 @@ func newPlan(source source, r *ckpt.RestartRequest) (*plan, error) {
 		},
 		func() error { return p.relocate(source, relocations) },
 		func() error { return p.separateLarge(source) },
-		func() error { return p.external(source) },
+		func() error { return p.external(source, r) },
 	} {
 		if err := step(); err != nil {
 			p.close()
