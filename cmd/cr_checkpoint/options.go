@@ -116,7 +116,11 @@ type stop struct {
 
 func (s *stop) Error() string { return s.stderr }
 
-var usageError = &stop{status: 255, stderr: usage}
+// misuse is the stop for a command line with that fault: the usage text, and the fault
+// as the last line.
+func misuse(fault error) *stop {
+	return &stop{status: 255, stderr: usage + cli.MisuseLine(fault) + "\n"}
+}
 
 // stopFor returns the stop for an error of parsing the command line.
 func stopFor(err error) *stop {
@@ -130,7 +134,7 @@ func stopFor(err error) *stop {
 	case err == cli.ErrSignalRange:
 		return invalid(err.Error())
 	}
-	return usageError
+	return misuse(err)
 }
 
 func invalid(message string) *stop {
@@ -155,12 +159,16 @@ func parse(args []string, con *cli.Console) (*settings, *stop) {
 		return nil, stopFor(err)
 	}
 	s.request.Signal, s.kmsg = line.Signal, line.Kmsg
-	if len(operands) != 1 {
-		return nil, usageError
+	switch len(operands) {
+	case 0:
+		return nil, misuse(cli.Misuse("the ID is missing: that of a process, or of a process group (-g) or session (-s)"))
+	case 1:
+	default:
+		return nil, misuse(cli.Misuse(fmt.Sprintf("there is one ID, but '%s' follows '%s'; several processes are saved together if they are a tree, a process group (-g) or a session (-s)", operands[1], operands[0])))
 	}
 	id, ok := cli.ParseInt(operands[0])
 	if !ok {
-		return nil, usageError
+		return nil, misuse(cli.Misuse(fmt.Sprintf("the ID has to be a number, and '%s' is none", operands[0])))
 	}
 	if stop := s.compressible(); stop != nil {
 		return nil, stop
@@ -229,7 +237,7 @@ func (s *settings) option(m getopt.Match) *stop {
 		r.PtracerSkip = true
 
 	case optTime:
-		return s.limit(m.Arg)
+		return s.limit(m)
 	case optCompress:
 		return s.compress(m)
 	case optCheck:
@@ -263,17 +271,17 @@ func (s *settings) destination(m getopt.Match) *stop {
 		s.dest = destFd
 		fd, ok := cli.ParseInt(m.Arg)
 		if !ok {
-			return usageError
+			return misuse(cli.NotANumber(m.Name, "the number of a descriptor", m.Arg))
 		}
 		s.request.FD = fd
 	}
 	return nil
 }
 
-func (s *settings) limit(arg string) *stop {
-	sec, ok := cli.ParseInt(arg)
+func (s *settings) limit(m getopt.Match) *stop {
+	sec, ok := cli.ParseInt(m.Arg)
 	if !ok {
-		return usageError
+		return misuse(cli.NotANumber(m.Name, "a number of seconds", m.Arg))
 	}
 	if sec < 0 {
 		return invalid("Time limit must be non-negative.")

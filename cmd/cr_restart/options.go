@@ -108,17 +108,21 @@ func (s *settings) parse(args []string, con *cli.Console) error {
 	case err == cli.ErrSignalRange:
 		return badArgument(err.Error())
 	case err != nil:
-		return usageFailure()
+		return misuse(err)
 	}
 	s.request.Signal, s.kmsg = line.Signal, line.Kmsg
 	s.request.WantLog = s.kmsg != cli.KmsgNone
 	if s.source == sourceOperand {
-		if len(operands) != 1 {
-			return usageFailure()
+		switch len(operands) {
+		case 0:
+			return misuse(cli.Misuse("the context file is missing; cr_restart -F 0 reads it from the standard input"))
+		case 1:
+		default:
+			return misuse(cli.Misuse(fmt.Sprintf("there is one context file, but '%s' follows '%s'", operands[1], operands[0])))
 		}
 		s.file = operands[0]
 	} else if len(operands) != 0 {
-		return usageFailure()
+		return misuse(cli.Misuse(fmt.Sprintf("'%s' is one context too many: an option (-f, -F or -d) has named it", operands[0])))
 	}
 	return nil
 }
@@ -193,7 +197,7 @@ func (s *settings) from(m getopt.Match) error {
 		s.source = sourceFd
 		fd, ok := cli.ParseInt(m.Arg)
 		if !ok {
-			return usageFailure()
+			return misuse(cli.NotANumber(m.Name, "the number of a descriptor", m.Arg))
 		}
 		if fd < 0 {
 			return badArgument(fmt.Sprintf("FD argument must be a non-negatvive integer (%d was given)", fd))
@@ -209,9 +213,10 @@ func (s *settings) from(m getopt.Match) error {
 	return nil
 }
 
-// usageFailure is the failure whose message is the usage text.
-func usageFailure() *failure {
-	return &failure{status: 255, class: failArgs, message: usage[:len(usage)-1]}
+// misuse is the failure for a command line with that fault: the usage text, and the fault
+// as the last line.
+func misuse(fault error) *failure {
+	return &failure{status: 255, class: failArgs, message: usage + cli.MisuseLine(fault)}
 }
 
 func badArgument(message string) *failure {

@@ -65,12 +65,10 @@ type Text string
 
 func (t Text) Error() string { return string(t) }
 
-// Errors in the argument of -S. ErrSignalRange has BLCR's message.
-var (
-	ErrSignalNotANumber = errors.New("signal is not a number")
-	//lint:ignore ST1005 to the byte
-	ErrSignalRange = errors.New("Valid signal numbers are from 1 to 64, inclusive.")
-)
+// ErrSignalRange is BLCR's message for -S with the number of no signal.
+//
+//lint:ignore ST1005 to the byte
+var ErrSignalRange = errors.New("Valid signal numbers are from 1 to 64, inclusive.")
 
 // CommandLine parses a command line. It handles the options above itself.
 type CommandLine struct {
@@ -89,8 +87,8 @@ type CommandLine struct {
 
 // Parse parses args and returns the operands. Options are processed in order: if one
 // ends the parsing, later ones are not examined, and -q and -v, which set the level of
-// con, take effect from their place on. An error is a [Text], a *[getopt.Error],
-// [ErrSignalNotANumber], [ErrSignalRange], or an error of c.Option.
+// con, take effect from their place on. An error is a [Text], a *[getopt.Error], a
+// [Misuse], [ErrSignalRange], or an error of c.Option.
 func (c *CommandLine) Parse(args []string, con *Console) (operands []string, err error) {
 	p := getopt.New(c.Options, args, getopt.PosixlyCorrect())
 	for m, err := range p.Options() {
@@ -126,7 +124,7 @@ func (c *CommandLine) take(m getopt.Match, con *Console) error {
 	case optSignal:
 		n, ok := ParseInt(m.Arg)
 		if !ok {
-			return ErrSignalNotANumber
+			return notASignal(m.Name, m.Arg)
 		}
 		if n < 1 || n > maxSignal {
 			return ErrSignalRange
