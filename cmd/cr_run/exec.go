@@ -23,6 +23,9 @@ func launch(argv, env []string) *launchError {
 	}
 	entry.RestoreSignals()
 	failure := &launchError{program: argv[0], errno: unix.ENOENT}
+	if argv[0] == "" {
+		failure.errno = unix.EACCES // as dash, which finds the directories of PATH
+	}
 	for _, file := range candidates(argv[0], path) {
 		errno := execute(file, argv, env)
 		// The error is that of the first file that exists and cannot be executed.

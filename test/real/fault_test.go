@@ -183,7 +183,7 @@ func TestFaultDestination(t *testing.T) {
 	v.intact()
 	v.fails(v.shell(`mkfifo fifo; head -c 1000000 fifo >/dev/null & exec cr_checkpoint --clobber --kill -f fifo $0`), 32, "Checkpoint failed: Broken pipe\n- writing 'fifo': Broken pipe\n")
 	v.intact()
-	v.fails(v.command("cr_checkpoint", "--kill", "-F", "77", strconv.Itoa(v.pid)), 9, "cr_request_checkpoint: Bad file descriptor\n")
+	v.fails(v.command("cr_checkpoint", "--kill", "-F", "77", strconv.Itoa(v.pid)), 22, "Checkpoint failed: Invalid argument\n- descriptor 77 is not open\n")
 	v.intact()
 	v.finish()
 }

@@ -80,7 +80,12 @@ func (e *engine) Capture(ctx context.Context, r *ckpt.CheckpointRequest) (ckpt.C
 // another.
 func unwritable(r *ckpt.CheckpointRequest) error {
 	flags, err := unix.FcntlInt(uintptr(r.FD), unix.F_GETFL, 0)
-	if r.Closed || err != nil || r.Dir == "" && flags&unix.O_ACCMODE == unix.O_RDONLY {
+	if r.Closed || err != nil {
+		// The module answers that.
+		return &ckpt.Error{Op: "write", Object: "descriptor", Errno: syscall.EINVAL, Step: ckpt.StepOutcome,
+			Detail: []string{fmt.Sprintf("descriptor %d is not open", r.FD)}}
+	}
+	if r.Dir == "" && flags&unix.O_ACCMODE == unix.O_RDONLY {
 		return &ckpt.Error{Op: "write", Object: fmt.Sprintf("descriptor %d", r.FD), Errno: syscall.EBADF, Step: ckpt.StepIssue}
 	}
 	return nil
