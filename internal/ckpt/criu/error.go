@@ -24,6 +24,8 @@ func contextError(err error) error {
 	switch {
 	case errors.Is(err, ctxfile.ErrBLCR):
 		out.Detail = []string{"this context was written by BLCR's kernel module, which this machine does not have"}
+	case e.Errno == unix.EISDIR:
+		out.Detail = []string{"a directory of CRIU's images is restarted by cr_restart -d DIR"}
 	case e.Reason != "" && e.Object != "":
 		out.Detail = []string{fmt.Sprintf("context: %s: %s", e.Object, e.Reason)}
 	case e.Reason != "":
