@@ -62,7 +62,9 @@ func TestFaultContext(t *testing.T) {
 		j.fails(j.command("cr_restart", filepath.Join(j.dir, "bad")), status, want)
 		j.nothing()
 	}
-	for _, n := range []int{0, 1, 8, 64, 4095, 4096, 4097, len(good) / 2, len(good) - 64, len(good) - 1} {
+	const empty = "Restart failed: Input/output error\n- the context is empty\n"
+	bad(nil, 5, empty)
+	for _, n := range []int{1, 8, 64, 4095, 4096, 4097, len(good) / 2, len(good) - 64, len(good) - 1} {
 		bad(good[:n], 22, invalid)
 	}
 	flip := func(at int) []byte {
@@ -90,7 +92,7 @@ func TestFaultContext(t *testing.T) {
 	}
 	bad([]byte("hello, world\n"), 22, invalid)
 	bad(append([]byte("C\x00\x00\x00R\x00\x00\x00"), make([]byte, 8192)...), 255, "Failed cr_init(): -1\n- this context was written by BLCR's kernel module, which is not there...")
-	j.fails(j.command("cr_restart", "/dev/null"), 22, invalid)
+	j.fails(j.command("cr_restart", "/dev/null"), 5, empty)
 	j.fails(j.command("cr_restart", j.dir), 21, "Restart failed: Is a directory\n- a directory of CRIU's images is restarted by cr_restart -d DIR\n")
 	j.fails(j.command("cr_restart", "/nonexistent"), 255, "Failed to open(/nonexistent, O_RDONLY): No such file or directory\n")
 	j.nothing()
