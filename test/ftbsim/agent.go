@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -164,17 +165,22 @@ func (a *Agent) stop() {
 	a.closed = true
 	close(a.ended)
 	if a.listener != nil {
-		// A child that another test has forked, and that has not come to its exec,
-		// has the socket too and would keep it alive.
-		if raw, err := a.listener.SyscallConn(); err == nil {
-			_ = raw.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_RDWR) })
-		}
+		shutdown(a.listener)
 		a.listener.Close()
 	}
 	for _, c := range a.connections {
+		shutdown(c.conn)
 		c.conn.Close()
 	}
 	a.changed.Broadcast()
+}
+
+// shutdown ends what a socket is for. A child that another test has forked, and that
+// has not come to its exec, has the socket too, and would keep it alive after a close.
+func shutdown(socket syscall.Conn) {
+	if raw, err := socket.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_RDWR) })
+	}
 }
 
 // Events are those that arrived so far, in that order.
