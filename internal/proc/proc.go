@@ -401,6 +401,15 @@ func SetOOMScoreAdj(pid, score int) error {
 	return Set(pid, "oom_score_adj", strconv.Itoa(score))
 }
 
+// EndHidden reports whether the kernel hides from this process how a zombie ended: its
+// exit code is 0 in /proc/PID/stat for whoever may not trace it, and its namespaces are
+// closed as well. A zombie that was restored with the help of a file capability can be
+// traced by root only.
+func EndHidden(pid int) bool {
+	_, err := Namespace(pid, "user")
+	return errors.Is(err, unix.EACCES)
+}
+
 // Ended reports whether a process has ended: there is none, or a zombie, or one
 // that is about to become a zombie.
 func Ended(pid int) bool {

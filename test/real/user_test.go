@@ -27,7 +27,7 @@ var notForUsers = map[string]string{
 	"attributes":  "to read and set the timer slack of another process takes CAP_SYS_NICE",
 	"credentials": "it sets its groups, which takes root",
 	"inotify":     "to find the name of a watched file takes CAP_DAC_READ_SEARCH; it is refused",
-	"zombie":      "a zombie that CRIU has restored for a user shows nobody but root how it ended",
+	"zombie":      "to save it a second time is refused: TestZombieRestored",
 }
 
 // TestProgramsAsUser takes each program through the cycles as an ordinary user, with a
@@ -105,6 +105,21 @@ func TestClocksBehind(t *testing.T) {
 	j.fails(j.command("cr_restart", ctx), 95, "Restart failed: Operation not supported\n"+
 		"- this machine has been up for ...")
 	j.nothing()
+}
+
+// TestZombieRestored: how a zombie ended that CRIU has restored for a user is shown to
+// root only, so a second save is refused.
+func TestZombieRestored(t *testing.T) {
+	j := newUserJob(t, "zombie", criuForUsers(t))
+	j.launch()
+	all := tree(j.pid)
+	ctx := filepath.Join(j.dir, "ctx")
+	j.checkpoint(ctx, "--kill", strconv.Itoa(j.pid))
+	j.killed(all)
+	j.restart(ctx)
+	j.fails(j.command("cr_checkpoint", "-f", filepath.Join(j.dir, "again"), strconv.Itoa(j.pid)), 95,
+		"Checkpoint failed: Operation not supported\n- process ...")
+	j.finish()
 }
 
 // newUserJob makes a job of the ordinary user.

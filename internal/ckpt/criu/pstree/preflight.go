@@ -92,6 +92,9 @@ func (t *Tree) preflight() []error {
 			}
 		case s.lives():
 			p.firstThreadEnded(s)
+		case proc.EndHidden(pid):
+			p.refuse(syscall.EOPNOTSUPP, s, "has ended, and only root is shown how: CRIU restored it, for a user; its parent would be told that it had succeeded",
+				"save it when its parent has waited for it, or as root")
 		}
 	}
 	p.passedSockets()
