@@ -62,7 +62,7 @@ static void damage(int kind)
 	if (kind == 1) {
 		at(NORMAL, 4711)[5] ^= 1;
 	} else if (kind == 2) {
-		at(SMALL, 300)[0]++;
+		at(SMALL, 303)[0]++; /* one that may be written */
 	} else {
 		protect(READABLE, PROT_READ | PROT_WRITE);
 		at(READABLE, 100)[511]--;
