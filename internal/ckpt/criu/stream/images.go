@@ -67,33 +67,34 @@ func (c *Criu) listen(name string) (fd int, err error) {
 	return fd, nil
 }
 
-// accept takes criu's connection. The directory is not needed any more: nothing
-// of it is left behind if this process is killed.
-func (c *Criu) accept() {
-	conn := c.acceptOn(c.images)
-	if conn < 0 {
+// accept takes criu's only connection to a listener, which is closed then.
+func (c *Criu) accept(listener, conn *int) {
+	fd := c.acceptOn(*listener)
+	if fd < 0 {
 		return
 	}
-	c.conn = conn
-	unix.Close(c.images)
-	c.images = -1
+	*conn = fd
+	unix.Close(*listener)
+	*listener = -1
 	c.connected()
 }
 
-// connected removes the directory once it is not needed any more.
+// connected removes the directory once it is not needed any more: nothing of it is
+// left behind if this process is killed.
 func (c *Criu) connected() {
 	if c.images < 0 && c.lazy < 0 {
 		c.removeDir()
 	}
 }
 
-// message takes one request of criu's.
-func (c *Criu) message() {
-	switch err := c.request(); err {
+// message takes one message of criu's, by receive, and closes the connection if criu
+// has.
+func (c *Criu) message(conn *int, receive func() error) {
+	switch err := receive(); err {
 	case nil, errStopped:
 	case errHungUp:
-		unix.Close(c.conn)
-		c.conn = -1
+		unix.Close(*conn)
+		*conn = -1
 	default:
 		c.Fail(err)
 	}

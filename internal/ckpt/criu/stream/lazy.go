@@ -1,10 +1,6 @@
 package stream
 
-import (
-	"encoding/binary"
-
-	"golang.org/x/sys/unix"
-)
+import "encoding/binary"
 
 // The protocol of criu's lazy pages, which come when the processes have been made.
 // Criu sends the pid of each process, 4 bytes in the machine's order, and then a byte
@@ -16,30 +12,6 @@ const lazySocket = "lazy-pages.socket"
 
 // restoreFinished is that last number (LAZY_PAGES_RESTORE_FINISHED).
 const restoreFinished = 0x52535446
-
-// acceptLazy takes criu's connection for lazy pages.
-func (c *Criu) acceptLazy() {
-	conn := c.acceptOn(c.lazy)
-	if conn < 0 {
-		return
-	}
-	c.lazyConn = conn
-	unix.Close(c.lazy)
-	c.lazy = -1
-	c.connected()
-}
-
-// lazyMessage takes what criu says about one process.
-func (c *Criu) lazyMessage() {
-	switch err := c.memoryOf(); err {
-	case nil, errStopped:
-	case errHungUp:
-		unix.Close(c.lazyConn)
-		c.lazyConn = -1
-	default:
-		c.Fail(err)
-	}
-}
 
 // memoryOf reads about one process.
 func (c *Criu) memoryOf() error {

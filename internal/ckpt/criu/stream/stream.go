@@ -334,13 +334,13 @@ func (c *Criu) serve() {
 		}
 		switch {
 		case fds[1].Revents != 0: // before the scripts, which come after it
-			c.message()
+			c.message(&c.conn, c.request)
 		case fds[2].Revents != 0:
-			c.accept()
+			c.accept(&c.images, &c.conn)
 		case fds[3].Revents != 0:
-			c.lazyMessage()
+			c.message(&c.lazyConn, c.memoryOf)
 		case fds[4].Revents != 0:
-			c.acceptLazy()
+			c.accept(&c.lazy, &c.lazyConn)
 		case fds[5].Revents != 0:
 			c.acceptScript()
 		case fds[0].Revents != 0 && c.ended():
