@@ -2,8 +2,8 @@
 // time from exec to the control file, the largest resident memory, the size of the
 // files, and the additional time for publishing events on a Fault Tolerance Backplane.
 //
-// Package ctrlsim simulates the control file. It stops the program at each open and at
-// each operation, so the times are longer than without it. The limit is on the
+// Package ctrlsim simulates the control file. It stops the program at each open for
+// writing and at each operation, so the times are longer than without it. The limit is on the
 // difference between the commands and a C program. Since BLCR's own commands are not
 // available, the C program is the shell, which only opens the control file. Bench exits
 // with 1 if a limit is exceeded.
@@ -69,6 +69,10 @@ func bench(checkpoint, restart string) (bool, error) {
 		{path: checkpoint, args: []string{"-f", context, strconv.Itoa(target.Process.Pid)}, wait: "chkpt-delay"},
 		{path: restart, args: []string{context}, wait: "rstrt-delay"},
 	}
+	shell := &command{path: "/bin/sh", args: []string{"-c", ": >/proc/checkpoint/ctrl"}}
+	if err := measureTimes(append(commands, shell)); err != nil {
+		return false, err
+	}
 	for _, c := range commands {
 		if err := c.measure(); err != nil {
 			return false, fmt.Errorf("%s: %w", c.path, err)
@@ -76,10 +80,6 @@ func bench(checkpoint, restart string) (bool, error) {
 		if err := c.measureEvents(); err != nil {
 			return false, fmt.Errorf("%s: %w", c.path, err)
 		}
-	}
-	shell := &command{path: "/bin/sh", args: []string{"-c", ": >/proc/checkpoint/ctrl"}}
-	if err := shell.measureTimes(); err != nil {
-		return false, fmt.Errorf("%s: %w", shell.path, err)
 	}
 
 	load, _ := os.ReadFile("/proc/loadavg")
@@ -135,9 +135,6 @@ func (c *command) measure() error {
 		return err
 	}
 	c.size = fi.Size()
-	if err := c.measureTimes(); err != nil {
-		return err
-	}
 	// Measured separately, because the observation slows the command down. It waits
 	// long enough to be observed even on a busy machine.
 	slow, err := ctrlsim.ParseScenario(strings.NewReader(c.wait + " 20ms"))
@@ -156,16 +153,22 @@ func (c *command) measure() error {
 	return nil
 }
 
-func (c *command) measureTimes() error {
-	var opens, ioctls []time.Duration
+// measureTimes measures the commands in turn, so that a machine that is slower for a
+// while slows all of them down.
+func measureTimes(commands []*command) error {
+	opens, ioctls := make([][]time.Duration, len(commands)), make([][]time.Duration, len(commands))
 	for range runs {
-		res, err := c.run(nil, nil)
-		if err != nil {
-			return err
+		for i, c := range commands {
+			res, err := c.run(nil, nil)
+			if err != nil {
+				return fmt.Errorf("%s: %w", c.path, err)
+			}
+			opens[i], ioctls[i] = append(opens[i], res.FirstOpen), append(ioctls[i], res.FirstIoctl)
 		}
-		opens, ioctls = append(opens, res.FirstOpen), append(ioctls, res.FirstIoctl)
 	}
-	c.open, c.ioctl, c.fastest = median(opens), median(ioctls), slices.Min(ioctls)
+	for i, c := range commands {
+		c.open, c.ioctl, c.fastest = median(opens[i]), median(ioctls[i]), slices.Min(ioctls[i])
+	}
 	return nil
 }
 
