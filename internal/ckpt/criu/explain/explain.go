@@ -170,7 +170,7 @@ func (s *situation) explain(op string, rules []rule) *ckpt.Error {
 	}
 	var known, other syscall.Errno // the first that a sentence explains, and that of a line
 	for i, text := range s.Log {
-		if consequence().MatchString(text) {
+		if consequence.compiled().MatchString(text) {
 			continue
 		}
 		errno, sentence, hint := fileFault(s.Log[i:])
@@ -188,7 +188,7 @@ func (s *situation) explain(op string, rules []rule) *ckpt.Error {
 		}
 	}
 	if len(sentences) > 0 {
-		said = slices.DeleteFunc(said, func(text string) bool { return followUp().MatchString(text) })
+		said = slices.DeleteFunc(said, func(text string) bool { return followUp.compiled().MatchString(text) })
 	} else if len(said) == 0 && !s.Status.Signaled() {
 		sentences = hints.Processes()
 	}

@@ -33,19 +33,19 @@ const mappedFile = "Can't fixup VMA's fd"
 // with a file that a restore needs; "" if the line is about something else. The
 // number ESTALE stands for another file than the one that was saved.
 func fileFault(log []string) (errno syscall.Errno, sentence, hint string) {
-	if m := cannotOpen().FindStringSubmatch(log[0]); m != nil {
+	if m := cannotOpen.compiled().FindStringSubmatch(log[0]); m != nil {
 		hint = relocateHint
 		for _, next := range log[1:] {
 			if strings.HasPrefix(next, mappedFile) {
 				hint = missingHint
 			}
-			if !cannotOpen().MatchString(next) {
+			if !cannotOpen.compiled().MatchString(next) {
 				break
 			}
 		}
 		return lastErrno(log[0]), fmt.Sprintf("cannot open %s: %s", show.Name(rooted(m[1])), m[2]), hint
 	}
-	m := isOther().FindStringSubmatch(log[0])
+	m := isOther.compiled().FindStringSubmatch(log[0])
 	if m == nil {
 		return 0, "", ""
 	}

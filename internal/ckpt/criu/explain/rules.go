@@ -11,7 +11,7 @@ import (
 // CRIU 3.17 to 4.2.
 type rule struct {
 	has  string // in every line of that kind; the expression is tried only there
-	expr func() *regexp.Regexp
+	expr pattern
 	// errno is what the line comes to, 0 for the text of strerror(3) that it
 	// ends with.
 	errno syscall.Errno
@@ -28,7 +28,7 @@ func (s *situation) match(rules []rule, text string) (errno syscall.Errno, sente
 		if !strings.Contains(text, r.has) {
 			continue
 		}
-		if m := r.expr().FindStringSubmatch(text); m != nil {
+		if m := r.expr.compiled().FindStringSubmatch(text); m != nil {
 			s.hint = r.hint
 			if sentence = r.say(s, m); sentence == "" {
 				continue
@@ -44,12 +44,17 @@ func (s *situation) match(rules []rule, text string) (errno syscall.Errno, sente
 
 // pattern is a regular expression that is compiled when it is first needed: only
 // failures need it, and every start of a command would have to wait for it.
-//
-// It is not inlined: each of its calls would add 1 KiB to the commands.
-//
-//go:noinline
-func pattern(expr string) func() *regexp.Regexp {
-	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })
+type pattern string
+
+var compiledPatterns sync.Map // of pattern: its *regexp.Regexp
+
+func (p pattern) compiled() *regexp.Regexp {
+	if re, ok := compiledPatterns.Load(p); ok {
+		return re.(*regexp.Regexp)
+	}
+	re := regexp.MustCompile(string(p))
+	compiledPatterns.Store(p, re)
+	return re
 }
 
 // says is a fixed sentence.

@@ -82,7 +82,7 @@ func newSituation(f Failure) *situation {
 // find sets pid.
 func (s *situation) find() {
 	for _, text := range s.Log {
-		if m := aboutPid().FindStringSubmatch(text); m != nil {
+		if m := aboutPid.compiled().FindStringSubmatch(text); m != nil {
 			s.pid = s.ours(m[1] + m[2])
 			return
 		}
