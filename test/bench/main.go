@@ -175,7 +175,7 @@ func measureTimes(commands []*command) error {
 // run runs the command once; an exit status other than 0 is an error. If peak is not
 // nil, it is set to the largest resident memory in bytes.
 func (c *command) run(scenario *ctrlsim.Scenario, peak *int64) (*ctrlsim.Result, error) {
-	cmd := &ctrlsim.Command{Path: c.path, Args: c.args, Scenario: scenario, Stderr: os.Stderr}
+	cmd := &ctrlsim.Command{Path: c.path, Args: c.args, Scenario: scenario, Measured: true, Stderr: os.Stderr}
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}

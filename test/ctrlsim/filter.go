@@ -34,17 +34,17 @@ var untraced = []int{
 	unix.SYS_RT_SIGRETURN, unix.SYS_GETPID, unix.SYS_TGKILL, unix.SYS_MADVISE,
 }
 
-// assembleFilter makes the BPF program that hands over the openings for writing, the
-// ioctls of BLCR's type and the given further system calls, and allows everything
+// assembleFilter makes the BPF program that hands over the openings, the ioctls
+// of BLCR's type and the given further system calls, and allows everything
 // else. It is written for few instructions on the way to "allow". With every it
-// hands over all but the untraced ones.
-//
-// An opening for reading cannot be one of the control file, which is write-only. It is
-// not handed over: that takes a tenth of a millisecond, and a Go program makes several
-// at its start.
-func assembleFilter(count []int, every bool) ([]unix.SockFilter, error) {
-	// One of them may ask whether the control file could be opened.
+// hands over all but the untraced ones. With writing it hands over openings for writing
+// only, as that of the control file is one.
+func assembleFilter(count []int, every, writing bool) ([]unix.SockFilter, error) {
+	// One of them may open the control file, or ask whether it could be opened.
 	trap := []int{unix.SYS_FACCESSAT}
+	if !writing {
+		trap = append(trap, unix.SYS_OPENAT)
+	}
 	for _, nr := range count {
 		if nr != unix.SYS_IOCTL && nr != unix.SYS_CLONE && !slices.Contains(trap, nr) {
 			trap = append(trap, nr)
@@ -86,9 +86,11 @@ func assembleFilter(count []int, every bool) ([]unix.SockFilter, error) {
 	}
 	// The rest looks at arguments. Jumps that are not to the end are relative
 	// already, so these blocks are put together by hand.
-	prog = append(prog, unix.SockFilter{Code: jeq, Jf: 2, K: unix.SYS_OPENAT})
-	emit(ld, offArgs+16, 0, 0)
-	emit(set, unix.O_ACCMODE, notify, allow)
+	if writing {
+		prog = append(prog, unix.SockFilter{Code: jeq, Jf: 2, K: unix.SYS_OPENAT})
+		emit(ld, offArgs+16, 0, 0)
+		emit(set, unix.O_ACCMODE, notify, allow)
+	}
 	if slices.Contains(count, unix.SYS_CLONE) {
 		prog = append(prog, unix.SockFilter{Code: jeq, Jf: 2, K: unix.SYS_CLONE})
 		emit(ld, offArgs, 0, 0)

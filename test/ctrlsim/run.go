@@ -119,7 +119,7 @@ func (c *Command) start() (err error) {
 	if env == nil {
 		env = os.Environ()
 	}
-	config, err := appendConfig(nil, &shimConfig{Path: path, Argv: argv, Env: env, Files: files, Count: p.numbers(), Every: c.OnCall != nil})
+	config, err := appendConfig(nil, &shimConfig{Path: path, Argv: argv, Env: env, Files: files, Count: p.numbers(), Every: c.OnCall != nil, Writing: c.Measured})
 	if err != nil {
 		return err
 	}

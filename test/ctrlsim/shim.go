@@ -26,12 +26,13 @@ const shimVar = "CTRLSIM_SHIM"
 
 // shimConfig is what the supervisor sends to the shim.
 type shimConfig struct {
-	Path  string
-	Argv  []string
-	Env   []string
-	Files int   // the program's descriptors are below this number
-	Count []int // system calls to be trapped
-	Every bool  // all are
+	Path    string
+	Argv    []string
+	Env     []string
+	Files   int   // the program's descriptors are below this number
+	Count   []int // system calls to be trapped
+	Every   bool  // all are
+	Writing bool  // of the openings, only those for writing
 }
 
 // The messages of the shim, one byte each. msgListener carries the descriptor,
@@ -78,7 +79,7 @@ func shim(fd int) {
 	if err := unix.CloseRange(uint(cfg.Files), ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		shimFailed(fd, "close_range", err)
 	}
-	prog, err := assembleFilter(cfg.Count, cfg.Every)
+	prog, err := assembleFilter(cfg.Count, cfg.Every, cfg.Writing)
 	if err != nil {
 		shimFailed(fd, "filter", err)
 	}
