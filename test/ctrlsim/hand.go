@@ -201,8 +201,15 @@ func (s *supervisor) omit(o *op, t *askedTask) int64 {
 	p.waiting++
 	s.mu.Unlock()
 	res := s.depart(o, t, -crEOmitted)
-	if res != noAnswer && s.await(o.n, func() bool { return p.come(stepFrozen) || p.k.abandoned }) {
-		s.finish(o, res)
+	over := func() bool { return p.come(stepFrozen) || p.k.abandoned }
+	if res != noAnswer {
+		s.await(o.n, over)
+	}
+	s.mu.Lock()
+	answered := res != noAnswer && over()
+	s.mu.Unlock()
+	if answered {
+		s.finish(o, res) // its other threads may have ended the process by now
 	}
 	s.mu.Lock()
 	p.waiting--
