@@ -13,7 +13,8 @@
 // blcr-cli/internal/entry.entry". Without that, and on other architectures than
 // amd64, the functions report the default: nothing ignored, nothing closed.
 //
-// The entry point also makes the worker of a cr_checkpoint; see worker.go.
+// The entry point also makes the worker of a cr_checkpoint (worker.go), and is CRIU's
+// action script (hook_amd64.s).
 //
 // What belongs here: that state, putting it back before an exec, and what has to be
 // done before the Go runtime is started. What to do about signals otherwise belongs to

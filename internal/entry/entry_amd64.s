@@ -24,6 +24,8 @@ TEXT ·entry(SB),NOSPLIT|NOFRAME,$0
 	MOVQ	$0, 0(SP)
 	MOVQ	SP, DX                  // struct sigaction: the handler comes first
 	CALL	selfckpt_install(SB)
+	LEAQ	64(SP), R8              // argc, argv, environment
+	CALL	·hook(SB)
 	XORL	R12, R12                // signals ignored, a bit each
 	CMPQ	0(SP), $SIG_IGN
 	JNE	first

@@ -68,7 +68,7 @@ notslash:
 	TESTB	AX, AX
 	JNE	base
 	LEAQ	name<>(SB), SI
-	CALL	prefix<>(SB)
+	CALL	·prefix(SB)
 	JNE	run
 	CMPB	(DI), $0
 	JNE	run
@@ -81,12 +81,12 @@ environment:
 	TESTQ	DI, DI
 	JEQ	engine
 	LEAQ	variable<>(SB), SI
-	CALL	prefix<>(SB)
+	CALL	·prefix(SB)
 	JNE	environment
 	CMPB	(DI), $0
 	JEQ	engine
 	LEAQ	kernel<>(SB), SI
-	CALL	prefix<>(SB)
+	CALL	·prefix(SB)
 	JNE	run
 	CMPB	(DI), $0
 	JNE	run
@@ -191,7 +191,7 @@ resume:
 
 // prefix compares the string at DI with that at SI. If it begins with that one, the
 // result is "equal" and DI points behind it. It changes AX and SI.
-TEXT prefix<>(SB),NOSPLIT|NOFRAME,$0
+TEXT ·prefix(SB),NOSPLIT|NOFRAME,$0
 next:
 	MOVBLZX	(SI), AX
 	TESTB	AX, AX

@@ -56,7 +56,8 @@ func init() {
 	})
 }
 
-// script is the action script. It returns the exit status that tells criu the
+// script is the action script. On amd64 the commands do the same in their entry point,
+// without the Go runtime (hook_amd64.s in package entry). It returns the exit status that tells criu the
 // answer: no if the process that has started criu is gone.
 func script() int {
 	stage := os.Getenv(stageVar)
