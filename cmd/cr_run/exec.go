@@ -66,6 +66,7 @@ func execute(file string, argv, env []string) syscall.Errno {
 }
 
 func exec(file string, argv, env []string) syscall.Errno {
+	entry.DiscardPreemption()
 	errno, _ := syscall.Exec(file, argv, env).(syscall.Errno)
 	return errno
 }

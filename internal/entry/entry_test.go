@@ -3,9 +3,12 @@ package entry
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
+	"unsafe"
 
 	"blcr-cli/test/harness"
 
@@ -72,5 +75,33 @@ func TestNonBlocking(t *testing.T) {
 	n, err := unix.Read(errs[0], b)
 	if got := string(b[:max(n, 0)]); got != want {
 		t.Errorf("%v, descriptors:\n%swant:\n%s", err, got, want)
+	}
+}
+
+// TestDiscardPreemption: after it the runtime does not send SIGURG, and one that was
+// pending at the start is still pending.
+func TestDiscardPreemption(t *testing.T) {
+	runtime.LockOSThread() // for good: the thread is not the runtime's any more
+	u, p := unblocked, pending
+	defer func() { unblocked, pending = u, p }()
+	const urgent = uint64(1) << (unix.SIGURG - 1)
+	var set unix.Sigset_t
+	*(*uint64)(unsafe.Pointer(&set)) = urgent
+	if err := unix.PthreadSigmask(unix.SIG_BLOCK, &set, nil); err != nil {
+		t.Fatal(err)
+	}
+	unblocked, pending = ^urgent, 0
+	DiscardPreemption()
+	for end := time.Now().Add(100 * time.Millisecond); time.Now().Before(end); {
+		if pendingSignals()&urgent != 0 {
+			t.Fatal("SIGURG is pending")
+		}
+	}
+	if err := unix.Tgkill(unix.Getpid(), unix.Gettid(), unix.SIGURG); err != nil {
+		t.Fatal(err)
+	}
+	pending = urgent
+	if DiscardPreemption(); pendingSignals()&urgent == 0 {
+		t.Error("a signal from before is not pending any more")
 	}
 }
