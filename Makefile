@@ -14,7 +14,8 @@ DESTDIR =
 # The first version heading of the CHANGELOG.
 VERSION := $(shell sed -n 's/^\#\# *\([0-9][^ ]*\).*/\1/p' CHANGELOG.md | sed 1q)
 
-GO          = go
+# sudo's PATH may lack the directory that Go is usually in.
+GO         := $(firstword $(shell command -v go) $(wildcard /usr/local/go/bin/go /usr/lib/go/bin/go) go)
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Makes packages. (The last version that the Go module proxy has all of: 2.46
 # needs a module that it refuses.)
@@ -23,7 +24,7 @@ NFPM        = github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
 TAGS        = urfave_cli_no_docs
 # The entry point that runs before the Go runtime, package entry, which
 # is there for amd64 only.
-LDFLAGS    := $(if $(filter amd64,$(shell $(GO) env GOARCH)),-E blcr-cli/internal/entry.entry)
+LDFLAGS    := $(if $(filter amd64,$(shell $(GO) env GOARCH 2>/dev/null)),-E blcr-cli/internal/entry.entry)
 # Functions start at multiples of 8 bytes, not 32, which makes the commands smaller.
 LDFLAGS    += -funcalign 8
 # What is not inlined, which makes the commands smaller by 220 kB: packages that make
@@ -71,9 +72,19 @@ CRIUDEST = $(DESTDIR)$(CRIUPATH)
 DIST        = dist
 MAINTAINER ?= $(shell sed -n 's/^Copyright (c) [0-9-]* //p' LICENSE) <$(shell git log -1 --format=%ae)>
 
+# Ends with what to do where there is no Go, or one that is too old to get a newer one.
+NEEDGO      = cd / && v=$$($(GO) env GOVERSION 2>/dev/null); case $$v in \
+	'') why="there is no Go here ($(GO))" ;; \
+	go1.1[0-9]* | go1.20* | go1.[0-9].*) why="$$v is too old" ;; \
+	*) exit 0 ;; esac; \
+	printf '%s\n' "make: $$why; it takes Go 1.21 or newer, which then gets the Go that go.mod names" \
+	"  Debian 13, Ubuntu 24.04: sudo apt install golang-go; Debian 12: golang-go of bookworm-backports" \
+	"  elsewhere: https://go.dev/doc/install; another directory: make GO=/DIRECTORY/bin/go" >&2; exit 1
+
 .PHONY: build test check fuzz demo lint ledger getopt-million bench bench-criu criu criu-for-users install uninstall dist dist-check clean help
 
 build: ## the commands into bin/, static
+	@$(NEEDGO)
 	$(if $(VERSION),,$(error CHANGELOG.md has no version heading))CGO_ENABLED=0 $(GO) build -tags $(TAGS) -trimpath -buildvcs=false \
 		$(SMALLER:%=-gcflags=%=-l) $(FAST:%=-gcflags=%=) \
 		-ldflags "-s -w $(LDFLAGS) -X blcr-cli/internal/cli.Version=$(VERSION)" -o $(OUT) ./cmd/...
@@ -97,10 +108,8 @@ fuzz: ## every fuzz target in turn, each for TIME (30s)
 		done; \
 	done; test -z "$$failed" || { echo "make fuzz: failed:$$failed" >&2; exit 1; }
 
-demo: ## as root: a program is saved while it counts, and counts on when it is back
-	@test "$$(id -u)" = 0 || { echo 'make demo: only root can save and restore processes: sudo env "PATH=$$PATH" make demo' >&2; exit 1; }
-	@$(MAKE) -s --no-print-directory build criu
-	@GO='$(GO)' demo/demo
+demo: ## a program is saved while it counts, and counts on when it is back; by sudo, or as root
+	@MAKE='$(MAKE)' GO='$(GO)' demo/demo
 
 lint: ## formatting, go vet on two architectures, staticcheck, manual pages, shellcheck
 	@files=$$(gofmt -l .) && test -z "$$files" || { echo "not formatted by gofmt:" $$files >&2; exit 1; }
