@@ -9,6 +9,7 @@ BASHDIR = $(PREFIX)/share/bash-completion/completions
 ZSHDIR  = $(PREFIX)/share/zsh/site-functions
 FISHDIR = $(PREFIX)/share/fish/vendor_completions.d
 DATADIR = $(PREFIX)/share/blcr-cli
+DOCDIR  = $(PREFIX)/share/doc/blcr-cli
 DESTDIR =
 
 # The first version heading of the CHANGELOG.
@@ -56,6 +57,7 @@ SHARED   = $(foreach f,$(PAGES),$(f):$(MANDIR)/man$(subst .,,$(suffix $(f)))/$(n
            $(foreach f,$(wildcard completions/bash/*),$(f):$(BASHDIR)/$(notdir $(f))) \
            $(foreach f,$(wildcard completions/zsh/*),$(f):$(ZSHDIR)/$(notdir $(f))) \
            $(foreach f,$(wildcard completions/fish/*),$(f):$(FISHDIR)/$(notdir $(f))) \
+           $(foreach f,$(wildcard docs/examples/*),$(f):$(DOCDIR)/$(f)) \
            packaging/ftb/blcr.ftb:$(DATADIR)/blcr.ftb
 # Those that read their command lines as getopt does.
 GETOPT   = $(filter-out cr_run ftb-watch,$(COMMANDS))
@@ -81,7 +83,7 @@ NEEDGO      = cd / && v=$$($(GO) env GOVERSION 2>/dev/null); case $$v in \
 	"  Debian 13, Ubuntu 24.04: sudo apt install golang-go; Debian 12: golang-go of bookworm-backports" \
 	"  elsewhere: https://go.dev/doc/install; another directory: make GO=/DIRECTORY/bin/go" >&2; exit 1
 
-.PHONY: build test check fuzz demo lint ledger getopt-million bench bench-criu criu criu-for-users install uninstall dist dist-check clean help
+.PHONY: build test check check-batch fuzz demo lint ledger getopt-million bench bench-criu criu criu-for-users install uninstall dist dist-check clean help
 
 build: ## the commands into bin/, static
 	@$(NEEDGO)
@@ -100,6 +102,12 @@ check: ## the same as root, without samples and skipping nothing, then real proc
 	CI=true $(GO) test -count=1 -timeout 20m $(TESTFLAGS) ./...
 	CI=true $(GO) test -count=1 -timeout 20m $(TESTFLAGS) -parallel 2 -tags real ./test/real
 
+check-batch: ## as root: job scripts in a real SLURM, and MPI programs; skips what is missing
+	@test "$$(id -u)" = 0 || { echo "make check-batch: it takes root, for the daemons of batch systems" >&2; exit 1; }
+	@test/tools --batch
+	@$(MAKE) --no-print-directory criu
+	$(GO) test -count=1 -timeout 20m $(TESTFLAGS) -parallel 16 -tags batch ./test/batch
+
 fuzz: ## every fuzz target in turn, each for TIME (30s)
 	@failed=; for file in $$(grep -rl --include='*_test.go' '^func Fuzz' .); do \
 		for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$$file"); do \
@@ -113,14 +121,14 @@ demo: ## a program is saved while it counts, and counts on when it is back; by s
 
 lint: ## formatting, go vet on two architectures, staticcheck, manual pages, shellcheck
 	@files=$$(gofmt -l .) && test -z "$$files" || { echo "not formatted by gofmt:" $$files >&2; exit 1; }
-	$(GO) vet -tags real ./...
+	$(GO) vet -tags real,batch ./...
 	CGO_ENABLED=0 GOARCH=386 $(GO) vet ./...
 	for arch in 386 arm64; do GOARCH=$$arch $(MAKE) --no-print-directory build OUT=/dev/null || exit; done
-	$(GO) run $(STATICCHECK) -tags real ./...
+	$(GO) run $(STATICCHECK) -tags real,batch ./...
 	@command -v mandoc >/dev/null || { echo "make lint: mandoc is missing" >&2; exit 1; }
 	mandoc -T lint -W warning $(PAGES)
 	@! command -v shellcheck >/dev/null || shellcheck --shell=bash --severity=warning completions/bash/*
-	@! command -v shellcheck >/dev/null || shellcheck --severity=warning .ci/run test/tools packaging/criu/get-criu packaging/dist/make-dist packaging/dist/check-dist
+	@! command -v shellcheck >/dev/null || shellcheck --severity=warning docs/examples/*.sh .ci/run test/tools packaging/criu/get-criu packaging/dist/make-dist packaging/dist/check-dist
 
 ledger: ## the differences from BLCR in blcr-cli(7), after a change of DIFFERENCES.md
 	$(GO) test -count=1 -run '^TestDifferences$$' ./man -update
@@ -155,7 +163,8 @@ uninstall: ## take that away again
 	for f in $(SHARED); do rm -f "$(DESTDIR)$${f#*:}" || exit; done
 	rm -f $(DESTDIR)$(SBINDIR)/blcr-cli-criu
 	rm -rf $(CRIUDEST)
-	rmdir $(dir $(CRIUDEST)) $(DESTDIR)$(DATADIR) 2>/dev/null || :
+	rmdir $(dir $(CRIUDEST)) $(DESTDIR)$(DATADIR) $(DOCDIR:%=$(DESTDIR)%/docs/examples) $(DOCDIR:%=$(DESTDIR)%/docs) \
+		$(DESTDIR)$(DOCDIR) 2>/dev/null || :
 
 dist: ## a tar.gz, a .deb and an .rpm for amd64, into dist/
 	@$(if $(VERSION),,$(error CHANGELOG.md has no version heading))MAKE='$(MAKE)' GO='$(GO)' NFPM='$(NFPM)' \
