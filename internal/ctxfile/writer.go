@@ -19,6 +19,7 @@ type Writer struct {
 	stored   atomic.Int64
 	noSplice atomic.Bool // splice does not work on this file, or it cannot be read
 	compress *compressor // nil without compression
+	relays   *relays
 
 	mu      sync.Mutex
 	entries []*entry
@@ -45,7 +46,7 @@ type Writer struct {
 // SIGXFSZ, which the Go runtime does unless the signal is ignored. SIGPIPE does no
 // harm.
 func NewWriter(fd int, h Header, level int) (*Writer, error) {
-	w := &Writer{calls: newCallGroup(), names: map[string]bool{}}
+	w := &Writer{calls: newCallGroup(), names: map[string]bool{}, relays: newRelays()}
 	h.Compression = ""
 	if level != 0 {
 		h.Compression = Zstd
@@ -99,6 +100,10 @@ func (w *Writer) Pipe(name string, pipe int, aligned bool) error {
 			// Splice only to where it copies. A pipe or a socket would be given
 			// references to pages that their process goes on changing.
 			if m.frames == nil && isPipe(pipe) && w.out.readable >= 0 && !w.noSplice.Load() {
+				ok, err := m.relayPipe(pipe)
+				if ok {
+					return fail("splice", name, err)
+				}
 				if err := p.read(m.splicePipe); err != unix.EINVAL || m.entry.size > 0 {
 					return fail("splice", name, err)
 				}
@@ -164,6 +169,7 @@ func (w *Writer) Abort() {
 // trimIfOver gives back disk space after Abort, when nothing is in progress.
 func (w *Writer) trimIfOver() {
 	if w.calls.isAborted() && w.calls.isIdle() {
+		w.relays.release()
 		w.out.release()
 	}
 }
@@ -178,6 +184,7 @@ func (w *Writer) Close() error {
 		return fail("write", "", unix.EBADF)
 	}
 	defer w.out.release()
+	w.relays.release()
 	if w.calls.isAborted() {
 		return fail("write", "", unix.ECANCELED)
 	}

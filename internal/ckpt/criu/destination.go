@@ -42,6 +42,10 @@ func (c *capture) prepare(e *engine) (err error) {
 	}
 	if c.request.Compress != 0 {
 		runtime.GOMAXPROCS(ctxfile.Workers())
+	} else {
+		// A thread that waits in a system call keeps its processor, as the runtime counts
+		// them, for up to 10 ms.
+		runtime.GOMAXPROCS(max(4, runtime.GOMAXPROCS(0)))
 	}
 	w, err := ctxfile.NewWriter(int(c.request.FD), c.header(e), c.request.Compress)
 	if err != nil {

@@ -1,0 +1,294 @@
+package ctxfile
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// CRIU's pipe for memory has room for 1 MiB, so CRIU, and what copies from the pipe into
+// the file, would wait for one another at every MiB while the processes are frozen. A
+// relay moves the pages on into further pipes, by reference, and from these into the file.
+// CRIU can be ahead of the file by what these pipes hold.
+
+// mostRelays is how many such pipes a Writer has, of largePipe each. Ordinary users may
+// have 64 MiB in pipes (pipe-user-pages-soft), and CRIU needs some of that.
+const mostRelays = 48
+
+// relayPipe is one of them.
+type relayPipe struct {
+	r, w int
+	n    int64 // bytes in it
+}
+
+func (p *relayPipe) close() {
+	unix.Close(p.r)
+	unix.Close(p.w)
+}
+
+// newRelayPipe returns nil if there is none of the full size, or if it would take one of
+// the last three quarters of descriptors.
+func newRelayPipe() *relayPipe {
+	var limit unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil {
+		return nil
+	}
+	var fds [2]int
+	if unix.Pipe2(fds[:], unix.O_CLOEXEC|unix.O_NONBLOCK) != nil {
+		return nil
+	}
+	p := &relayPipe{r: fds[0], w: fds[1]}
+	enlarge(p.w)
+	if n, err := unix.FcntlInt(uintptr(p.w), unix.F_GETPIPE_SZ, 0); err != nil || n < largePipe || uint64(p.w) >= limit.Cur/4 {
+		p.close()
+		return nil
+	}
+	return p
+}
+
+// relays are the pipes of a Writer, which its calls share.
+type relays struct {
+	free chan *relayPipe
+
+	mu         sync.Mutex
+	made, most int
+}
+
+func newRelays() *relays { return &relays{free: make(chan *relayPipe, mostRelays), most: mostRelays} }
+
+// take returns an empty pipe, or nil if there is none at the moment.
+func (r *relays) take() *relayPipe {
+	select {
+	case p := <-r.free:
+		return p
+	default:
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.made == r.most {
+		return nil
+	}
+	p := newRelayPipe()
+	if p == nil {
+		r.most = r.made
+		return nil
+	}
+	r.made++
+	return p
+}
+
+// put gives a pipe back. One that is not empty is of no use any more.
+func (r *relays) put(p *relayPipe) {
+	if p.n == 0 {
+		r.free <- p
+		return
+	}
+	p.close()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.made--
+	r.most--
+}
+
+// release closes those that are not in use.
+func (r *relays) release() {
+	for {
+		select {
+		case p := <-r.free:
+			p.close()
+			r.mu.Lock()
+			r.made--
+			r.mu.Unlock()
+		default:
+			return
+		}
+	}
+}
+
+// relay stores what comes out of a pipe, by way of others.
+type relay struct {
+	m *memberWriter
+
+	// own has its pipes that are empty. It keeps them to its end, so that it never waits
+	// for another relay, whose pipe may have nothing to read until this one is done.
+	own chan *relayPipe
+
+	full   chan *relayPipe
+	behind atomic.Int32 // pipes that have not been emptied into the file
+	copies bool         // the file system cannot be spliced to
+	err    error        // of the file, known when done is closed
+	done   chan struct{}
+}
+
+// relayPipe stores what comes out of a pipe, up to its end. ok is false if there is no
+// pipe to relay it; then nothing was done.
+func (m *memberWriter) relayPipe(fd int) (ok bool, err error) {
+	ctx, cancel := context.WithCancel(m.w.calls.aborted)
+	defer cancel()
+	first := m.w.relays.take()
+	if first == nil {
+		return false, nil
+	}
+	// The pipe is to wake this thread itself, not another one by way of the runtime.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	r := newRelay(m)
+	go func() {
+		defer close(r.done)
+		r.empty(cancel)
+	}()
+	err = r.move(ctx, fd, first)
+	close(r.full)
+	<-r.done
+	r.release()
+	switch {
+	case m.w.calls.isAborted():
+		return true, unix.ECANCELED
+	case r.err != nil:
+		return true, r.err
+	case err != nil:
+		return true, err
+	case r.copies:
+		return true, m.finish()
+	}
+	return true, nil
+}
+
+func newRelay(m *memberWriter) *relay {
+	return &relay{m: m, own: make(chan *relayPipe, mostRelays), full: make(chan *relayPipe, mostRelays), done: make(chan struct{})}
+}
+
+// get waits for an empty pipe, of which at least one is on its way. It returns nil if ctx
+// is cancelled.
+func (r *relay) get(ctx context.Context) *relayPipe {
+	select {
+	case p := <-r.own:
+		return p
+	default:
+	}
+	if p := r.m.w.relays.take(); p != nil {
+		return p
+	}
+	select {
+	case p := <-r.own:
+		return p
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+// release gives the pipes back at the end.
+func (r *relay) release() {
+	close(r.own)
+	for p := range r.own {
+		r.m.w.relays.put(p)
+	}
+}
+
+// move moves all that comes out of fd into one pipe after the other.
+func (r *relay) move(ctx context.Context, fd int, p *relayPipe) error {
+	for {
+		n, err := splice(fd, nil, p.w, nil, largePipe)
+		p.n += n
+		switch {
+		case err == unix.EAGAIN:
+			left, end, err := available(fd)
+			if err != nil {
+				r.own <- p
+				return err
+			}
+			// As long as the file has enough to do, more can be added.
+			idle := r.behind.Load() == 0
+			if !end && left == 0 && (p.n == 0 || !idle) {
+				if _, err := poll(ctx, fd, unix.POLLIN); err != nil {
+					r.own <- p
+					return err
+				}
+				continue
+			}
+			if end && left == 0 {
+				r.hand(p)
+				return nil
+			}
+		case err != nil:
+			r.own <- p
+			return err
+		case n == 0:
+			r.hand(p)
+			return nil
+		case p.n < largePipe:
+			continue
+		}
+		r.hand(p)
+		if p = r.get(ctx); p == nil {
+			return unix.ECANCELED
+		}
+	}
+}
+
+// hand has a pipe emptied into the file.
+func (r *relay) hand(p *relayPipe) {
+	if p.n == 0 {
+		r.own <- p
+		return
+	}
+	r.behind.Add(1)
+	r.full <- p // it has room for all that there are
+}
+
+// empty empties the pipes into the file. After an error it calls stop and gives back the
+// others.
+func (r *relay) empty(stop func()) {
+	for p := range r.full {
+		if r.err == nil {
+			if r.err = r.store(p); r.err != nil {
+				stop()
+			}
+		}
+		r.own <- p
+		r.behind.Add(-1)
+	}
+}
+
+// store empties one pipe into the file.
+func (r *relay) store(p *relayPipe) error {
+	for p.n > 0 {
+		if r.m.w.calls.isAborted() {
+			return unix.ECANCELED
+		}
+		if r.copies {
+			room, err := r.m.room()
+			if err != nil {
+				return err
+			}
+			n, err := unix.Read(p.r, room[:min(int64(len(room)), p.n)])
+			if err != nil && err != unix.EINTR {
+				return err
+			}
+			if n > 0 {
+				p.n -= int64(n)
+				if err := r.m.filled(n); err != nil {
+					return err
+				}
+			}
+			continue
+		}
+		before := r.m.entry.size
+		err := r.m.spliceBytes(p.r, p.n)
+		moved := r.m.entry.size - before
+		p.n -= moved
+		switch {
+		case err == unix.EINVAL && r.m.entry.size == 0:
+			r.copies = true
+			r.m.w.noSplice.Store(true)
+		case err != nil:
+			return err
+		case moved == 0:
+			return unix.EIO // it was in the pipe
+		}
+	}
+	return nil
+}
