@@ -35,6 +35,7 @@ const (
 	optLazy
 	optTrust
 	optKeepStdio
+	optFailureStatus
 )
 
 // options is the table of cr_restart's options.
@@ -54,6 +55,7 @@ var options = append(getopt.Table{
 	{ID: optOnFailTemp, Long: []string{"run-on-fail-temp"}, Arg: getopt.RequiredArgument},
 	{ID: optOnFailEnv, Long: []string{"run-on-fail-env"}, Arg: getopt.RequiredArgument},
 	{ID: optOnFailPerm, Long: []string{"run-on-fail-perm"}, Arg: getopt.RequiredArgument},
+	{ID: optFailureStatus, Long: []string{"failure-status"}, Arg: getopt.RequiredArgument, Exact: true},
 	{ID: optRelocate, Long: []string{"relocate"}, Arg: getopt.RequiredArgument},
 	{ID: optRestorePid, Long: []string{"restore-pid"}},
 	{ID: optNoRestorePid, Long: []string{"no-restore-pid"}},
@@ -83,6 +85,7 @@ type settings struct {
 	file    string // unless source is sourceFd
 	kmsg    cli.Kmsg
 	hooks   hooks
+	status  *int // of every failure of cr_restart, or nil: each has its own
 	engine  *ckpt.Choice
 }
 
@@ -91,8 +94,8 @@ type ending struct{ stdout string }
 
 func (*ending) Error() string { return "nothing to do" }
 
-// parse parses the command line into s. A hook for failures takes effect from its place
-// in the command line on. An error is an *ending or a *failure.
+// parse parses the command line into s. A hook for failures and --failure-status take
+// effect from their place in the command line on. An error is an *ending or a *failure.
 func (s *settings) parse(args []string, con *cli.Console) error {
 	s.request.RestorePid = true
 	s.engine = ckpt.NewChoice(os.Getenv("CR_ENGINE"), engines.All)
@@ -154,6 +157,17 @@ func (s *settings) option(m getopt.Match) error {
 		s.hooks.onFailure[failEnv] = m.Arg
 	case optOnFailPerm:
 		s.hooks.onFailure[failPerm] = m.Arg
+
+	case optFailureStatus:
+		status, ok := cli.ParseInt(m.Arg)
+		if !ok {
+			return misuse(cli.NotANumber(m.Name, "an exit status", m.Arg))
+		}
+		if status < 0 || status > 255 {
+			return badArgument(fmt.Sprintf("Valid exit statuses are from 0 to 255, inclusive (%d was given).", status))
+		}
+		s.status = new(int)
+		*s.status = int(status)
 
 	case optRelocate:
 		relocations, err := appendRelocation(r.Relocations, m.Arg)

@@ -72,7 +72,8 @@ type work struct {
 	claim *atwork.Claim
 }
 
-// fail runs the hook for a failure, prints the message, and returns the exit status. If
+// fail runs the hook for a failure, prints the message, and returns the exit status, that
+// of --failure-status if there is one. If
 // the hook itself fails, its status is returned and nothing is printed.
 func (w *work) fail(f *failure) int {
 	run := runHookShielded
@@ -85,6 +86,9 @@ func (w *work) fail(f *failure) int {
 	w.con.Details(w.log)
 	w.con.Errorf("%s\n", f.message)
 	w.con.Details(f.details)
+	if w.status != nil {
+		return *w.status
+	}
 	return f.status
 }
 

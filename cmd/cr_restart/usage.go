@@ -45,6 +45,9 @@ cr_restart that status, and silences it; of each kind the last one counts:
       --run-on-fail-env=<command>   files missing, existing or forbidden
       --run-on-fail-perm=<command>  everything else
 
+      --failure-status <num>  every failure of cr_restart itself ends with this
+                            status, 0 to 255; the job's end stays the job's
+
 Moving files, up to 16 times; the first match wins:
       --relocate <old>=<new>  paths that are <old> or below it become <new>;
                               \= stands for =, and \\ for \
@@ -67,7 +70,8 @@ Messages that the kernel logged about the request; the last one counts:
       --kmsg-warning        show them in any case
 
 The exit status is the job's, or its signal; 255 for a usage error or a context
-that cannot be opened, else the number of the error. The engine is the one that
+that cannot be opened, else the number of the error, unless --failure-status is
+given. The engine is the one that
 has written the context, the kernel module of BLCR or CRIU; CR_ENGINE=kernel or
 CR_ENGINE=criu names it explicitly.
 `

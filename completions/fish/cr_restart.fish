@@ -17,7 +17,7 @@ function __cr_restart_operand -d 'Whether an operand may follow'
 				case --
 					set ended yes
 				case '--*'
-					contains -- $word --file --fd --dir --signal --run-on-success --run-on-failure --run-on-fail-args --run-on-fail-temp --run-on-fail-env --run-on-fail-perm --relocate; and set value yes
+					contains -- $word --file --fd --dir --signal --run-on-success --run-on-failure --run-on-fail-args --run-on-fail-temp --run-on-fail-env --run-on-fail-perm --relocate --failure-status; and set value yes
 					string match -qr -- '^(--file|--fd|--dir)(=|$)' $word; and set operands 1
 				case -
 					set operands (math $operands + 1)
@@ -86,6 +86,7 @@ complete -c cr_restart -l run-on-fail-args -x -a '(__fish_complete_command)' -d 
 complete -c cr_restart -l run-on-fail-temp -x -a '(__fish_complete_command)' -d 'run a command if it may work later'
 complete -c cr_restart -l run-on-fail-env -x -a '(__fish_complete_command)' -d 'run a command if files are not as needed'
 complete -c cr_restart -l run-on-fail-perm -x -a '(__fish_complete_command)' -d 'run a command on all other failures'
+complete -c cr_restart -l failure-status -x -d 'end with a status if the restart fails'
 complete -c cr_restart -l relocate -x -a '(__cr_restart_relocation)' -d 'move files below OLD to NEW'
 complete -c cr_restart -l restore-pid -d 'restore process IDs (default)'
 complete -c cr_restart -l no-restore-pid -d 'make new process IDs'
