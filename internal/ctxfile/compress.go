@@ -12,7 +12,7 @@ import (
 // 22 do not differ.
 const (
 	MinLevel     = 1
-	DefaultLevel = 1 // the processes are frozen meanwhile
+	DefaultLevel = 1 // the processes may be frozen meanwhile
 	MaxLevel     = 22
 )
 
@@ -97,6 +97,8 @@ type frameWriter struct {
 	n     int          // how much of buf is used
 	kept  bool         // buf is kept during a wait
 
+	counted bool // what is written now has been added to Writer.stored before
+
 	jobs sync.WaitGroup
 	mu   sync.Mutex // of err and entry.frames
 	err  error      // of the first frame that failed
@@ -162,7 +164,7 @@ func (w *frameWriter) submit() error {
 	w.mu.Lock()
 	err := w.err
 	e := w.entry
-	at := len(e.frames)
+	at, counted := len(e.frames), w.counted
 	e.frames = append(e.frames, frame{})
 	e.size += int64(n)
 	w.mu.Unlock()
@@ -178,7 +180,9 @@ func (w *frameWriter) submit() error {
 		if e.frames[at] = f; err != nil && w.err == nil {
 			w.err = fail("write", e.name, err)
 		}
-		w.w.stored.Add(int64(n))
+		if !counted {
+			w.w.stored.Add(int64(n))
+		}
 	})
 	return nil
 }

@@ -62,6 +62,7 @@ type entry struct {
 
 	compressed bool
 	frames     []frame // if compressed, instead of extents
+	staged     *entry  // what is to be compressed yet, in the staging file
 }
 
 // frame is a piece of a compressed member.

@@ -13,6 +13,18 @@ type memberWriter struct {
 	n       int // how much of buf is used
 
 	frames *frameWriter // nil without compression
+
+	// stagedFor is the member for which this one is staged, see stage.go; else nil.
+	stagedFor *memberWriter
+	unstaged  bool // it did not fit, and is compressed already
+}
+
+// out is where the member goes to.
+func (m *memberWriter) out() *output {
+	if m.stagedFor != nil {
+		return m.w.stage
+	}
+	return m.w.out
 }
 
 // intake is where data from a pipe goes.
@@ -185,7 +197,7 @@ func (m *memberWriter) spliceBytes(fd int, n int64) error {
 	if n > pageSize {
 		n &^= pageSize - 1 // the rest may be part of a page that comes whole later
 	}
-	e, o := m.entry, m.w.out
+	e, o := m.entry, m.out()
 	o.mu.Lock()
 	x := o.reserve(n, true, e.end())
 	o.mu.Unlock()

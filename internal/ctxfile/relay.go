@@ -118,8 +118,9 @@ type relay struct {
 
 	full   chan *relayPipe
 	behind atomic.Int32 // pipes that have not been emptied into the file
-	copies bool         // the file system cannot be spliced to
-	err    error        // of the file, known when done is closed
+	copies bool         // what is left is copied to rest, not spliced
+	rest   intake
+	err    error // of the file, known when done is closed
 	done   chan struct{}
 }
 
@@ -151,14 +152,14 @@ func (m *memberWriter) relayPipe(fd int) (ok bool, err error) {
 		return true, r.err
 	case err != nil:
 		return true, err
-	case r.copies:
+	case r.copies && m.stagedFor == nil:
 		return true, m.finish()
 	}
 	return true, nil
 }
 
 func newRelay(m *memberWriter) *relay {
-	return &relay{m: m, own: make(chan *relayPipe, mostRelays), full: make(chan *relayPipe, mostRelays), done: make(chan struct{})}
+	return &relay{m: m, rest: m, own: make(chan *relayPipe, mostRelays), full: make(chan *relayPipe, mostRelays), done: make(chan struct{})}
 }
 
 // get waits for an empty pipe, of which at least one is on its way. It returns nil if ctx
@@ -260,7 +261,7 @@ func (r *relay) store(p *relayPipe) error {
 			return unix.ECANCELED
 		}
 		if r.copies {
-			room, err := r.m.room()
+			room, err := r.rest.room()
 			if err != nil {
 				return err
 			}
@@ -270,7 +271,7 @@ func (r *relay) store(p *relayPipe) error {
 			}
 			if n > 0 {
 				p.n -= int64(n)
-				if err := r.m.filled(n); err != nil {
+				if err := r.rest.filled(n); err != nil {
 					return err
 				}
 			}
@@ -281,6 +282,11 @@ func (r *relay) store(p *relayPipe) error {
 		moved := r.m.entry.size - before
 		p.n -= moved
 		switch {
+		case err != nil && r.m.stagedFor != nil:
+			if r.rest, err = r.m.unstage(); err != nil {
+				return err
+			}
+			r.copies = true
 		case err == unix.EINVAL && r.m.entry.size == 0:
 			r.copies = true
 			r.m.w.noSplice.Store(true)

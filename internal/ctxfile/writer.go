@@ -20,6 +20,7 @@ type Writer struct {
 	noSplice atomic.Bool // splice does not work on this file, or it cannot be read
 	compress *compressor // nil without compression
 	relays   *relays
+	stage    *output // of the staging file, or nil
 
 	mu      sync.Mutex
 	entries []*entry
@@ -96,6 +97,11 @@ func (w *Writer) Pipe(name string, pipe int, aligned bool) error {
 			enlarge(pipe)
 			if m.frames != nil {
 				to = m.frames
+				if w.stage != nil && isPipe(pipe) {
+					if ended, err := m.stage(p, pipe); ended || err != nil {
+						return fail("splice", name, err)
+					}
+				}
 			}
 			// Splice only to where it copies. A pipe or a socket would be given
 			// references to pages that their process goes on changing.
@@ -169,8 +175,19 @@ func (w *Writer) Abort() {
 // trimIfOver gives back disk space after Abort, when nothing is in progress.
 func (w *Writer) trimIfOver() {
 	if w.calls.isAborted() && w.calls.isIdle() {
-		w.relays.release()
-		w.out.release()
+		w.release()
+	}
+}
+
+// release gives back what all calls share, when none is in progress any more.
+func (w *Writer) release() {
+	w.relays.release()
+	w.out.release()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.stage != nil {
+		unix.Close(w.stage.fd)
+		w.stage = nil
 	}
 }
 
@@ -183,13 +200,15 @@ func (w *Writer) Close() error {
 	if !w.calls.close() {
 		return fail("write", "", unix.EBADF)
 	}
-	defer w.out.release()
-	w.relays.release()
+	defer w.release()
 	if w.calls.isAborted() {
 		return fail("write", "", unix.ECANCELED)
 	}
 	if w.err != nil {
 		return w.err
+	}
+	if err := w.compressStaged(); err != nil {
+		return err
 	}
 	if err := w.finish(); err != nil {
 		return fail("write", "", err)

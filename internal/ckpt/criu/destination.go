@@ -40,18 +40,17 @@ func (c *capture) prepare(e *engine) (err error) {
 		c.criu, err = stream.New(stream.Files, c.handler(nil))
 		return err
 	}
-	if c.request.Compress != 0 {
-		runtime.GOMAXPROCS(ctxfile.Workers())
-	} else {
-		// A thread that waits in a system call keeps its processor, as the runtime counts
-		// them, for up to 10 ms.
-		runtime.GOMAXPROCS(max(4, runtime.GOMAXPROCS(0)))
-	}
+	// A thread that waits in a system call keeps its processor, as the runtime counts
+	// them, for up to 10 ms. Compression uses as many as it has itself.
+	runtime.GOMAXPROCS(max(4, ctxfile.Workers()))
 	w, err := ctxfile.NewWriter(int(c.request.FD), c.header(e), c.request.Compress)
 	if err != nil {
 		return contextError(err)
 	}
 	c.writer = w
+	if c.request.Compress != 0 && ckpt.RunsOn(c.request.Signal) {
+		c.stage(w)
+	}
 	e.measured(func() (done, all int64) { return w.Stored(), 0 })
 	c.criu, err = stream.New(stream.Capture, c.handler(func(name string, pipe int) error {
 		return contextError(w.Pipe(name, pipe, images.IsPages(name)))
