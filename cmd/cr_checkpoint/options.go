@@ -45,6 +45,7 @@ const (
 	optTime
 	optCompress
 	optCheck
+	optKeep
 )
 
 // options is the table of cr_checkpoint's options.
@@ -79,6 +80,7 @@ var options = append(getopt.Table{
 	{ID: optPtracerSkip, Long: []string{"ptracer-skip"}},
 	{ID: optTime, Short: 't', Long: []string{"time"}, Arg: getopt.RequiredArgument},
 	{ID: optCompress, Long: []string{"compress"}, Arg: getopt.OptionalArgument, Exact: true},
+	{ID: optKeep, Long: []string{"keep"}, Arg: getopt.RequiredArgument, Exact: true},
 	{ID: optCheck, Long: []string{"check"}, Exact: true},
 }, cli.RequestOptions(nil)...)
 
@@ -173,6 +175,9 @@ func parse(args []string, con *cli.Console) (*settings, *stop) {
 	if stop := s.compressible(); stop != nil {
 		return nil, stop
 	}
+	if stop := s.keepable(); stop != nil {
+		return nil, stop
+	}
 	s.request.ID = id
 	s.request.WantLog = s.kmsg != cli.KmsgNone
 	if s.dest == destDefault || s.dest == destCwd {
@@ -204,6 +209,8 @@ func (s *settings) option(m getopt.Match) *stop {
 			// A later --backup without a name does not reset it.
 			s.target.BackupName, s.target.BackupNamed = m.Arg, true
 		}
+	case optKeep:
+		return s.keep(m)
 	case optClobber:
 		s.target.Policy = target.Clobber
 	case optNoclobber:
@@ -288,6 +295,41 @@ func (s *settings) limit(m getopt.Match) *stop {
 	}
 	s.request.Limit = time.Duration(sec) * time.Second
 	return nil
+}
+
+// keep handles --keep, which is a --backup.
+func (s *settings) keep(m getopt.Match) *stop {
+	n, ok := cli.ParseInt(m.Arg)
+	if !ok {
+		return misuse(cli.NotANumber(m.Name, "a number of contexts", m.Arg))
+	}
+	if n < 1 {
+		return invalid("Number of contexts to keep must be positive.")
+	}
+	s.target.Policy, s.target.Keep = target.Backup, int(n)
+	return nil
+}
+
+// keepable refuses --keep with what has no numbered backups. It is called after all
+// options have been read.
+func (s *settings) keepable() *stop {
+	other := ""
+	switch {
+	case s.target.Keep == 0:
+		return nil
+	case s.dest == destFd:
+		other = "--fd"
+	case s.dest == destDir:
+		other = "--dir"
+	case s.target.BackupNamed:
+		other = "--backup=<name>"
+	case s.target.Policy != target.Backup:
+		other = "a later --atomic, --clobber or --noclobber"
+	default:
+		return nil
+	}
+	return invalid("--keep and " + other + " exclude each other\n" +
+		"- it keeps FILE and its numbered backups, as --backup makes them; write -f FILE --keep N")
 }
 
 // compress handles --compress: zstd, zstd:LEVEL or none.

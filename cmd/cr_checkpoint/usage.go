@@ -34,6 +34,8 @@ none matters with -F:
       --atomic              it is replaced once the new one is whole (default)
       --backup[=<name>]     as --atomic, and it is kept, as <name> or as
                             FILE.~1~, FILE.~2~ and so on
+      --keep <num>          as --backup, and only the <num> newest contexts,
+                            FILE included, stay; not with -d or -F
       --clobber             it is overwritten in place (a directory: --atomic)
       --noclobber           it is left alone, and cr_checkpoint fails
 

@@ -17,7 +17,7 @@ function __cr_checkpoint_operand -d 'Whether an operand may follow'
 				case --
 					set ended yes
 				case '--*'
-					contains -- $word --dir --file --fd --signal --time; and set value yes
+					contains -- $word --dir --file --fd --keep --signal --time; and set value yes
 				case -
 					set operands (math $operands + 1)
 				case '-*'
@@ -74,6 +74,7 @@ complete -c cr_checkpoint -s f -l file -r -F -d 'write into a file'
 complete -c cr_checkpoint -s F -l fd -x -k -a '1\t"standard output"' -d 'write to an open descriptor'
 complete -c cr_checkpoint -l atomic -d 'replace a file when the new one is whole (default)'
 complete -c cr_checkpoint -l backup -F -d 'as --atomic, and keep the old file'
+complete -c cr_checkpoint -l keep -x -d 'as --backup, and keep that many contexts'
 complete -c cr_checkpoint -l clobber -d 'overwrite a file in place'
 complete -c cr_checkpoint -l noclobber -d 'fail if the file exists'
 complete -c cr_checkpoint -s S -l signal -x -k -a '1\tSIGHUP 2\tSIGINT 3\tSIGQUIT 4\tSIGILL 5\tSIGTRAP 6\tSIGABRT 7\tSIGBUS 8\tSIGFPE 9\tSIGKILL 10\tSIGUSR1 11\tSIGSEGV 12\tSIGUSR2 13\tSIGPIPE 14\tSIGALRM 15\tSIGTERM 16\tSIGSTKFLT 17\tSIGCHLD 18\tSIGCONT 19\tSIGSTOP 20\tSIGTSTP 21\tSIGTTIN 22\tSIGTTOU 23\tSIGURG 24\tSIGXCPU 25\tSIGXFSZ 26\tSIGVTALRM 27\tSIGPROF 28\tSIGWINCH 29\tSIGIO 30\tSIGPWR 31\tSIGSYS 34\tSIGRTMIN 35\tSIGRTMIN+1 36\tSIGRTMIN+2 37\tSIGRTMIN+3 38\tSIGRTMIN+4 39\tSIGRTMIN+5 40\tSIGRTMIN+6 41\tSIGRTMIN+7 42\tSIGRTMIN+8 43\tSIGRTMIN+9 44\tSIGRTMIN+10 45\tSIGRTMIN+11 46\tSIGRTMIN+12 47\tSIGRTMIN+13 48\tSIGRTMIN+14 49\tSIGRTMIN+15 50\tSIGRTMIN+16 51\tSIGRTMIN+17 52\tSIGRTMIN+18 53\tSIGRTMIN+19 54\tSIGRTMIN+20 55\tSIGRTMIN+21 56\tSIGRTMIN+22 57\tSIGRTMIN+23 58\tSIGRTMIN+24 59\tSIGRTMIN+25 60\tSIGRTMIN+26 61\tSIGRTMIN+27 62\tSIGRTMIN+28 63\tSIGRTMIN+29 64\tSIGRTMAX' -d 'send a signal afterwards'

@@ -1,8 +1,6 @@
 package target
 
 import (
-	"fmt"
-
 	"golang.org/x/sys/unix"
 )
 
@@ -73,6 +71,7 @@ func (f *file) replace(parent int) error {
 	if old.spare {
 		f.unlink(old.name)
 	}
+	f.prune()
 	return nil
 }
 
@@ -136,9 +135,16 @@ func (f *file) backup() (kept, error) {
 		return f.namedBackup()
 	}
 	path := f.spec.Path
+	first, last, made, err := f.nextBackup()
+	if err != nil {
+		return kept{}, err
+	}
+	if made != "" {
+		return kept{name: made, replaced: true}, nil
+	}
 	var name string
-	for n := 1; n <= maxBackupNumber; n++ {
-		name = fmt.Sprintf("%s.~%d~", path, n)
+	for n := first; n <= last; n++ {
+		name = backupName(path, n)
 		moved, err := f.linkOrMove(name)
 		if err == nil {
 			return kept{name: name, moved: moved}, nil

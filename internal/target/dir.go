@@ -1,7 +1,6 @@
 package target
 
 import (
-	"fmt"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -354,7 +353,7 @@ func (d *dir) toBackup() (undoing, error) {
 	if !d.spec.BackupNamed {
 		var name string
 		for n := 1; n <= maxBackupNumber; n++ {
-			name = fmt.Sprintf("%s.~%d~", path, n)
+			name = backupName(path, n)
 			switch err := d.moveNew(name); err {
 			case nil:
 				return undoing{func() error { return d.rename(name, temp) }}, nil

@@ -1,6 +1,7 @@
 package target
 
 import (
+	"errors"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -104,6 +105,11 @@ func (f *file) refuse() error {
 	path := f.spec.Path
 	if errno := renameRefusal(path); errno != 0 {
 		return f.refuseRename(errno)
+	}
+	if f.spec.Keep > 0 {
+		if _, err := f.generations(); errors.Is(err, unix.EACCES) {
+			return err // no backup could be numbered
+		}
 	}
 	st, err := f.sys.lstat(path)
 	if err != nil {

@@ -98,6 +98,11 @@ type Spec struct {
 	// name that was given is an error once a backup is due.
 	BackupName  string
 	BackupNamed bool
+	// Keep, if not 0, is how many contexts there are to be after a Commit: Path and
+	// the backups of it with the highest numbers. The numbers of backups grow then, and
+	// Commit removes the other ones when the new context is in place. It is for files,
+	// and for Backup without BackupNamed.
+	Keep int
 	// Sync makes Commit wait until the context and its directory are on disk.
 	Sync bool
 }
