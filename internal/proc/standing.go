@@ -9,6 +9,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Capable reports whether this process has a capability, by its number (CAP_SYS_ADMIN),
+// in its effective set.
+func Capable(capability int) bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	err := unix.Capget(&header, &data[0])
+	return err == nil && data[capability/32].Effective&(1<<(capability%32)) != 0
+}
+
 // Standing returns, in one line, what this process may do and which part of the
 // machine it sees: its capabilities (effective, permitted, bounding and ambient),
 // no_new_privs and seccomp mode, its namespaces, and its root directory. Two processes

@@ -12,6 +12,16 @@ import (
 // What concerns no single process: limits and figures of the machine, control
 // groups, mounts.
 
+// SetLastPid has the next process of this pid namespace get the first free number after
+// pid, as far as the caller may.
+func SetLastPid(pid int) {
+	fd, err := unix.Open("/proc/sys/kernel/ns_last_pid", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		_, _ = unix.Write(fd, strconv.AppendInt(nil, int64(pid), 10))
+		unix.Close(fd)
+	}
+}
+
 // Numbers returns the numbers in a small file of /proc or /sys; none if it cannot
 // be read or has anything else in it, such as "max".
 func Numbers(name string) []uint64 {

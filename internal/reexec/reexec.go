@@ -158,6 +158,12 @@ func Start(role string, numbers []int, args []string, attr Attr) (pid int, err e
 	})
 }
 
+// Exec replaces this process by one in a role, with the same arguments and descriptors. It
+// returns only if that fails.
+func Exec(role string, numbers []int) error {
+	return syscall.Exec(proc.Self(), append([]string{argv0(role, numbers)}, os.Args[1:]...), os.Environ())
+}
+
 // environment returns this process's environment with some variables set.
 func environment(set []string) []string {
 	env := append([]string(nil), set...)

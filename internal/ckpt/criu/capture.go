@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"syscall"
@@ -15,6 +14,7 @@ import (
 
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/attributes"
+	"blcr-cli/internal/ckpt/criu/binary"
 	"blcr-cli/internal/ckpt/criu/explain"
 	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/ckpt/criu/pstree"
@@ -371,7 +371,7 @@ func commonOptions() []string {
 		// A job stays in the cgroups of the process that runs it, as with BLCR.
 		"--manage-cgroups=ignore",
 	}
-	if os.Geteuid() != 0 {
+	if binary.Unprivileged() {
 		options = append(options, "--unprivileged")
 	}
 	return options

@@ -8,6 +8,7 @@ import (
 
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/images"
+	"blcr-cli/internal/proc"
 )
 
 // criu restores processes into a time namespace of their own, in which the clocks
@@ -70,9 +71,7 @@ func (p *plan) clocks(source source) error {
 // a job needs whose clocks are ahead of the machine's by that much. Without one criu
 // lets the clocks go back, and whatever sleeps waits for them to come up again.
 func mayMakeClocks(behind time.Duration) error {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	if err := unix.Capget(&header, &data[0]); err != nil || data[0].Effective&(1<<unix.CAP_SYS_ADMIN) != 0 {
+	if proc.Capable(unix.CAP_SYS_ADMIN) {
 		return nil
 	}
 	return &ckpt.Error{Op: "restore", Object: "clocks", Errno: unix.EOPNOTSUPP, Detail: []string{

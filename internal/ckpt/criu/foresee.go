@@ -97,6 +97,9 @@ func (f *foresight) pids() error {
 	most := proc.Numbers("/proc/sys/kernel/pid_max")
 	for _, task := range f.plan.tasks {
 		f.PIDs = append(f.PIDs, int(task.PID))
+		if f.plan.container() {
+			continue
+		}
 		for _, id := range slices.Compact(append([]int32{task.PID}, task.Threads...)) {
 			n := int(id)
 			if len(most) == 1 && uint64(n) >= most[0] {

@@ -76,7 +76,10 @@ func (p *plan) sessions(source source, r *ckpt.RestartRequest) error {
 		return err
 	}
 	o.KeepPGIDs = p.keptGroups
-	if r.RestorePid {
+	if p.tasks, err = images.Tasks(pstree); err != nil {
+		return err
+	}
+	if r.RestorePid && !p.container() {
 		sid, err := unix.Getsid(0)
 		if err != nil {
 			return ckpt.SystemError("getsid", "", err)
@@ -93,6 +96,35 @@ func (p *plan) sessions(source source, r *ckpt.RestartRequest) error {
 		return busyError(int(inUse.ID))
 	}
 	return err
+}
+
+// container reports whether the job is a whole pid namespace, whose first process is the
+// root. Then criu makes a new one, whatever pids were asked for: in there they are the old
+// ones, and outside of it new ones.
+func (p *plan) container() bool { return p.tasks[0].PID == 1 }
+
+// gap returns a number after which, in a new pid namespace, criu and what it runs can have
+// their pids: the job has none of the next 300.
+func (p *plan) gap() (after int) {
+	used := make(map[int]bool) // hundreds
+	for _, task := range p.tasks {
+		for _, id := range append([]int32{task.PID, task.PGID, task.SID}, task.Threads...) {
+			if id > 0 {
+				used[int(id)/100] = true
+			}
+		}
+	}
+	n := 0
+	for used[n] || used[n+1] || used[n+2] {
+		n++
+	}
+	return n * 100
+}
+
+// inContainer reports whether a process is the first one of a pid namespace.
+func inContainer(pid int) bool {
+	inner, err := proc.InnerPids(pid)
+	return err == nil && len(inner) > 1 && inner[len(inner)-1] == 1
 }
 
 // states notes which processes were stopped.

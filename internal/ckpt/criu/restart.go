@@ -113,10 +113,15 @@ func (r *restart) run(ctx context.Context, e *engine) (err error) {
 // attempt has criu restore the processes.
 func (r *restart) attempt(ctx context.Context, e *engine) (err error) {
 	command := stream.Command{Path: e.criu.Path, Args: r.options(), Inherit: r.plan.inherited, InSession: true, Personality: r.plan.personality()}
-	if r.request.RestorePid {
+	switch {
+	case r.plan.container():
+		// Its pids are those of a pid namespace, which criu makes.
+	case r.request.RestorePid:
 		err = r.plan.pidsFree(ctx)
-	} else if r.pidns, err = pidns.New(); err == nil {
-		command.Enter = pstree.Enter(r.pidns.Init)
+	default:
+		if r.pidns, err = pidns.New(r.plan.gap()); err == nil {
+			command.Enter = pstree.Enter(r.pidns.Init, r.pidns.Init)
+		}
 	}
 	if err != nil {
 		return err
@@ -385,6 +390,12 @@ func (r *restart) endRestored() {
 			pid = r.pidns.Outer(pid)
 		}
 		known[pid] = true
+	}
+	if r.plan.container() {
+		// Criu's only child in a namespace of its own is the first process, and the
+		// others end with it.
+		r.criu.EndOrphans(inContainer)
+		return
 	}
 	r.criu.EndOrphans(func(pid int) bool { return known[pid] })
 }

@@ -126,7 +126,7 @@ func (r *restart) giveTerminal() {
 	}
 	if plan.group != 0 {
 		group := int(plan.group)
-		if r.pidns != nil {
+		if r.pidns != nil || r.plan.container() {
 			group = outerNumbers(r.root)[plan.group]
 		}
 		if group > 0 {

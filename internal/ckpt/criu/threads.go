@@ -51,10 +51,10 @@ func dropped() (bits uint64) {
 
 // groups returns the supplementary groups of cr_restart for an ordinary user, whose
 // job keeps them: only root can give it those that it had, if they have changed since,
-// as by usermod, newgrp, or a batch system that marks its jobs by a group. For root,
-// and if they cannot be read, it returns nil.
+// as by usermod, newgrp, or a batch system that marks its jobs by a group. For root
+// that may, and if they cannot be read, it returns nil.
 func groups() []uint32 {
-	if unix.Geteuid() == 0 {
+	if unix.Geteuid() == 0 && proc.Capable(unix.CAP_SETGID) {
 		return nil
 	}
 	list, err := unix.Getgroups()
@@ -94,7 +94,7 @@ func (r *restart) setAttributes() {
 		return
 	}
 	outer := func(id int32) int { return int(id) }
-	if r.pidns != nil {
+	if r.pidns != nil || r.plan.container() {
 		numbers := outerNumbers(r.root)
 		outer = func(id int32) int { return numbers[id] }
 	}

@@ -110,6 +110,9 @@ func (s *search) find() (*Binary, error) {
 		switch {
 		case err != nil:
 			failure.Detail = append(failure.Detail, s.blame(name)+": "+describe(err))
+			if errors.Is(err, unix.EPERM) && isProgram(name) {
+				failure.Detail = append(failure.Detail, "it has a capability that nothing may have here, as in a container; "+allowed)
+			}
 			if s.named != "" && absent(err) {
 				failure.Detail = append(failure.Detail, unset)
 			}
@@ -161,11 +164,31 @@ const unset = "CR_CRIU in the environment is the only criu that is tried; withou
 // is not known.
 func remedy(why, path string) string {
 	switch {
+	case strings.Contains(why, "CAP_CHECKPOINT_RESTORE") && unix.Geteuid() == 0:
+		return "root does not have it, as in a container; " + allowed
+	case strings.Contains(why, "CAP_CHECKPOINT_RESTORE") && powerless(path) != "":
+		return powerless(path)
 	case strings.Contains(why, "CAP_CHECKPOINT_RESTORE"):
 		return hints.CriuForUsers(path, isProgram(path))
 	}
 	if sentence, hint, ok := explain.Check(why); ok {
 		return sentence + "; " + hint
+	}
+	return ""
+}
+
+// allowed is what to do where a container's bounding set is too small.
+const allowed = "start that with it, as by 'docker run --cap-add CHECKPOINT_RESTORE --security-opt seccomp=unconfined', or save its jobs from outside"
+
+// powerless is why a capability of a file has no effect for this process, and what to do;
+// "" if there is no such reason.
+func powerless(path string) string {
+	var fs unix.Statfs_t
+	if unix.Statfs(path, &fs) == nil && fs.Flags&unix.ST_NOSUID != 0 {
+		return excerpt(path) + " is on a file system that is mounted nosuid, where capabilities of files have no effect: put it on another one"
+	}
+	if set, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0); err == nil && set != 0 {
+		return "no program gets a capability here (no_new_privs): start this shell or container without NoNewPrivileges or no-new-privileges"
 	}
 	return ""
 }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt/criu/explain"
+	"blcr-cli/internal/proc"
 	"blcr-cli/internal/show"
 )
 
@@ -24,14 +25,19 @@ type answer struct {
 	why     string // it is not usable: one printable line
 }
 
+// Unprivileged reports whether criu needs its option --unprivileged: for anybody but root
+// it refuses to work without, whatever capabilities it has, and for root in a container
+// it does without what takes more than CAP_CHECKPOINT_RESTORE.
+func Unprivileged() bool {
+	return unix.Geteuid() != 0 || !proc.Capable(unix.CAP_SYS_ADMIN) || !proc.Capable(unix.CAP_NET_ADMIN)
+}
+
 // check runs the criu at name twice, for "check" and for its version. The error
 // says that it gave no answer: it could not be started, or did not end by
 // itself.
 func check(name string) (answer, error) {
 	args := []string{"check", NoConfig}
-	if unix.Geteuid() != 0 {
-		// Without that word criu refuses to work for anybody else, whatever
-		// capabilities it has.
+	if Unprivileged() {
 		args = append(args, "--unprivileged")
 	}
 	out, err := run(name, args...)

@@ -42,19 +42,19 @@ const keepalive = 3
 
 func init() {
 	// A signal to the whole process group is not for these.
-	reexec.Register(reexec.Role{Name: roleLauncher, Run: func([]int, []string) int {
+	reexec.Register(reexec.Role{Name: roleLauncher, Numbers: 1, Run: func(numbers []int, _ []string) int {
 		signals.KeepIgnored()
-		return launchInit()
+		return launchInit(numbers)
 	}})
-	reexec.Register(reexec.Role{Name: roleInit, Run: func([]int, []string) int {
+	reexec.Register(reexec.Role{Name: roleInit, Numbers: 1, Run: func(numbers []int, _ []string) int {
 		signals.KeepIgnored()
-		return initProcess()
+		return initProcess(numbers[0])
 	}})
 }
 
 // launchInit starts an init and prints its pid, or what is wrong.
-func launchInit() int {
-	pid, err := reexec.Start(roleInit, nil, nil, reexec.Attr{
+func launchInit(numbers []int) int {
+	pid, err := reexec.Start(roleInit, numbers, nil, reexec.Attr{
 		Files:      []uintptr{0, 1, 2, keepalive},
 		Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS,
 		// Signals to cr_restart's group are for the job, which ends with its init.
@@ -68,15 +68,25 @@ func launchInit() int {
 	return 0
 }
 
-// initProcess is process 1 of a new pid namespace.
-func initProcess() int {
+// initProcess is process 1 of a new pid namespace, in which the next process gets the
+// first number after last.
+func initProcess(last int) int {
 	runtime.LockOSThread()
 	if name, err := unix.BytePtrFromString("cr_restart-init"); err == nil {
 		_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(name)), 0, 0, 0)
 	}
+	var err error
+	if last > 0 {
+		// The threads of the Go runtime have the lowest numbers, until another program is
+		// executed.
+		proc.SetLastPid(last)
+		err = reexec.Exec(roleInit, []int{0})
+	}
 	// What is mounted outside later on is to be seen in here, but not the other
 	// way round.
-	err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, "")
+	if err == nil {
+		err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, "")
+	}
 	if err == nil {
 		err = unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
 	}
@@ -142,9 +152,10 @@ type Namespace struct {
 	keepalive int // the writing end; -1 once closed
 }
 
-// New makes a namespace. The error is a *ckpt.Error with an errno of clone(2) or
+// New makes a namespace. In there the next processes get the numbers after last, or, for
+// 0, the lowest that are free. The error is a *ckpt.Error with an errno of clone(2) or
 // mount(2): EPERM for users without the privilege.
-func New() (*Namespace, error) {
+func New(last int) (*Namespace, error) {
 	var life, out [2]int
 	if err := unix.Pipe2(life[:], unix.O_CLOEXEC); err != nil {
 		return nil, ckpt.SystemError("pipe", "", err)
@@ -154,7 +165,7 @@ func New() (*Namespace, error) {
 		unix.Close(life[1])
 		return nil, ckpt.SystemError("pipe", "", err)
 	}
-	launcher, err := reexec.Start(roleLauncher, nil, nil, reexec.Attr{
+	launcher, err := reexec.Start(roleLauncher, []int{last}, nil, reexec.Attr{
 		Files: []uintptr{0, uintptr(out[1]), 2, uintptr(life[0])},
 	})
 	unix.Close(life[0])

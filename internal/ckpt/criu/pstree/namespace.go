@@ -33,13 +33,24 @@ func (t *Tree) Namespace() (enter func() error, root int, err error) {
 		// The whole namespace, which CRIU saves from outside.
 		return nil, t.Root, nil
 	}
-	return Enter(t.Root), inner, nil
+	first := t.Root
+	for pid := range t.table {
+		if ns, err := proc.Namespace(pid, "pid"); err != nil || ns != theirs {
+			continue
+		}
+		if pids, err := proc.InnerPids(pid); err == nil && pids[len(pids)-1] == 1 {
+			first = pid
+		}
+	}
+	return Enter(t.Root, first), inner, nil
 }
 
 // Enter returns a function that moves the calling thread into the mount namespace
 // of a process, and the processes that the thread will create into its pid
-// namespace. The goroutine must be locked to the thread, which must end with it.
-func Enter(pid int) func() error {
+// namespace. The thread gets the root directory of first, which is in the same mount
+// namespace and may have another one than that namespace, as in a chroot. The goroutine
+// must be locked to the thread, which must end with it.
+func Enter(pid, first int) func() error {
 	return func() error {
 		// A thread may move only if it shares its root and directory with no other.
 		if err := unix.Unshare(unix.CLONE_FS); err != nil {
@@ -56,10 +67,21 @@ func Enter(pid int) func() error {
 			return err
 		}
 		defer unix.Close(mountNS)
+		root, err := unix.Open(fmt.Sprintf("/proc/%d/root", first), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(root)
 		if err := unix.Setns(pidNS, unix.CLONE_NEWPID); err != nil {
 			return err
 		}
-		return unix.Setns(mountNS, unix.CLONE_NEWNS)
+		if err := unix.Setns(mountNS, unix.CLONE_NEWNS); err != nil {
+			return err
+		}
+		if err := unix.Fchdir(root); err != nil {
+			return err
+		}
+		return unix.Chroot(".")
 	}
 }
 

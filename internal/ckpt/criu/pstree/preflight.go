@@ -2,13 +2,13 @@ package pstree
 
 import (
 	"fmt"
-	"os"
 	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"blcr-cli/internal/ckpt/criu/binary"
 	"blcr-cli/internal/hints"
 	"blcr-cli/internal/proc"
 	"blcr-cli/internal/show"
@@ -106,7 +106,7 @@ func (t *Tree) preflight() []error {
 // sets the sizes of socket buffers as root does, in each restore. It is a variable for
 // tests, which may run in such a container.
 var mayRestore = func() error {
-	if os.Geteuid() != 0 {
+	if binary.Unprivileged() {
 		return nil
 	}
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
@@ -211,13 +211,19 @@ const (
 func (p *preflight) namespaces(s *subject) {
 	theirs := proc.Namespaces(s.Pid, kinds)
 	if s.Pid == p.Root {
-		if user, ours := theirs[kindUser], p.ours[kindUser]; user != 0 && ours != 0 && user != ours && !p.container() {
+		if user, ours := theirs[kindUser], p.ours[kindUser]; user != 0 && ours != 0 && user != ours {
 			p.refuse(syscall.EOPNOTSUPP, s, "is in a user namespace of its own, which criu cannot restore without the container around it",
-				"start it without one, or save it from inside, or save the container from its first process on")
+				"start it without one, or save it from inside")
 		}
-		if mnt, ours := theirs[kindMnt], p.ours[kindMnt]; mnt != 0 && ours != 0 && mnt != ours && theirs[kindPid] == p.ours[kindPid] {
-			// CRIU would save the whole namespace, and restore that only with the first
-			// process of a pid namespace.
+		mnt, ours := theirs[kindMnt], p.ours[kindMnt]
+		switch apart := mnt != 0 && ours != 0 && mnt != ours; {
+		case apart && p.container():
+			// CRIU would restore the mounts only into a copy of its root file system that
+			// somebody has made for it, as a container's runtime does.
+			p.refuse(syscall.EOPNOTSUPP, s, "is the first process of a container with a mount namespace of its own, which criu cannot restore without the container's runtime",
+				fmt.Sprintf("save what it has started, from inside: nsenter --all --target %d cr_checkpoint …; it is restarted in a container like this one", s.Pid))
+		case apart && theirs[kindPid] == p.ours[kindPid]:
+			// CRIU would save the whole namespace.
 			p.refuse(syscall.EOPNOTSUPP, s, "is in a mount namespace of its own, which criu cannot restore without the container around it",
 				fmt.Sprintf("save it from inside: nsenter --mount --target %d cr_checkpoint …; it is restarted where the same files are", s.Pid))
 		}
@@ -254,7 +260,6 @@ func (p *preflight) differs(theirs []uint64) string {
 		switch {
 		case root == 0 || theirs[i] == 0 || theirs[i] == root:
 		case i == kindNet && root != p.ours[i]:
-		case i == kindMnt && p.container():
 		default:
 			return kind
 		}

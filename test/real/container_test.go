@@ -1,0 +1,238 @@
+//go:build real
+
+package real
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// Jobs in namespaces of their own, saved from outside, and the commands inside of
+// containers.
+
+// TestNamespaces: what is in namespaces of its own is saved from outside, and restarted in
+// new ones, more than once.
+func TestNamespaces(t *testing.T) {
+	engine(t)
+	unshare := tool(t, "unshare")
+	for _, kinds := range []string{"-i", "-u", "-n", "-i -u -n -C", "-p -f", "-p -f -i -u -n -C"} {
+		t.Run(strings.ReplaceAll(kinds, " ", ""), func(t *testing.T) {
+			t.Parallel()
+			j := newJob(t, "counter")
+			container := strings.Contains(kinds, "-f")
+			args := append([]string{unshare}, strings.Fields(kinds)...)
+			if container {
+				args = append(args, tool(t, "setsid"))
+			}
+			unshared := j.start("unshare", append(args, j.args...), nil)
+			j.until("the program to be ready", func() bool { return j.exists("ready") })
+			j.proc, j.pid = unshared, unshared.pid
+			if container {
+				j.pid = childrenOf(unshared.pid)[0]
+			}
+			own := namespaces(j.pid)
+			for n := range 3 {
+				ctx := fmt.Sprintf("%s/ctx.%d", j.dir, n)
+				before := tree(j.pid)
+				// The first process of a container is named, the others by cr_restart.
+				id := j.pid
+				if !container && n > 0 {
+					id = j.proc.pid
+				}
+				j.checkpoint(ctx, "--kill", strconv.Itoa(id))
+				j.wait(j.proc)
+				j.until("the job to be gone", func() bool { return stat(before[0]) == nil })
+				keepClear(j.pid)
+				option := []string{"--restore-pid", "--no-restore-pid"}[n%2]
+				if !container {
+					option = "--restore-pid"
+				}
+				j.proc = j.command("cr_restart", option, ctx)
+				j.advances()
+				j.until("the job to be cr_restart's only child", func() bool { return len(childrenOf(j.proc.pid)) == 1 })
+				j.pid = childrenOf(j.proc.pid)[0]
+				here := namespaces(os.Getpid())
+				for kind, ns := range namespaces(j.pid) {
+					// Control groups are cr_restart's.
+					apart := own[kind] != here[kind] && kind != "cgroup"
+					if (ns != here[kind]) != apart {
+						t.Errorf("%s namespace is %s, that of the machine is %s", kind, ns, here[kind])
+					}
+				}
+			}
+			j.finish()
+		})
+	}
+}
+
+// namespaces are those of a process, by kind.
+func namespaces(pid int) map[string]string {
+	found := make(map[string]string)
+	for _, kind := range []string{"mnt", "net", "pid", "user", "ipc", "uts", "cgroup"} {
+		found[kind], _ = os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", pid, kind))
+	}
+	return found
+}
+
+// TestContainersRefused: what CRIU could save and not restore is refused with 95, and
+// runs on.
+func TestContainersRefused(t *testing.T) {
+	engine(t)
+	for _, c := range []struct{ kinds, says string }{
+		{"-p -f --mount-proc setsid", "nsenter --all --target"},
+		{"-p -f -m setsid", "nsenter --all --target"},
+		{"-U -r -p -f setsid", "user namespace"},
+		{"-p -f", "setsid"},
+		{"-m", "nsenter --mount"},
+	} {
+		t.Run(strings.ReplaceAll(c.kinds, " ", ""), func(t *testing.T) {
+			t.Parallel()
+			j := newJob(t, "counter")
+			args := append([]string{tool(t, "unshare")}, strings.Fields(c.kinds)...)
+			j.proc = j.start("unshare", append(args, j.args...), nil)
+			j.until("the program to be ready", func() bool {
+				select {
+				case <-j.proc.ended:
+					t.Skipf("not here: %s", describe(j.proc.end))
+				default:
+				}
+				return j.exists("ready")
+			})
+			j.pid = j.proc.pid
+			if strings.Contains(c.kinds, "-f") {
+				j.pid = childrenOf(j.pid)[0]
+			}
+			p := j.command("cr_checkpoint", "--kill", "-f", filepath.Join(j.dir, "ctx"), strconv.Itoa(j.pid))
+			end := j.wait(p)
+			said, _ := os.ReadFile(p.stderr)
+			if end != 95<<8 || !strings.Contains(string(said), c.says) {
+				t.Errorf("%s\n%s", describe(end), said)
+			}
+			j.noContext()
+			j.advances()
+			j.write("finish", "")
+			if end := j.wait(j.proc); !end.Exited() || end.ExitStatus() != 42 {
+				t.Errorf("the job ends so: %s", describe(end))
+			}
+		})
+	}
+}
+
+// inside is the first process of a container. It starts the program, saves it, restarts it
+// with its pids and with new ones, and ends as it ends. Its arguments are the directory of
+// the commands, that of the job, and the program.
+const inside = `
+bin=$1 dir=$2; shift 2
+cd "$dir" || exit 1
+here() { until "$@"; do kill -0 $job || exit 2; sleep .02; done; }
+grown() { [ "$(cat beat)" != "$was" ]; }
+setsid "$@" </dev/null >>stdout 2>&1 &
+job=$!
+here test -s ready
+for with in "" "$NEWPIDS"; do
+	"$bin/cr_checkpoint" --kill -f ctx --clobber $job || exit
+	wait $job
+	was=$(cat beat)
+	"$bin/cr_restart" $with ctx </dev/null &
+	job=$!
+	here grown
+	[ -n "$NEWPIDS" ] || break
+done
+touch finish
+wait $job
+`
+
+// docker are the capabilities that Docker gives its containers.
+const docker = "-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid,+setpcap,+net_bind_service,+net_raw,+sys_chroot,+mknod,+audit_write,+setfcap"
+
+// TestInsideContainer: the commands in a container whose first process is a shell, with
+// the capabilities and the file systems that containers have. What cannot be done there is
+// refused with the way out, and the job runs on.
+func TestInsideContainer(t *testing.T) {
+	engine(t)
+	const (
+		noSys     = "umount -l /sys"
+		noRun     = "mount -t tmpfs -o ro none /run"
+		plainRoot = `mkdir "$DIR/root" && for d in /*; do
+			if [ -h $d ]; then cp -P $d "$DIR/root"
+			elif [ -d $d ]; then mkdir "$DIR/root$d" && mount --rbind $d "$DIR/root$d"; fi
+		done && exec chroot "$DIR/root" "$@"`
+		otherRoot = `mkdir "$DIR/root" && mount --rbind / "$DIR/root" && cd "$DIR/root" && exec chroot . "$@"`
+	)
+	for _, c := range []struct {
+		name      string
+		caps      string // changes to the bounding set
+		prepare   string // shell commands, in the new mount namespace
+		user      bool   // the commands are run by an ordinary user
+		newPids   bool   // also with --no-restore-pid
+		otherProc bool   // /proc is that of the machine
+		says      string // what it is refused with, if so
+	}{
+		{name: "everything", newPids: true},
+		{name: "no sys", prepare: noSys},
+		{name: "no run", prepare: noRun},
+		{name: "user without sys and run", prepare: noSys + "; " + noRun, user: true},
+		{name: "other root", prepare: otherRoot, newPids: true},
+		{name: "plain chroot", prepare: plainRoot, says: "mount --bind DIR DIR"},
+		{name: "no network", caps: "-net_admin"},
+		{name: "docker", caps: docker, says: "--cap-add CHECKPOINT_RESTORE"},
+		{name: "docker with one more", caps: docker + ",+checkpoint_restore"},
+		{name: "user", user: true},
+		{name: "user in docker", caps: docker, user: true, says: "--cap-add CHECKPOINT_RESTORE"},
+		{name: "user in docker with one more", caps: docker + ",+checkpoint_restore", user: true},
+		{name: "no new privileges", user: true, caps: "no_new_privs", says: "no_new_privs"},
+		{name: "another's proc", otherProc: true, says: "mount -t proc proc /proc"},
+	} {
+		t.Run(strings.ReplaceAll(c.name, " ", "-"), func(t *testing.T) {
+			t.Parallel()
+			var j *job
+			if c.user {
+				j = newUserJob(t, "counter", criuForUsers(t))
+				j.cred = nil // that is for setpriv
+			} else {
+				j = newJob(t, "counter")
+			}
+			j.env = append(j.env, "DIR="+j.dir)
+			if c.newPids {
+				j.env = append(j.env, "NEWPIDS=--no-restore-pid")
+			}
+			args := []string{tool(t, "unshare"), "-m", "-u", "-i", "-p", "-f", "--kill-child", "--propagation", "private"}
+			if !c.otherProc {
+				args = append(args, "--mount-proc")
+			}
+			if c.prepare != "" {
+				args = append(args, "/bin/sh", "-c", c.prepare+"\n"+`exec "$@"`, "sh")
+			}
+			set := []string{tool(t, "setpriv")}
+			switch {
+			case c.caps == "no_new_privs":
+				set = append(set, "--no-new-privs")
+			case c.caps != "":
+				set = append(set, "--bounding-set", c.caps, "--inh-caps", "-all")
+			}
+			if c.user {
+				set = append(set, "--reuid", fmt.Sprint(ordinary.Uid), "--regid", fmt.Sprint(ordinary.Gid), "--clear-groups")
+			}
+			if len(set) > 1 {
+				args = append(args, set...)
+			}
+			args = append(append(args, "/bin/sh", "-c", inside, "sh", bin, j.dir), j.args...)
+			p := j.start("container", args, nil)
+			end := j.wait(p)
+			text, _ := os.ReadFile(p.stderr)
+			switch said := string(text); {
+			case c.says != "":
+				if end != syscall.WaitStatus(38<<8) || !strings.Contains(said, c.says) {
+					t.Errorf("%s\n%s", describe(end), said)
+				}
+			case end != syscall.WaitStatus(42<<8) || said != "":
+				t.Errorf("%s\n%s%s", describe(end), said, j.read("wrong"))
+			}
+		})
+	}
+}
