@@ -76,6 +76,10 @@ func slurm(t *testing.T) *cluster {
 
 var usual = sync.OnceValues(func() (*cluster, error) { return start("slurm", "") })
 
+var privateTmp = sync.OnceValues(func() (*cluster, error) {
+	return start("private", "JobContainerType=job_container/tmpfs\nPrologFlags=contain\n")
+})
+
 // start starts the daemons. They end with the pid namespace.
 func start(name, more string) (*cluster, error) {
 	dir := filepath.Join(scratch, name)
@@ -97,8 +101,10 @@ func start(name, more string) (*cluster, error) {
 		return nil, err
 	}
 	for file, content := range map[string][]byte{
-		"munge.key":  key,
-		"slurm.conf": fmt.Appendf(nil, configuration, dir, machine, more, port[0], port[1], port[2]),
+		"munge.key": key,
+		// Used where JobContainerType says so.
+		"job_container.conf": fmt.Appendf(nil, "AutoBasePath=true\nBasePath=%s/tmp\n", dir),
+		"slurm.conf":         fmt.Appendf(nil, configuration, dir, machine, more, port[0], port[1], port[2]),
 	} {
 		mode := os.FileMode(0o644)
 		if file == "munge.key" {

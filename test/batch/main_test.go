@@ -61,7 +61,8 @@ func ownNamespaces() int {
 		return complain("it takes root: the daemons of batch systems are root's")
 	}
 	var err error
-	if scratch, err = os.MkdirTemp("", "batchtest"); err != nil {
+	// Not in /tmp, of which jobs can have one of their own.
+	if scratch, err = os.MkdirTemp("/var/tmp", "batchtest"); err != nil {
 		return complain("%v", err)
 	}
 	defer os.RemoveAll(scratch)

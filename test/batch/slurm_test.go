@@ -100,11 +100,30 @@ func (j *job) ends() {
 	}
 }
 
+// task is the process of the program, which SLURM has to know as one of the job's.
+func (j *job) task() (pid string) {
+	j.t.Helper()
+	poll(j.t, "the program among the job's processes", func() bool {
+		// It may end with an error where steps have just ended.
+		out, _ := command(j.dir, []string{j.c.env}, "scontrol", "listpids", j.id).Output()
+		for line := range strings.Lines(string(out)) {
+			pid = strings.Fields(line)[0]
+			text, _ := os.ReadFile(fmt.Sprintf("/proc/%s/cmdline", pid))
+			if args := strings.Split(string(text), "\x00"); args[0] == "/bin/sh" && filepath.Base(args[1]) == "simulate" {
+				return true
+			}
+		}
+		return false
+	})
+	return pid
+}
+
 // scripts are the job scripts for SLURM, all of which have to do the same.
 var scripts = []string{"slurm-plain.sh"}
 
 // TestSlurm: each scenario with each script, and every step is done once.
 func TestSlurm(t *testing.T) {
+	t.Parallel()
 	c := slurm(t)
 	for name, scenario := range map[string]func(*testing.T, *cluster, string){
 		"limit": limit, "signal": bySignal, "requeue": byOperator, "array": array, "cancel": cancel, "preempt": preempt, "suspend": suspend,
@@ -131,17 +150,7 @@ func bySignal(t *testing.T, c *cluster, script string) {
 	j := submit(t, c, script)
 	goesOn(t, j.steps())
 	j.saved()
-	pids := j.user("scontrol", "listpids", j.id)
-	found := false
-	for line := range strings.Lines(pids) {
-		if f := strings.Fields(line); len(f) > 0 {
-			text, _ := os.ReadFile(fmt.Sprintf("/proc/%s/cmdline", f[0]))
-			found = found || strings.Contains(string(text), "simulate")
-		}
-	}
-	if !found {
-		t.Errorf("the program is not among the job's processes:\n%s", pids)
-	}
+	j.task()
 	poll(t, "memory of the job that is back", func() bool {
 		rss := strings.TrimSpace(j.user("sstat", "-n", "-P", "-o", "MaxRSS", "-j", j.id+".batch"))
 		return rss != "" && rss[0] != '0'
@@ -235,4 +244,45 @@ func suspend(t *testing.T, c *cluster, script string) {
 	j.operator("scontrol", "resume", j.id)
 	goesOn(t, j.steps())
 	j.ends()
+}
+
+// TestSlurmSteps: a task of a step is saved by a step beside it, and goes on in a step of
+// another job, on the other node. Its output is that job's.
+func TestSlurmSteps(t *testing.T) {
+	t.Parallel()
+	j := &job{t: t, c: slurm(t), dir: newWork(t)}
+	j.sbatch("-w", "n1", "--output=first.out", "--wrap", "srun ./simulate input")
+	goesOn(t, j.steps())
+	pid := j.task()
+	j.user("srun", "--jobid="+j.id, "--overlap", "cr_checkpoint", "-f", "ctx", "--kill", pid)
+	j.state("FAILED")
+	if status := j.field("ExitCode"); status != "137:0" && status != "0:9" {
+		t.Errorf("the first job has ended with %s", status)
+	}
+	j.sbatch("-w", "n2", "--output=second.out", "--wrap", "srun cr_restart --keep-stdio ctx")
+	goesOn(t, j.steps())
+	j.ends()
+	if out, _ := os.ReadFile(filepath.Join(j.dir, "second.out")); !strings.Contains(string(out), "finished\n") {
+		t.Errorf("the second job's output is %q", out)
+	}
+}
+
+// TestSlurmPrivateTmp: the same where each job has a /tmp of its own.
+func TestSlurmPrivateTmp(t *testing.T) {
+	t.Parallel()
+	slurm(t) // the programs are there
+	c, err := privateTmp()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, script := range scripts {
+		t.Run(script, func(t *testing.T) {
+			t.Parallel()
+			j := submit(t, c, script)
+			goesOn(t, j.steps())
+			j.saved()
+			j.saved()
+			j.ends()
+		})
+	}
 }

@@ -22,7 +22,7 @@ import (
 // appends to steps shows a step that has been repeated; into kept that is written again
 // in its old place.
 const simulate = `#!/bin/sh
-task=${SLURM_ARRAY_TASK_ID:+.$SLURM_ARRAY_TASK_ID}
+task=${TASK:-${SLURM_ARRAY_TASK_ID:-$PARALLEL_SEQ}} task=${task:+.$task}
 exec 3>"kept$task"
 n=0
 until [ -e finish ]
