@@ -6,6 +6,8 @@ import (
 	"syscall"
 
 	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/generations"
+	"blcr-cli/internal/show"
 )
 
 // This file is the only one that turns errors into messages and exit statuses.
@@ -49,6 +51,24 @@ func connectFailure(err error) error {
 func openFailure(file string, err error) error {
 	return &failure{status: 255, class: failArgs,
 		message: fmt.Sprintf("Failed to open(%s, O_RDONLY): %s", file, ckpt.Strerror(ckpt.ErrnoOf(err))), cause: err}
+}
+
+// noContextFailure is for a directory in which there is nothing to restart.
+func noContextFailure() error {
+	return &failure{status: ckpt.ExitStatus(syscall.EISDIR), class: classOf(syscall.EISDIR),
+		message: "Restart failed: " + ckpt.Strerror(syscall.EISDIR),
+		details: []string{"there is no context in it; whether a file is one, and what is wrong with it, is shown by cr_info FILE"}}
+}
+
+// faultFailure is for a directory with contexts none of which is good. The fault is that
+// of the newest.
+func faultFailure(fault *generations.Fault) error {
+	return &failure{status: ckpt.ExitStatus(syscall.EINVAL), class: classOf(syscall.EINVAL),
+		message: "Restart failed: " + ckpt.Strerror(syscall.EINVAL),
+		details: []string{
+			"no context in the directory is good; the newest is " + show.Text(fault.Name) + ": " + show.Text(fault.Reason),
+			"all that is wrong with it is shown by cr_info --verify " + show.Name(fault.Name),
+		}, cause: fault}
 }
 
 func restartFailure(err error) error {

@@ -264,6 +264,8 @@ func (w *work) open() error {
 	if w.source == sourceDir {
 		w.request.Dir = w.file
 		flags |= unix.O_DIRECTORY
+	} else if w.generations() {
+		return w.openNewest()
 	}
 	for {
 		fd, err := unix.Open(w.file, flags, 0)

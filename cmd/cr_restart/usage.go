@@ -12,7 +12,8 @@ General:
   -q, --quiet               say nothing on stderr
 
 Where from; without any of these, the operand:
-  -f, --file <file>         this file
+  -f, --file <file>         this file; of a directory of contexts the newest
+                            one that is not damaged
   -F, --fd <fd>             this open descriptor, from its offset on
   -d, --dir <dir>           this directory of CRIU's images (engine criu only)
       --trust               as root, also a context that another user owns or

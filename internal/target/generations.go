@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -97,4 +98,76 @@ func (f *file) prune() {
 	for _, g := range all[:max(0, len(all)-f.spec.Keep+1)] {
 		f.unlink(g.name)
 	}
+}
+
+// A Candidate is a file that may be a context, by its name.
+type Candidate struct {
+	Name     string // in its directory
+	Base     string // Name, without the number of a backup
+	Number   int    // of a backup, or 0
+	Modified time.Time
+}
+
+// Newest returns the regular files in a directory, except hidden ones, with the newest
+// first, and opens none. Of one Base that is the file itself, and then the backup with the
+// highest number: the order in which they were made, whatever has become of their times.
+// Files that have nothing to do with one another are ordered by their times.
+//
+// The error is OpOpenDir.
+func Newest(dir string) ([]Candidate, error) {
+	sys := &system{}
+	fd, err := sys.open(dir, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, fail(OpOpenDir, dir, err)
+	}
+	defer sys.close(fd)
+	names, err := sys.entries(fd)
+	if err != nil {
+		return nil, fail(OpOpenDir, dir, err)
+	}
+	families := make(map[string][]Candidate)
+	for _, name := range names {
+		st, err := sys.fstatat(fd, name)
+		if err != nil || fileType(st) != unix.S_IFREG || name[0] == '.' {
+			continue
+		}
+		c := Candidate{Name: name, Modified: time.Unix(st.Mtim.Unix())}
+		var backup bool
+		if c.Base, c.Number, backup = BackupNumber(name); !backup {
+			c.Base = name
+		}
+		families[c.Base] = append(families[c.Base], c)
+	}
+	for _, family := range families {
+		slices.SortFunc(family, func(a, b Candidate) int {
+			return cmp.Compare(b.age(), a.age())
+		})
+	}
+	return merge(families), nil
+}
+
+// age orders the generations of one file.
+func (c Candidate) age() int {
+	if c.Number == 0 {
+		return maxGeneration + 1
+	}
+	return c.Number
+}
+
+// merge joins lists, of which each is in order, by the times of what comes next in them.
+func merge(families map[string][]Candidate) (all []Candidate) {
+	for len(families) > 0 {
+		var next Candidate
+		for _, family := range families {
+			c := family[0]
+			if d := c.Modified.Compare(next.Modified); next.Name == "" || d > 0 || d == 0 && c.Name < next.Name {
+				next = c
+			}
+		}
+		all = append(all, next)
+		if families[next.Base] = families[next.Base][1:]; len(families[next.Base]) == 0 {
+			delete(families, next.Base)
+		}
+	}
+	return all
 }

@@ -3,7 +3,9 @@ package target
 import (
 	"fmt"
 	"os"
+	"slices"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -93,4 +95,47 @@ func TestKeepUnlistable(t *testing.T) {
 	spec := Spec{Path: "d/c", Policy: Backup, Keep: 2}
 	checkError(t, save(spec, &system{}, "new"), &Error{OpOpenDir, "d", "", unix.EACCES})
 	checkError(t, Examine(spec), &Error{OpOpenDir, "d", "", unix.EACCES})
+}
+
+func TestNewest(t *testing.T) {
+	workdir(t)
+	files{
+		"c": "", "c.~2~": "", "c.~10~": "", ".c.tmp": "", ".c.old": "", "d": "dir", "p": "fifo", "l": "-> c",
+		"context.1": "", "context.2": "", "lone.~1~": "",
+	}.create(t)
+	at := func(name string, second int64) {
+		os.Chtimes(name, time.Time{}, time.Unix(second, 0))
+	}
+	// The times of one family say nothing; those of families do.
+	at("c", 100)
+	at("c.~2~", 300)
+	at("c.~10~", 200)
+	at("context.1", 150)
+	at("context.2", 150)
+	at("lone.~1~", 50)
+	check := func(want ...string) {
+		t.Helper()
+		all, err := Newest(".")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, c := range all {
+			got = append(got, fmt.Sprint(c.Name, " ", c.Base, " ", c.Number))
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("got %q\nwant %q", got, want)
+		}
+	}
+	check("context.1 context.1 0", "context.2 context.2 0", "c c 0", "c.~10~ c 10", "c.~2~ c 2", "lone.~1~ lone 1")
+	empty(t)
+	check()
+	_, err := Newest("none")
+	checkError(t, err, &Error{OpOpenDir, "none", "", unix.ENOENT})
+
+	// What is made by Keep comes in the order in which it was made.
+	for i := range 4 {
+		checkError(t, save(Spec{Path: "c", Policy: Backup, Keep: 3}, &system{}, fmt.Sprint(i)), nil)
+	}
+	check("c c 0", "c.~3~ c 3", "c.~2~ c 2")
 }

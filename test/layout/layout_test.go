@@ -47,6 +47,8 @@ var rules = []struct {
 	{"internal/cli/getopt", false, []string{"internal/..."}, []string{"internal/cli/getopt"}, "it knows nothing of ours"},
 	{"internal/ftbclient/wire", false, []string{"internal/..."}, []string{"internal/ftbclient/wire"}, "it knows nothing of ours"},
 	{"internal/ctxfile", false, []string{"internal/..."}, []string{"internal/ctxfile"}, "it knows nothing of ours"},
+	{"internal/generations", false, []string{"internal/ckpt", "internal/ckpt/engines", "internal/ckpt/kernel", "internal/ckpt/criu/...", "internal/cli/..."},
+		nil, "whether a context is good takes no engine and no request"},
 	{"internal/target", false, []string{"internal/..."}, []string{"internal/target"}, "it knows nothing of ours"},
 	{"cmd/...", false, []string{"test/..."}, nil, "only tests use these"},
 }
