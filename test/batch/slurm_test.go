@@ -250,21 +250,7 @@ func suspend(t *testing.T, c *cluster, script string) {
 // another job, on the other node. Its output is that job's.
 func TestSlurmSteps(t *testing.T) {
 	t.Parallel()
-	j := &job{t: t, c: slurm(t), dir: newWork(t)}
-	j.sbatch("-w", "n1", "--output=first.out", "--wrap", "srun ./simulate input")
-	goesOn(t, j.steps())
-	pid := j.task()
-	j.user("srun", "--jobid="+j.id, "--overlap", "cr_checkpoint", "-f", "ctx", "--kill", pid)
-	j.state("FAILED")
-	if status := j.field("ExitCode"); status != "137:0" && status != "0:9" {
-		t.Errorf("the first job has ended with %s", status)
-	}
-	j.sbatch("-w", "n2", "--output=second.out", "--wrap", "srun cr_restart --keep-stdio ctx")
-	goesOn(t, j.steps())
-	j.ends()
-	if out, _ := os.ReadFile(filepath.Join(j.dir, "second.out")); !strings.Contains(string(out), "finished\n") {
-		t.Errorf("the second job's output is %q", out)
-	}
+	byStep(t, slurm(t))
 }
 
 // TestSlurmPrivateTmp: the same where each job has a /tmp of its own.
@@ -275,14 +261,22 @@ func TestSlurmPrivateTmp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, script := range scripts {
-		t.Run(script, func(t *testing.T) {
-			t.Parallel()
-			j := submit(t, c, script)
-			goesOn(t, j.steps())
-			j.saved()
-			j.saved()
-			j.ends()
-		})
+	byStep(t, c)
+}
+
+func byStep(t *testing.T, c *cluster) {
+	j := &job{t: t, c: c, dir: newWork(t)}
+	j.sbatch("-w", "n1", "--output=first.out", "--wrap", "srun ./simulate input")
+	goesOn(t, j.steps())
+	j.user("srun", "--jobid="+j.id, "--overlap", "cr_checkpoint", "-f", "ctx", "--kill", j.task())
+	j.state("FAILED")
+	if status := j.field("ExitCode"); status != "137:0" && status != "0:9" {
+		t.Errorf("the first job has ended with %s", status)
+	}
+	j.sbatch("-w", "n2", "--output=second.out", "--wrap", "srun cr_restart --keep-stdio ctx")
+	goesOn(t, j.steps())
+	j.ends()
+	if out, _ := os.ReadFile(filepath.Join(j.dir, "second.out")); !strings.Contains(string(out), "finished\n") {
+		t.Errorf("the second job's output is %q", out)
 	}
 }
