@@ -118,3 +118,42 @@ func MountOf(pid, fd int) (int, error) {
 	}
 	return 0, unix.ENOENT
 }
+
+// Devices returns the device numbers, as of st_dev of stat(2) on most file systems, of the
+// file systems that are mounted where a process sees them, and which mount namespaces are
+// kept by a mount there, as 'mount --bind /proc/PID/ns/mnt FILE' does, by their inodes.
+func Devices(pid int) (devices, kept map[uint64]bool, err error) {
+	text, err := readAll(fmt.Sprintf("/proc/%d/mountinfo", pid), mostMounts)
+	if err != nil {
+		return nil, nil, err
+	}
+	devices, kept = make(map[uint64]bool), make(map[uint64]bool)
+	for line := range strings.Lines(string(text)) {
+		// "36 35 98:0 /mnt1 /mnt2 rw - ext3 /dev/root rw"
+		var major, minor uint32
+		var inode uint64
+		f := strings.Fields(line)
+		if len(f) < 5 {
+			continue
+		}
+		if n, _ := fmt.Sscanf(f[2], "%d:%d", &major, &minor); n == 2 {
+			devices[unix.Mkdev(major, minor)] = true
+		}
+		if n, _ := fmt.Sscanf(f[3], "mnt:[%d]", &inode); n == 1 {
+			kept[inode] = true
+		}
+	}
+	return devices, kept, nil
+}
+
+// Place is the path of a link of a process, "cwd", "root" or "exe", and what it leads to,
+// as Descriptor.Link; "" if that cannot be seen.
+func Place(pid int, which string) (path, link string) {
+	path = fmt.Sprintf("/proc/%d/%s", pid, which)
+	b := make([]byte, 4<<10) // PATH_MAX
+	n, _ := unix.Readlink(path, b)
+	return path, string(b[:max(n, 0)])
+}
+
+// Under is the path by which a process finds a name, seen from here.
+func Under(pid int, name string) string { return fmt.Sprintf("/proc/%d/root%s", pid, name) }

@@ -214,6 +214,52 @@ func TestMountNamespace(t *testing.T) {
 	j.savedAndBack()
 }
 
+// TestVolatile: what is on a tmpfs that only a job's mount namespace has is refused from
+// inside, and saved if something keeps the namespace, for a restart in there.
+func TestVolatile(t *testing.T) {
+	for kind, script := range map[string]string{
+		"file":      `exec 3>"$0/f"; cd /`,
+		"directory": `mkdir "$0/d" && cd "$0/d"`,
+		"mapping":   `cp /bin/sh "$0/sh"; cd /; exec "$0/sh" -c 'echo >"$0/../ready"; while :; do sleep 1; done' "$0"`,
+	} {
+		t.Run(kind, func(t *testing.T) {
+			j := newCaller(t)
+			private := j.dir + "/private"
+			if err := os.Mkdir(private, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			p := j.run(tool(t, "unshare"), "--mount", "/bin/sh", "-c", `mount -t tmpfs none "$0" && `+script+`; echo >"$0/../ready"; while :; do sleep 1; done`, private)
+			j.until("the script to be ready", func() bool { return j.exists("ready") })
+			ctx := j.dir + "/ctx"
+			enter := func(pid int) []string { return []string{tool(t, "nsenter"), "--mount", "--target", strconv.Itoa(pid)} }
+			asked := j.wrapped(enter(p.pid), "cr_checkpoint", "--kill", "-f", ctx, strconv.Itoa(p.pid))
+			end := j.wait(asked)
+			said, _ := os.ReadFile(asked.stderr)
+			if end != 95<<8 || !strings.Contains(string(said), private) || !strings.Contains(string(said), "sleep infinity") {
+				t.Errorf("%s: %s", describe(end), said)
+			}
+			j.noContext()
+			keeper := j.start("sleep", append(enter(p.pid), "/bin/sleep", "1000"), nil)
+			j.until("the namespace to be kept", func() bool {
+				name, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", keeper.pid))
+				want, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", p.pid))
+				return err == nil && name == want
+			})
+			asked = j.wrapped(enter(p.pid), "cr_checkpoint", "--kill", "-f", ctx, strconv.Itoa(p.pid))
+			j.silent(asked, j.wait(asked))
+			j.wait(p)
+			keepClear(p.pid)
+			r := j.wrapped(enter(keeper.pid), "cr_restart", "--term", ctx)
+			if end := j.wait(r); !end.Signaled() || end.Signal() != unix.SIGTERM {
+				text, _ := os.ReadFile(r.stderr)
+				t.Errorf("cr_restart: %s, %s", describe(end), text)
+			}
+			_ = unix.Kill(keeper.pid, unix.SIGKILL)
+			j.wait(keeper)
+		})
+	}
+}
+
 // TestRelocatedSocket: a job whose directory has moved listens in the new one.
 func TestRelocatedSocket(t *testing.T) {
 	j := newCaller(t)

@@ -74,6 +74,7 @@ var programs = []program{
 	{name: "relocate", relocate: true},
 	{name: "signalfd", runOn: true},
 	{name: "socketpair", runOn: true},
+	{name: "tcp", runOn: true, cannot: criuBefore(4, 2, "it asks for a socket option that new kernels do not have")},
 	{name: "timerfd", runOn: true},
 	{name: "timerfd_due", cannot: known("CRIU disarms a periodic timerfd that is due")},
 	{name: "udp", cannot: criuBefore(4, 2, "it asks for a socket option that new kernels do not have for UDP")},

@@ -28,6 +28,10 @@ type plan struct {
 	owned     []int
 	keysInUse []string
 
+	// ended tells which connections are those of the job; nil if it has none. See
+	// pstree.Forget.
+	ended func(local, peer string, localPort, peerPort uint16) bool
+
 	copies     *savedfiles.Copies
 	attributes attributes.Saved
 
@@ -55,6 +59,7 @@ func newPlan(source source, r *ckpt.RestartRequest) (*plan, error) {
 		func() error { return p.relocate(source, relocations) },
 		func() error { return p.separateLarge(source) },
 		func() error { return p.external(source, r) },
+		func() error { return p.connections(source) },
 	} {
 		if err := step(); err != nil {
 			p.close()

@@ -151,6 +151,7 @@ func (r *restart) attempt(ctx context.Context, e *engine) (err error) {
 	if err := interrupted(ctx, "restart"); err != nil {
 		return err
 	}
+	r.plan.forgetConnections()
 	if err := r.criu.Start(command); err != nil {
 		return err
 	}

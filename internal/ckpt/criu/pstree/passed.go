@@ -1,7 +1,6 @@
 package pstree
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -34,6 +33,9 @@ func (p *preflight) descriptors(s *subject) {
 		}
 		inode, socket := inodeOf(d, "socket")
 		if socket {
+			if p.sockets[inode] == (openSocket{}) {
+				p.sockets[inode] = openSocket{s, d.FD}
+			}
 			if n := proc.PassedOn(s.Pid, d.FD); n > 0 {
 				p.passing = append(p.passing, passing{subject: s, fd: d.FD, inode: inode})
 			}
@@ -124,7 +126,7 @@ const passedLimit = time.Second
 // What is in a queue cannot be seen, only that there is something. A socket that no
 // process has open is in some queue.
 func (p *preflight) passedSockets() {
-	if len(p.passing) == 0 || p.roots[kindNet] != p.ours[kindNet] {
+	if len(p.passing) == 0 {
 		return
 	}
 	sockets, err := unixSockets()
@@ -175,76 +177,4 @@ func (p *preflight) openSockets() (open map[uint64]bool, complete bool) {
 		}
 	}
 	return open, complete
-}
-
-// unixSocket is a UNIX socket of this network namespace.
-type unixSocket struct {
-	kind, state uint8  // SOCK_STREAM …, established …
-	inode, peer uint64 // 0 for one that has not been accepted, or is closed
-}
-
-// established is TCP_ESTABLISHED of the kernel, which UNIX sockets have as well.
-const established = 1
-
-// unixSockets lists them, as ss(8) does: sock_diag(7).
-func unixSockets() ([]unixSocket, error) {
-	const (
-		byFamily = 20 // SOCK_DIAG_BY_FAMILY
-		showPeer = 4  // UDIAG_SHOW_PEER
-		peer     = 2  // UNIX_DIAG_PEER
-		request  = unix.SizeofNlMsghdr + 24
-		body     = 16 // of struct unix_diag_msg
-	)
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_INET_DIAG)
-	if err != nil {
-		return nil, err
-	}
-	defer unix.Close(fd)
-	m := binary.NativeEndian.AppendUint32(nil, request)
-	m = binary.NativeEndian.AppendUint16(m, byFamily)
-	m = binary.NativeEndian.AppendUint16(m, unix.NLM_F_REQUEST|unix.NLM_F_DUMP)
-	m = append(m, make([]byte, 8)...)                   // sequence, port
-	m = append(m, unix.AF_UNIX, 0, 0, 0)                // struct unix_diag_req
-	m = binary.NativeEndian.AppendUint32(m, ^uint32(0)) // all states
-	m = binary.NativeEndian.AppendUint32(m, 0)          // of no inode in particular
-	m = binary.NativeEndian.AppendUint32(m, showPeer)
-	m = append(m, make([]byte, 8)...) // cookie
-	if err := unix.Sendto(fd, m, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return nil, err
-	}
-	var all []unixSocket
-	buf := make([]byte, 64<<10)
-	for {
-		n, _, err := unix.Recvfrom(fd, buf, 0)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		messages, err := syscall.ParseNetlinkMessage(buf[:n])
-		if err != nil {
-			return nil, err
-		}
-		for _, m := range messages {
-			switch {
-			case m.Header.Type == unix.NLMSG_DONE:
-				return all, nil
-			case m.Header.Type != byFamily || len(m.Data) < body:
-				return nil, syscall.EPROTO
-			}
-			s := unixSocket{kind: m.Data[1], state: m.Data[2], inode: uint64(binary.NativeEndian.Uint32(m.Data[4:]))}
-			for attrs := m.Data[body:]; len(attrs) >= unix.SizeofRtAttr; {
-				size := int(binary.NativeEndian.Uint16(attrs))
-				if size < unix.SizeofRtAttr || size > len(attrs) {
-					break
-				}
-				if binary.NativeEndian.Uint16(attrs[2:]) == peer && size >= unix.SizeofRtAttr+4 {
-					s.peer = uint64(binary.NativeEndian.Uint32(attrs[unix.SizeofRtAttr:]))
-				}
-				attrs = attrs[min((size+3)&^3, len(attrs)):]
-			}
-			all = append(all, s)
-		}
-	}
 }

@@ -27,10 +27,14 @@ import (
 type preflight struct {
 	*Tree
 	freezers proc.Freezers
-	ours     []uint64  // the namespaces of this process, in the order of kinds
-	roots    []uint64  // the same of the tree's root
-	passing  []passing // sockets with descriptors in their queue
-	found    []error   // *ckpt.Error or *busyError
+	ours     []uint64              // the namespaces of this process, in the order of kinds
+	roots    []uint64              // the same of the tree's root
+	sockets  map[uint64]openSocket // by their inodes
+	passing  []passing             // sockets with descriptors in their queue
+	lasting  map[uint64]bool       // devices of file systems that process 1 sees; nil until it was asked
+	private  map[uint64]bool       // see volatileDevices
+	kept     map[uint64]bool       // mount namespaces
+	found    []error               // *ckpt.Error or *busyError
 }
 
 // subject is a process that is looked at.
@@ -62,6 +66,7 @@ var rules = []func(*preflight, *subject){
 	(*preflight).executable,
 	(*preflight).addressSpace,
 	(*preflight).descriptors,
+	(*preflight).volatile,
 }
 
 // vforkLimit is how long a parent is waited for that waits for its child in vfork(2).
@@ -75,7 +80,7 @@ func (t *Tree) preflight() []error {
 	if err := mayRestore(); err != nil {
 		return []error{err}
 	}
-	p := &preflight{Tree: t, freezers: make(proc.Freezers), ours: proc.Namespaces(self(), kinds), roots: proc.Namespaces(t.Root, kinds)}
+	p := &preflight{Tree: t, freezers: make(proc.Freezers), sockets: make(map[uint64]openSocket), ours: proc.Namespaces(self(), kinds), roots: proc.Namespaces(t.Root, kinds)}
 	for _, pid := range t.PIDs {
 		process := t.table[pid]
 		if process == nil {
@@ -97,7 +102,10 @@ func (t *Tree) preflight() []error {
 				"save it when its parent has waited for it, or as root")
 		}
 	}
-	p.passedSockets()
+	if p.roots[kindNet] == p.ours[kindNet] {
+		p.passedSockets()
+		p.connections()
+	}
 	return p.found
 }
 

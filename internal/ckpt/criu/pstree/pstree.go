@@ -33,6 +33,7 @@ type Tree struct {
 
 	table   proc.Table // all processes of the machine, when the tree was found; after Refresh those of the tree
 	outside *outside   // nil before LookOutside
+	request *ckpt.CheckpointRequest
 }
 
 // Resolve finds the tree that the request means. The error is a *ckpt.Error:
@@ -97,7 +98,7 @@ func look(r *ckpt.CheckpointRequest) (*Tree, []error) {
 	if err != nil {
 		return nil, []error{ckpt.SystemError("read", "/proc", err)}
 	}
-	t := &Tree{table: table}
+	t := &Tree{table: table, request: r}
 	if err := t.find(r); err != nil {
 		return nil, []error{err}
 	}

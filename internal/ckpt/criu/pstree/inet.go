@@ -1,0 +1,90 @@
+package pstree
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"syscall"
+	"time"
+
+	"blcr-cli/internal/hints"
+	"blcr-cli/internal/proc"
+)
+
+// TCP connections. One of which both ends are in the tree is saved, and restored with
+// what is on the way. The other end of any other would not know of the restart, and
+// reset the connection; what the job had not sent yet would fail the restart.
+
+// openSocket is a descriptor of a process that leads to a socket.
+type openSocket struct {
+	*subject
+	fd int
+}
+
+// unreadLimit is how long a program is waited for that has not read what it was sent
+// before the other end was closed.
+const unreadLimit = time.Second
+
+// connections refuses those TCP connections.
+func (p *preflight) connections() {
+	if len(p.sockets) == 0 {
+		return
+	}
+	sockets, err := tcpSockets()
+	if err != nil {
+		return // CRIU asks as well
+	}
+	type ends struct{ local, peer endpoint }
+	others := make(map[ends]connection)
+	for _, c := range sockets {
+		others[ends{c.peer, c.local}] = c
+	}
+	for _, c := range sockets {
+		h, ours := p.sockets[c.inode]
+		if c.inode == 0 || !ours || c.state == listening || c.state == closed {
+			continue
+		}
+		of := fmt.Sprintf("has a TCP connection to %s open as descriptor %d", c.peer, h.fd)
+		other, known := others[ends{c.local, c.peer}]
+		_, inside := p.sockets[other.inode]
+		switch {
+		case os.Geteuid() != 0:
+			p.refuse(syscall.EOPNOTSUPP, h.subject, of+", and only root can restore it (CAP_NET_ADMIN)", "save it when the connection is closed, or as root")
+		case !known && c.state == closeWait && (c.peer.ip == c.local.ip || c.peer.isLoopback()):
+			// The other end was here, and has gone.
+		case known && other.inode == 0 && slices.Contains([]uint8{finWait1, lastAck, closing}, other.state):
+			e := with(refusal(syscall.EBUSY, "%s %s, whose other end was closed after it had sent more than has been read", hints.Process(h.Pid), of),
+				"try again, when the program has read it")
+			p.found = append(p.found, &busyError{e, unreadLimit})
+		case known && other.inode == 0 && (other.state != established || p.accepts(sockets, other.local)):
+			// Nothing is on the way; or it is still to be accepted, which CRIU reports.
+		case !known || !inside:
+			p.refuse(syscall.EOPNOTSUPP, h.subject, of+", whose other end"+holder(other.inode)+" is not among those to be saved: it would be broken after a restart",
+				"save it when the connection is closed, or save both ends together")
+		}
+	}
+}
+
+// accepts reports whether a process of the tree listens at an address.
+func (p *preflight) accepts(sockets []connection, at endpoint) bool {
+	return slices.ContainsFunc(sockets, func(c connection) bool {
+		_, ours := p.sockets[c.inode]
+		return c.state == listening && c.inode != 0 && ours && c.local.port == at.port
+	})
+}
+
+// holder is which process has a socket open, for a sentence; "" if that is not known.
+func holder(inode uint64) string {
+	pids, err := proc.All()
+	if inode == 0 || err != nil {
+		return ""
+	}
+	for pid := range pids {
+		for d, err := range proc.Descriptors(pid) {
+			if n, ok := inodeOf(d, "socket"); err == nil && ok && n == inode {
+				return fmt.Sprintf(", in %s,", hints.Process(pid))
+			}
+		}
+	}
+	return ""
+}
