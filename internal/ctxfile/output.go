@@ -25,6 +25,10 @@ type output struct {
 	preallocates bool  // disk space is asked for in advance
 	allocated    int64 // up to here
 	ahead        bool  // some was given, which trim has to give back
+
+	empty     bool        // the file had no content
+	preparing atomic.Bool // until there is memory to write
+	prepared  int64       // up to here there were zeros
 }
 
 // newOutput finds out what kind of file fd is.
@@ -56,6 +60,7 @@ func newOutput(fd int, calls *callGroup) (*output, error) {
 	// A file that has been given space beyond its end keeps it.
 	o.preallocates = o.seekable && o.kind == unix.S_IFREG && st.Blocks*512 <= st.Size+maxSlack
 	o.allocated = max(0, st.Size-o.base)
+	o.empty = o.seekable && o.kind == unix.S_IFREG && st.Size == 0 && o.base == 0
 	return o, err
 }
 
@@ -78,10 +83,44 @@ func (o *output) reserve(n int64, align bool, after int64) extent {
 	}
 	x := extent{o.next, n}
 	o.next += n
+	if align {
+		o.preparing.Store(false)
+	}
 	if align && o.preallocates && o.next > o.allocated {
 		o.allocate()
 	}
 	return x
+}
+
+// prepare writes zeros to the first n bytes that are free, until there is memory to
+// write, so that less is to be done while processes are frozen: the pages of the page
+// cache are there, and blocks on the disk. release cuts off what remains of it.
+func (o *output) prepare(n int64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.empty || !o.preallocates {
+		return
+	}
+	end := roundUp(o.next + n)
+	if unix.Fallocate(o.fd, unix.FALLOC_FL_KEEP_SIZE, 0, end) != nil {
+		return
+	}
+	o.allocated, o.ahead = max(o.allocated, end), true
+	for o.preparing.Store(true); ; {
+		// What is reserved is not touched, and nothing is reserved meanwhile.
+		at := max(o.prepared, roundUp(o.next))
+		part := zeroFrame[:max(min(end-at, frameSize), 0)]
+		if len(part) == 0 || o.calls.isAborted() || writeAt(o.fd, part, at) != nil {
+			return
+		}
+		o.prepared = at + int64(len(part))
+		o.mu.Unlock()
+		goOn := o.preparing.Load()
+		o.mu.Lock()
+		if !goOn {
+			return
+		}
+	}
 }
 
 // allocate asks for disk space before it is written to, which spares the file
@@ -143,9 +182,13 @@ func (o *output) trim() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	var st unix.Stat_t
-	if o.ahead && unix.Fstat(o.fd, &st) == nil && st.Size < o.base+o.allocated {
+	if o.ahead && unix.Fstat(o.fd, &st) == nil && (st.Size < o.base+o.allocated || o.prepared > o.next) {
 		// Punching a hole does nothing beyond the end of a file on ext4.
-		_ = unix.Ftruncate(o.fd, st.Size)
+		end := st.Size
+		if o.prepared > o.next {
+			end = min(end, o.next)
+		}
+		_ = unix.Ftruncate(o.fd, end)
 	}
 	o.ahead, o.preallocates = false, false
 }

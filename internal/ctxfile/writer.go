@@ -94,6 +94,7 @@ func (w *Writer) Pipe(name string, pipe int, aligned bool) error {
 		defer p.close()
 		var to intake = m
 		if aligned {
+			w.out.preparing.Store(false)
 			enlarge(pipe)
 			if m.frames != nil {
 				to = m.frames
@@ -122,6 +123,23 @@ func (w *Writer) Pipe(name string, pipe int, aligned bool) error {
 		}
 		return m.finish()
 	})
+}
+
+// Prepare writes zeros where up to n bytes of memory are going to be written, if that is an
+// empty file, and returns when that is done, Pipe has memory, or after Abort. It spares
+// Pipe the allocation of memory and disk space. What is not used is cut off by Close, and
+// after Abort.
+func (w *Writer) Prepare(n int64) {
+	o := w.out
+	if w.compress != nil {
+		o = w.stage
+	}
+	if o == nil || w.calls.begin() != nil {
+		return
+	}
+	defer w.trimIfOver()
+	defer w.calls.end()
+	o.prepare(n)
 }
 
 // File stores what r reads, up to io.EOF, as the member name. Errors are those of
@@ -185,7 +203,7 @@ func (w *Writer) release() {
 	w.out.release()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.stage != nil {
+	if w.stage != nil { // nothing is left of it, so it need not be trimmed
 		unix.Close(w.stage.fd)
 		w.stage = nil
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -36,6 +37,8 @@ type capture struct {
 	tree    *pstree.Tree
 	criu    *stream.Criu
 	writer  store
+
+	preparing sync.WaitGroup // of the context's file, see prepareFile
 
 	elsewhere []pstree.FileElsewhere // external files, see options
 
@@ -127,6 +130,8 @@ func (c *capture) freeze(ctx context.Context, e *engine) (err error) {
 	defer func() {
 		if err != nil {
 			c.criu.Close()
+			c.writer.Abort()
+			c.preparing.Wait()
 		}
 	}()
 	c.tree.LookOutside()
@@ -177,6 +182,7 @@ func (c *capture) take(ctx context.Context) error {
 	// Until the images are in the context it is pages of the processes that are in
 	// the pipes, which must not run on.
 	c.criu.AwaitImages()
+	c.preparing.Wait()
 	if c.criu.Stopped() {
 		return errEnded
 	}

@@ -55,6 +55,9 @@ func (c *capture) prepare(e *engine) (err error) {
 	c.criu, err = stream.New(stream.Capture, c.handler(func(name string, pipe int) error {
 		return contextError(w.Pipe(name, pipe, images.IsPages(name)))
 	}))
+	if err == nil {
+		c.prepareFile(w)
+	}
 	return err
 }
 

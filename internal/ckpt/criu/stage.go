@@ -2,9 +2,11 @@ package criu
 
 import (
 	"path/filepath"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 
+	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ctxfile"
 )
 
@@ -29,4 +31,19 @@ func (c *capture) stage(w *ctxfile.Writer) {
 		return
 	}
 	_ = w.Stage(fd) // without it nothing is staged
+}
+
+// mostPrepared is more than is prepared in the time that criu takes to start.
+const mostPrepared = 512 << 20
+
+// prepareFile has the file prepared for the processes' memory while criu starts, on
+// another processor. It is not worth it where the processes end anyway.
+func (c *capture) prepareFile(w *ctxfile.Writer) {
+	var machine unix.Sysinfo_t
+	n := min(c.tree.Memory(), mostPrepared)
+	if !ckpt.RunsOn(c.request.Signal) || runtime.NumCPU() == 1 ||
+		unix.Sysinfo(&machine) != nil || uint64(machine.Freeram)*uint64(machine.Unit) < 4*uint64(n) {
+		return
+	}
+	c.preparing.Go(func() { w.Prepare(n) })
 }
