@@ -111,7 +111,8 @@ type Candidate struct {
 // Newest returns the regular files in a directory, except hidden ones, with the newest
 // first, and opens none. Of one Base that is the file itself, and then the backup with the
 // highest number: the order in which they were made, whatever has become of their times.
-// Files that have nothing to do with one another are ordered by their times.
+// Files that have nothing to do with one another are ordered by their times, and those of
+// the same time by their names, the last one first.
 //
 // The error is OpOpenDir.
 func Newest(dir string) ([]Candidate, error) {
@@ -160,7 +161,7 @@ func merge(families map[string][]Candidate) (all []Candidate) {
 		var next Candidate
 		for _, family := range families {
 			c := family[0]
-			if d := c.Modified.Compare(next.Modified); next.Name == "" || d > 0 || d == 0 && c.Name < next.Name {
+			if d := c.Modified.Compare(next.Modified); next.Name == "" || d > 0 || d == 0 && c.Name > next.Name {
 				next = c
 			}
 		}

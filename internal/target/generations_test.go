@@ -127,7 +127,7 @@ func TestNewest(t *testing.T) {
 			t.Errorf("got %q\nwant %q", got, want)
 		}
 	}
-	check("context.1 context.1 0", "context.2 context.2 0", "c c 0", "c.~10~ c 10", "c.~2~ c 2", "lone.~1~ lone 1")
+	check("context.2 context.2 0", "context.1 context.1 0", "c c 0", "c.~10~ c 10", "c.~2~ c 2", "lone.~1~ lone 1")
 	empty(t)
 	check()
 	_, err := Newest("none")
