@@ -145,6 +145,7 @@ func (w *work) save(ctx context.Context, dest target.Destination, guard *signals
 	if engine := engine.Describe(); engine != "" {
 		w.con.Notef("using %s\n", engine)
 	}
+	times := startSteps()
 	line := w.progress(engine)
 	defer line.Stop()
 	w.request.Measure = line != nil
@@ -165,6 +166,7 @@ func (w *work) save(ctx context.Context, dest target.Destination, guard *signals
 		w.obeyStops = sync.OnceFunc(signals.ObeyStops)
 		defer w.obeyStops()
 	}
+	times.done("prepared")
 	capture, err := engine.Capture(ctx, &w.request)
 	captured.Store(true)
 	line.Stop()
@@ -179,7 +181,8 @@ func (w *work) save(ctx context.Context, dest target.Destination, guard *signals
 		return event, nil
 	}
 	if err == nil {
-		err = w.complete(ctx, capture, dest, guard)
+		times.done("captured")
+		err = w.complete(ctx, capture, dest, guard, times)
 	} else if issued && ckpt.ErrnoOf(err) == syscall.EINTR {
 		event.Forget()
 	}
@@ -189,21 +192,25 @@ func (w *work) save(ctx context.Context, dest target.Destination, guard *signals
 	if w.kmsg == cli.KmsgWarning {
 		w.con.Details(w.log)
 	}
+	w.tellSaved(engine, times)
 	return event, nil
 }
 
 // complete releases the captured processes and puts the context in place, in the order
 // that package ckpt requires for the request's signal.
-func (w *work) complete(ctx context.Context, capture ckpt.Capture, dest target.Destination, guard *signals.Guard) error {
+func (w *work) complete(ctx context.Context, capture ckpt.Capture, dest target.Destination, guard *signals.Guard, times *steps) error {
 	runOn := ckpt.RunsOn(w.request.Signal)
 	if runOn {
 		capture.Release()
+		times.frozen = capture.Frozen()
+		times.done("released")
 		if w.obeyStops != nil {
 			w.obeyStops()
 		}
 	}
 	err := capture.Write(ctx)
 	if err == nil {
+		times.done("written")
 		w.con.Notef("checkpoint request completed\n")
 		err = w.commit(dest, guard)
 	}
@@ -211,8 +218,10 @@ func (w *work) complete(ctx context.Context, capture ckpt.Capture, dest target.D
 		capture.Abort()
 		return err
 	}
+	times.done("in place")
 	if !runOn {
 		capture.Release()
+		times.done("ended")
 	}
 	return nil
 }

@@ -41,7 +41,7 @@ none matters with -F:
 
 Signal sent to every process afterwards; the last one counts:
       --run                 none, they run on (default)
-  -S, --signal <num>        signal number <num>
+  -S, --signal <sig>        this one, by number or name (15, TERM, SIGTERM)
       --stop                SIGSTOP
       --term                SIGTERM
       --abort               SIGABRT

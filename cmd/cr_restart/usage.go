@@ -25,7 +25,7 @@ When:
 
 Signal sent to every process after the restart; the last one counts:
       --run                 none, they run on (default)
-  -S, --signal <num>        signal number <num>
+  -S, --signal <sig>        this one, by number or name (15, TERM, SIGTERM)
       --stop, --freeze      SIGSTOP
       --term                SIGTERM
       --abort               SIGABRT

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"syscall"
+	"time"
 )
 
 // Engine saves and restores processes. An Engine serves one request.
@@ -88,6 +89,10 @@ type Capture interface {
 	// short time for their end.
 	Release()
 
+	// Frozen returns how long the processes have stood still, after Release; 0 if that is
+	// not known.
+	Frozen() time.Duration
+
 	// Abort gives the capture up. Processes that have not been released run on as if
 	// there had been no request.
 	Abort()
@@ -101,6 +106,9 @@ func (Done) Write(context.Context) error { return nil }
 
 // Release does nothing.
 func (Done) Release() {}
+
+// Frozen returns 0: the module does not tell.
+func (Done) Frozen() time.Duration { return 0 }
 
 // Abort does nothing.
 func (Done) Abort() {}

@@ -5,6 +5,8 @@ import (
 	"io"
 	"syscall"
 
+	"github.com/mattn/go-isatty"
+
 	"blcr-cli/internal/entry"
 )
 
@@ -71,6 +73,12 @@ func (c *Console) Details(lines []string) {
 	for _, line := range lines {
 		c.Errorf("- %s\n", line)
 	}
+}
+
+// Terminal reports whether errors are printed, and on a terminal.
+func (c *Console) Terminal() bool {
+	fd, ok := c.Stderr.(FD)
+	return ok && c.Level >= 0 && isatty.IsTerminal(uintptr(fd))
 }
 
 // Progress shows the progress of a long operation, if stderr is a terminal and the

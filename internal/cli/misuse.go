@@ -2,9 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"strings"
-
-	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/show"
 )
@@ -23,14 +20,4 @@ func MisuseLine(err error) string { return "- " + show.Text(err.Error()) }
 // a number: such as "a number of seconds".
 func NotANumber(option, what, arg string) Misuse {
 	return Misuse(fmt.Sprintf("option '%s' needs %s, not '%s'", option, what, arg))
-}
-
-// notASignal is the fault of -S with something other than a number.
-func notASignal(option, arg string) Misuse {
-	m := NotANumber(option, "the number of a signal", arg)
-	name := strings.TrimPrefix(strings.ToUpper(arg), "SIG")
-	if n := unix.SignalNum("SIG" + name); n != 0 {
-		m += Misuse(fmt.Sprintf("; SIG%s is %d", name, n))
-	}
-	return m
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -105,6 +106,12 @@ func (c *CommandLine) Parse(args []string, con *Console) (operands []string, err
 	return p.Operands(), nil
 }
 
+// signalNumber returns the number of the signal of that name, such as TERM, SIGTERM or
+// term, 0 if there is none. BLCR's commands accept numbers only.
+func signalNumber(name string) int32 {
+	return int32(unix.SignalNum("SIG" + strings.TrimPrefix(strings.ToUpper(name), "SIG")))
+}
+
 func (c *CommandLine) take(m getopt.Match, con *Console) error {
 	switch m.ID {
 	case OptHelp:
@@ -124,7 +131,10 @@ func (c *CommandLine) take(m getopt.Match, con *Console) error {
 	case optSignal:
 		n, ok := ParseInt(m.Arg)
 		if !ok {
-			return notASignal(m.Name, m.Arg)
+			n = signalNumber(m.Arg)
+		}
+		if !ok && n == 0 {
+			return NotANumber(m.Name, "the number or the name of a signal", m.Arg)
 		}
 		if n < 1 || n > maxSignal {
 			return ErrSignalRange

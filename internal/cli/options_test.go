@@ -62,6 +62,10 @@ func TestCommandLine(t *testing.T) {
 		{args: "--sig=12", signal: 12},
 		{args: "--signal=\t+9", signal: 9},
 		{args: "-S 011", signal: 11}, // decimal
+		{args: "-S TERM", signal: 15},
+		{args: "-Skill", signal: 9},
+		{args: "--signal=SIGUSR1", signal: 10},
+		{args: "--signal SigCont", signal: 18},
 
 		// The last one is used.
 		{args: "--term --kill", signal: 9},
@@ -72,13 +76,15 @@ func TestCommandLine(t *testing.T) {
 		{args: "-S 65", err: ErrSignalRange.Error()},
 		{args: "-S -9", err: ErrSignalRange.Error()},
 		{args: "-S 2147483647", err: ErrSignalRange.Error()},
-		{args: "--signal=", err: "option '--signal' needs the number of a signal, not ''"},
-		{args: "-S x", err: "option '-S' needs the number of a signal, not 'x'"},
-		{args: "-S TERM", err: "option '-S' needs the number of a signal, not 'TERM'; SIGTERM is 15"},
-		{args: "-S 0x9", err: "option '-S' needs the number of a signal, not '0x9'"},
-		{args: "-S 9\t", err: "option '-S' needs the number of a signal, not '9\t'"},
-		{args: "-S 9.5", err: "option '-S' needs the number of a signal, not '9.5'"},
-		{args: "--term -S x", err: "option '-S' needs the number of a signal, not 'x'"},
+		{args: "--signal=", err: "option '--signal' needs the number or the name of a signal, not ''"},
+		{args: "-S x", err: "option '-S' needs the number or the name of a signal, not 'x'"},
+		{args: "-S TERMI", err: "option '-S' needs the number or the name of a signal, not 'TERMI'"},
+		{args: "-S 0x9", err: "option '-S' needs the number or the name of a signal, not '0x9'"},
+		{args: "-S 9\t", err: "option '-S' needs the number or the name of a signal, not '9\t'"},
+		{args: "-S 9.5", err: "option '-S' needs the number or the name of a signal, not '9.5'"},
+		{args: "-S SIG", err: "option '-S' needs the number or the name of a signal, not 'SIG'"},
+		{args: "-S SIGSIGHUP", err: "option '-S' needs the number or the name of a signal, not 'SIGSIGHUP'"},
+		{args: "--term -S x", err: "option '-S' needs the number or the name of a signal, not 'x'"},
 
 		{args: "--kmsg-none", kmsg: KmsgNone},
 		{args: "--kmsg-none --kmsg-warning", kmsg: KmsgWarning},

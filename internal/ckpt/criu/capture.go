@@ -44,6 +44,9 @@ type capture struct {
 
 	reported chan *stream.Stage // gets the stage post-dump
 	frozen   *stream.Stage      // the same, until it is answered
+
+	begun time.Time     // when criu was started, which freezes the processes at once
+	stood time.Duration // from then on until criu had released them
 }
 
 // errLimit is the cause of a cancellation by the request's own limit.
@@ -137,6 +140,7 @@ func (c *capture) freeze(ctx context.Context, e *engine) (err error) {
 	c.tree.LookOutside()
 	where, inherited := c.destination()
 	command := stream.Command{Path: e.criu.Path, Args: append(c.options(root), where...), Inherit: inherited, Enter: enter}
+	c.begun = time.Now()
 	if err := c.criu.Start(command); err != nil {
 		return err
 	}
@@ -308,12 +312,16 @@ func (c *capture) Release() {
 	c.frozen.Answer(true)
 	c.frozen = nil
 	c.close()
+	c.stood = time.Since(c.begun)
 	// Processes that were stopped have been stopped again by criu.
 	if syscall.Signal(c.request.Signal) == unix.SIGCONT {
 		pstree.Signal(c.tree.Root, c.request.Signal)
 	}
 	c.awaitEnd()
 }
+
+// Frozen returns how long the processes have stood still at most.
+func (c *capture) Frozen() time.Duration { return c.stood }
 
 // Abort has criu let the processes run on as if nothing had been.
 func (c *capture) Abort() {
