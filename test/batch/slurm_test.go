@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -268,6 +269,7 @@ func byStep(t *testing.T, c *cluster) {
 	j := &job{t: t, c: c, dir: newWork(t)}
 	j.sbatch("-w", "n1", "--output=first.out", "--wrap", "srun ./simulate input")
 	goesOn(t, j.steps())
+	refused(t, j, "srun")
 	j.user("srun", "--jobid="+j.id, "--overlap", "cr_checkpoint", "-f", "ctx", "--kill", j.task())
 	j.state("FAILED")
 	if status := j.field("ExitCode"); status != "137:0" && status != "0:9" {
@@ -279,4 +281,24 @@ func byStep(t *testing.T, c *cluster) {
 	if out, _ := os.ReadFile(filepath.Join(j.dir, "second.out")); !strings.Contains(string(out), "finished\n") {
 		t.Errorf("the second job's output is %q", out)
 	}
+}
+
+// refused: a program of the job that stands for processes elsewhere cannot be saved.
+func refused(t *testing.T, j *job, program string) {
+	t.Helper()
+	names, _ := filepath.Glob("/proc/[0-9]*/exe")
+	for _, name := range names {
+		to, _ := os.Readlink(name)
+		cwd, _ := os.Readlink(filepath.Join(filepath.Dir(name), "cwd"))
+		if filepath.Base(to) != program || cwd != j.dir {
+			continue
+		}
+		cmd := command(j.dir, nil, "cr_checkpoint", "-f", "refused", "--kill", filepath.Base(filepath.Dir(name)))
+		out, err := cmd.CombinedOutput()
+		if err == nil || cmd.ProcessState.ExitCode() != int(syscall.EOPNOTSUPP) || !strings.Contains(string(out), "srun --jobid=ID --overlap") {
+			t.Errorf("cr_checkpoint of %s: %v\n%s", program, err, out)
+		}
+		return
+	}
+	t.Errorf("there is no %s", program)
 }

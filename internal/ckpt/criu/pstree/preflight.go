@@ -64,6 +64,7 @@ var rules = []func(*preflight, *subject){
 	(*preflight).threadsOfTheirOwn,
 	(*preflight).schedulers,
 	(*preflight).executable,
+	(*preflight).launcher,
 	(*preflight).addressSpace,
 	(*preflight).descriptors,
 	(*preflight).volatile,
@@ -383,6 +384,15 @@ func (p *preflight) executable(s *subject) {
 	if name := proc.Executable(s.Pid); strings.HasPrefix(name, "/memfd:") {
 		p.refuse(syscall.EOPNOTSUPP, s, fmt.Sprintf("runs a program that is only in memory, %s (memfd_create(2)), which criu cannot restore", show.Name(name)),
 			"start the program from a file")
+	}
+}
+
+// launcher refuses SLURM's srun, whose tasks are children of a daemon: they would be
+// neither in the context nor stopped.
+func (p *preflight) launcher(s *subject) {
+	if proc.Program(s.Pid) == "srun" {
+		p.refuse(syscall.EOPNOTSUPP, s, "has its tasks run by SLURM: they are not its children, and would not be saved",
+			"save each task on its node: srun --jobid=ID --overlap cr_checkpoint PID; 'scontrol listpids' shows them")
 	}
 }
 

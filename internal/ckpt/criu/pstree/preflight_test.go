@@ -267,6 +267,26 @@ func TestPreflightBusy(t *testing.T) {
 	}
 }
 
+// TestLauncher: srun is refused, whatever it is started by; a name that begins so is not.
+func TestLauncher(t *testing.T) {
+	program := compile(t, busyProgram)
+	for name, errno := range map[string]syscall.Errno{"srun": syscall.EOPNOTSUPP, "sruns": 0} {
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.Rename(program, path); err != nil {
+			t.Fatal(err)
+		}
+		program = path
+		_, err := Resolve(context.Background(), &ckpt.CheckpointRequest{ID: int32(odd(t, path)), Scope: ckpt.ScopeTree})
+		if errno == 0 {
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			continue
+		}
+		checkError(t, err, errno, "(srun) has its tasks run by SLURM")
+	}
+}
+
 func detail(err error) []string {
 	if e, ok := err.(*ckpt.Error); ok {
 		return e.Detail
