@@ -251,7 +251,7 @@ func suspend(t *testing.T, c *cluster, script string) {
 // another job, on the other node. Its output is that job's.
 func TestSlurmSteps(t *testing.T) {
 	t.Parallel()
-	byStep(t, slurm(t))
+	byStep(t, &job{t: t, c: slurm(t), dir: newWork(t)})
 }
 
 // TestSlurmPrivateTmp: the same where each job has a /tmp of its own.
@@ -262,11 +262,18 @@ func TestSlurmPrivateTmp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	byStep(t, c)
+	// SLURM 22.05 does not always: "container_g_join failed".
+	probe := &job{t: t, c: c, dir: newWork(t)}
+	for _, node := range []string{"n1", "n2"} {
+		out, err := command(probe.dir, []string{c.env}, "timeout", "30", "srun", "-w", node, "true").CombinedOutput()
+		if err != nil {
+			t.Skipf("SLURM starts no step in a /tmp of its own: %v, %s", err, out)
+		}
+	}
+	byStep(t, probe)
 }
 
-func byStep(t *testing.T, c *cluster) {
-	j := &job{t: t, c: c, dir: newWork(t)}
+func byStep(t *testing.T, j *job) {
 	j.sbatch("-w", "n1", "--output=first.out", "--wrap", "srun ./simulate input")
 	goesOn(t, j.steps())
 	refused(t, j, "srun")
@@ -295,7 +302,7 @@ func refused(t *testing.T, j *job, program string) {
 		}
 		cmd := command(j.dir, nil, "cr_checkpoint", "-f", "refused", "--kill", filepath.Base(filepath.Dir(name)))
 		out, err := cmd.CombinedOutput()
-		if err == nil || cmd.ProcessState.ExitCode() != int(syscall.EOPNOTSUPP) || !strings.Contains(string(out), "srun --jobid=ID --overlap") {
+		if err == nil || cmd.ProcessState.ExitCode() != int(syscall.EOPNOTSUPP) || !strings.Contains(string(out), "("+program+")") {
 			t.Errorf("cr_checkpoint of %s: %v\n%s", program, err, out)
 		}
 		return
