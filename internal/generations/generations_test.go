@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ctxfile"
+	"blcr-cli/internal/target"
 	"blcr-cli/test/harness"
 )
 
@@ -197,5 +198,51 @@ func TestVerify(t *testing.T) {
 	defer file.Close()
 	if err := Verify(ctx, int(file.Fd()), nil); err != nil && !errors.Is(err, unix.ECANCELED) {
 		t.Error(err)
+	}
+}
+
+// TestOpenWhileSaved: contexts are saved and removed meanwhile, and one is always found.
+func TestOpenWhileSaved(t *testing.T) {
+	t.Chdir(t.TempDir())
+	os.Mkdir("d", 0o700)
+	good := contextOf(t, 0)
+	save := func() error {
+		dest, err := target.Open(context.Background(), target.Spec{Path: "d/c", Policy: target.Backup, Keep: 2})
+		if err == nil {
+			err = dest.Begin()
+		}
+		if err == nil {
+			_, err = unix.Write(dest.FD(), good)
+		}
+		if err != nil {
+			return err
+		}
+		return dest.Commit()
+	}
+	if err := save(); err != nil {
+		t.Fatal(err)
+	}
+	saved := make(chan error)
+	go func() {
+		var err error
+		for i := 0; i < 100 && err == nil; i++ {
+			err = save()
+		}
+		saved <- err
+	}()
+	for {
+		fd, _, err := Open(context.Background(), "d", func(f *Fault) { t.Error(f) }, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		unix.Close(fd)
+		select {
+		case err := <-saved:
+			if err != nil {
+				t.Fatal(err)
+			}
+			return
+		default:
+		}
 	}
 }
