@@ -118,31 +118,24 @@ func TestConcurrent(t *testing.T) {
 }
 
 // TestTorn saves a program that writes to all its memory all the time, while it
-// goes on, and with a reader of the context that is slow.
+// goes on: into a file, compressed, and with a reader of the context that is slow.
 func TestTorn(t *testing.T) {
 	engine(t)
 	repeat := 5
 	if testing.Short() {
 		repeat = 2
 	}
-	for n := range repeat {
+	for n := range 3 * repeat {
 		j := newJob(t, "torn")
 		j.launch()
 		ctx := filepath.Join(j.dir, "ctx")
-		r, w, err := os.Pipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		p := j.start("cr_checkpoint", []string{filepath.Join(bin, "cr_checkpoint"), "--run", "-F", "3", strconv.Itoa(j.pid)}, nil, w.Fd())
-		w.Close()
-		size, err := slowly(r, ctx)
-		r.Close()
-		if err != nil {
-			t.Fatal(err)
-		}
-		j.silent(p, j.wait(p))
-		if size < 4096*4096 {
-			t.Fatalf("the context is of %d bytes only", size)
+		switch n % 3 {
+		case 0:
+			j.tornThroughPipe(ctx)
+		case 1:
+			j.checkpoint(ctx, "--run", strconv.Itoa(j.pid))
+		case 2:
+			j.checkpoint(ctx, "--run", "--compress", strconv.Itoa(j.pid))
 		}
 		j.advances()
 		_ = syscall.Kill(j.pid, syscall.SIGKILL)
@@ -151,8 +144,29 @@ func TestTorn(t *testing.T) {
 		j.restart(ctx)
 		j.finish()
 		if t.Failed() {
-			t.Fatalf("time %d of %d", n+1, repeat)
+			t.Fatalf("time %d of %d", n+1, 3*repeat)
 		}
+	}
+}
+
+// tornThroughPipe saves the job into a pipe that is read slowly.
+func (j *job) tornThroughPipe(ctx string) {
+	t := j.t
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := j.start("cr_checkpoint", []string{filepath.Join(bin, "cr_checkpoint"), "--run", "-F", "3", strconv.Itoa(j.pid)}, nil, w.Fd())
+	w.Close()
+	size, err := slowly(r, ctx)
+	r.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.silent(p, j.wait(p))
+	if size < 4096*4096 {
+		t.Fatalf("the context is of %d bytes only", size)
 	}
 }
 
