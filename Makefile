@@ -26,8 +26,9 @@ TAGS        = urfave_cli_no_docs
 # The entry point that runs before the Go runtime, package entry, which
 # is there for amd64 only.
 LDFLAGS    := $(if $(filter amd64,$(shell $(GO) env GOARCH 2>/dev/null)),-E blcr-cli/internal/entry.entry)
-# Functions start at multiples of 8 bytes, not 32, which makes the commands smaller.
-LDFLAGS    += -funcalign 8
+# Functions start anywhere, or at multiples of 8 bytes, not 32, which makes the commands
+# smaller.
+LDFLAGS    += -funcalign $(if $(filter amd64,$(shell $(GO) env GOARCH 2>/dev/null)),1,8)
 # What is not inlined, which makes the commands smaller by 220 kB: packages that make
 # and read texts, that make system calls, and all of ours but those that move data.
 SMALLER     = fmt reflect regexp/... text/template/... time github.com/urfave/cli/v2 \

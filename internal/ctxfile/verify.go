@@ -1,7 +1,6 @@
 package ctxfile
 
 import (
-	"cmp"
 	"errors"
 	"slices"
 	"sync"
@@ -69,12 +68,15 @@ func (d *damages) add(offset, length int64, err error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.list = append(d.list, Damage{d.name, offset, length, fail("read", d.name, err)})
+	// They come almost in order.
+	for i := len(d.list) - 1; i > 0 && d.list[i-1].Offset > d.list[i].Offset; i-- {
+		d.list[i-1], d.list[i] = d.list[i], d.list[i-1]
+	}
 	return nil
 }
 
 // joined returns the damages in order. Those that follow one another are one.
 func (d *damages) joined() (all []Damage) {
-	slices.SortFunc(d.list, func(a, b Damage) int { return cmp.Compare(a.Offset, b.Offset) })
 	for _, one := range d.list {
 		if n := len(all); n > 0 && all[n-1].Offset+all[n-1].Length == one.Offset {
 			all[n-1].Length += one.Length

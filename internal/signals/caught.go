@@ -2,7 +2,6 @@ package signals
 
 import (
 	"math"
-	"slices"
 	"sync/atomic"
 	"syscall"
 	"unsafe"
@@ -34,10 +33,15 @@ func take(sig syscall.Signal) int {
 // of their arrival. For a signal that came several times the last arrival counts.
 func pending() []syscall.Signal {
 	caught := all(func(sig syscall.Signal) bool { return atomic.LoadUint32(&counts[sig]) > 0 })
-	slices.SortFunc(caught, func(a, b syscall.Signal) int {
+	later := func(a, b syscall.Signal) bool {
 		// By their difference, since arrivals may overflow.
-		return int(int32(atomic.LoadUint32(&latest[a]) - atomic.LoadUint32(&latest[b])))
-	})
+		return int32(atomic.LoadUint32(&latest[a])-atomic.LoadUint32(&latest[b])) > 0
+	}
+	for i := range caught {
+		for ; i > 0 && later(caught[i-1], caught[i]); i-- {
+			caught[i-1], caught[i] = caught[i], caught[i-1]
+		}
+	}
 	return caught
 }
 

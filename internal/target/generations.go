@@ -52,12 +52,16 @@ func (f *file) generations() (all []generation, err error) {
 		return nil, fail(OpOpenDir, f.names.Dir, err)
 	}
 	own := basename(f.spec.Path)
+	var numbers []int
 	for _, name := range names {
 		if base, n, ok := BackupNumber(name); ok && base == own {
-			all = append(all, generation{backupName(f.spec.Path, n), n})
+			numbers = append(numbers, n)
 		}
 	}
-	slices.SortFunc(all, func(a, b generation) int { return cmp.Compare(a.number, b.number) })
+	slices.Sort(numbers)
+	for _, n := range numbers {
+		all = append(all, generation{backupName(f.spec.Path, n), n})
+	}
 	return all, nil
 }
 

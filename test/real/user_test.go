@@ -27,7 +27,7 @@ var notForUsers = map[string]string{
 	"attributes":  "to read and set the timer slack of another process takes CAP_SYS_NICE",
 	"credentials": "it sets its groups, which takes root",
 	"inotify":     "to find the name of a watched file takes CAP_DAC_READ_SEARCH; it is refused",
-	"tcp":         "to restore a TCP connection takes CAP_NET_ADMIN; it is refused",
+	"tcp":         "to save a TCP connection takes CAP_NET_ADMIN; it is refused",
 	"zombie":      "to save it a second time is refused: TestZombieRestored",
 }
 

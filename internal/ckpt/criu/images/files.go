@@ -1,7 +1,6 @@
 package images
 
 import (
-	"cmp"
 	"encoding/binary"
 	"slices"
 )
@@ -262,19 +261,18 @@ type Tables map[uint32][]FD
 
 // fds returns the descriptors of files ids, in the order of table and number.
 func (t Tables) fds(typ FileType, ids ...uint32) []uint32 {
-	type ref struct{ table, fd uint32 }
-	var refs []ref
+	var refs []uint64 // a table and a number in it
 	for n, fds := range t {
 		for _, fd := range fds {
 			if fd.Type == typ && slices.Contains(ids, fd.FileID) {
-				refs = append(refs, ref{n, fd.FD})
+				refs = append(refs, uint64(n)<<32|uint64(fd.FD))
 			}
 		}
 	}
-	slices.SortFunc(refs, func(a, b ref) int { return cmp.Or(cmp.Compare(a.table, b.table), cmp.Compare(a.fd, b.fd)) })
+	slices.Sort(refs)
 	var fds []uint32
 	for _, r := range refs {
-		fds = append(fds, r.fd)
+		fds = append(fds, uint32(r))
 	}
 	return fds
 }

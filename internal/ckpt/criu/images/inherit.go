@@ -69,7 +69,13 @@ func Inherit(files []byte, keys map[uint32]InheritKeys) ([]byte, *Inheritance, e
 		}
 		done.files[f.ID] = true
 		ids := make(map[string]uint32) // one file for each key
-		for _, fd := range slices.Sorted(maps.Keys(k.FD)) {
+		var fds []uint64
+		for fd := range k.FD {
+			fds = append(fds, uint64(fd))
+		}
+		slices.Sort(fds)
+		for _, wide := range fds {
+			fd := uint32(wide)
 			key := k.FD[fd]
 			if key == k.Default {
 				continue
