@@ -49,7 +49,7 @@ TESTFLAGS   = -parallel 6 -p 4
 # How long make fuzz runs each target.
 TIME        = 30s
 
-COMMANDS = cr_checkpoint cr_info cr_restart cr_run ftb-publish ftb-watch
+COMMANDS = cr_batch cr_checkpoint cr_info cr_restart cr_run ftb-publish ftb-watch
 BINARIES = $(COMMANDS:%=$(OUT)%)
 # One for each command, and whatever else there is.
 PAGES   := $(sort $(COMMANDS:%=man/%.1) $(wildcard man/*.[1-8]))
@@ -61,7 +61,7 @@ SHARED   = $(foreach f,$(PAGES),$(f):$(MANDIR)/man$(subst .,,$(suffix $(f)))/$(n
            $(foreach f,$(wildcard docs/examples/*),$(f):$(DOCDIR)/$(f)) \
            packaging/ftb/blcr.ftb:$(DATADIR)/blcr.ftb
 # Those that read their command lines as getopt does.
-GETOPT   = $(filter-out cr_run ftb-watch,$(COMMANDS))
+GETOPT   = $(filter-out cr_batch cr_run ftb-watch,$(COMMANDS))
 # Those that the benchmarks measure.
 BENCHED  = bin/cr_checkpoint bin/cr_restart
 

@@ -22,6 +22,13 @@ func SetLastPid(pid int) {
 	}
 }
 
+// Boot returns the id of this start of the machine. Process ids of another one mean
+// nothing.
+func Boot() (string, error) {
+	id, err := read("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(id)), err
+}
+
 // Numbers returns the numbers in a small file of /proc or /sys; none if it cannot
 // be read or has anything else in it, such as "max".
 func Numbers(name string) []uint64 {

@@ -3,10 +3,8 @@ package binary
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -38,7 +36,7 @@ func identify(name string) (identity, error) {
 	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Mode&0o111 == 0 {
 		return identity{}, errNotProgram
 	}
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	boot, err := proc.Boot()
 	if err != nil {
 		// Not wrapped: it does not say that there is no criu.
 		return identity{}, fmt.Errorf("no identity without /proc: %v", err)
@@ -47,7 +45,7 @@ func identify(name string) (identity, error) {
 	if err != nil {
 		return identity{}, fmt.Errorf("no identity without /proc: %v", err)
 	}
-	key := []byte(strings.TrimSpace(string(boot)) + " ")
+	key := []byte(boot + " ")
 	key = strconv.AppendInt(key, int64(unix.Geteuid()), 10)
 	key = append(key, ' ')
 	key = strconv.AppendQuoteToASCII(key, path)

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/batch"
+	"blcr-cli/internal/ckpt/kernel/selfckpt"
+	"blcr-cli/internal/cli"
+	"blcr-cli/internal/show"
+	"blcr-cli/internal/signals"
+)
+
+const name = "cr_batch"
+
+func versionLine() string { return fmt.Sprintf("%s version %s\n", name, cli.Version) }
+
+// passed are the signals that go to the job, or have it saved. Others have their default
+// action.
+var passed = []os.Signal{
+	unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGTERM,
+	unix.SIGCONT, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGXCPU, unix.SIGVTALRM,
+	unix.SIGPROF, unix.SIGWINCH, unix.SIGIO, unix.SIGPWR,
+}
+
+// run is the command: args is its whole argument vector. It returns the exit status,
+// unless the job has died of a signal, of which this process then dies.
+func run(args []string, stdout, stderr io.Writer) int {
+	selfckpt.Save()
+	signals.KeepIgnored()
+	con := &cli.Console{Stdout: stdout, Stderr: stderr}
+	var end batch.End
+	app := newApp(stdout, stderr, func(s *settings) error {
+		if s.text != "" {
+			return con.Print(s.text)
+		}
+		caught := make(chan os.Signal, 64)
+		for _, sig := range append(passed, asSignals(s.Signals)...) {
+			if !signal.Ignored(sig) {
+				signal.Notify(caught, sig)
+			}
+		}
+		var err error
+		if s.Log, err = batch.NewLog(s.log, s.quiet); err != nil {
+			return err
+		}
+		end = batch.Run(&s.Options, caught)
+		return nil
+	})
+	if err := app.Run(args); err != nil {
+		con.Errorf("%s: %s\n", name, message(err))
+		return batch.StatusFailed
+	}
+	if end.Signal != 0 {
+		signals.DieOf(end.Signal)
+	}
+	return end.Status
+}
+
+func asSignals(list []syscall.Signal) (all []os.Signal) {
+	for _, sig := range list {
+		all = append(all, sig)
+	}
+	return all
+}
+
+// message returns the text for an error, one line without a line feed.
+func message(err error) string {
+	var output *cli.OutputError
+	if errors.As(err, &output) {
+		return show.Text("standard output: " + output.Err.Error())
+	}
+	return show.Text(err.Error())
+}

@@ -1,0 +1,225 @@
+// Package batch runs a job through interruptions: it starts a command or restarts its
+// newest good context, saves it in time, keeps some generations, and ends as the job
+// ends. Package main of cr_batch is its only user.
+//
+// It saves and restarts by running cr_checkpoint and cr_restart, whose exit statuses and
+// messages it relies on. What belongs here: the order of these steps, the directory with
+// the generations, and what batch systems call a job. What a checkpoint is belongs to
+// the commands that make one.
+package batch
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/show"
+)
+
+// Exit statuses besides those of the job.
+const (
+	// StatusSaved: the job is saved and ended, and is to be started again.
+	StatusSaved = 85
+	// StatusUnable: the job could not be started here and now. Its contexts are kept.
+	StatusUnable = 75
+	// StatusFailed: a failure before anything was started.
+	StatusFailed = 125
+	// StatusNoExec and StatusNotFound: the command cannot be executed, or is not there.
+	StatusNoExec   = 126
+	StatusNotFound = 127
+)
+
+// Options are what a user can choose.
+type Options struct {
+	Command []string // with its arguments
+
+	Dir      string        // of the generations; "" for one that is named after the job
+	Interval time.Duration // between checkpoints; 0 for none
+	Keep     int           // generations, at least 1
+
+	// Signals are those at which the job is saved and ended.
+	Signals []syscall.Signal
+
+	Requeue        bool   // by the batch system's own command
+	RequeueCommand string // in its place, for the shell; ""
+
+	MaxRestarts int    // 0 for no limit
+	Stage       string // a directory of files that are kept with each generation; ""
+
+	CheckpointOptions []string // further options of cr_checkpoint
+	RestartOptions    []string // and of cr_restart
+
+	Log *Log
+}
+
+// End is how a batch has ended.
+type End struct {
+	Status int            // to exit with
+	Signal syscall.Signal // if not 0, the signal of which the job has died
+}
+
+// batch is one run.
+type batch struct {
+	*Options
+	scheduler scheduler
+	dir       *directory
+	events    chan event
+	signals   <-chan os.Signal
+	env       []string // of the programs that are started
+
+	timer   *time.Timer // for the next checkpoint
+	job     *job        // nil before and after
+	last    *job        // the one that has ended
+	saved   bool        // and was saved before
+	save    *save       // a checkpoint in progress, or nil
+	ending  bool        // the job is to be saved and ended
+	retries int         // of that
+}
+
+// Run runs the job to its end, to a checkpoint that ends it, or to a failure, which it
+// has logged. It must be called on the thread that lasts as long as the process.
+// Signals brings the signals that the process has caught.
+func Run(o *Options, signals <-chan os.Signal) End {
+	b := &batch{Options: o, scheduler: detect(os.Getenv), signals: signals, events: make(chan event, 16)}
+	b.timer = time.NewTimer(time.Hour)
+	b.timer.Stop()
+	b.env = os.Environ()
+	if id := b.scheduler.eventID(); id != "" && os.Getenv("CR_FTB_JOBID") == "" {
+		b.env = append(b.env, "CR_FTB_JOBID="+id)
+	}
+	if b.Dir == "" {
+		b.Dir = "cr_batch." + b.scheduler.dirName(filepath.Base(b.Command[0]))
+	}
+	dir, err := openDirectory(b.Dir)
+	if err != nil {
+		b.Log.Printf("%v", err)
+		if _, busy := err.(*lockedError); busy {
+			return End{Status: StatusUnable}
+		}
+		return End{Status: StatusFailed}
+	}
+	b.dir = dir
+	defer dir.close()
+	if err := b.adopt(); err != nil {
+		b.Log.Printf("%v", err)
+		return End{Status: StatusUnable}
+	}
+	end, ok := b.restart()
+	if !ok {
+		end = b.begin()
+	}
+	return end
+}
+
+// begin starts the command and runs it to its end.
+func (b *batch) begin() End {
+	if err := b.dir.forget(); err != nil {
+		b.Log.Printf("%v", err)
+		return End{Status: StatusFailed}
+	}
+	j, err := b.startCommand()
+	if err != nil {
+		b.Log.Printf("cannot start %s: %v", show.Name(b.Command[0]), err)
+		switch err {
+		case syscall.ENOENT:
+			return End{Status: StatusNotFound}
+		case syscall.EACCES, syscall.ENOEXEC, syscall.ENOTDIR:
+			return End{Status: StatusNoExec}
+		}
+		return End{Status: StatusUnable}
+	}
+	b.Log.Printf("started %s as process %d", show.Name(b.Command[0]), j.pid)
+	b.running(j)
+	return b.supervise()
+}
+
+// running is called when the job runs.
+func (b *batch) running(j *job) {
+	j.running = true
+	if err := b.dir.record(j.root()); err != nil {
+		b.Log.Printf("%v", err)
+	}
+	b.schedule()
+}
+
+// schedule sets the time of the next checkpoint.
+func (b *batch) schedule() {
+	if b.Interval > 0 {
+		b.timer.Reset(b.Interval)
+	}
+}
+
+// adopt saves and ends a job that an earlier run, which was killed, has left running: it
+// cannot be waited for, and must not run twice.
+func (b *batch) adopt() error {
+	root, rest := b.dir.left()
+	if root != 0 {
+		b.Log.Printf("the job of an earlier cr_batch still runs as process %d: it is saved and restarted", root)
+		number := b.dir.next()
+		var status unix.WaitStatus
+		var err error
+		for try := 0; ; try++ {
+			// A cr_checkpoint of the earlier run may be about to end.
+			status, err = b.checkpoint(number, root, true)
+			if err != nil || !status.Exited() || status.ExitStatus() != busy || try == retries {
+				break
+			}
+			if b.pause(retryTime); b.ending {
+				break
+			}
+		}
+		if err != nil || status != 0 {
+			return fmt.Errorf("process %d still runs, and cannot be saved (%s): end it, or wait until it has ended", root, result(status, err))
+		}
+		if err := b.stage(number); err != nil {
+			return err
+		}
+		_, rest = b.dir.left()
+	}
+	// What belongs to a job whose first process has ended comes back with the context.
+	for _, pid := range rest {
+		b.Log.Printf("process %d of an earlier run is killed", pid)
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	return nil
+}
+
+// supervise runs until the job has ended, or has been saved and ended.
+func (b *batch) supervise() End {
+	for b.job != nil || b.save != nil {
+		b.step()
+	}
+	b.timer.Stop()
+	return b.ended()
+}
+
+// step waits for one thing to happen and acts on it.
+func (b *batch) step() {
+	select {
+	case sig := <-b.signals:
+		b.take(sig.(syscall.Signal))
+	case <-b.timer.C:
+		if b.save == nil && b.job != nil && b.job.running {
+			b.startSave()
+		}
+	case e := <-b.events:
+		switch {
+		case e.running:
+			b.running(b.job)
+			b.Log.Printf("restarted generation %d as process %d in %s", b.job.generation, b.job.root(), since(b.job.started))
+			if b.ending {
+				b.startSave()
+			}
+		case b.save != nil && e.pid == b.save.pid:
+			b.finishSave(e.status)
+		case b.job != nil && e.pid == b.job.pid:
+			b.last = b.job
+			b.last.status = e.status
+			b.job = nil
+		}
+	}
+}

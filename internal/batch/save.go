@@ -1,0 +1,232 @@
+package batch
+
+import (
+	"os"
+	"os/exec"
+	"slices"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/proc"
+	"blcr-cli/internal/show"
+)
+
+// save is a checkpoint in progress.
+type save struct {
+	pid     int // of cr_checkpoint
+	root    int // of the job
+	number  int
+	end     bool // it ends the job
+	started time.Time
+}
+
+// busy is cr_checkpoint's status for what will pass.
+const busy = int(unix.EBUSY)
+
+const (
+	retryTime = 2 * time.Second
+	retries   = 15
+)
+
+// take acts on a signal to this process.
+func (b *batch) take(sig syscall.Signal) {
+	if slices.Contains(b.Signals, sig) {
+		b.end(sig)
+		return
+	}
+	if b.job != nil {
+		b.pass(sig)
+	}
+	switch sig {
+	case unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU:
+		_ = unix.Kill(os.Getpid(), unix.SIGSTOP)
+	}
+}
+
+// pass sends a signal to the job: to its process group, or to cr_restart, which passes it
+// on.
+func (b *batch) pass(sig syscall.Signal) {
+	pid := b.job.pid
+	if !b.job.restarted {
+		pid = -pid
+	}
+	_ = unix.Kill(pid, sig)
+}
+
+// end has the job saved and ended.
+func (b *batch) end(sig syscall.Signal) {
+	if b.ending {
+		return
+	}
+	b.ending, b.retries = true, 0
+	switch {
+	case b.job == nil:
+	case !b.job.running:
+		b.Log.Printf("%s: the restart is given up", signalName(sig))
+		_ = unix.Kill(b.job.pid, unix.SIGTERM)
+	default:
+		b.Log.Printf("%s: the job is saved and ended", signalName(sig))
+		if b.save == nil {
+			b.startSave()
+		}
+	}
+}
+
+// startSave starts a checkpoint, one that ends the job if b.ending.
+func (b *batch) startSave() {
+	s := &save{root: b.job.root(), number: b.dir.next(), end: b.ending, started: time.Now()}
+	signal := ""
+	switch {
+	case b.Stage != "":
+		signal = "--stop" // until the files are copied
+	case s.end:
+		signal = "--kill"
+	}
+	var err error
+	if s.pid, err = b.startCheckpoint(s.number, s.root, signal, b.tell); err != nil {
+		b.Log.Printf("cannot start cr_checkpoint: %v; the job runs on", err)
+		b.ending = false
+		b.schedule()
+		return
+	}
+	b.save = s
+}
+
+// finishSave acts on the end of cr_checkpoint.
+func (b *batch) finishSave(status unix.WaitStatus) {
+	s := b.save
+	b.save = nil
+	if status != 0 {
+		b.failedSave(s, status)
+		return
+	}
+	var size int64
+	if fi, err := os.Stat(b.dir.context(s.number)); err == nil {
+		size = fi.Size()
+	}
+	took := since(s.started)
+	if b.Stage != "" {
+		if err := b.stage(s.number); err != nil {
+			b.Log.Printf("%v", err)
+			if err := b.dir.setAside(s.number); err != nil {
+				b.Log.Printf("%v", err)
+			}
+			b.failedSave(s, unix.WaitStatus(int(unix.EIO)<<8))
+			return
+		}
+		if s.end {
+			b.signal(s.root, unix.SIGKILL)
+		} else {
+			b.signal(s.root, unix.SIGCONT)
+		}
+	}
+	b.Log.Printf("saved generation %d, %s in %s: %s", s.number, show.Size(size), took, show.Name(b.dir.context(s.number)))
+	if err := b.dir.prune(b.Keep); err != nil {
+		b.Log.Printf("an old generation cannot be removed: %v", err)
+	}
+	b.saved = b.saved || s.end
+	if s.end {
+		return // the job's end comes
+	}
+	if b.ending && b.job != nil {
+		b.startSave()
+		return
+	}
+	b.schedule()
+}
+
+// failedSave lets the job run on. To save and end it is tried again if something is in
+// the way that will pass.
+func (b *batch) failedSave(s *save, status unix.WaitStatus) {
+	if b.Stage != "" {
+		b.signal(s.root, unix.SIGCONT)
+	}
+	if b.job == nil {
+		return // it has ended meanwhile
+	}
+	b.Log.Printf("saving process %d failed (%s); the job runs on", s.root, result(status, nil))
+	switch {
+	case b.ending && !s.end:
+		b.startSave()
+	case b.ending && status.Exited() && status.ExitStatus() == busy && b.retries < retries:
+		b.retries++
+		b.timer.Reset(retryTime)
+	default:
+		b.ending = false
+		b.schedule()
+	}
+}
+
+// signal sends a signal to all processes of the job, which stand still.
+func (b *batch) signal(root int, sig syscall.Signal) {
+	pids, err := proc.Descend(root)
+	if err != nil {
+		pids = []int{root}
+	}
+	for _, pid := range slices.Backward(pids) {
+		_ = unix.Kill(pid, sig)
+	}
+}
+
+// ended returns how the batch ends, after the job.
+func (b *batch) ended() End {
+	if err := b.dir.forget(); err != nil {
+		b.Log.Printf("%v", err)
+	}
+	status := b.last.status
+	if b.saved || !b.last.running && b.ending {
+		return b.requeue()
+	}
+	if !b.last.running {
+		return End{Status: StatusUnable} // restart has logged it
+	}
+	took := since(b.last.started)
+	switch {
+	case status.Signaled():
+		b.Log.Printf("the job was killed by %s after %s; its contexts stay in %s", signalName(status.Signal()), took, show.Name(b.dir.path))
+		return End{Status: 128 + int(status.Signal()), Signal: status.Signal()}
+	case status.ExitStatus() != 0:
+		b.Log.Printf("the job has ended with status %d after %s; its contexts stay in %s", status.ExitStatus(), took, show.Name(b.dir.path))
+	default:
+		b.Log.Printf("the job has ended after %s", took)
+		if err := b.dir.clear(); err != nil {
+			b.Log.Printf("%v", err)
+		}
+	}
+	return End{Status: status.ExitStatus()}
+}
+
+// requeue has the batch system start the job again, if that is wanted.
+func (b *batch) requeue() End {
+	status := StatusSaved
+	var argv []string
+	switch {
+	case b.RequeueCommand != "":
+		argv = []string{"/bin/sh", "-c", b.RequeueCommand}
+	case b.Requeue:
+		argv, status = b.scheduler.requeue()
+		if argv == nil && status == StatusSaved {
+			b.Log.Printf("there is no batch system that is known: start the job again by the same command")
+		}
+	}
+	if argv == nil {
+		return End{Status: status}
+	}
+	c := exec.Command(argv[0], argv[1:]...)
+	c.Stdout, c.Stderr = b.Log.file, b.Log.file
+	if err := c.Run(); err != nil {
+		b.Log.Printf("requeueing failed: %s: %v", show.Text(c.String()), err)
+	} else {
+		b.Log.Printf("requeued: %s", show.Text(c.String()))
+	}
+	return End{Status: status}
+}
+
+func signalName(sig syscall.Signal) string {
+	if name := unix.SignalName(sig); name != "" {
+		return name
+	}
+	return sig.String()
+}
