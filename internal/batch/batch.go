@@ -159,26 +159,24 @@ func (b *batch) adopt() error {
 	root, rest := b.dir.left()
 	if root != 0 {
 		b.Log.Printf("the job of an earlier cr_batch still runs as process %d: it is saved and restarted", root)
+	}
+	for try := 0; root != 0; try++ {
 		number := b.dir.next()
-		var status unix.WaitStatus
-		var err error
-		for try := 0; ; try++ {
-			// A cr_checkpoint of the earlier run may be about to end.
-			status, err = b.checkpoint(number, root, true)
-			if err != nil || !status.Exited() || status.ExitStatus() != busy || try == retries {
-				break
-			}
-			if b.pause(retryTime); b.ending {
-				break
+		status, err := b.checkpoint(number, root, true)
+		if err == nil && status == 0 {
+			awaitEnd(root)
+			if err := b.stage(number); err != nil {
+				return err
 			}
 		}
-		if err != nil || status != 0 {
+		// It may just have ended, and cr_checkpoint have found it on its way out. And a
+		// cr_checkpoint of the earlier run may be about to end.
+		if root, rest = b.dir.left(); root == 0 {
+			break
+		}
+		if b.pause(retryTime); try == retries || b.ending || err != nil || status.Exited() && status.ExitStatus() != busy && try > 1 {
 			return fmt.Errorf("process %d still runs, and cannot be saved (%s): end it, or wait until it has ended", root, result(status, err))
 		}
-		if err := b.stage(number); err != nil {
-			return err
-		}
-		_, rest = b.dir.left()
 	}
 	// What belongs to a job whose first process has ended comes back with the context.
 	for _, pid := range rest {
@@ -186,6 +184,16 @@ func (b *batch) adopt() error {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
 	return nil
+}
+
+// awaitEnd returns when a process has ended, or after 10 seconds.
+func awaitEnd(pid int) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 10000)
 }
 
 // supervise runs until the job has ended, or has been saved and ended.
