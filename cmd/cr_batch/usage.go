@@ -17,8 +17,8 @@ from time to time, and save and end it when the batch system says so.
                             been saved and ended
       --requeue-command <command>  the same, by this command for the shell
       --max-restarts <num>  give up after so many restarts
-      --stage <dir>         keep the files in <dir> with each checkpoint, and put
-                            them back before a restart
+      --stage <dir>         keep the files in <dir> with each checkpoint, and
+                            put them back before a restart
       --checkpoint-option <word>  pass this on to cr_checkpoint
       --restart-option <word>  pass this on to cr_restart
   -l, --log <file>          write to <file> what is done, instead of stderr
@@ -27,7 +27,7 @@ from time to time, and save and end it when the batch system says so.
       --version             print the version and exit
 
 The exit status is that of COMMAND, which may have been saved and restarted any
-number of times; 85 if it has been saved and ended, and is to be started again by
-the same command line; 75 if it cannot be restarted here and now; 125 for bad
-arguments, 126 and 127 if COMMAND cannot be executed.
+number of times; 85 if it has been saved and ended, and is to be started again
+by the same command line; 75 if it cannot be restarted here and now; 125 for
+bad arguments, 126 and 127 if COMMAND cannot be executed.
 `

@@ -175,7 +175,7 @@ func (d *directory) clear() error {
 	if err := os.Remove(d.file("lock")); err != nil {
 		return err
 	}
-	if err := os.Remove(d.path); err != nil && !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.EBUSY) {
+	if err := os.Remove(d.path); err != nil && !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.EBUSY) && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	return nil

@@ -5,8 +5,8 @@ import (
 	"errors"
 	"os"
 
-	"blcr-cli/internal/ckpt/kernel/header"
 	"blcr-cli/internal/ctxfile"
+	"blcr-cli/internal/generations"
 )
 
 // verify reads all of a context. It returns what is damaged, or "" if it is whole, as far
@@ -17,48 +17,11 @@ func verify(path string) (damage string, err error) {
 		return "", err
 	}
 	defer f.Close()
-	kind, err := ctxfile.Sniff(int(f.Fd()))
-	if err == nil && kind == ctxfile.BLCR {
-		return verifyBLCR(f)
-	}
-	c, err := ctxfile.Open(context.Background(), int(f.Fd()))
-	if err == nil {
-		defer c.Close()
-		_, err = c.Verify(func(d ctxfile.Damage) {
-			if damage == "" {
-				damage = d.Err.Error()
-			}
-		})
-	}
-	if damage != "" {
-		return damage, nil
-	}
-	var e *ctxfile.Error
-	if errors.As(err, &e) && e.Reason != "" {
-		return e.Error(), nil
+	err = generations.Verify(context.Background(), int(f.Fd()), nil)
+	if fault, ok := errors.AsType[*generations.Fault](err); ok {
+		return fault.Reason, nil
 	}
 	return "", err
-}
-
-// verifyBLCR looks at both ends of a context of BLCR's module, which has no checksums.
-func verifyBLCR(f *os.File) (damage string, err error) {
-	fi, err := f.Stat()
-	if err != nil {
-		return "", err
-	}
-	if _, err := f.Seek(0, 0); err != nil {
-		return "", err
-	}
-	if _, err := header.Read(f); err == header.ErrForeign || err == header.ErrTruncated {
-		return err.Error(), nil
-	} else if err != nil {
-		return "", err
-	}
-	ended, err := header.Ends(f, fi.Size())
-	if err == nil && !ended {
-		damage = "it has no end"
-	}
-	return damage, err
 }
 
 // keepsStdio reports whether cr_restart can give the job its own standard descriptors, as

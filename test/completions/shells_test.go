@@ -81,7 +81,7 @@ func workspace(t *testing.T) string {
 	}
 	for _, file := range []string{"context.7", "context.80", "sim.context", "simple", "jobs/context.9", "old jobs/x", ".bin/simulate-xyz",
 		// Fish completes only for commands that exist.
-		".bin/cr_checkpoint", ".bin/cr_info", ".bin/cr_restart", ".bin/cr_run", ".bin/ftb-publish", ".bin/ftb-watch"} {
+		".bin/cr_batch", ".bin/cr_checkpoint", ".bin/cr_info", ".bin/cr_restart", ".bin/cr_run", ".bin/ftb-publish", ".bin/ftb-watch"} {
 		if err := os.WriteFile(filepath.Join(dir, file), nil, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -232,6 +232,9 @@ var lines = []struct {
 	{line: "cr_checkpoint -- --nos", want: ""},
 	{line: "cr_restart --freez", want: "--freeze: send SIGSTOP afterwards"},
 	{line: "cr_restart context.7 --omit-n", want: "--omit-never"},
+	{line: "cr_batch --inter", want: "--interval: time between checkpoints"},
+	{line: "cr_batch -k 3 --requeue-", want: "--requeue-command"},
+	{line: "cr_batch simulate --inter", want: ""},
 	{line: "ftb-watch --j", want: "--json: print JSON"},
 	{line: "ftb-watch -q --pa", want: "--pair"},
 	{line: "cr_run --o", want: "--omit: let checkpoints leave the program out"},
@@ -293,6 +296,9 @@ var lines = []struct {
 	{line: "cr_info -q context.7 context.8", want: "context.80"},
 	{line: "cr_info context.7 -- sim context.8", want: "context.80"},
 	{line: "cr_info -- --js", want: ""},
+	{line: "cr_batch simulate-x", want: "simulate-xyz"},
+	{line: "cr_batch -k 3 -q -- simulate-x", want: "simulate-xyz", not: "fish"},
+	{line: "cr_batch -r cr_restart --freez", want: "--freeze"},
 	{line: "cr_run simulate-x", want: "simulate-xyz"},
 	{line: "cr_run --omit simulate-x", want: "simulate-xyz"},
 	{line: "cr_run -- simulate-x", want: "simulate-xyz"},
