@@ -129,7 +129,7 @@ lint: ## formatting, go vet on two architectures, staticcheck, manual pages, she
 	@command -v mandoc >/dev/null || { echo "make lint: mandoc is missing" >&2; exit 1; }
 	mandoc -T lint -W warning $(PAGES)
 	@! command -v shellcheck >/dev/null || shellcheck --shell=bash --severity=warning completions/bash/*
-	@! command -v shellcheck >/dev/null || shellcheck --severity=warning docs/examples/*.sh .ci/run test/tools packaging/criu/get-criu packaging/dist/make-dist packaging/dist/check-dist
+	@! command -v shellcheck >/dev/null || shellcheck --severity=warning docs/examples/*.sh .ci/run test/tools packaging/criu/get-criu packaging/dist/make-dist packaging/dist/check-dist packaging/dist/prerm
 
 ledger: ## the differences from BLCR in blcr-cli(7), after a change of DIFFERENCES.md
 	$(GO) test -count=1 -run '^TestDifferences$$' ./man -update
