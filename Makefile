@@ -84,7 +84,7 @@ NEEDGO      = cd / && v=$$($(GO) env GOVERSION 2>/dev/null); case $$v in \
 	"  Debian 13, Ubuntu 24.04: sudo apt install golang-go; Debian 12: golang-go of bookworm-backports" \
 	"  elsewhere: https://go.dev/doc/install; another directory: make GO=/DIRECTORY/bin/go" >&2; exit 1
 
-.PHONY: build test check check-batch fuzz demo lint ledger getopt-million bench bench-criu criu criu-for-users install uninstall dist dist-check clean help
+.PHONY: build test check check-batch fuzz demo lint ledger getopt-million bench bench-criu criu criu-for-users install uninstall dist release dist-check clean help
 
 build: ## the commands into bin/, static
 	@$(NEEDGO)
@@ -167,9 +167,17 @@ uninstall: ## take that away again
 	rmdir $(dir $(CRIUDEST)) $(DESTDIR)$(DATADIR) $(DOCDIR:%=$(DESTDIR)%/docs/examples) $(DOCDIR:%=$(DESTDIR)%/docs) \
 		$(DESTDIR)$(DOCDIR) 2>/dev/null || :
 
-dist: ## a tar.gz, a .deb and an .rpm for amd64, into dist/
+dist: ## a tar.gz, a .deb and an .rpm for amd64, and an SBOM, into dist/
 	@$(if $(VERSION),,$(error CHANGELOG.md has no version heading))MAKE='$(MAKE)' GO='$(GO)' NFPM='$(NFPM)' \
 		VERSION='$(VERSION)' MAINTAINER='$(MAINTAINER)' packaging/dist/make-dist '$(DIST)'
+
+release: ## what a release consists of, into dist/, from a clean clone; then says how to tag it
+	@test -z "$$(git status --porcelain)" || { echo "make release: there are changes that are not committed: git status" >&2; exit 1; }
+	@grep -q '^## $(VERSION) - 20[0-9-]*$$' CHANGELOG.md || { echo "make release: CHANGELOG.md has no date for $(VERSION)" >&2; exit 1; }
+	@$(MAKE) --no-print-directory dist
+	@git archive --format=tar --prefix='blcr-cli-$(VERSION)/' HEAD | gzip -9n >'$(DIST)/blcr-cli_$(VERSION)_source.tar.gz'
+	@cd '$(DIST)' && sha256sum blcr-cli[-_]* >SHA256SUMS && cat SHA256SUMS
+	@echo "after 'make dist-check': git tag -s v$(VERSION) -m 'blcr-cli $(VERSION)'"
 
 dist-check: dist ## as root: they are the same when built again; lintian, rpmlint; installed, run, removed
 	@MAKE='$(MAKE)' GO='$(GO)' NFPM='$(NFPM)' VERSION='$(VERSION)' MAINTAINER='$(MAINTAINER)' \
