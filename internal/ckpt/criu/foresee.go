@@ -42,6 +42,13 @@ func (e *engine) ForecastRestart(ctx context.Context, r *ckpt.RestartRequest) *c
 	}
 	for _, step := range []func() error{
 		func() error { return f.plan.sessions(f.source, r) },
+		func() error {
+			img, err := f.source.Bytes(images.FilesName)
+			if err != nil {
+				return err
+			}
+			return distrustLinks(r, img)
+		},
 		f.pids, f.owners, f.files, f.clocks, f.memory, f.outside,
 	} {
 		err := step()

@@ -95,6 +95,9 @@ func (r *restart) run(ctx context.Context, e *engine) (err error) {
 	if r.plan, err = newPlan(r.source, r.request); err != nil {
 		return contextError(err)
 	}
+	if err = distrustLinks(r.request, r.plan.images[images.FilesName]); err != nil {
+		return contextError(err)
+	}
 	r.fill = newFilling(r.source, r.plan.tasks, e.criu.Version)
 	if r.plan.takesFiles(r.source, r.fill) {
 		r.fill = nil

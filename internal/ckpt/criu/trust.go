@@ -8,7 +8,9 @@ import (
 
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/imagedir"
+	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/hints"
+	"blcr-cli/internal/show"
 )
 
 // A context says as which user its processes run, and which files they have open,
@@ -62,4 +64,53 @@ func refuseForeign(name string, st *unix.Stat_t) error {
 		return nil
 	}
 	return &ckpt.Error{Op: "restart", Object: name, Errno: unix.EPERM, Detail: []string{why, way}}
+}
+
+// distrustLinks returns the error, EPERM, for a name in files.img that leads through
+// another user's symbolic link to a file that is not that user's. When the job was saved
+// no part of a name was a link. CRIU opens the files as root, and the user could have it
+// open any.
+func distrustLinks(r *ckpt.RestartRequest, filesImage []byte) error {
+	if os.Geteuid() != 0 || r.Trust {
+		return nil
+	}
+	files, err := images.Files(filesImage)
+	if err != nil {
+		return err
+	}
+	plain := make(map[string]bool) // what has been found not to be a link, or to be root's
+	for _, f := range files {
+		if f.Type != images.TypeReg {
+			continue
+		}
+		if link, owner := foreignLink(f.Name, plain); link != "" {
+			return &ckpt.Error{Op: "restart", Object: f.Name, Errno: unix.EPERM, Detail: []string{
+				fmt.Sprintf("%s has become a symbolic link of %s, and leads to a file of another user, which would be opened with root's rights", show.Name(link), hints.User(int(owner))),
+				"if you have seen where it leads and trust that: cr_restart --trust",
+			}}
+		}
+	}
+	return nil
+}
+
+// foreignLink returns the part of a name that is a symbolic link of another user than
+// root, and not of the owner of what the name leads to; "" if there is none.
+func foreignLink(name string, plain map[string]bool) (link string, owner uint32) {
+	for i := 1; i <= len(name); i++ {
+		if i < len(name) && name[i] != '/' || plain[name[:i]] {
+			continue
+		}
+		var st, target unix.Stat_t
+		if unix.Lstat(name[:i], &st) != nil {
+			return "", 0 // criu says what is missing
+		}
+		if st.Mode&unix.S_IFMT != unix.S_IFLNK || st.Uid == 0 {
+			plain[name[:i]] = true
+			continue
+		}
+		if unix.Stat(name, &target) == nil && target.Uid != st.Uid {
+			return name[:i], st.Uid
+		}
+	}
+	return "", 0
 }

@@ -128,3 +128,41 @@ func TestDistrust(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestForeignLink: a link of another user counts, in any place of a name, unless it leads to
+// that user's own file.
+func TestForeignLink(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("it takes root to make files of another user")
+	}
+	dir := t.TempDir()
+	const user = 65534
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	check(os.Mkdir(dir+"/d", 0o755))
+	for name, owner := range map[string]int{"d/root": 0, "d/user": user} {
+		check(os.WriteFile(dir+"/"+name, nil, 0o644))
+		check(os.Chown(dir+"/"+name, owner, -1))
+	}
+	for link, owner := range map[string]int{"user's": user, "root's": 0} {
+		check(os.Symlink("d", dir+"/"+link))
+		check(os.Lchown(dir+"/"+link, owner, -1))
+	}
+	check(os.Symlink("root", dir+"/d/link"))
+	check(os.Lchown(dir+"/d/link", user, -1))
+	for name, want := range map[string]string{
+		"/d/root": "", "/d/user": "", "/root's/root": "", "/root's/user": "", "/user's/user": "", "/d/missing": "",
+		"/user's/root": "/user's", "/d/link": "/d/link", "/root's/link": "/root's/link",
+	} {
+		if want != "" {
+			want = dir + want
+		}
+		if got, _ := foreignLink(dir+name, make(map[string]bool)); got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+}
