@@ -120,7 +120,7 @@ fuzz: ## every fuzz target in turn, each for TIME (30s)
 demo: ## a program is saved while it counts, and counts on when it is back; by sudo, or as root
 	@MAKE='$(MAKE)' GO='$(GO)' demo/demo
 
-lint: ## formatting, go vet on two architectures, staticcheck, manual pages, shellcheck
+lint: ## formatting, go vet on two architectures, staticcheck, manual pages, spelling, shellcheck
 	@files=$$(gofmt -l .) && test -z "$$files" || { echo "not formatted by gofmt:" $$files >&2; exit 1; }
 	$(GO) vet -tags real,batch ./...
 	CGO_ENABLED=0 GOARCH=386 $(GO) vet ./...
@@ -128,6 +128,7 @@ lint: ## formatting, go vet on two architectures, staticcheck, manual pages, she
 	$(GO) run $(STATICCHECK) -tags real,batch ./...
 	@command -v mandoc >/dev/null || { echo "make lint: mandoc is missing" >&2; exit 1; }
 	mandoc -T lint -W warning $(PAGES)
+	@! command -v codespell >/dev/null || codespell -L nd *.md docs man/*.[1-8] cmd packaging demo completions
 	@! command -v shellcheck >/dev/null || shellcheck --shell=bash --severity=warning completions/bash/*
 	@! command -v shellcheck >/dev/null || shellcheck --severity=warning docs/examples/*.sh .ci/run test/tools packaging/criu/get-criu packaging/dist/make-dist packaging/dist/check-dist packaging/dist/prerm
 
