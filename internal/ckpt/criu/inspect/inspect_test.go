@@ -33,6 +33,7 @@ import (
 
 	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/ctxfile"
+	"blcr-cli/test/harness"
 )
 
 // encode makes an image of CRIU's own types.
@@ -401,7 +402,7 @@ func TestInspectMany(t *testing.T) {
 	if err != nil || len(info.Processes) != 3000 || len(info.External) != 49999 {
 		t.Fatalf("%v: %d", err, len(info.Processes))
 	}
-	if d := time.Since(start); d > 10*time.Second {
+	if d := time.Since(start); d > harness.Patience {
 		t.Errorf("it took %v", d)
 	}
 }
