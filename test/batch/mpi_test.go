@@ -100,7 +100,7 @@ func TestMPI(t *testing.T) {
 					save.SysProcAttr.Credential = cred
 					if m.tcp && cred != nil {
 						out, err := save.CombinedOutput()
-						if err == nil || !bytes.Contains(out, []byte("or as root")) {
+						if err == nil || !bytes.Contains(out, []byte("as root")) {
 							t.Errorf("cr_checkpoint of a user's job with TCP: %v\n%s", err, out)
 						}
 						break

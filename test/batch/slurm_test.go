@@ -106,7 +106,7 @@ func (j *job) task() (pid string) {
 	j.t.Helper()
 	poll(j.t, "the program among the job's processes", func() bool {
 		// It may end with an error where steps have just ended.
-		out, _ := command(j.dir, []string{j.c.env}, "scontrol", "listpids", j.id).Output()
+		out, _ := command(j.dir, []string{j.c.env}, "scontrol", "listpids", j.id, j.field("NodeList")).Output()
 		for line := range strings.Lines(string(out)) {
 			pid = strings.Fields(line)[0]
 			text, _ := os.ReadFile(fmt.Sprintf("/proc/%s/cmdline", pid))
@@ -120,7 +120,7 @@ func (j *job) task() (pid string) {
 }
 
 // scripts are the job scripts for SLURM, all of which have to do the same.
-var scripts = []string{"slurm-plain.sh"}
+var scripts = []string{"slurm.sh", "slurm-plain.sh"}
 
 // TestSlurm: each scenario with each script, and every step is done once.
 func TestSlurm(t *testing.T) {
@@ -236,15 +236,25 @@ func preempt(t *testing.T, c *cluster, script string) {
 func suspend(t *testing.T, c *cluster, script string) {
 	j := submit(t, c, script)
 	goesOn(t, j.steps())
-	j.operator("scontrol", "suspend", j.id)
-	j.state("SUSPENDED")
-	j.operator("scontrol", "resume", j.id)
-	goesOn(t, j.steps())
+	j.suspended()
 	j.saved()
-	j.operator("scontrol", "suspend", j.id)
-	j.operator("scontrol", "resume", j.id)
-	goesOn(t, j.steps())
+	j.suspended()
 	j.ends()
+}
+
+// suspended has the operator suspend the job for a moment. SLURM loses signals that come
+// before it has stopped the processes.
+func (j *job) suspended() {
+	j.t.Helper()
+	pid := j.task()
+	j.operator("scontrol", "suspend", j.id)
+	poll(j.t, "the program is stopped", func() bool {
+		text, _ := os.ReadFile(fmt.Sprintf("/proc/%s/stat", pid))
+		_, after, _ := strings.Cut(string(text), ") ")
+		return strings.HasPrefix(after, "T")
+	})
+	j.operator("scontrol", "resume", j.id)
+	goesOn(j.t, j.steps())
 }
 
 // TestSlurmSteps: a task of a step is saved by a step beside it, and goes on in a step of
