@@ -25,7 +25,7 @@ func (c *capture) stage(w *ctxfile.Writer) {
 	}
 	var fs unix.Statfs_t
 	if unix.Fstat(fd, &file) != nil || file.Dev != context.Dev || unix.Fstatfs(fd, &fs) != nil ||
-		fs.Type == unix.TMPFS_MAGIC || fs.Type == unix.RAMFS_MAGIC ||
+		uint32(fs.Type) == unix.TMPFS_MAGIC || uint32(fs.Type) == unix.RAMFS_MAGIC ||
 		float64(fs.Bavail)*float64(fs.Bsize) < 2*float64(c.tree.Memory()) {
 		unix.Close(fd)
 		return

@@ -84,7 +84,11 @@ func (p *preflight) isVolatile(path, link string) bool {
 func inMemory(path string) bool {
 	const hugetlbfs = 0x958458f6
 	var fs unix.Statfs_t
-	return unix.Statfs(path, &fs) == nil && (fs.Type == unix.TMPFS_MAGIC || fs.Type == unix.RAMFS_MAGIC || fs.Type == hugetlbfs)
+	if unix.Statfs(path, &fs) != nil {
+		return false
+	}
+	kind := uint32(fs.Type) // of a signed type on 32 bits
+	return kind == unix.TMPFS_MAGIC || kind == unix.RAMFS_MAGIC || kind == hugetlbfs
 }
 
 // volatileDevices are those of the tree's file systems in memory that process 1 does not
