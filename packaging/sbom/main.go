@@ -82,7 +82,7 @@ type relationship struct {
 func run(args []string, out io.Writer) error {
 	end := slices.Index(args, "--")
 	if end < 3 || end == len(args)-1 {
-		return fmt.Errorf("usage: sbom VERSION SECONDS COMMAND... -- FILE...")
+		return fmt.Errorf("the arguments are VERSION SECONDS COMMAND... -- FILE, one or more")
 	}
 	version := args[0]
 	seconds, err := strconv.ParseInt(args[1], 10, 64)
