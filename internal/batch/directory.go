@@ -47,7 +47,10 @@ func openDirectory(path string) (*directory, error) {
 	}
 	d := &directory{path: path}
 	for {
-		if err := os.MkdirAll(path, 0o700); err != nil {
+		switch err := os.MkdirAll(path, 0o700); {
+		case errors.Is(err, os.ErrExist):
+			continue // removed in between
+		case err != nil:
 			return nil, err
 		}
 		d.lock, err = os.OpenFile(d.file("lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
@@ -77,11 +80,15 @@ func openDirectory(path string) (*directory, error) {
 		}
 		d.lock.Close() // removed at the end of the one before
 	}
-	if err := d.lock.Truncate(0); err == nil {
+	if err = d.lock.Truncate(0); err == nil {
 		_, err = d.lock.WriteAt(fmt.Appendln(nil, os.Getpid()), 0)
 	}
+	if err != nil {
+		d.lock.Close()
+		return nil, err
+	}
 	d.sweep()
-	return d, err
+	return d, nil
 }
 
 // close unlocks the directory.

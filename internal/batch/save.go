@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/mattn/go-isatty"
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/proc"
@@ -41,7 +42,11 @@ func (b *batch) take(sig syscall.Signal) {
 	}
 	switch sig {
 	case unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU:
-		_ = unix.Kill(os.Getpid(), unix.SIGSTOP)
+		// A batch system stops this process by SIGSTOP, and its SIGCONT may have come
+		// already.
+		if isatty.IsTerminal(0) {
+			_ = unix.Kill(os.Getpid(), unix.SIGSTOP)
+		}
 	}
 }
 
