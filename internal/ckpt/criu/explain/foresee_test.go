@@ -30,11 +30,22 @@ func TestForesee(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	defer cmd.Wait()
 	defer in.Close()
+	// At its start it opens files, which would be counted.
+	if _, err := in.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := out.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
 	pid := cmd.Process.Pid
 	if errs := Foresee([]int{pid}); len(errs) > 0 {
 		t.Errorf("of a process that can be saved: %q", details(errs))
