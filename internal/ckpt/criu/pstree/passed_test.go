@@ -75,6 +75,7 @@ func TestPassed(t *testing.T) {
 		_, err := Resolve(context.Background(), &ckpt.CheckpointRequest{ID: int32(pid), Scope: ckpt.ScopeTree, Limit: 50 * time.Millisecond})
 		return err
 	}
+	strange := homeless(t)
 	for _, c := range []struct {
 		args    string
 		refused bool
@@ -97,6 +98,9 @@ func TestPassed(t *testing.T) {
 			if !c.refused {
 				// What the tests before have left may take a moment to go.
 				for begin := time.Now(); resolve(pid) != nil; {
+					if time.Since(begin) > 5*time.Second && strange > 0 {
+						t.Skip("there are sockets of processes that this pid namespace does not show")
+					}
 					if time.Since(begin) > time.Minute {
 						t.Fatalf("refused: %q", detail(resolve(pid)))
 					}
@@ -106,6 +110,22 @@ func TestPassed(t *testing.T) {
 			checkError(t, resolve(pid), syscall.EBUSY, fmt.Sprintf("process %d (odd) has a socket open as descriptor ", pid))
 		})
 	}
+}
+
+// homeless is how many sockets without a peer no process has open that is to be seen here.
+// Before a test has passed any they are those of processes outside of this pid namespace.
+func homeless(t *testing.T) (n int) {
+	sockets, err := unixSockets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	open, _ := new(preflight).openSockets()
+	for _, s := range sockets {
+		if s.inode != 0 && s.peer == 0 && !open[s.inode] {
+			n++
+		}
+	}
+	return n
 }
 
 // TestOwner: a file that sends signals to a process outside of the tree is refused, and
