@@ -93,7 +93,11 @@ func TestFaultContext(t *testing.T) {
 	bad([]byte("hello, world\n"), 22, invalid)
 	bad(append([]byte("C\x00\x00\x00R\x00\x00\x00"), make([]byte, 8192)...), 255, "Failed cr_init(): -1\n- this context was written by BLCR's kernel module, which is not there...")
 	j.fails(j.command("cr_restart", "/dev/null"), 5, empty)
-	j.fails(j.command("cr_restart", j.dir), 21, "Restart failed: Is a directory\n- a directory of CRIU's images is restarted by cr_restart -d DIR\n")
+	none := filepath.Join(j.dir, "none")
+	if err := os.Mkdir(none, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	j.fails(j.command("cr_restart", none), 21, "Restart failed: Is a directory\n- there is no context in it...")
 	j.fails(j.command("cr_restart", "/nonexistent"), 255, "Failed to open(/nonexistent, O_RDONLY): No such file or directory\n")
 	j.nothing()
 	j.restart(ctx)

@@ -83,6 +83,9 @@ func TestMain(m *testing.M) {
 		if err := prepare(); err != nil {
 			return complain("%v", err)
 		}
+		// While there is nobody else who waits for its children. An error is told where it
+		// is needed.
+		_, _ = userCriu()
 		// From here on dead processes are reaped here, whoever started them:
 		// an unreaped one would keep its pid from being restored.
 		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
