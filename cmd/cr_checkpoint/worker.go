@@ -304,14 +304,14 @@ func (w *worker) listen() io.Closer {
 		close(closed)
 	}()
 	// While it is frozen, the waiting process cannot pass signals on. So those that are
-	// pending for it are read from /proc.
+	// pending for it are read from /proc, and those that it has just caught from its memory.
 	go func() {
 		for {
 			select {
 			case <-closed:
 				return
 			case <-time.After(50 * time.Millisecond):
-				signals.AddSet(proc.Caught(w.waiting))
+				signals.AddSet(proc.Caught(w.waiting) | signals.CaughtBy(w.waiting))
 			}
 		}
 	}()

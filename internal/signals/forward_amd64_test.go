@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"blcr-cli/test/harness"
 )
 
 // forwardRole starts a program that catches nothing and forwards signals to it;
@@ -120,4 +122,34 @@ func addRole() {
 // here, but only those that end programs.
 func TestAdd(t *testing.T) {
 	start(t, "add").ends(t, "15*1 40*2 1*1 \n1*1 15*1 63*1 \n", "exit 0")
+}
+
+// keepRole catches signals and does nothing with them.
+func keepRole() {
+	NewForwarder()
+	fmt.Println("ready")
+	time.Sleep(time.Hour)
+}
+
+// TestCaughtBy: what a process has caught and not taken is seen by another one, also if it
+// is stopped.
+func TestCaughtBy(t *testing.T) {
+	p := start(t, "keep")
+	p.says(t, "ready")
+	if set := CaughtBy(p.Process.Pid); set != 0 {
+		t.Errorf("caught at first: %#x", set)
+	}
+	p.kill(t, unix.SIGTERM)
+	p.kill(t, unix.SIGUSR1)
+	want := uint64(1<<(unix.SIGTERM-1) | 1<<(unix.SIGUSR1-1))
+	harness.Poll(t, "the signals to be caught", func() bool { return CaughtBy(p.Process.Pid) == want })
+	p.kill(t, unix.SIGSTOP)
+	if set := CaughtBy(p.Process.Pid); set != want {
+		t.Errorf("caught: %#x, want %#x", set, want)
+	}
+	p.kill(t, unix.SIGKILL)
+	p.ends(t, "", "signal 9")
+	if set := CaughtBy(p.Process.Pid); set != 0 {
+		t.Errorf("caught by a process that has ended: %#x", set)
+	}
 }

@@ -62,6 +62,7 @@ func init() { // not in the declaration, since roles start others
 		"await":   plain(awaitRole),
 		"pipe":    plain(pipeRole),
 		"add":     plain(addRole),
+		"keep":    plain(keepRole),
 		// job_amd64_test.go
 		"parent": parentRole,
 		"waiter": waiterRole,
