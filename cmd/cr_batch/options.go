@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/batch"
+	"blcr-cli/internal/cli"
 )
 
 // flags are cr_batch's options. BLCR has no such command, so they are urfave's.
@@ -36,11 +37,6 @@ func flags() []urfave.Flag {
 	}
 }
 
-func init() {
-	// Otherwise urfave prints texts of its own, and ignores errors of printing them.
-	urfave.HelpFlag, urfave.VersionFlag = nil, nil
-}
-
 // words is an option that can be given several times.
 type words []string
 
@@ -58,31 +54,13 @@ type settings struct {
 
 // newApp returns the application, which passes the settings to action.
 func newApp(stdout, stderr io.Writer, action func(*settings) error) *urfave.App {
-	return &urfave.App{
-		Name:                   name,
-		Usage:                  "run a command through checkpoints and restarts",
-		Flags:                  flags(),
-		UseShortOptionHandling: true,
-		HideHelp:               true,
-		HideHelpCommand:        true,
-		HideVersion:            true,
-		// Otherwise Run looks for the date of the program's file.
-		Compiled:  time.Unix(0, 0),
-		Writer:    stdout,
-		ErrWriter: stderr,
-		OnUsageError: func(_ *urfave.Context, err error, _ bool) error {
+	return cli.FlagApp(name, "run a command through checkpoints and restarts", flags(), stdout, stderr, func(err error) error { return err }, func(c *urfave.Context) error {
+		s, err := newSettings(c)
+		if err != nil {
 			return err
-		},
-		// Otherwise Run ends the program.
-		ExitErrHandler: func(*urfave.Context, error) {},
-		Action: func(c *urfave.Context) error {
-			s, err := newSettings(c)
-			if err != nil {
-				return err
-			}
-			return action(s)
-		},
-	}
+		}
+		return action(s)
+	})
 }
 
 func newSettings(c *urfave.Context) (*settings, error) {
@@ -131,7 +109,7 @@ func parseInterval(text string) (time.Duration, error) {
 // parseSignals reads names and numbers separated by commas.
 func parseSignals(text string) (list []syscall.Signal, err error) {
 	for word := range strings.SplitSeq(text, ",") {
-		sig := unix.SignalNum("SIG" + strings.TrimPrefix(strings.ToUpper(word), "SIG"))
+		sig := syscall.Signal(cli.SignalNumber(word))
 		if n, err := strconv.Atoi(word); err == nil && n > 0 && n < 64 {
 			sig = syscall.Signal(n)
 		}

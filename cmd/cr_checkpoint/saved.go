@@ -15,7 +15,12 @@ type steps struct {
 	begun  time.Time
 	last   time.Time
 	frozen time.Duration // how long the processes have stood still, 0 if they do not run on
-	times  []string
+	taken  []step
+}
+
+type step struct {
+	name string
+	took time.Duration
 }
 
 func startSteps() *steps {
@@ -24,9 +29,9 @@ func startSteps() *steps {
 }
 
 // done notes the end of a step.
-func (s *steps) done(step string) {
+func (s *steps) done(name string) {
 	now := time.Now()
-	s.times = append(s.times, step+" "+seconds(now.Sub(s.last)))
+	s.taken = append(s.taken, step{name, now.Sub(s.last)})
 	s.last = now
 }
 
@@ -45,7 +50,11 @@ func (w *work) tellSaved(engine ckpt.Engine, s *steps) {
 	if engine.Describe() == "" {
 		return
 	}
-	w.con.Notef("- %s\n", strings.Join(s.times, ", "))
+	var times []string
+	for _, t := range s.taken {
+		times = append(times, t.name+" "+seconds(t.took))
+	}
+	w.con.Notef("- %s\n", strings.Join(times, ", "))
 	if !w.con.Terminal() {
 		return
 	}

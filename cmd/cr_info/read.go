@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"io"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -124,7 +123,7 @@ func (r *report) read(fd int, s *settings, con *cli.Console) {
 
 // readBLCR reads a context of BLCR's module.
 func (r *report) readBLCR(fd int, st *unix.Stat_t) {
-	h, err := header.Read(source(fd))
+	h, err := header.Read(cli.FD(fd))
 	switch err {
 	case nil:
 	case header.ErrForeign, header.ErrTruncated:
@@ -139,44 +138,7 @@ func (r *report) readBLCR(fd int, st *unix.Stat_t) {
 		return
 	}
 	r.blcr.size, r.blcr.endKnown = st.Size, true
-	if r.blcr.ended, r.err = header.Ends(source(fd), st.Size); r.err == nil && !r.blcr.ended {
+	if r.blcr.ended, r.err = header.Ends(header.FD(fd), st.Size); r.err == nil && !r.blcr.ended {
 		r.err = notContext("incomplete: it has no end: truncated, or something follows it")
 	}
-}
-
-// source reads from a descriptor.
-type source int
-
-func (f source) Read(b []byte) (int, error) {
-	for {
-		n, err := unix.Read(int(f), b)
-		switch {
-		case err == unix.EINTR:
-		case err == unix.EAGAIN:
-			_, _ = unix.Poll([]unix.PollFd{{Fd: int32(f), Events: unix.POLLIN}}, -1)
-		case err != nil:
-			return 0, err
-		case n == 0:
-			return 0, io.EOF
-		default:
-			return n, nil
-		}
-	}
-}
-
-func (f source) ReadAt(b []byte, offset int64) (int, error) {
-	done := 0
-	for done < len(b) {
-		n, err := unix.Pread(int(f), b[done:], offset+int64(done))
-		switch {
-		case err == unix.EINTR:
-		case err != nil:
-			return done, err
-		case n == 0:
-			return done, io.EOF
-		default:
-			done += n
-		}
-	}
-	return done, nil
 }

@@ -9,6 +9,7 @@ import (
 
 	urfave "github.com/urfave/cli/v2"
 
+	"blcr-cli/internal/cli"
 	"blcr-cli/internal/ftbclient"
 	"blcr-cli/internal/ftbclient/wire"
 )
@@ -27,11 +28,6 @@ func flags() []urfave.Flag {
 	}
 }
 
-func init() {
-	// Otherwise urfave prints texts of its own, and ignores errors of printing them.
-	urfave.HelpFlag, urfave.VersionFlag = nil, nil
-}
-
 const maxTimeout = 365 * 24 * time.Hour
 
 // settings is the parsed command line.
@@ -48,31 +44,13 @@ type settings struct {
 
 // newApp returns the application, which passes the settings to action.
 func newApp(stdout, stderr io.Writer, action func(*settings) error) *urfave.App {
-	return &urfave.App{
-		Name:                   name,
-		Usage:                  "show the events of a Fault Tolerance Backplane",
-		Flags:                  flags(),
-		UseShortOptionHandling: true,
-		HideHelp:               true,
-		HideHelpCommand:        true,
-		HideVersion:            true,
-		// Otherwise Run looks for the date of the program's file.
-		Compiled:  time.Unix(0, 0),
-		Writer:    stdout,
-		ErrWriter: stderr,
-		OnUsageError: func(_ *urfave.Context, err error, _ bool) error {
-			return &argumentError{err.Error()}
-		},
-		// Otherwise Run ends the program.
-		ExitErrHandler: func(*urfave.Context, error) {},
-		Action: func(c *urfave.Context) error {
-			s, err := newSettings(c)
-			if err != nil {
-				return err
-			}
-			return action(s)
-		},
-	}
+	return cli.FlagApp(name, "show the events of a Fault Tolerance Backplane", flags(), stdout, stderr, func(err error) error { return &argumentError{err.Error()} }, func(c *urfave.Context) error {
+		s, err := newSettings(c)
+		if err != nil {
+			return err
+		}
+		return action(s)
+	})
 }
 
 func newSettings(c *urfave.Context) (*settings, error) {

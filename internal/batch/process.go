@@ -1,6 +1,7 @@
 package batch
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -98,8 +99,11 @@ func (b *batch) tell(e event) { b.events <- e }
 // cr_batch, and keeps signals to cr_batch's process group away from it.
 func (b *batch) startCommand() (*job, error) {
 	path, err := exec.LookPath(b.Command[0])
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
+		return nil, errno
+	}
 	if err != nil {
-		return nil, errnoOf(err)
+		return nil, syscall.ENOENT // exec.ErrNotFound
 	}
 	argv := b.Command
 	if run, err := tool("cr_run"); err == nil {
@@ -204,19 +208,4 @@ func result(status unix.WaitStatus, err error) string {
 		return "killed by signal " + fmt.Sprint(int(status.Signal()))
 	}
 	return "status " + fmt.Sprint(status.ExitStatus())
-}
-
-// errnoOf returns the errno within an error, or ENOENT.
-func errnoOf(err error) error {
-	for e := err; e != nil; {
-		if errno, ok := e.(syscall.Errno); ok {
-			return errno
-		}
-		u, ok := e.(interface{ Unwrap() error })
-		if !ok {
-			break
-		}
-		e = u.Unwrap()
-	}
-	return syscall.ENOENT
 }

@@ -106,9 +106,9 @@ func (c *CommandLine) Parse(args []string, con *Console) (operands []string, err
 	return p.Operands(), nil
 }
 
-// signalNumber returns the number of the signal of that name, such as TERM, SIGTERM or
+// SignalNumber returns the number of the signal of that name, such as TERM, SIGTERM or
 // term, 0 if there is none. BLCR's commands accept numbers only.
-func signalNumber(name string) int32 {
+func SignalNumber(name string) int32 {
 	return int32(unix.SignalNum("SIG" + strings.TrimPrefix(strings.ToUpper(name), "SIG")))
 }
 
@@ -131,7 +131,7 @@ func (c *CommandLine) take(m getopt.Match, con *Console) error {
 	case optSignal:
 		n, ok := ParseInt(m.Arg)
 		if !ok {
-			n = signalNumber(m.Arg)
+			n = SignalNumber(m.Arg)
 		}
 		if !ok && n == 0 {
 			return NotANumber(m.Name, "the number or the name of a signal", m.Arg)

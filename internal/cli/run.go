@@ -45,3 +45,31 @@ func Run(name, purpose string, args []string, stdout, stderr io.Writer, action f
 	}
 	return status
 }
+
+// FlagApp returns the application of a command that BLCR does not have, whose options are
+// urfave's flags. All texts and statuses are the caller's: action gets the parsed command
+// line, and usageError the fault of one that cannot be parsed; Run of the result returns
+// their errors.
+func FlagApp(name, purpose string, flags []cli.Flag, stdout, stderr io.Writer, usageError func(error) error, action cli.ActionFunc) *cli.App {
+	// Otherwise urfave prints texts of its own, and ignores errors of printing them.
+	cli.HelpFlag, cli.VersionFlag = nil, nil
+	return &cli.App{
+		Name:                   name,
+		Usage:                  purpose,
+		Flags:                  flags,
+		UseShortOptionHandling: true,
+		HideHelp:               true,
+		HideHelpCommand:        true,
+		HideVersion:            true,
+		// Otherwise Run looks for the date of the program's file.
+		Compiled:  time.Unix(0, 0),
+		Writer:    stdout,
+		ErrWriter: stderr,
+		OnUsageError: func(_ *cli.Context, err error, _ bool) error {
+			return usageError(err)
+		},
+		// Otherwise Run ends the program.
+		ExitErrHandler: func(*cli.Context, error) {},
+		Action:         action,
+	}
+}

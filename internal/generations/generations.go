@@ -195,7 +195,7 @@ func verifyBLCR(fd int, offset int64) error {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return err
 	}
-	file := io.NewSectionReader(source(fd), offset, st.Size-offset)
+	file := io.NewSectionReader(header.FD(fd), offset, st.Size-offset)
 	switch _, err := header.Read(file); err {
 	case nil:
 	case header.ErrForeign, header.ErrTruncated:
@@ -208,24 +208,4 @@ func verifyBLCR(fd int, offset int64) error {
 		return &Fault{Reason: "it has no end: truncated, or something follows it"}
 	}
 	return err
-}
-
-// source reads from a descriptor. A file of package os would open an epoll descriptor,
-// with which BLCR's module cannot save the process.
-type source int
-
-func (f source) ReadAt(b []byte, offset int64) (done int, err error) {
-	for done < len(b) {
-		n, err := unix.Pread(int(f), b[done:], offset+int64(done))
-		switch {
-		case err == unix.EINTR:
-		case err != nil:
-			return done, err
-		case n == 0:
-			return done, io.EOF
-		default:
-			done += n
-		}
-	}
-	return done, nil
 }

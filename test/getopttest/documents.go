@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	urfave "github.com/urfave/cli/v2"
+
 	"blcr-cli/internal/cli/getopt"
 	"blcr-cli/test/completions"
 )
@@ -30,6 +32,22 @@ type Command struct {
 	// contains that looks like an option.
 	Unlisted []string
 	Foreign  []string
+}
+
+// Flags is the table of options that are urfave's flags.
+func Flags(flags []urfave.Flag) (table getopt.Table) {
+	for i, f := range flags {
+		names := f.Names()
+		o := getopt.Option{ID: 1 + i, Long: names[:1], Arg: getopt.RequiredArgument}
+		if len(names) > 1 {
+			o.Short = names[1][0]
+		}
+		if _, is := f.(*urfave.BoolFlag); is {
+			o.Arg = getopt.NoArgument
+		}
+		table = append(table, o)
+	}
+	return table
 }
 
 // Documents checks, in a directory of cmd, that table, BLCR's options, usage
