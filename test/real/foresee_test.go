@@ -109,3 +109,33 @@ func TestDamagedMemory(t *testing.T) {
 		t.Error("there is no memory")
 	}
 }
+
+// TestCauseNotHidden: a restore that fails while images are on their way to criu is
+// reported with criu's reason, and not with the images that found no reader.
+func TestCauseNotHidden(t *testing.T) {
+	engine(t)
+	j := newJob(t, "counter")
+	j.launch()
+	ctx := filepath.Join(j.dir, "ctx")
+	pids := tree(j.pid)
+	j.checkpoint(ctx, "--kill", strconv.Itoa(j.pid))
+	j.killed(pids)
+	exe := j.info(ctx).Processes[0].Exe
+	if err := os.Rename(exe, exe+".away"); err != nil {
+		t.Fatal(err)
+	}
+	for range 40 {
+		p := j.command("cr_restart", ctx)
+		end := j.wait(p)
+		stderr, _ := os.ReadFile(p.stderr)
+		if !end.Exited() || end.ExitStatus() != 2 || !strings.Contains(string(stderr), "- cannot open "+exe+": No such file or directory") {
+			t.Errorf("cr_restart: %s: %s", describe(end), stderr)
+			break
+		}
+	}
+	if err := os.Rename(exe+".away", exe); err != nil {
+		t.Fatal(err)
+	}
+	j.restart(ctx)
+	j.finish()
+}

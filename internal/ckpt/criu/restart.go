@@ -136,7 +136,7 @@ func (r *restart) attempt(ctx context.Context, e *engine) (err error) {
 		Offer: func(name string) bool {
 			return r.plan.images[name] != nil || r.source.Has(name) && !slices.Contains(r.plan.hidden, name)
 		},
-		Image: func(name string, pipe int) error { return r.serve(during, name, pipe) },
+		Image: func(name string, pipe int) error { return unlessOver(during, r.serve(during, name, pipe)) },
 		Stage: func(s *stream.Stage) { r.answer(during, s) },
 	}
 	if r.fill != nil {
@@ -203,6 +203,15 @@ func feedError(err error) error {
 	return err
 }
 
+// unlessOver is err, or nil if err says only that ctx was cancelled. Criu has ended then,
+// or an interruption has stopped it, and that is what has to be reported.
+func unlessOver(ctx context.Context, err error) error {
+	if ctx.Err() != nil && ckpt.ErrnoOf(err) == syscall.ECANCELED {
+		return nil
+	}
+	return err
+}
+
 // answer answers the action script.
 func (r *restart) answer(ctx context.Context, s *stream.Stage) {
 	if s.Name != stream.PostRestore || r.fill == nil {
@@ -212,7 +221,7 @@ func (r *restart) answer(ctx context.Context, s *stream.Stage) {
 	// Criu may want other things meanwhile, such as to be stopped.
 	r.answering.Go(func() {
 		found := r.reached(s)
-		if err := r.fillMemory(ctx); err != nil {
+		if err := unlessOver(ctx, r.fillMemory(ctx)); err != nil {
 			r.criu.Fail(err)
 		}
 		s.Answer(found)
