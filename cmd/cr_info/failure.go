@@ -14,8 +14,9 @@ import (
 // This file is the only one that turns errors into messages and exit statuses.
 
 const (
-	statusFailed = 1
-	statusUsage  = 255 // as with BLCR's commands
+	statusFailed  = 1
+	statusTrouble = 2   // of --diff, as with diff(1)
+	statusUsage   = 255 // as with BLCR's commands
 )
 
 // usageError is an invalid command line.

@@ -23,6 +23,7 @@ type jsonContext struct {
 	Error    string `json:"error,omitempty"`
 	Format   string `json:"format,omitempty"`
 	Complete *bool  `json:"complete,omitempty"`
+	Newest   bool   `json:"newest,omitempty"`
 
 	Engine        string `json:"engine,omitempty"`
 	EngineVersion string `json:"engine_version,omitempty"`
@@ -139,7 +140,7 @@ type jsonSize struct {
 
 // json returns the line of --json.
 func (r *report) json() string {
-	c := jsonContext{File: r.file}
+	c := jsonContext{File: r.file, Newest: r.newest}
 	if complete, known := r.complete(); known {
 		c.Complete = &complete
 	}

@@ -26,6 +26,8 @@ type report struct {
 
 	verified *verification // nil without --verify
 	checked  *check        // nil without --check, or if there is nothing to be checked
+
+	newest bool // of the directory that was given, and nothing is wrong with it
 }
 
 // blcrContext is a context of BLCR's module.

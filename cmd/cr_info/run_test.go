@@ -86,7 +86,7 @@ func FuzzOutput(f *testing.F) {
 		for _, r := range []*report{filled(s, n), filledBLCR(s, n)} {
 			lines := 0
 			for _, heading := range []bool{false, true} {
-				text := r.text(heading)
+				text := r.text(heading, false)
 				if !harmless(text) {
 					t.Errorf("%q", text)
 				}
@@ -97,8 +97,12 @@ func FuzzOutput(f *testing.F) {
 				plain = filledBLCR("x", n)
 			}
 			// Lines may be left out, but none is added.
-			if want := strings.Count(plain.text(true), "\n"); lines > want {
-				t.Errorf("%d lines, want %d:\n%s", lines, want, r.text(true))
+			if want := strings.Count(plain.text(true, false), "\n"); lines > want {
+				t.Errorf("%d lines, want %d:\n%s", lines, want, r.text(true, false))
+			}
+			cells := strings.Join(r.row(), "")
+			if differ := differences(nil, r.parts(), false) + differences(r.parts(), plain.parts(), false); !harmless(cells + "\n" + differ) {
+				t.Errorf("%q, %q", cells, differ)
 			}
 			line := r.json()
 			if !harmless(line) || strings.Count(line, "\n") != 1 {
@@ -126,6 +130,76 @@ func FuzzOutput(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestColour(t *testing.T) {
+	terminal, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer terminal.Close()
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	for _, test := range []struct {
+		stdout        *os.File
+		term, noColor string
+		want          colour
+	}{
+		{terminal, "xterm", "", true}, {terminal, "dumb", "", false}, {terminal, "", "", false}, {terminal, "xterm", "1", false}, {null, "xterm", "", false},
+	} {
+		t.Setenv("TERM", test.term)
+		t.Setenv("NO_COLOR", test.noColor)
+		if got := colourOf(cli.FD(test.stdout.Fd())); got != test.want {
+			t.Errorf("%s, TERM=%s NO_COLOR=%s: %v", test.stdout.Name(), test.term, test.noColor, got)
+		}
+	}
+	if got := colour(true).state("complete") + colour(true).state("damaged") + colour(false).state("complete"); got != "\x1b[32mcomplete\x1b[0m\x1b[31mdamaged\x1b[0mcomplete" {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestDifferences(t *testing.T) {
+	process := func(pid int32, name string) inspect.Process {
+		return inspect.Process{PID: pid, PGID: 7, SID: 7, Name: name, State: images.StateAlive, Threads: make([]inspect.Thread, 2), Mapped: 8192, Saved: 4096,
+			Exe: "/bin/" + name, Cwd: "/", Root: "/", Files: []inspect.File{
+				{FD: 1, Kind: "file", Path: "/out", Access: "write", Offset: 6}, {FD: 2, Kind: "pipe", Access: "write", Offset: -1, Inode: 77, External: true},
+			}}
+	}
+	info := func(created int64, processes ...inspect.Process) *report {
+		return &report{criu: &inspect.Info{Header: ctxfile.Header{Created: time.Unix(created, 0), Engine: "criu 4.2"}, Processes: processes}}
+	}
+	old, now := process(7, "sim"), process(7, "sim")
+	now.Saved = 8192
+	now.Files[0].Offset = 24
+	now.Files[1] = inspect.File{FD: 3, Kind: "directory", Path: "/tmp", Access: "read", CloseOnExec: true, Removed: true}
+	ended := process(8, "old")
+	ended.PPID, ended.State, ended.Status = 7, images.StateZombie, 9
+	a, b := info(1, old, ended), info(2, now, process(9, "new"))
+	got := differences(a.parts(), b.parts(), false)
+	want := `- Memory: 16 KiB mapped, 8.0 KiB saved
++ Memory: 16 KiB mapped, 12 KiB saved
+- Process 7, memory: 8192 bytes mapped, 4096 saved
++ Process 7, memory: 8192 bytes mapped, 8192 saved
+- Process 7, descriptor 1: file, write, offset 6, /out
++ Process 7, descriptor 1: file, write, offset 24, /out
+- Process 7, descriptor 2: pipe, write, pipe:[77], external
++ Process 7, descriptor 3: directory, read, offset 0, close on exec, /tmp, removed
+- Process 8: old, zombie, SIGKILL, child of 7, group 7, session 7, 2 threads
++ Process 9: new, running, group 7, session 7, user 0, 2 threads
+`
+	if got != want {
+		t.Errorf("%s\nwant\n%s", got, want)
+	}
+	if got := differences(a.parts(), info(3, old, ended).parts(), false); got != "" {
+		t.Errorf("between the same: %s", got)
+	}
+	coloured := strings.NewReplacer("- ", "\x1b[31m- ", "+ ", "\x1b[32m+ ", "\n", "\x1b[0m\n").Replace(want)
+	if got := differences(a.parts(), b.parts(), true); got != coloured {
+		t.Errorf("%q\nwant\n%q", got, coloured)
+	}
 }
 
 // The manual page lists the members of each object, and no others.
@@ -186,7 +260,7 @@ func TestThreads(t *testing.T) {
 	for i := range 500 {
 		p.Threads = append(p.Threads, inspect.Thread{TID: int32(i), Name: "worker"})
 	}
-	if text := r.text(false); !strings.Contains(text, " and 482 more\n") {
+	if text := r.text(false, false); !strings.Contains(text, " and 482 more\n") {
 		t.Error(text)
 	}
 }

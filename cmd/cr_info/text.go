@@ -5,24 +5,26 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"blcr-cli/internal/ckpt/criu/inspect"
+	"blcr-cli/internal/ctxfile"
 	"blcr-cli/internal/show"
 )
 
 // text returns the report in text form. heading says that it is one of several.
-func (r *report) text(heading bool) string {
+func (r *report) text(heading bool, c colour) string {
 	var b strings.Builder
 	if heading {
 		b.WriteString(show.Name(r.file) + ":\n")
 	}
 	if r.blcr != nil {
-		r.blcr.text(&b)
+		r.blcr.text(&b, c)
 		return b.String()
 	}
 	info := r.criu
-	contextText(&b, info)
+	contextText(&b, info, c)
 	processesText(&b, info)
 	for i := range info.Processes {
 		filesText(&b, &info.Processes[i])
@@ -40,12 +42,12 @@ func line(b *strings.Builder, key, value string) {
 	}
 }
 
-func (c *blcrContext) text(b *strings.Builder) {
+func (c *blcrContext) text(b *strings.Builder, paint colour) {
 	state := ""
 	if c.endKnown {
-		state = "complete, "
+		state = paint.state("complete") + ", "
 		if !c.ended {
-			state = "incomplete, "
+			state = paint.state("incomplete") + ", "
 		}
 	}
 	line(b, "Context", fmt.Sprintf("%sof BLCR's module, version %d of its format", state, c.Version))
@@ -64,11 +66,11 @@ func (c *blcrContext) text(b *strings.Builder) {
 	}
 }
 
-func contextText(b *strings.Builder, info *inspect.Info) {
+func contextText(b *strings.Builder, info *inspect.Info, c colour) {
 	h := info.Header
-	state := "complete"
+	state := c.state("complete")
 	if info.Missing != "" {
-		state = "incomplete (" + show.Text(info.Missing) + ")"
+		state = c.state("incomplete") + " (" + show.Text(info.Missing) + ")"
 	}
 	if info.Directory {
 		state += ", a directory of criu's images"
@@ -77,7 +79,7 @@ func contextText(b *strings.Builder, info *inspect.Info) {
 	}
 	line(b, "Context", state)
 	if !h.Created.IsZero() {
-		line(b, "Created", h.Created.UTC().Format("2006-01-02 15:04:05 UTC"))
+		line(b, "Created", moment(h.Created))
 	}
 	var where []string
 	if h.Host != "" {
@@ -93,14 +95,7 @@ func contextText(b *strings.Builder, info *inspect.Info) {
 	if h.Compression != "" {
 		line(b, "Compressed", "by "+show.Name(h.Compression))
 	}
-	var words []string
-	for _, w := range h.Command {
-		words = append(words, word(w))
-	}
-	if h.Cut {
-		words = append(words, "...")
-	}
-	line(b, "Command", strings.Join(words, " "))
+	line(b, "Command", commandLine(&h))
 	threads, mapped, saved := 0, uint64(0), uint64(0)
 	for _, p := range info.Processes {
 		mapped, saved = mapped+p.Mapped, saved+p.Saved
@@ -120,21 +115,26 @@ func processesText(b *strings.Builder, info *inspect.Info) {
 			depth[p.PID] = depth[p.PPID] + 1
 			parent = strconv.Itoa(int(p.PPID))
 		}
-		state := stateName(p.State)
-		if p.State.Ended() {
-			if p.Status.Signaled() {
-				state += ", " + signalName(p.Status)
-			} else {
-				state += ", " + strconv.Itoa(p.Status.ExitStatus())
-			}
-		} else {
+		if !p.State.Ended() {
 			uid, mapped, saved = strconv.Itoa(int(p.UID)), show.Size(p.Mapped), show.Size(p.Saved)
 		}
 		// The indent is bounded, so that a line stays readable however deep the tree is.
 		name := strings.Repeat("  ", min(depth[p.PID], 20)) + show.Name(p.Name)
-		t.add(strconv.Itoa(int(p.PID)), parent, id(p.PGID), id(p.SID), uid, state, strconv.Itoa(len(p.Threads)), mapped, saved, name)
+		t.add(strconv.Itoa(int(p.PID)), parent, id(p.PGID), id(p.SID), uid, processState(p), strconv.Itoa(len(p.Threads)), mapped, saved, name)
 	}
 	t.write(b, "Processes")
+}
+
+// processState returns the state of a process, and how one that has ended has done so.
+func processState(p *inspect.Process) string {
+	state := stateName(p.State)
+	switch {
+	case !p.State.Ended():
+		return state
+	case p.Status.Signaled():
+		return state + ", " + signalName(p.Status)
+	}
+	return state + ", " + strconv.Itoa(p.Status.ExitStatus())
 }
 
 // id returns a group or session id as text. It is 0 for one outside of the namespace.
@@ -287,6 +287,7 @@ func sizeText(b *strings.Builder, info *inspect.Info) {
 type table struct {
 	right []bool
 	rows  [][]string
+	paint colour // for the column STATE
 }
 
 // newTable returns a table with the titles of its columns. ">" after a title aligns the
@@ -319,10 +320,13 @@ func (t *table) write(b *strings.Builder, heading string) {
 			widths[i] = max(widths[i], min(utf8.RuneCountInString(cell), widest))
 		}
 	}
-	for _, row := range t.rows {
+	for n, row := range t.rows {
 		var text strings.Builder
 		for i, cell := range row {
 			fill := strings.Repeat(" ", max(widths[i]-utf8.RuneCountInString(cell), 0))
+			if n > 0 && t.rows[0][i] == "STATE" {
+				cell = t.paint.state(cell)
+			}
 			if t.right[i] {
 				text.WriteString("  " + fill + cell)
 			} else {
@@ -331,6 +335,21 @@ func (t *table) write(b *strings.Builder, heading string) {
 		}
 		b.WriteString(strings.TrimRight(text.String(), " ") + "\n")
 	}
+}
+
+// moment returns a time for a line.
+func moment(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
+
+// commandLine returns the command line of the first process.
+func commandLine(h *ctxfile.Header) string {
+	var words []string
+	for _, w := range h.Command {
+		words = append(words, word(w))
+	}
+	if h.Cut {
+		words = append(words, "...")
+	}
+	return strings.Join(words, " ")
 }
 
 func count(n int, what string) string {

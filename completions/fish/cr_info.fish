@@ -22,6 +22,7 @@ complete -c cr_info -f
 complete -c cr_info -l json -d 'print JSON, a line for each FILE'
 complete -c cr_info -l verify -d 'read all and compare checksums'
 complete -c cr_info -l check -d 'tell whether it could be restarted here'
+complete -c cr_info -l diff -d 'tell what differs between two FILEs'
 complete -c cr_info -s q -l quiet -d 'say nothing on stderr'
 complete -c cr_info -s h -l help -d 'print a summary of the options'
 complete -c cr_info -l version -d 'print the version'

@@ -1,4 +1,4 @@
-// Package generations finds the newest good context among those of a directory, and says
+// Package generations finds the contexts of a directory and the newest good one, and says
 // of a context whether it is one. In which order contexts were made is known by their
 // names, which are package target's; the formats are those of packages ctxfile and header.
 // The package knows no engine, no request and no message.
@@ -60,25 +60,20 @@ func Open(ctx context.Context, dir string, skipped func(*Fault), watch Watch) (f
 		if err != nil {
 			return -1, dir, err
 		}
-		backups := make(map[string]bool)
-		for _, c := range all {
-			backups[c.Base] = backups[c.Base] || c.Number > 0
-		}
 		vanished := false
+		backups := withBackups(all)
 		for _, c := range all {
 			name := filepath.Join(dir, c.Name)
-			fd, err := open(name)
-			if err == unix.ENOENT || err == unix.ELOOP {
+			fd, err := open(name, backups[c.Base])
+			switch err {
+			case nil:
+			case errOther:
+				continue
+			case unix.ENOENT, unix.ELOOP:
 				vanished = true
 				continue
-			}
-			if err != nil {
+			default:
 				return -1, name, err
-			}
-			expected := backups[c.Base] || strings.HasPrefix(c.Name, "context.")
-			if kind, err := ctxfile.Sniff(fd); err == nil && kind == ctxfile.Unknown && !expected {
-				unix.Close(fd)
-				continue
 			}
 			err = Verify(ctx, fd, watch)
 			if err == nil {
@@ -102,8 +97,45 @@ func Open(ctx context.Context, dir string, skipped func(*Fault), watch Watch) (f
 	return -1, dir, newest
 }
 
-// open opens a regular file; ELOOP if it has become something else.
-func open(name string) (fd int, err error) {
+// Names returns the names of the contexts in dir, with the directory and the newest first:
+// of the files that Open would verify, and of those that look as if they were to be opened
+// and cannot be. None is verified. The error is that of reading the directory.
+func Names(dir string) (names []string, err error) {
+	all, err := target.Newest(dir)
+	backups := withBackups(all)
+	for _, c := range all {
+		name := filepath.Join(dir, c.Name)
+		fd, err := open(name, backups[c.Base])
+		if err == nil {
+			unix.Close(fd)
+		}
+		if err == nil || err == unix.EACCES && expected(name, backups[c.Base]) {
+			names = append(names, name)
+		}
+	}
+	return names, err
+}
+
+// withBackups returns the names of the files that have numbered backups.
+func withBackups(all []target.Candidate) map[string]bool {
+	names := make(map[string]bool)
+	for _, c := range all {
+		names[c.Base] = names[c.Base] || c.Number > 0
+	}
+	return names
+}
+
+// expected reports whether a file is taken for a context whatever is in it.
+func expected(name string, backups bool) bool {
+	return backups || strings.HasPrefix(filepath.Base(name), "context.")
+}
+
+// errOther is that a file is no context, and not expected to be one.
+var errOther = errors.New("not a context")
+
+// open opens a context, which has backups or not. The errors: errOther; ELOOP if it is no
+// regular file any more; else that of the system.
+func open(name string, backups bool) (fd int, err error) {
 	for {
 		fd, err = unix.Open(name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_LARGEFILE, 0)
 		if err != unix.EINTR {
@@ -116,6 +148,11 @@ func open(name string) (fd int, err error) {
 	var st unix.Stat_t
 	if err = unix.Fstat(fd, &st); err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
 		err = unix.ELOOP
+	}
+	if err == nil && !expected(name, backups) {
+		if kind, sniffed := ctxfile.Sniff(fd); sniffed == nil && kind == ctxfile.Unknown {
+			err = errOther
+		}
 	}
 	if err != nil {
 		unix.Close(fd)

@@ -130,6 +130,42 @@ func TestOpen(t *testing.T) {
 	}
 }
 
+func TestNames(t *testing.T) {
+	t.Chdir(t.TempDir())
+	os.Mkdir("d", 0o700)
+	names := func(want ...string) {
+		t.Helper()
+		before := harness.Descriptors()
+		if got, err := Names("d"); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%q, %v; want %q", got, err, want)
+		}
+		if after := harness.Descriptors(); len(after) != len(before) {
+			t.Errorf("descriptors before: %v, after: %v", before, after)
+		}
+	}
+	names()
+	good := contextOf(t, 0)
+	put(t, "d/c", good, 100)
+	put(t, "d/c.~9~", good[:1], 300)
+	put(t, "d/c.~10~", nil, 200)
+	put(t, "d/context.7", []byte("other"), 400)
+	put(t, "d/job.out", []byte("other"), 500)
+	put(t, "d/z", good, 50)
+	put(t, "d/.c.tmp", good, 600)
+	unix.Mkfifo("d/context.fifo", 0o600)
+	os.Mkdir("d/context.dir", 0o700)
+	os.Symlink("c", "d/context.link")
+	names("d/context.7", "d/c", "d/c.~10~", "d/c.~9~", "d/z")
+	if os.Geteuid() != 0 {
+		os.Chmod("d/context.7", 0)
+		os.Chmod("d/z", 0)
+		names("d/context.7", "d/c", "d/c.~10~", "d/c.~9~")
+	}
+	if _, err := Names("none"); !errors.Is(err, unix.ENOENT) {
+		t.Error(err)
+	}
+}
+
 // What cannot be opened is not skipped: it may well be good.
 func TestOpenForbidden(t *testing.T) {
 	if os.Geteuid() == 0 {

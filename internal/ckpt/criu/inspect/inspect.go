@@ -174,7 +174,7 @@ func Directory(fd int) (*Info, error) {
 		}
 	}
 	if _, ok := c.sizes[images.InventoryName]; !ok {
-		return nil, fmt.Errorf("not a directory of images: there is no %s in it", images.InventoryName)
+		return nil, fmt.Errorf("no directory of contexts or images: there is no %s in it, and no context", images.InventoryName)
 	}
 	if err := in.run(); err != nil {
 		return nil, err
