@@ -146,7 +146,7 @@ func invalid(message string) *stop {
 // parse reads the command line.
 func parse(args []string, con *cli.Console) (*settings, *stop) {
 	s := &settings{request: ckpt.CheckpointRequest{Scope: ckpt.ScopeTree}, target: target.Spec{Sync: true}}
-	s.engine = ckpt.NewChoice(os.Getenv("CR_ENGINE"), engines.All)
+	s.engine = ckpt.NewChoice(os.Getenv("CR_ENGINE"), engines.ToSave())
 	line := cli.CommandLine{
 		Options: options, Usage: usage, Version: versionLine(),
 		Option: func(m getopt.Match) error {

@@ -37,7 +37,7 @@ func (r *report) check(fd int, start int64, directory bool) {
 	}
 	c := &check{}
 	r.checked = c
-	choice := ckpt.NewChoice(os.Getenv("CR_ENGINE"), engines.All)
+	choice := ckpt.NewChoice(os.Getenv("CR_ENGINE"), engines.ToForecast())
 	request := ckpt.RestartRequest{FD: int32(fd), RestorePid: true}
 	if directory {
 		request.Dir = r.file

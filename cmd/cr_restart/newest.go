@@ -20,8 +20,8 @@ func (w *work) generations() bool {
 	if unix.Stat(w.file, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return false
 	}
-	for i := range engines.All {
-		format := engines.All[i].Directories
+	for _, engine := range engines.ToRestore() {
+		format := engine.Directories
 		if format != nil && unix.Access(filepath.Join(w.file, format.Inventory), unix.F_OK) == nil {
 			return false
 		}

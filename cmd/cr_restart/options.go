@@ -98,7 +98,7 @@ func (*ending) Error() string { return "nothing to do" }
 // effect from their place in the command line on. An error is an *ending or a *failure.
 func (s *settings) parse(args []string, con *cli.Console) error {
 	s.request.RestorePid = true
-	s.engine = ckpt.NewChoice(os.Getenv("CR_ENGINE"), engines.All)
+	s.engine = ckpt.NewChoice(os.Getenv("CR_ENGINE"), engines.ToRestore())
 	line := cli.CommandLine{Options: options, Usage: usage, Version: versionLine(), Option: s.option}
 	operands, err := line.Parse(args, con)
 	var text cli.Text

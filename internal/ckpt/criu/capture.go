@@ -52,9 +52,9 @@ type capture struct {
 // errLimit is the cause of a cancellation by the request's own limit.
 var errLimit error = &ckpt.Error{Op: "wait for", Object: "checkpoint", Errno: syscall.ETIME, Step: ckpt.StepWait}
 
-// Capture runs criu until the processes are frozen and everything of theirs has
-// been taken.
-func (e *engine) Capture(ctx context.Context, r *ckpt.CheckpointRequest) (ckpt.Capture, error) {
+// save is Capture: it runs criu until the processes are frozen and everything of theirs
+// has been taken.
+func (e *engine) save(ctx context.Context, r *ckpt.CheckpointRequest) (ckpt.Capture, error) {
 	// The module looks at the descriptor first.
 	if err := unwritable(r); err != nil {
 		return nil, err

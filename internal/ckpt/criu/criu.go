@@ -10,6 +10,7 @@
 package criu
 
 import (
+	"context"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -25,9 +26,9 @@ import (
 	"blcr-cli/internal/show"
 )
 
-// Open finds a usable criu. The error is ENOSYS with what is wrong with those
+// open finds a usable criu. The error is ENOSYS with what is wrong with those
 // that there are, or with /proc.
-func Open() (ckpt.Engine, error) {
+func open() (*engine, error) {
 	if proc.Here() != nil {
 		// Every number would mean another process. Criu itself says little then.
 		return nil, &ckpt.Error{Op: "read", Object: "/proc", Errno: syscall.ENOSYS, Detail: []string{
@@ -46,19 +47,43 @@ func Open() (ckpt.Engine, error) {
 	return &engine{criu: criu}, nil
 }
 
-// Candidate is this engine as one to choose.
-var Candidate = ckpt.Candidate{
-	Name:        "criu",
-	Open:        Open,
-	Recognizes:  recognizes,
-	Missing:     "this context was written by the criu engine, which cannot be used here",
-	Directories: &ckpt.DirectoryFormat{Inventory: images.InventoryName, IsImage: images.IsImage},
-	Compresses:  true,
-	Lazy:        true,
-	KeepsStdio:  true,
-	Claims:      true,
-	Includes:    pstree.Includes,
+// Saver, Restorer and Forecaster are this engine as one to choose, for commands that save,
+// that restore, and that do neither. All can forecast both. A command thus does not
+// contain what it never runs, which is a tenth of it.
+func Saver() ckpt.Candidate { return candidate((*engine).save, nil) }
+
+// Restorer is for commands that restore; see Saver.
+func Restorer() ckpt.Candidate { return candidate(nil, (*engine).restore) }
+
+// Forecaster is for commands that neither save nor restore; see Saver.
+func Forecaster() ckpt.Candidate { return candidate(nil, nil) }
+
+func candidate(save saveFunc, restore restoreFunc) ckpt.Candidate {
+	return ckpt.Candidate{
+		Name: "criu",
+		Open: func() (ckpt.Engine, error) {
+			e, err := open()
+			if err != nil {
+				return nil, err
+			}
+			e.capture, e.restart = save, restore
+			return e, nil
+		},
+		Recognizes:  recognizes,
+		Missing:     "this context was written by the criu engine, which cannot be used here",
+		Directories: &ckpt.DirectoryFormat{Inventory: images.InventoryName, IsImage: images.IsImage},
+		Compresses:  true,
+		Lazy:        true,
+		KeepsStdio:  true,
+		Claims:      true,
+		Includes:    pstree.Includes,
+	}
 }
+
+type (
+	saveFunc    func(*engine, context.Context, *ckpt.CheckpointRequest) (ckpt.Capture, error)
+	restoreFunc func(*engine, context.Context, *ckpt.RestartRequest) (pid int, err error)
+)
 
 // recognizes tells whether there is a context of ours on a descriptor.
 func recognizes(fd int) bool {
@@ -68,6 +93,9 @@ func recognizes(fd int) bool {
 
 // engine is one request, by means of one criu.
 type engine struct {
+	capture saveFunc    // nil in a command that does not save
+	restart restoreFunc // nil in a command that does not restore
+
 	criu *binary.Binary
 	log  []string
 
@@ -75,6 +103,16 @@ type engine struct {
 
 	mu    sync.Mutex
 	meter func() (done, all int64) // nil if nothing is known
+}
+
+// Capture implements ckpt.Engine, in a command that saves.
+func (e *engine) Capture(ctx context.Context, r *ckpt.CheckpointRequest) (ckpt.Capture, error) {
+	return e.capture(e, ctx, r)
+}
+
+// Restart implements ckpt.Engine, in a command that restores.
+func (e *engine) Restart(ctx context.Context, r *ckpt.RestartRequest) (pid int, err error) {
+	return e.restart(e, ctx, r)
 }
 
 // Describe returns the criu that is used.

@@ -48,8 +48,8 @@ type restart struct {
 	held    []int // those of them that are stopped until criu has let go, too
 }
 
-// Restart restores the processes.
-func (e *engine) Restart(ctx context.Context, request *ckpt.RestartRequest) (pid int, err error) {
+// restore is Restart.
+func (e *engine) restore(ctx context.Context, request *ckpt.RestartRequest) (pid int, err error) {
 	if request.Closed {
 		return 0, &ckpt.Error{Op: "read", Object: fmt.Sprintf("descriptor %d", request.FD), Errno: syscall.EBADF}
 	}

@@ -1,4 +1,4 @@
-// Package engines is the list of engines for all commands, in the order of preference,
+// Package engines has the lists of engines for the commands, in the order of preference,
 // with the capabilities of each. The Engine interface and the choice of an engine
 // belong to package ckpt, which knows none of them.
 package engines
@@ -10,8 +10,14 @@ import (
 	"blcr-cli/internal/ckpt/kernel"
 )
 
-// All are the engines, the preferred one first.
-var All = []ckpt.Candidate{kernel.Candidate, criu.Candidate}
+// ToSave returns the engines for a command that saves, the preferred one first.
+func ToSave() []ckpt.Candidate { return []ckpt.Candidate{kernel.Candidate, criu.Saver()} }
+
+// ToRestore returns the same for a command that restores.
+func ToRestore() []ckpt.Candidate { return []ckpt.Candidate{kernel.Candidate, criu.Restorer()} }
+
+// ToForecast returns the same for a command that does neither.
+func ToForecast() []ckpt.Candidate { return []ckpt.Candidate{kernel.Candidate, criu.Forecaster()} }
 
 // AwaitDetached returns when no engine holds a thread of this process any more. A
 // process that may be a restored copy calls it before it ends.
