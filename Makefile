@@ -84,7 +84,7 @@ NEEDGO      = cd / && v=$$($(GO) env GOVERSION 2>/dev/null); case $$v in \
 	"  Debian 13, Ubuntu 24.04: sudo apt install golang-go; Debian 12: golang-go of bookworm-backports" \
 	"  elsewhere: https://go.dev/doc/install; another directory: make GO=/DIRECTORY/bin/go" >&2; exit 1
 
-.PHONY: build test check check-batch fuzz demo lint ledger getopt-million bench bench-criu criu criu-for-users install uninstall dist release dist-check clean help
+.PHONY: build test check check-batch fuzz demo recording lint ledger getopt-million bench bench-criu criu criu-for-users install uninstall dist release dist-check clean help
 
 build: ## the commands into bin/, static
 	@$(NEEDGO)
@@ -119,6 +119,10 @@ fuzz: ## every fuzz target in turn, each for TIME (30s)
 
 demo: ## a program is saved while it counts, and counts on when it is back; by sudo, or as root
 	@MAKE='$(MAKE)' GO='$(GO)' demo/demo
+
+recording: build criu ## as root: demo/session.cast, from a real run
+	CGO_ENABLED=0 $(GO) build -buildvcs=false -o bin/.count ./demo/count
+	$(GO) run ./demo/recording bin demo/session.cast
 
 lint: ## formatting, go vet on two architectures, staticcheck, manual pages, spelling, shellcheck
 	@files=$$(gofmt -l .) && test -z "$$files" || { echo "not formatted by gofmt:" $$files >&2; exit 1; }
