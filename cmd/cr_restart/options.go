@@ -36,6 +36,7 @@ const (
 	optTrust
 	optKeepStdio
 	optFailureStatus
+	optAnyCPU
 )
 
 // options is the table of cr_restart's options.
@@ -66,6 +67,7 @@ var options = append(getopt.Table{
 	{ID: optLazy, Long: []string{"lazy"}, Exact: true},
 	{ID: optKeepStdio, Long: []string{"keep-stdio"}, Exact: true},
 	{ID: optTrust, Long: []string{"trust"}, Exact: true},
+	{ID: optAnyCPU, Long: []string{"cpu-any"}, Exact: true},
 }, cli.RequestOptions(map[string]string{"stop": "freeze"})...)
 
 // source is where the context is read from.
@@ -194,6 +196,8 @@ func (s *settings) option(m getopt.Match) error {
 
 	case optTrust:
 		r.Trust = true
+	case optAnyCPU:
+		r.AnyCPU = true
 	}
 	return nil
 }

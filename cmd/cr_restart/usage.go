@@ -18,6 +18,8 @@ Where from; without any of these, the operand:
   -d, --dir <dir>           this directory of CRIU's images (engine criu only)
       --trust               as root, also a context that another user owns or
                             may write to (engine criu; see the manual)
+      --cpu-any             try it also on a processor that lacks what the job's
+                            code may use (engine criu)
 
 When:
       --lazy                before all memory is in place; it comes while the

@@ -152,6 +152,10 @@ type RestartRequest struct {
 	// they were files. It is for an engine whose Candidate has KeepsStdio.
 	KeepStdio bool
 
+	// AnyCPU says that the processor may lack what that of the checkpoint had. The kernel
+	// engine never looks at it.
+	AnyCPU bool
+
 	// Relocations, in the order given, at most MaxRelocations. The first one that
 	// matches a path is applied.
 	Relocations []Relocation

@@ -1,7 +1,6 @@
 package criu
 
 import (
-	"bytes"
 	"encoding/binary"
 	"os"
 
@@ -34,33 +33,35 @@ func buildID(name string) []byte {
 		if le.Uint32(headers) != ptNote {
 			continue
 		}
-		notes := make([]byte, min(le.Uint64(headers[32:]), 64<<10))
+		size := min(le.Uint64(headers[32:]), 64<<10)
+		notes := make([]byte, size+1<<10)
 		n, _ := file.ReadAt(notes, int64(le.Uint64(headers[8:])))
-		if id := buildIDNote(notes[:n]); id != nil {
+		if id := buildIDNote(notes[:n], size); id != nil {
 			return id
 		}
 	}
 	return nil
 }
 
-// buildIDNote returns the build ID that is in some notes.
-func buildIDNote(notes []byte) []byte {
+// buildIDNote returns the build ID that is in notes, which take size bytes. As CRIU it
+// takes one right behind them, where Go's linker puts it, and whatever the owner's name.
+func buildIDNote(notes []byte, size uint64) []byte {
 	le := binary.LittleEndian
 	const (
 		head    = 12 // Elf64_Nhdr
 		buildID = 3  // NT_GNU_BUILD_ID
+		longest = 512
 	)
-	for len(notes) >= head {
-		nameLen, descLen, kind := uint64(le.Uint32(notes)), uint64(le.Uint32(notes[4:])), le.Uint32(notes[8:])
-		desc := head + (nameLen+3)&^3
-		end := desc + (descLen+3)&^3
-		if desc+descLen > uint64(len(notes)) {
-			return nil
-		}
-		if kind == buildID && bytes.Equal(notes[head:head+nameLen], []byte("GNU\x00")) {
+	for at := uint64(0); at <= size && at+head <= uint64(len(notes)); {
+		nameLen, descLen, kind := uint64(le.Uint32(notes[at:])), uint64(le.Uint32(notes[at+4:])), le.Uint32(notes[at+8:])
+		desc := at + head + (nameLen+3)&^3
+		if kind == buildID {
+			if descLen == 0 || descLen > longest || desc+descLen > uint64(len(notes)) {
+				return nil
+			}
 			return notes[desc : desc+descLen]
 		}
-		notes = notes[min(end, uint64(len(notes))):]
+		at = desc + (descLen+3)&^3
 	}
 	return nil
 }

@@ -190,7 +190,7 @@ func (c *capture) take(ctx context.Context) error {
 	if c.criu.Stopped() {
 		return errEnded
 	}
-	for _, step := range []func() error{c.tree.Refresh, c.noteExternalPipes, c.noteElsewhere, c.noteAttributes, c.saveFiles} {
+	for _, step := range []func() error{c.tree.Refresh, c.noteExternalPipes, c.noteElsewhere, c.noteAttributes, c.noteProcessor, c.saveFiles} {
 		if err := step(); err != nil {
 			return err
 		}

@@ -23,13 +23,14 @@ import (
 // nothing and makes no process. What only CRIU can find out is left to it.
 type foresight struct {
 	*ckpt.Forecast
-	source source
-	plan   *plan
+	source  source
+	plan    *plan
+	request *ckpt.RestartRequest
 }
 
 // ForecastRestart implements ckpt.Engine.
 func (e *engine) ForecastRestart(ctx context.Context, r *ckpt.RestartRequest) *ckpt.Forecast {
-	f := &foresight{Forecast: &ckpt.Forecast{}, plan: &plan{images: make(map[string][]byte)}}
+	f := &foresight{Forecast: &ckpt.Forecast{}, plan: &plan{images: make(map[string][]byte)}, request: r}
 	f.fail(distrust(r))
 	var err error
 	if f.source, err = openSource(ctx, r); err != nil {
@@ -49,7 +50,7 @@ func (e *engine) ForecastRestart(ctx context.Context, r *ckpt.RestartRequest) *c
 			}
 			return distrustLinks(r, img)
 		},
-		f.pids, f.owners, f.files, f.clocks, f.memory, f.outside,
+		f.processor, f.numbers, f.pids, f.owners, f.files, f.clocks, f.memory, f.outside,
 	} {
 		err := step()
 		f.fail(contextError(err))
@@ -88,6 +89,9 @@ func (f *foresight) machine() bool {
 		f.fail(&ckpt.Error{Op: "restart", Object: "context", Errno: syscall.ENOEXEC, Detail: []string{line}})
 		return false
 	}
+	if h.Kernel != "" && h.Kernel != hints.Kernel() {
+		f.Notes = append(f.Notes, fmt.Sprintf("it was made on %s with Linux %s, and this is Linux %s: what only the newer one has the job may miss", show.Name(h.Host), show.Name(h.Kernel), hints.Kernel()))
+	}
 	return true
 }
 
@@ -101,7 +105,6 @@ func (f *foresight) pids() error {
 	for _, p := range table {
 		groups[p.Pgid], groups[p.Sid] = true, true
 	}
-	most := proc.Numbers("/proc/sys/kernel/pid_max")
 	for _, task := range f.plan.tasks {
 		f.PIDs = append(f.PIDs, int(task.PID))
 		if f.plan.container() {
@@ -109,11 +112,6 @@ func (f *foresight) pids() error {
 		}
 		for _, id := range slices.Compact(append([]int32{task.PID}, task.Threads...)) {
 			n := int(id)
-			if len(most) == 1 && uint64(n) >= most[0] {
-				f.obstacle(syscall.EINVAL, fmt.Sprint(n), fmt.Sprintf("the job has the pid %d, and this machine has none above %d", n, most[0]-1),
-					fmt.Sprintf("sysctl kernel.pid_max=%d", max(n+1, 32768)))
-				continue
-			}
 			if !taken(n) && !groups[n] {
 				continue
 			}
@@ -175,6 +173,9 @@ func (f *foresight) files() error {
 	if err != nil {
 		return err
 	}
+	if err := f.withoutRemoved(mapped); err != nil {
+		return err
+	}
 	for _, file := range list {
 		if file.Type != images.TypeReg || !needed[file.ID] && !mapped[file.ID] || saved[file.Name] {
 			continue
@@ -222,15 +223,7 @@ func (f *foresight) needed(list []images.File) (map[uint32]bool, error) {
 		}
 		needed[dirs.Cwd], needed[dirs.Root] = true, true
 	}
-	const remaps = "remap-fpath.img"
-	if !f.source.Has(remaps) {
-		return needed, nil
-	}
-	lost, err := images.Read(f.source, remaps, images.Remaps)
-	for _, remap := range lost {
-		delete(needed, remap.File)
-	}
-	return needed, err
+	return needed, f.withoutRemoved(needed)
 }
 
 // saved returns the names of files that the context has.
@@ -249,7 +242,10 @@ func (f *foresight) saved() (map[string]bool, error) {
 // file looks at one file.
 func (f *foresight) file(file images.File, check images.Validation) {
 	name := show.Name(file.Name)
-	const relocate = "bring it back, or have it found elsewhere by cr_restart --relocate"
+	relocate := "bring it back, or have it found elsewhere by cr_restart --relocate"
+	if check.HasSize || check.BuildID != nil {
+		relocate = "bring the one that was saved back, or have it found elsewhere by cr_restart --relocate; cr_checkpoint --save-all takes mapped files along"
+	}
 	var st unix.Stat_t
 	if err := unix.Stat(file.Name, &st); err != nil {
 		errno := ckpt.ErrnoOf(err)
@@ -263,12 +259,16 @@ func (f *foresight) file(file images.File, check images.Validation) {
 		other("it is of another kind")
 		return
 	}
-	switch id := check.BuildID; {
+	var id []byte // without one CRIU compares no more than the size
+	if check.BuildID != nil {
+		id = buildID(file.Name)
+	}
+	switch {
 	case check.HasSize && uint64(st.Size) != check.Size:
 		other("its size is %d, not %d", st.Size, check.Size)
 	case check.Mode != 0 && st.Mode != check.Mode:
 		other("its mode is 0%o, not 0%o", st.Mode, check.Mode)
-	case id != nil && !bytes.Equal(id, padded(buildID(file.Name))):
+	case id != nil && !bytes.Equal(check.BuildID, padded(id)):
 		other("it has another build ID, as after an update")
 	default:
 		f.access(file, name)

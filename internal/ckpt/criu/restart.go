@@ -98,6 +98,9 @@ func (r *restart) run(ctx context.Context, e *engine) (err error) {
 	if err = distrustLinks(r.request, r.plan.images[images.FilesName]); err != nil {
 		return contextError(err)
 	}
+	if err = r.demands(); err != nil {
+		return err
+	}
 	r.fill = newFilling(r.source, r.plan.tasks, e.criu.Version)
 	if r.plan.takesFiles(r.source, r.fill) {
 		r.fill = nil
@@ -175,6 +178,9 @@ func (r *restart) attempt(ctx context.Context, e *engine) (err error) {
 func (r *restart) options() []string {
 	options := append(commonOptions(), "--restore-detached", "--restore-sibling")
 	options = append(options, r.plan.options...)
+	if r.request.AnyCPU {
+		options = append(options, "--cpu-cap=none")
+	}
 	return append([]string{"restore"}, options...)
 }
 

@@ -4,12 +4,14 @@ package images
 // with the same id have the same one. 0 is for an object that was not saved.
 type IDs struct {
 	Files uint32 // the table of descriptors, the N of fdinfo-N.img
+	Mount uint32 // the mount namespace, the N of mountpoints-N.img if that was saved
 	Time  uint32 // the time namespace, the N of timens-N.img
 }
 
 // Fields of task_kobj_ids_entry.
 const (
 	idsFiles = 2
+	idsMount = 9
 	idsTime  = 12
 )
 
@@ -20,7 +22,9 @@ func TaskIDs(ids []byte) (IDs, error) {
 }
 
 // parseIDs reads a task_kobj_ids_entry.
-func parseIDs(m message) IDs { return IDs{Files: m.u32(idsFiles), Time: m.u32(idsTime)} }
+func parseIDs(m message) IDs {
+	return IDs{Files: m.u32(idsFiles), Mount: m.u32(idsMount), Time: m.u32(idsTime)}
+}
 
 // Dirs are a task's directories, each a File.ID (fs_entry in fs.proto).
 type Dirs struct {

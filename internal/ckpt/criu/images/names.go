@@ -23,6 +23,7 @@ const (
 	SavedFilesName    = "saved-files"    // see ParseSavedFiles
 	AttributesName    = "attributes"     // see package attributes
 	ElsewhereName     = "elsewhere"      // see ParseElsewhere
+	ProcessorName     = "processor"      // see package cpu
 )
 
 // ParentName is the symbolic link to an earlier dump in the directory of an
@@ -60,7 +61,7 @@ func IsGhost(name string) bool { return strings.HasPrefix(name, ghostPrefix) }
 // IsMember reports whether a name is that of a member of a context that is not
 // CRIU's. All that are ever stored must be known here.
 func IsMember(name string) bool {
-	return name == SavedFilesName || name == ExternalPipesName || name == AttributesName || name == ElsewhereName || IsSavedFile(name)
+	return name == SavedFilesName || name == ExternalPipesName || name == AttributesName || name == ElsewhereName || name == ProcessorName || IsSavedFile(name)
 }
 
 // IsImage reports whether a file of that name belongs into a directory of images:

@@ -1,0 +1,161 @@
+package criu
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"syscall"
+
+	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/criu/cpu"
+	"blcr-cli/internal/ckpt/criu/images"
+	"blcr-cli/internal/proc"
+)
+
+// What a job demands of the machine that it is restarted on, and of no process there. It
+// is looked at before anything is made, by a restart as by a look ahead.
+
+// noteProcessor writes what the processor offers, which programs may have found out.
+func (c *capture) noteProcessor() error {
+	text := cpu.Here().Text()
+	if text == nil {
+		return nil
+	}
+	return contextError(c.writer.Bytes(images.ProcessorName, text))
+}
+
+// demands is the error for a machine that cannot run the job, with all reasons.
+func (r *restart) demands() error {
+	f := &foresight{Forecast: &ckpt.Forecast{}, source: r.source, plan: r.plan, request: r.request}
+	for _, step := range []func() error{f.processor, f.numbers, f.mapped} {
+		if err := step(); err != nil {
+			return contextError(err)
+		}
+	}
+	if len(f.Failures) == 0 {
+		return nil
+	}
+	const most = 5
+	first := *f.Failures[0].(*ckpt.Error)
+	first.Detail = slices.Clone(first.Detail)
+	for i, other := range f.Failures[1:] {
+		if i == most {
+			first.Detail = append(first.Detail, fmt.Sprintf("and %d more: see cr_info --check", len(f.Failures)-1-most))
+			break
+		}
+		for _, line := range ckpt.DetailOf(other) {
+			if !slices.Contains(first.Detail, line) { // a hint is the same
+				first.Detail = append(first.Detail, line)
+			}
+		}
+	}
+	return &first
+}
+
+// processor looks for what the processor of the checkpoint could do and this one cannot.
+func (f *foresight) processor() error {
+	if f.request.AnyCPU || !f.source.Has(images.ProcessorName) {
+		return nil
+	}
+	text, err := f.source.Bytes(images.ProcessorName)
+	if err != nil {
+		return err
+	}
+	here := cpu.Here()
+	const hint = "restart it on a machine with such a processor, or try by cr_restart --cpu-any"
+	if had := cpu.Parse(text); len(here.Names) > 0 {
+		if missing := had.Missing(here); len(missing) > 0 {
+			const most = 12
+			names := strings.Join(missing[:min(most, len(missing))], ", ")
+			if n := len(missing) - most; n > 0 {
+				names += fmt.Sprintf(" and %d more", n)
+			}
+			f.obstacle(syscall.EOPNOTSUPP, "processor", "the processor of this machine lacks what that of the checkpoint had, and what the job's code may use: "+names, hint)
+		}
+		if had.Overflows(here) {
+			f.obstacle(syscall.EOPNOTSUPP, "processor", fmt.Sprintf("the processor of this machine has %d bytes of registers, and the dynamic linker of the job has room for %d", here.Registers, had.Registers), hint)
+		}
+	}
+	return nil
+}
+
+// numbers looks for pids and numbers of threads that this machine does not have.
+func (f *foresight) numbers() error {
+	most := proc.Numbers("/proc/sys/kernel/pid_max")
+	if len(most) != 1 || f.plan.container() {
+		return nil
+	}
+	highest := 0
+	for _, task := range f.plan.tasks {
+		for _, id := range append([]int32{task.PID}, task.Threads...) {
+			highest = max(highest, int(id))
+		}
+	}
+	if uint64(highest) >= most[0] {
+		f.obstacle(syscall.EOPNOTSUPP, fmt.Sprint(highest), fmt.Sprintf("the job has the pid %d, and this machine has none above %d", highest, most[0]-1),
+			fmt.Sprintf("raise the limit, as root: sysctl kernel.pid_max=%d", max(highest+1, 32768)))
+	}
+	return nil
+}
+
+// mapped looks at the programs and libraries of the processes.
+func (f *foresight) mapped() error {
+	own, err := f.ownMounts()
+	if err != nil || own {
+		return err // they are on mounts that CRIU makes
+	}
+	img := f.plan.images[images.FilesName]
+	list, err := images.Files(img)
+	if err != nil {
+		return err
+	}
+	checks, err := images.Validations(img)
+	if err != nil {
+		return err
+	}
+	mapped, err := f.plan.mapped(f.source)
+	if err != nil {
+		return err
+	}
+	if err := f.withoutRemoved(mapped); err != nil {
+		return err
+	}
+	for _, file := range list {
+		if mapped[file.ID] && file.Type == images.TypeReg && strings.HasPrefix(file.Name, "/") {
+			f.file(file, checks[file.ID])
+		}
+	}
+	return nil
+}
+
+// ownMounts reports whether a process has a mount namespace that was saved.
+func (f *foresight) ownMounts() (bool, error) {
+	for _, task := range f.plan.tasks {
+		name := images.Name("ids", task.PID)
+		if !f.source.Has(name) { // it has ended
+			continue
+		}
+		ids, err := images.Read(f.source, name, images.TaskIDs)
+		if err != nil {
+			return false, err
+		}
+		if f.source.Has(images.Name("mountpoints", ids.Mount)) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// withoutRemoved takes away files, by images.File.ID, whose names were gone: their
+// contents are in the context.
+func (f *foresight) withoutRemoved(files map[uint32]bool) error {
+	const remaps = "remap-fpath.img"
+	if !f.source.Has(remaps) {
+		return nil
+	}
+	lost, err := images.Read(f.source, remaps, images.Remaps)
+	for _, remap := range lost {
+		delete(files, remap.File)
+	}
+	return err
+}
