@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -54,7 +53,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return nil
 	})
 	if err := app.Run(args); err != nil {
-		con.Errorf("%s: %s\n", name, message(err))
+		con.Errorf("%s: %s\n", name, show.Text(err.Error()))
 		return batch.StatusFailed
 	}
 	if end.Signal != 0 {
@@ -68,13 +67,4 @@ func asSignals(list []syscall.Signal) (all []os.Signal) {
 		all = append(all, sig)
 	}
 	return all
-}
-
-// message returns the text for an error, one line without a line feed.
-func message(err error) string {
-	var output *cli.OutputError
-	if errors.As(err, &output) {
-		return show.Text("standard output: " + output.Err.Error())
-	}
-	return show.Text(err.Error())
 }
