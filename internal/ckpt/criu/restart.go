@@ -1,6 +1,7 @@
 package criu
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -13,6 +14,7 @@ import (
 
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/explain"
+	"blcr-cli/internal/ckpt/criu/ghosts"
 	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/ckpt/criu/lazyguard"
 	"blcr-cli/internal/ckpt/criu/memory"
@@ -37,6 +39,7 @@ type restart struct {
 	fill       *filling         // nil if all memory comes by criu's pipes
 	filler     *memory.Filler   // the same
 	guard      *lazyguard.Guard // of a lazy restart
+	ghosts     *ghosts.Names    // what criu may leave in the file system
 	unfillable bool             // the memory could not be filled
 	filled     atomic.Int64     // how much of it has been, in bytes
 	answering  sync.WaitGroup   // goroutines that answer a stage
@@ -154,6 +157,10 @@ func (r *restart) attempt(ctx context.Context, e *engine) (err error) {
 	if r.criu, err = stream.New(mode, handler); err != nil {
 		return err
 	}
+	if r.ghosts, err = ghosts.Find(r.source, r.plan.images[images.FilesName]); err != nil {
+		return cmp.Or(interrupted(ctx, "restart"), contextError(err))
+	}
+	_ = r.ghosts.Lock(ctx)
 	if err := interrupted(ctx, "restart"); err != nil {
 		return err
 	}
@@ -220,6 +227,10 @@ func unlessOver(ctx context.Context, err error) error {
 
 // answer answers the action script.
 func (r *restart) answer(ctx context.Context, s *stream.Stage) {
+	if s.Name == stream.PostRestore {
+		// All files are open.
+		r.ghosts.Unlock()
+	}
 	if s.Name != stream.PostRestore || r.fill == nil {
 		s.Answer(r.reached(s))
 		return
@@ -345,6 +356,7 @@ func (r *restart) outcome() error {
 	}
 	// Criu kills what it has made, but not if it was killed itself.
 	r.endRestored()
+	r.ghosts.Remove()
 	if err := r.criu.Failure(); err != nil {
 		return err
 	}
@@ -379,6 +391,10 @@ func (r *restart) release() {
 	if r.criu != nil {
 		r.criu.Close()
 		r.criu = nil
+	}
+	if r.ghosts != nil {
+		r.ghosts.Close()
+		r.ghosts = nil
 	}
 	if r.pidns != nil {
 		r.pidns.End()

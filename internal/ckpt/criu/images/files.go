@@ -2,6 +2,7 @@ package images
 
 import (
 	"encoding/binary"
+	"fmt"
 	"slices"
 )
 
@@ -301,4 +302,42 @@ func Remaps(remap []byte) ([]Remap, error) {
 	return all(kindRemap, remap, func(m message) (Remap, error) {
 		return Remap{m.u32(1), m.u32(2), RemapType(m.u32(3))}, m.require(1, 2)
 	})
+}
+
+// Ghost is the beginning of ghost-file-N.img (ghost_file_entry in ghost-file.proto): a file
+// that has lost its name. Its content follows.
+type Ghost struct {
+	UID, GID uint32
+	Mode     uint32 // of stat(2), with the type
+	Modified Time   // zero in images of an old criu
+}
+
+// Time is a point in time (timeval in time.proto).
+type Time struct{ Sec, Usec int64 }
+
+// ghostModified is the field of ghost_file_entry with the time of the last change.
+const ghostModified = 8
+
+// ReadGhost reads ghost-file-N.img, or its beginning.
+func ReadGhost(img []byte) (Ghost, error) {
+	b, err := kindGhost.body(img)
+	if err != nil {
+		return Ghost{}, err
+	}
+	p, err := payload(b)
+	if err != nil {
+		return Ghost{}, fmt.Errorf("%s: %w", kindGhost.name, err)
+	}
+	m, err := parseMessage(p)
+	if err != nil {
+		return Ghost{}, fmt.Errorf("%s: %w", kindGhost.name, err)
+	}
+	time, err := m.sub(ghostModified)
+	if err != nil {
+		return Ghost{}, err
+	}
+	return Ghost{
+		UID: m.u32(1), GID: m.u32(2), Mode: m.u32(3),
+		Modified: Time{int64(time.u64(1)), int64(time.u64(2))},
+	}, m.require(1, 2, 3)
 }

@@ -55,6 +55,7 @@ var (
 	kindInventory = kind{"inventory", 0x58313116}
 	kindPagemap   = kind{"pagemap", 0x56084025}
 	kindMemFD     = kind{"memfd", 0x48453499}
+	kindGhost     = kind{"ghost-file", 0x52583605}
 	kindTCP       = kind{"tcp-stream", 0x51465506}
 )
 
