@@ -258,6 +258,12 @@ func (r *Reader) readChecked(e *entry, b []byte, offset int64) error {
 	if err != nil || e.chunk == 0 || len(b) == 0 || e.whole && len(b) < int(e.size) {
 		return err
 	}
+	return r.checkPart(e, b, offset)
+}
+
+// checkPart compares the checksums of the chunks that a part of a member is in. It reads
+// what of them is not in b.
+func (r *Reader) checkPart(e *entry, b []byte, offset int64) error {
 	end := offset + int64(len(b))
 	for i := offset / e.chunk; i*e.chunk < end; i++ {
 		begin := i * e.chunk

@@ -132,12 +132,16 @@ func faultSize(source source) int64 {
 
 // addMemory takes the memory of a process.
 func (r *restart) addMemory(pid int32, uffd int) {
-	r.filler.Add(uffd, r.fill.lazy[pid], r.readPages(r.fill.names[pid]))
+	name := r.fill.names[pid]
+	r.filler.Add(uffd, r.fill.lazy[pid], r.readPages(name), r.viewPages(name))
 }
 
 // fillMemory has all memory in place before the processes run or, if the restart is
 // lazy, makes sure that it can come later.
 func (r *restart) fillMemory(ctx context.Context) error {
+	// As many as fill are in system calls; the runtime would take their processors away
+	// from them, and start further threads, if there were no others.
+	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), fillProcessors))
 	var err error
 	if r.request.Lazy {
 		err = r.prepareLazy()
@@ -197,7 +201,7 @@ func (r *restart) fillBehind() *coming {
 	filler, guard, source, root := r.filler, r.guard, r.source, r.root
 	r.filler, r.guard, r.source = nil, nil, nil
 	// A page that is waited for must not wait for a processor as well.
-	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), lazyProcessors))
+	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), fillProcessors))
 	go func() {
 		defer close(c.done)
 		if err := filler.Fill(context.Background()); err != nil {
@@ -213,9 +217,9 @@ func (r *restart) fillBehind() *coming {
 	return c
 }
 
-// lazyProcessors is how many goroutines may be in system calls at a time: those that
+// fillProcessors is how many goroutines may be in system calls at a time: those that
 // fill, one that waits for the job, and one for a page.
-const lazyProcessors = 8
+const fillProcessors = 8
 
 // InPlace implements ckpt.Engine.
 func (e *engine) InPlace() error {
@@ -253,5 +257,19 @@ func (r *restart) readPages(name string) memory.Read {
 			err = &ckpt.Error{Op: "read", Object: "context", Errno: syscall.EINVAL, Detail: []string{"context: " + name + " is shorter than it should be"}}
 		}
 		return contextError(err)
+	}
+}
+
+// viewPages views an image of pages; nil where the source has no views.
+func (r *restart) viewPages(name string) memory.View {
+	viewer, ok := r.source.(interface {
+		View(name string, offset, length int64, use func(data []byte)) (bool, error)
+	})
+	if !ok {
+		return nil
+	}
+	return func(offset, length int64, use func(data []byte)) (bool, error) {
+		viewed, err := viewer.View(name, offset, length, use)
+		return viewed, contextError(err)
 	}
 }

@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -14,8 +15,9 @@ import (
 )
 
 const (
-	// windowSize is what is read of an image at a time.
-	windowSize = 1 << 20
+	// windowSize is what is read of an image, or viewed, at a time. To map less would cost
+	// as much as it saves.
+	windowSize = 2 << 20
 
 	// stepSize is what is copied at a time. An event and a page that is waited for
 	// wait for one such copy at most.
@@ -34,6 +36,10 @@ var ErrNoMapping = errors.New("the memory of a restored process cannot be filled
 
 // Read reads all of b from an image of pages. It may be called by many goroutines.
 type Read func(b []byte, offset int64) error
+
+// View calls use with a part of an image in place, without reading it into a buffer. It
+// is false if it cannot; then Read can. It may be called by many goroutines.
+type View func(offset, length int64, use func(data []byte)) (bool, error)
 
 // Filler fills the memory of processes by userfaultfd(2): all of it while they stand
 // still (Fill), or while they run (Fill after Started). From Add on it answers
@@ -65,6 +71,7 @@ type space struct {
 	uffd   *os.File
 	fd     int
 	read   Read
+	view   View // may be nil
 
 	// mu is held for reading while pages are copied, and for writing while events are
 	// read, so that no copy goes by what an event makes untrue.
@@ -88,9 +95,10 @@ func NewFiller(filled *atomic.Int64, faultSize int64) *Filler {
 }
 
 // Add adds an address space by its userfaultfd, which the filler closes. The list of
-// pieces is in the order of their offsets and addresses, and must not be changed.
-func (f *Filler) Add(uffd int, list []Piece, read Read) {
-	s := &space{filler: f, fd: uffd, read: read, pieces: pieces{list: list}}
+// pieces is in the order of their offsets and addresses, and must not be changed. View
+// may be nil.
+func (f *Filler) Add(uffd int, list []Piece, read Read, view View) {
+	s := &space{filler: f, fd: uffd, read: read, view: view, pieces: pieces{list: list}}
 	for _, p := range list {
 		for w := p.Offset / windowSize; w*windowSize < p.Offset+p.Length; w++ {
 			if n := len(s.waiting); n == 0 || s.waiting[n-1] != w {
@@ -202,13 +210,13 @@ func (f *Filler) fail(err error) {
 
 // work fills window after window until there is none left.
 func (f *Filler) work() {
-	buffer := make([]byte, windowSize)
+	var buffer []byte
 	for {
 		s, w := f.claim()
 		if s == nil {
 			return
 		}
-		err := s.fill(w, buffer)
+		err := s.fill(w, &buffer)
 		if err == unix.ESRCH { // the processes have gone
 			err = nil
 			s.forget()
@@ -265,10 +273,10 @@ func (s *space) current() pieces {
 	return s.pieces
 }
 
-// fill fills a window, by way of a buffer.
-func (s *space) fill(w int64, buffer []byte) error {
-	position, end := w*windowSize, (w+1)*windowSize
-	first, ok := s.current().next(position, end)
+// fill fills a window, if need be by way of a buffer, which it makes.
+func (s *space) fill(w int64, buffer *[]byte) error {
+	end := (w + 1) * windowSize
+	first, ok := s.current().next(w*windowSize, end)
 	if !ok {
 		return nil
 	}
@@ -276,12 +284,28 @@ func (s *space) fill(w int64, buffer []byte) error {
 	for p, ok := first, true; ok; p, ok = s.current().next(last.Offset+last.Length, end) {
 		last = p
 	}
-	begin := first.Offset
-	data := buffer[:last.Offset+last.Length-begin]
+	begin, length := first.Offset, last.Offset+last.Length-first.Offset
+	if s.view != nil {
+		var put error
+		viewed, err := s.view(begin, length, func(data []byte) { put = s.put(data, begin, end) })
+		if viewed || err != nil {
+			return cmp.Or(err, put)
+		}
+	}
+	if *buffer == nil {
+		*buffer = make([]byte, windowSize)
+	}
+	data := (*buffer)[:length]
 	if err := s.read(data, begin); err != nil {
 		return err
 	}
-	for {
+	return s.put(data, begin, end)
+}
+
+// put copies the memory up to an offset, of which data is what the image has from begin
+// on.
+func (s *space) put(data []byte, begin, end int64) error {
+	for position := begin; ; {
 		n, err := s.step(&position, end, data, begin)
 		s.filler.filled.Add(int64(n))
 		switch {
@@ -442,7 +466,7 @@ func (s *space) take() (faults []uint64, none bool, err error) {
 // fork adds the memory of a child: what is not in place yet has to be filled there,
 // too. The caller holds mu.
 func (s *space) fork(uffd int) {
-	child := &space{filler: s.filler, fd: uffd, read: s.read, pieces: s.pieces}
+	child := &space{filler: s.filler, fd: uffd, read: s.read, view: s.view, pieces: s.pieces}
 	s.filler.mu.Lock()
 	child.waiting = slices.Concat(s.filling, s.waiting)
 	s.filler.mu.Unlock()

@@ -157,9 +157,28 @@ func spread(memory, image []byte) (list []Piece, want []byte) {
 }
 
 func TestFill(t *testing.T) {
+	t.Run("read", func(t *testing.T) { testFill(t, nil) })
+	t.Run("viewed", func(t *testing.T) {
+		testFill(t, func(img []byte) View {
+			return func(offset, length int64, use func([]byte)) (bool, error) {
+				if offset/windowSize%3 == 1 {
+					return false, nil
+				}
+				use(img[offset:][:length])
+				return true, nil
+			}
+		})
+	})
+}
+
+func testFill(t *testing.T, viewing func(img []byte) View) {
+	var view View
 	uffd, memory := registered(t, 24<<20)
 	img := image(24 << 20)
 	list, want := spread(memory, img)
+	if viewing != nil {
+		view = viewing(img)
+	}
 	var filled atomic.Int64
 	f := NewFiller(&filled, FaultSize)
 	defer f.Close()
@@ -169,7 +188,7 @@ func TestFill(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	f.Add(uffd, list, reading(img))
+	f.Add(uffd, list, reading(img), view)
 	if err := f.Fill(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +212,7 @@ func TestFaults(t *testing.T) {
 		img := image(24 << 20)
 		list, want := spread(memory, img)
 		f := NewFiller(new(atomic.Int64), FaultSize)
-		f.Add(uffd, list, reading(img))
+		f.Add(uffd, list, reading(img), nil)
 		f.Started(func(int) {})
 		var filler sync.WaitGroup
 		if filling {
@@ -225,7 +244,7 @@ func TestEvents(t *testing.T) {
 		img := image(size)
 		want := bytes.Clone(img)
 		f := NewFiller(new(atomic.Int64), FaultSize)
-		f.Add(uffd, []Piece{{address(memory), 0, size}}, reading(img))
+		f.Add(uffd, []Piece{{address(memory), 0, size}}, reading(img), nil)
 		f.Started(func(int) {})
 		var filler sync.WaitGroup
 		filler.Go(func() {
@@ -290,7 +309,7 @@ func TestFillFails(t *testing.T) {
 			}
 			f := NewFiller(new(atomic.Int64), FaultSize)
 			defer f.Close()
-			f.Add(uffd, []Piece{{at, 0, int64(len(memory))}}, read)
+			f.Add(uffd, []Piece{{at, 0, int64(len(memory))}}, read, nil)
 			if err := f.Fill(ctx); !errors.Is(err, test.want) {
 				t.Errorf("got %v, want %v", err, test.want)
 			}
