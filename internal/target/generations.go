@@ -110,6 +110,8 @@ type Candidate struct {
 	Base     string // Name, without the number of a backup
 	Number   int    // of a backup, or 0
 	Modified time.Time
+
+	order time.Time // Modified, but not after that of the generation before
 }
 
 // Newest returns the regular files in a directory, except hidden ones, with the newest
@@ -143,12 +145,21 @@ func Newest(dir string) ([]Candidate, error) {
 		}
 		families[c.Base] = append(families[c.Base], c)
 	}
+	var all []Candidate
 	for _, family := range families {
-		slices.SortFunc(family, func(a, b Candidate) int {
-			return cmp.Compare(b.age(), a.age())
-		})
+		slices.SortFunc(family, func(a, b Candidate) int { return cmp.Compare(b.age(), a.age()) })
+		for i := range family {
+			c := &family[i]
+			if c.order = c.Modified; i > 0 && c.order.After(family[i-1].order) {
+				c.order = family[i-1].order // it follows that one
+			}
+		}
+		all = append(all, family...)
 	}
-	return merge(families), nil
+	slices.SortFunc(all, func(a, b Candidate) int {
+		return cmp.Or(b.order.Compare(a.order), cmp.Compare(b.Base, a.Base), cmp.Compare(b.age(), a.age()))
+	})
+	return all, nil
 }
 
 // age orders the generations of one file.
@@ -157,22 +168,4 @@ func (c Candidate) age() int {
 		return maxGeneration + 1
 	}
 	return c.Number
-}
-
-// merge joins lists, of which each is in order, by the times of what comes next in them.
-func merge(families map[string][]Candidate) (all []Candidate) {
-	for len(families) > 0 {
-		var next Candidate
-		for _, family := range families {
-			c := family[0]
-			if d := c.Modified.Compare(next.Modified); next.Name == "" || d > 0 || d == 0 && c.Name > next.Name {
-				next = c
-			}
-		}
-		all = append(all, next)
-		if families[next.Base] = families[next.Base][1:]; len(families[next.Base]) == 0 {
-			delete(families, next.Base)
-		}
-	}
-	return all
 }

@@ -128,6 +128,15 @@ func TestNewest(t *testing.T) {
 		}
 	}
 	check("context.2 context.2 0", "context.1 context.1 0", "c c 0", "c.~10~ c 10", "c.~2~ c 2", "lone.~1~ lone 1")
+	// A later time of an older generation does not put it before a newer one, nor others
+	// between the two.
+	at("c.~10~", 130)
+	at("c.~2~", 60)
+	at("context.1", 110)
+	check("context.2 context.2 0", "context.1 context.1 0", "c c 0", "c.~10~ c 10", "c.~2~ c 2", "lone.~1~ lone 1")
+	at("context.1", 90)
+	at("lone.~1~", 60)
+	check("context.2 context.2 0", "c c 0", "c.~10~ c 10", "context.1 context.1 0", "lone.~1~ lone 1", "c.~2~ c 2")
 	empty(t)
 	check()
 	_, err := Newest("none")
