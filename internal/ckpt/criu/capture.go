@@ -120,6 +120,11 @@ func (c *capture) freeze(ctx context.Context, e *engine) (err error) {
 	if c.tree, err = pstree.Resolve(ctx, c.request); err != nil {
 		return cmp.Or(interrupted(ctx, "checkpoint"), err)
 	}
+	defer func() {
+		if err != nil {
+			c.tree.Close()
+		}
+	}()
 	enter, root, err := c.tree.Namespace()
 	if err != nil {
 		return err
@@ -139,6 +144,9 @@ func (c *capture) freeze(ctx context.Context, e *engine) (err error) {
 	}()
 	c.tree.LookOutside()
 	where, inherited := c.destination()
+	if !c.tree.Lives() {
+		return &ckpt.Error{Op: "checkpoint", Object: "processes", Errno: syscall.ESRCH}
+	}
 	command := stream.Command{Path: e.criu.Path, Args: append(c.options(root), where...), Inherit: inherited, Enter: enter}
 	c.begun = time.Now()
 	if err := c.criu.Start(command); err != nil {
@@ -314,10 +322,11 @@ func (c *capture) Release() {
 	c.close()
 	c.stood = time.Since(c.begun)
 	// Processes that were stopped have been stopped again by criu.
-	if syscall.Signal(c.request.Signal) == unix.SIGCONT {
+	if syscall.Signal(c.request.Signal) == unix.SIGCONT && c.tree.Lives() {
 		pstree.Signal(c.tree.Root, c.request.Signal)
 	}
 	c.awaitEnd()
+	c.tree.Close()
 }
 
 // Frozen returns how long the processes have stood still at most.
@@ -328,6 +337,7 @@ func (c *capture) Abort() {
 	if c.frozen != nil {
 		c.frozen = nil
 		c.giveUp()
+		c.tree.Close()
 	}
 }
 

@@ -27,6 +27,7 @@ func (e *engine) Forecast(ctx context.Context, r *ckpt.CheckpointRequest) *ckpt.
 	if tree == nil {
 		return f
 	}
+	defer tree.Close()
 	f.PIDs, f.Memory = tree.PIDs, tree.Memory()
 	f.Failures = append(f.Failures, explain.Foresee(tree.PIDs)...)
 	if !landlock() {

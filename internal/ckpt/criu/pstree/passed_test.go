@@ -139,7 +139,10 @@ func TestOwner(t *testing.T) {
 	for _, owner := range []int{0, outsider} {
 		pid := odd(t, program, "owner", "1", fmt.Sprint(owner))
 		before := opened(t)
-		_, err := Resolve(context.Background(), &ckpt.CheckpointRequest{ID: int32(pid), Scope: ckpt.ScopeTree})
+		tree, err := Resolve(context.Background(), &ckpt.CheckpointRequest{ID: int32(pid), Scope: ckpt.ScopeTree})
+		if err == nil {
+			tree.Close()
+		}
 		if owner == 0 {
 			if err != nil {
 				t.Errorf("its own: %q", detail(err))

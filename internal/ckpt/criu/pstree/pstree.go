@@ -33,6 +33,7 @@ type Tree struct {
 
 	table   proc.Table // all processes of the machine, when the tree was found; after Refresh those of the tree
 	outside *outside   // nil before LookOutside
+	pinned  int        // pidfd of the root, 0 where the kernel has none
 	request *ckpt.CheckpointRequest
 }
 
@@ -45,7 +46,7 @@ type Tree struct {
 //	EBUSY		for a tree in which another request is at work
 //
 // Another request is waited for, up to 10 seconds or the request's limit, or until
-// ctx is cancelled; then the error is the cause of that.
+// ctx is cancelled; then the error is the cause of that. The caller closes the tree.
 func Resolve(ctx context.Context, r *ckpt.CheckpointRequest) (*Tree, error) {
 	t, errs := ResolveAll(ctx, r)
 	if len(errs) > 0 {
@@ -71,7 +72,9 @@ func ResolveAll(ctx context.Context, r *ckpt.CheckpointRequest) (*Tree, []error)
 			}
 		}
 		if len(errs) == 0 {
-			return t, nil
+			if errs = t.pin(); errs == nil {
+				return t, nil
+			}
 		}
 		busy, isBusy := errs[0].(*busyError)
 		if !isBusy || time.Now().After(deadline) || busy.limit > 0 && time.Since(began) > busy.limit {
@@ -90,6 +93,37 @@ func ResolveAll(ctx context.Context, r *ckpt.CheckpointRequest) (*Tree, []error)
 // busyLimit is how long another request may be at work in the tree. BLCR's tools
 // hold checkpoints off in the same way.
 const busyLimit = 10 * time.Second
+
+// pin makes sure that the root is told from a later process with its pid.
+func (t *Tree) pin() []error {
+	if fd, err := unix.PidfdOpen(t.Root, 0); err == nil {
+		t.pinned = fd
+	}
+	// The process that has been looked at is the one that is pinned.
+	if !t.Lives() {
+		t.Close()
+		return []error{none()}
+	}
+	return nil
+}
+
+// Lives reports whether the root has not ended, or has not been waited for. Its pid is its
+// own as long as that.
+func (t *Tree) Lives() bool {
+	if t.pinned > 0 && unix.PidfdSendSignal(t.pinned, 0, nil, 0) == unix.ESRCH {
+		return false
+	}
+	root, err := proc.Read(t.Root)
+	return err == nil && (t.table[t.Root] == nil || root.Start == t.table[t.Root].Start)
+}
+
+// Close gives back what tells the root from others. It may be called again.
+func (t *Tree) Close() {
+	if t.pinned > 0 {
+		unix.Close(t.pinned)
+		t.pinned = 0
+	}
+}
 
 // look finds the tree as it is now, and what is wrong with it. The tree is nil where
 // none was found.
@@ -127,7 +161,7 @@ func look(r *ckpt.CheckpointRequest) (*Tree, []error) {
 // that cannot be saved, and ESRCH if the root has ended and its pid is another
 // process's.
 func (t *Tree) Refresh() error {
-	if root, err := proc.Read(t.Root); err != nil || t.table[t.Root] != nil && root.Start != t.table[t.Root].Start {
+	if !t.Lives() {
 		return none()
 	}
 	pids, err := proc.Descend(t.Root)

@@ -257,6 +257,42 @@ func TestResolve(t *testing.T) {
 	checkError(t, err, syscall.ESRCH, "")
 }
 
+// TestRecycled: a process that has got the pid of the root, even in the same clock tick,
+// is not taken for it.
+func TestRecycled(t *testing.T) {
+	cmd := exec.Command("/bin/cat")
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	tree, err := Resolve(context.Background(), &ckpt.CheckpointRequest{ID: int32(cmd.Process.Pid), Scope: ckpt.ScopeProcess})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tree.Close()
+	if !tree.Lives() {
+		t.Error("it has ended")
+	}
+	stdin.Close()
+	cmd.Wait()
+	if tree.pinned == 0 {
+		t.Skip("this kernel has no pidfds")
+	}
+	// What the pid leads to now was started at the same time.
+	tree.Root = os.Getpid()
+	tree.table[tree.Root], err = proc.Read(tree.Root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tree.Lives() {
+		t.Error("another process is taken for the root")
+	}
+	checkError(t, tree.Refresh(), syscall.ESRCH, "")
+}
+
 // TestResolveOurs: this process cannot save itself or an ancestor, and a thread of
 // the kernel cannot be saved.
 func TestResolveOurs(t *testing.T) {
