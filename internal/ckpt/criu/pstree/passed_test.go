@@ -1,7 +1,6 @@
 package pstree
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"strings"
@@ -72,7 +71,7 @@ int main(int argc, char **argv)
 func TestPassed(t *testing.T) {
 	program := compile(t, passes)
 	resolve := func(pid int) error {
-		_, err := Resolve(context.Background(), &ckpt.CheckpointRequest{ID: int32(pid), Scope: ckpt.ScopeTree, Limit: 50 * time.Millisecond})
+		_, err := resolve(t, &ckpt.CheckpointRequest{ID: int32(pid), Scope: ckpt.ScopeTree, Limit: 50 * time.Millisecond})
 		return err
 	}
 	strange := homeless(t)
@@ -139,7 +138,7 @@ func TestOwner(t *testing.T) {
 	for _, owner := range []int{0, outsider} {
 		pid := odd(t, program, "owner", "1", fmt.Sprint(owner))
 		before := opened(t)
-		tree, err := Resolve(context.Background(), &ckpt.CheckpointRequest{ID: int32(pid), Scope: ckpt.ScopeTree})
+		tree, err := resolve(t, &ckpt.CheckpointRequest{ID: int32(pid), Scope: ckpt.ScopeTree})
 		if err == nil {
 			tree.Close()
 		}

@@ -2,7 +2,6 @@ package pstree
 
 import (
 	"bufio"
-	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -200,7 +199,7 @@ func TestPreflight(t *testing.T) {
 		t.Run(strings.ReplaceAll(c.args, " ", "-"), func(t *testing.T) {
 			pid := odd(t, program, strings.Fields(c.args)...)
 			// What a process becomes while the line is on its way.
-			_, err := Resolve(context.Background(), &ckpt.CheckpointRequest{ID: int32(pid), Scope: ckpt.ScopeTree, Limit: 100 * time.Millisecond})
+			_, err := resolve(t, &ckpt.CheckpointRequest{ID: int32(pid), Scope: ckpt.ScopeTree, Limit: 100 * time.Millisecond})
 			if c.errno == 0 {
 				if err != nil {
 					t.Errorf("refused: %v, %q", err, detail(err))
@@ -261,7 +260,7 @@ int main(void)
 func TestPreflightBusy(t *testing.T) {
 	pid := odd(t, compile(t, busyProgram))
 	for n, begin := 0, time.Now(); n < 50 || time.Since(begin) < time.Second; n++ {
-		if _, err := Resolve(context.Background(), &ckpt.CheckpointRequest{ID: int32(pid), Scope: ckpt.ScopeTree}); err != nil {
+		if _, err := resolve(t, &ckpt.CheckpointRequest{ID: int32(pid), Scope: ckpt.ScopeTree}); err != nil {
 			t.Fatalf("look %d: %v, %q", n, err, detail(err))
 		}
 	}
@@ -276,7 +275,7 @@ func TestLauncher(t *testing.T) {
 			t.Fatal(err)
 		}
 		program = path
-		_, err := Resolve(context.Background(), &ckpt.CheckpointRequest{ID: int32(odd(t, path)), Scope: ckpt.ScopeTree})
+		_, err := resolve(t, &ckpt.CheckpointRequest{ID: int32(odd(t, path)), Scope: ckpt.ScopeTree})
 		if errno == 0 {
 			if err != nil {
 				t.Errorf("%s: %v", name, err)
@@ -368,7 +367,7 @@ func TestFrozenGroup(t *testing.T) {
 				t.Skip(err)
 			}
 			defer os.WriteFile(state, []byte(kind.thawed), 0)
-			_, err := Resolve(context.Background(), &ckpt.CheckpointRequest{ID: int32(pid), Scope: ckpt.ScopeTree})
+			_, err := resolve(t, &ckpt.CheckpointRequest{ID: int32(pid), Scope: ckpt.ScopeTree})
 			checkError(t, err, syscall.EBUSY, fmt.Sprintf("process %d (cat) is frozen by its control group /blcr-cli-test-%d", pid, os.Getpid()))
 		})
 	}

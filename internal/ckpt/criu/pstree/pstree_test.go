@@ -213,7 +213,7 @@ func TestExternalPipes(t *testing.T) {
 	want := inode(t, in)
 	look := func() []uint64 {
 		t.Helper()
-		tree, err := Resolve(context.Background(), &ckpt.CheckpointRequest{ID: int32(job), Scope: ckpt.ScopeTree})
+		tree, err := resolve(t, &ckpt.CheckpointRequest{ID: int32(job), Scope: ckpt.ScopeTree})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -235,9 +235,18 @@ func TestExternalPipes(t *testing.T) {
 	}
 }
 
+// resolve is Resolve with a tree that is closed at the end of the test.
+func resolve(t *testing.T, r *ckpt.CheckpointRequest) (*Tree, error) {
+	tree, err := Resolve(context.Background(), r)
+	if err == nil {
+		t.Cleanup(tree.Close)
+	}
+	return tree, err
+}
+
 func TestResolve(t *testing.T) {
 	pid, _, _ := start(t, "/bin/cat")
-	tree, err := Resolve(context.Background(), &ckpt.CheckpointRequest{ID: int32(pid), Scope: ckpt.ScopeProcess})
+	tree, err := resolve(t, &ckpt.CheckpointRequest{ID: int32(pid), Scope: ckpt.ScopeProcess})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -253,7 +262,7 @@ func TestResolve(t *testing.T) {
 	}
 	Signal(tree.Root, -int32(unix.SIGKILL))
 	tree.AwaitEnd(time.Minute)
-	_, err = Resolve(context.Background(), &ckpt.CheckpointRequest{ID: int32(pid), Scope: ckpt.ScopeProcess})
+	_, err = resolve(t, &ckpt.CheckpointRequest{ID: int32(pid), Scope: ckpt.ScopeProcess})
 	checkError(t, err, syscall.ESRCH, "")
 }
 
@@ -268,11 +277,10 @@ func TestRecycled(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	tree, err := Resolve(context.Background(), &ckpt.CheckpointRequest{ID: int32(cmd.Process.Pid), Scope: ckpt.ScopeProcess})
+	tree, err := resolve(t, &ckpt.CheckpointRequest{ID: int32(cmd.Process.Pid), Scope: ckpt.ScopeProcess})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer tree.Close()
 	if !tree.Lives() {
 		t.Error("it has ended")
 	}
@@ -297,11 +305,11 @@ func TestRecycled(t *testing.T) {
 // the kernel cannot be saved.
 func TestResolveOurs(t *testing.T) {
 	for _, pid := range []int{os.Getpid(), os.Getppid()} {
-		_, err := Resolve(context.Background(), &ckpt.CheckpointRequest{ID: int32(pid), Scope: ckpt.ScopeTree})
+		_, err := resolve(t, &ckpt.CheckpointRequest{ID: int32(pid), Scope: ckpt.ScopeTree})
 		checkError(t, err, syscall.EOPNOTSUPP, "is itself among those to be saved")
 	}
 	if p, err := proc.Read(2); err == nil && p.Kernel {
-		_, err := Resolve(context.Background(), &ckpt.CheckpointRequest{ID: 2, Scope: ckpt.ScopeTree})
+		_, err := resolve(t, &ckpt.CheckpointRequest{ID: 2, Scope: ckpt.ScopeTree})
 		checkError(t, err, syscall.EPERM, "is a thread of the kernel")
 	}
 }
@@ -323,9 +331,9 @@ func TestResolveTraced(t *testing.T) {
 		t.Skipf("ptrace: %v", err)
 	}
 	defer close(release)
-	_, err := Resolve(context.Background(), &ckpt.CheckpointRequest{ID: int32(pid), Scope: ckpt.ScopeProcess})
+	_, err := resolve(t, &ckpt.CheckpointRequest{ID: int32(pid), Scope: ckpt.ScopeProcess})
 	checkError(t, err, ckpt.EPtraced, "is traced by process")
-	_, err = Resolve(context.Background(), &ckpt.CheckpointRequest{ID: int32(pid), Scope: ckpt.ScopeProcess, PtracedSkip: true})
+	_, err = resolve(t, &ckpt.CheckpointRequest{ID: int32(pid), Scope: ckpt.ScopeProcess, PtracedSkip: true})
 	checkError(t, err, syscall.ESRCH, "")
 }
 
@@ -345,7 +353,7 @@ func TestResolveCancelled(t *testing.T) {
 	defer cmd.Wait()
 	defer cmd.Process.Kill()
 	request := &ckpt.CheckpointRequest{ID: int32(cmd.Process.Pid), Scope: ckpt.ScopeProcess, Limit: 100 * time.Millisecond}
-	_, err := Resolve(context.Background(), request)
+	_, err := resolve(t, request)
 	checkError(t, err, syscall.EBUSY, "makes another checkpoint or restart")
 
 	ctx, cancel := context.WithCancelCause(context.Background())
