@@ -56,7 +56,10 @@ func (s *settings) compare(con *cli.Console) (int, error) {
 	if lines == "" {
 		return 0, nil
 	}
-	return statusFailed, con.Print(s.colour.bad("--- "+heads[0]) + "\n" + s.colour.good("+++ "+heads[1]) + "\n" + lines)
+	if err := con.Print(s.colour.bad("--- "+heads[0]) + "\n" + s.colour.good("+++ "+heads[1]) + "\n" + lines); err != nil {
+		return statusTrouble, err
+	}
+	return statusFailed, nil
 }
 
 // differences returns a line for each difference. Of a process that is in one of them only,

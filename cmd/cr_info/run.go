@@ -27,11 +27,12 @@ func run(args []string, stdout, stderr io.Writer) int {
 			if status(err) == statusUsage {
 				con.Errorf("%s", usage)
 			}
-			return status(err)
+			return max(result, status(err))
 		})
 }
 
-// do runs the command with these arguments. An error does not concern a FILE.
+// do runs the command with these arguments. result is the exit status; with an error, which
+// does not concern a FILE, the least one.
 func do(args []string, con *cli.Console) (result int, err error) {
 	s, err := parse(args, con)
 	var text cli.Text

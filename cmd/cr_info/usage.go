@@ -18,5 +18,5 @@ are listed, the newest first.
 The exit status is 0 if all are complete contexts, 255 for bad arguments, and 1
 if a FILE cannot be read, is no context, is damaged or incomplete, could not be
 restarted (--check), or if the output could not be written. With --diff it is 0
-if there is no difference, 1 if there is one, and 2 if a FILE cannot be read.
+if there is no difference, 1 if there is one, and 2 if there is trouble.
 `
