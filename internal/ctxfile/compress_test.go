@@ -484,7 +484,7 @@ func TestCompressedTruncated(t *testing.T) {
 			for _, n := range []int64{f.offset, f.offset + int64(f.stored)/2, f.offset + int64(f.stored) - 1} {
 				cut := memfd(t, b[:n])
 				_, err := Open(context.Background(), cut)
-				checkErrno(t, err, unix.EINVAL)
+				checkErrno(t, err, unix.EIO)
 				if !strings.Contains(fmt.Sprint(err), "truncated") {
 					t.Errorf("%d bytes: %v", n, err)
 				}
@@ -501,7 +501,7 @@ func TestCompressedTruncated(t *testing.T) {
 				got := readAll(pr)
 				unix.Close(pr)
 				err = <-served
-				checkErrno(t, err, unix.EINVAL)
+				checkErrno(t, err, unix.EIO)
 				if !strings.Contains(fmt.Sprint(err), "has become shorter") || !bytes.HasPrefix(im[e.name], got) || len(got) > i*frameSize {
 					t.Errorf("%s, frame %d: %d bytes and %v", e.name, i, len(got), err)
 				}

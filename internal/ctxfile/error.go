@@ -9,6 +9,8 @@ import (
 var (
 	// ErrBLCR is in the error of Open for a context that BLCR's module wrote.
 	ErrBLCR = errors.New("a context of BLCR's own")
+	// ErrEmpty is in the error of Open for a file without content: EIO.
+	ErrEmpty = errors.New("empty")
 	// ErrFormat is in the error of Open for a file that is no context at all.
 	ErrFormat = errors.New("not a context")
 )
@@ -22,13 +24,14 @@ type Error struct {
 	// file, or "" for the context as a whole, whose file name this package does
 	// not know.
 	Object string
-	// Errno is the system's. EINVAL with a Reason: the file is at fault.
+	// Errno is the system's. With a Reason the file is at fault: EIO if its end is
+	// missing, as BLCR's module says, else EINVAL.
 	Errno syscall.Errno
 	// Reason says what is wrong with the file, or is "". It may be shown to users:
 	// it has no line ends and no control characters.
 	Reason string
 
-	kind error // ErrBLCR, ErrFormat or nil
+	kind error // ErrBLCR, ErrEmpty, ErrFormat or nil
 }
 
 // Error is for programmers.
@@ -68,6 +71,11 @@ func fail(op, object string, err error) error {
 // invalid is the error of a file that is not as it should be.
 func invalid(object, format string, args ...any) error {
 	return &Error{Op: "read", Object: object, Errno: syscall.EINVAL, Reason: fmt.Sprintf(format, args...)}
+}
+
+// truncated is the error of a file whose end is missing.
+func truncated(object, reason string) error {
+	return &Error{Op: "read", Object: object, Errno: syscall.EIO, Reason: "truncated: " + reason}
 }
 
 // refuse is the error of a file of another kind.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 	"unicode/utf8"
 )
@@ -170,11 +171,14 @@ type headerPage struct {
 // parsePage reads a header page, or less of one.
 func parsePage(p []byte) (headerPage, error) {
 	var h headerPage
-	if k, _ := kindOf(p); k != Ours {
+	k, maybe := kindOf(p)
+	switch {
+	case len(p) == 0:
+		return h, &Error{Op: "read", Errno: syscall.EIO, Reason: ErrEmpty.Error(), kind: ErrEmpty}
+	case k != Ours && !maybe:
 		return h, refuse(k)
-	}
-	if len(p) < pageSize {
-		return h, invalid("", "truncated: the header is incomplete")
+	case len(p) < pageSize:
+		return h, truncated("", "the header is incomplete")
 	}
 	first, text, _ := strings.Cut(string(p[len(magicWords):trailerField]), "\n")
 	if len(first) > 16 || strings.ContainsFunc(first, func(c rune) bool { return c < '0' || c > '9' }) {

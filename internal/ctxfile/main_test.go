@@ -261,6 +261,15 @@ func checkErrno(t testing.TB, err error, want syscall.Errno) {
 	}
 }
 
+// checkFault checks that err says that the file is at fault.
+func checkFault(t testing.TB, err error) {
+	t.Helper()
+	var e *Error
+	if !errors.As(err, &e) || e.Reason == "" || e.Errno != syscall.EINVAL && e.Errno != syscall.EIO {
+		t.Errorf("error %v", err)
+	}
+}
+
 func tempFile(t testing.TB) *os.File {
 	t.Helper()
 	f, err := os.CreateTemp(t.TempDir(), "context")

@@ -35,8 +35,8 @@ type Reader struct {
 // Everything that the index says is checked against the file before Open returns.
 // What remains unknown is whether the data of the members is as it was written.
 //
-// Errors, all *Error: EINVAL with a Reason if the file is truncated or damaged, or
-// is no context: then with ErrFormat or ErrBLCR, and nothing is consumed where
+// Errors, all *Error: EIO with a Reason if the file is truncated; EINVAL with a Reason
+// if it is damaged, or is no context: then with ErrFormat or ErrBLCR, and nothing is consumed where
 // Sniff can look. "write" with os.TempDir() as the Object, and ENOSPC, if there is
 // no room for the copy. ECANCELED if ctx was cancelled. Else what the system says:
 // EISDIR for a directory, EBADF for a descriptor that cannot be read.
@@ -143,29 +143,37 @@ func (r *Reader) size() (int64, error) {
 	return end - r.base, err
 }
 
-// errNoTrailer is the error of a context whose end is not there.
-func errNoTrailer() error {
-	return invalid("", "the index is missing from its end: truncated, or something follows it")
-}
+// noTrailer is the reason for a context whose end is not there.
+const noTrailer = "the index is missing from its end"
+
+// errTrailer is the error of a context whose end is there, and is not as it was written.
+func errTrailer() error { return invalid("", "the end of the index does not match the header") }
 
 // errShorter is the error of a file that is not what it was when it was opened.
 func errShorter(object string) error {
-	return invalid(object, "truncated: the file has become shorter")
+	return truncated(object, "the file has become shorter")
 }
 
 // findTrailer returns the trailer that belongs to the header with that ID. It lies
 // at an offset, or if that is 0, somewhere before the end of the file.
 func (r *Reader) findTrailer(at uint64, size int64, id [idLen]byte) (trailer, error) {
 	if at != 0 {
-		if !goodTrailerOffset(at) || int64(at) > size-trailerLen {
-			return trailer{}, errNoTrailer()
+		if !goodTrailerOffset(at) {
+			return trailer{}, errTrailer()
+		}
+		if int64(at) > size-trailerLen {
+			// The offset is in no checksum.
+			if t, ok, err := r.trailer(size - trailerLen); err == nil && ok && t.id == id {
+				return t, errTrailer()
+			}
+			return trailer{}, truncated("", noTrailer)
 		}
 		t, ok, err := r.trailer(int64(at))
 		switch {
 		case err != nil:
 			return t, err
 		case !ok || t.length != int64(at)+trailerLen:
-			return t, errNoTrailer()
+			return t, errTrailer()
 		case t.id != id:
 			return t, invalid("", "the index is that of another context")
 		}
@@ -186,7 +194,7 @@ func (r *Reader) findTrailer(at uint64, size int64, id [idLen]byte) (trailer, er
 			return t, nil
 		}
 	}
-	return trailer{}, errNoTrailer()
+	return trailer{}, truncated("", noTrailer+", or something follows it")
 }
 
 func (r *Reader) trailer(offset int64) (t trailer, ok bool, err error) {

@@ -23,17 +23,20 @@ const (
 // pipe, a FIFO or a socket it waits until that can be told. The error, an *Error,
 // is the system's: EISDIR for a directory, ESPIPE for a terminal or another device
 // that cannot be looked at without reading it.
-func Sniff(fd int) (Kind, error) { return sniff(context.Background(), fd) }
+func Sniff(fd int) (Kind, error) {
+	k, _, err := sniff(context.Background(), fd)
+	return k, err
+}
 
-// sniff is Sniff that can be cancelled: ECANCELED.
-func sniff(ctx context.Context, fd int) (Kind, error) {
+// sniff is Sniff that can be cancelled: ECANCELED. maybe is that of kindOf.
+func sniff(ctx context.Context, fd int) (k Kind, maybe bool, err error) {
 	var b [len(magicWords)]byte
 	n, err := peek(ctx, fd, b[:])
 	if err != nil {
-		return Unknown, fail("read", "", err)
+		return Unknown, false, fail("read", "", err)
 	}
-	k, _ := kindOf(b[:n])
-	return k, nil
+	k, maybe = kindOf(b[:n])
+	return k, maybe, nil
 }
 
 // kindOf tells from its beginning what a file is. maybe says that more bytes are

@@ -13,7 +13,7 @@ import (
 // says where it ends: one that was itself streamed when it was written does not.
 func copyToTemp(ctx context.Context, fd int) (file int, err error) {
 	// A file of another kind is refused at once, and if possible not consumed.
-	if k, err := sniff(ctx, fd); err == nil && k != Ours {
+	if k, maybe, err := sniff(ctx, fd); err == nil && k != Ours && !maybe {
 		return -1, refuse(k)
 	}
 	page := make([]byte, pageSize)
@@ -28,7 +28,7 @@ func copyToTemp(ctx context.Context, fd int) (file int, err error) {
 	length := int64(math.MaxInt64)
 	if h.trailer != 0 {
 		if !goodTrailerOffset(h.trailer) {
-			return -1, errNoTrailer()
+			return -1, errTrailer()
 		}
 		length = int64(h.trailer) + trailerLen
 	}

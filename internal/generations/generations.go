@@ -213,7 +213,7 @@ func judge(err error) error {
 		return err
 	case e.Errno == syscall.EIO && e.Op == "read" && e.Reason == "":
 		return &Fault{Reason: reason(e.Object, "input/output error")}
-	case e.Errno == syscall.EINVAL && e.Reason != "":
+	case e.Reason != "":
 		return &Fault{Reason: reason(e.Object, e.Reason)}
 	}
 	return e.Errno

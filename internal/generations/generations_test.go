@@ -215,7 +215,7 @@ func TestVerify(t *testing.T) {
 		{spoilt(good, len(good)/2), "pages-1.img: checksum does not match (bytes ", 2},
 		{good[:len(good)-1], "", 0},
 		{[]byte("nothing"), "not a context", 0},
-		{nil, "not a context", 0},
+		{nil, "empty", 0},
 		{blcr, "<nil>", 0},
 		{blcr[:30], "it has no end", 0},
 		{blcr[:10], "the header is incomplete", 0},

@@ -64,9 +64,15 @@ func TestFaultContext(t *testing.T) {
 	}
 	const empty = "Restart failed: Input/output error\n- the context is empty\n"
 	bad(nil, 5, empty)
+	const cut = "Restart failed: Input/output error\n- context: truncated: the "
 	for _, n := range []int{1, 8, 64, 4095, 4096, 4097, len(good) / 2, len(good) - 64, len(good) - 1} {
-		bad(good[:n], 22, invalid)
+		bad(good[:n], 5, cut+"...")
+		// From a pipe, and as it was written into one.
+		from := "head -c " + strconv.Itoa(n) + " " + ctx + " | "
+		to := filepath.Join(bin, "cr_restart") + " -F 0"
+		j.fails(j.start("sh", []string{"/bin/sh", "-c", from + to}, nil), 5, cut+"...")
 	}
+	j.fails(j.start("sh", []string{"/bin/sh", "-c", ": | " + filepath.Join(bin, "cr_restart") + " -F 0"}, nil), 5, empty)
 	flip := func(at int) []byte {
 		b := bytes.Clone(good)
 		b[at] ^= 1 << rand.IntN(8)

@@ -166,7 +166,7 @@ func (p *plan) extractImage(ctx context.Context, source source, path, name strin
 		b := buffer[:min(int64(len(buffer)), size-offset)]
 		n, err := source.ReadAt(name, b, offset)
 		if err == nil && n == 0 {
-			err = &ckpt.Error{Op: "read", Object: "context", Errno: unix.EINVAL, Detail: []string{"context: " + name + " is shorter than it should be"}}
+			err = &ckpt.Error{Op: "read", Object: "context", Errno: unix.EIO, Detail: []string{"context: " + name + " is shorter than it should be"}}
 		}
 		if err != nil {
 			return contextError(err)

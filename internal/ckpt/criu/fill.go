@@ -254,7 +254,7 @@ func (r *restart) readPages(name string) memory.Read {
 	return func(b []byte, offset int64) error {
 		n, err := source.ReadAt(name, b, offset)
 		if err == nil && n < len(b) {
-			err = &ckpt.Error{Op: "read", Object: "context", Errno: syscall.EINVAL, Detail: []string{"context: " + name + " is shorter than it should be"}}
+			err = &ckpt.Error{Op: "read", Object: "context", Errno: syscall.EIO, Detail: []string{"context: " + name + " is shorter than it should be"}}
 		}
 		return contextError(err)
 	}

@@ -82,9 +82,6 @@ func (r *restart) run(ctx context.Context, e *engine) (err error) {
 		return err
 	}
 	if r.source, err = openSource(ctx, r.request); err != nil {
-		if isEmpty(int(r.request.FD)) { // as the module says
-			return &ckpt.Error{Op: "read", Object: "context", Errno: syscall.EIO, Detail: []string{"the context is empty"}}
-		}
 		return contextError(err)
 	}
 	stop := context.AfterFunc(ctx, r.source.Abort)

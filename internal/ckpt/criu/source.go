@@ -54,12 +54,3 @@ func openSource(ctx context.Context, r *ckpt.RestartRequest) (source, error) {
 	}
 	return c, nil
 }
-
-// isEmpty tells whether a descriptor leads to a file of no bytes, or to /dev/null.
-func isEmpty(fd int) bool {
-	var st unix.Stat_t
-	if unix.Fstat(fd, &st) != nil {
-		return false
-	}
-	return st.Mode&unix.S_IFMT == unix.S_IFREG && st.Size == 0 || st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(1, 3)
-}

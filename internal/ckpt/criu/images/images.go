@@ -28,6 +28,9 @@ import (
 // kind asked for.
 var ErrMalformed = errors.New("malformed image")
 
+// ErrTruncated is wrapped besides by those about an image whose end is missing.
+var ErrTruncated = fmt.Errorf("%w: truncated", ErrMalformed)
+
 // malformed returns an ErrMalformed that says what is wrong.
 func malformed(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrMalformed, fmt.Sprintf(format, args...))
@@ -71,7 +74,7 @@ func (k kind) body(img []byte) ([]byte, error) {
 	}
 	for _, want := range magics {
 		if len(img) < 4 {
-			return nil, fmt.Errorf("%s: %w", k.name, malformed("it ends in its magic number"))
+			return nil, fmt.Errorf("%s: %w", k.name, fmt.Errorf("%w: it ends in its magic number", ErrTruncated))
 		}
 		if got := binary.LittleEndian.Uint32(img); got != want {
 			return nil, fmt.Errorf("%s: %w", k.name, malformed("magic number is %#x, not %#x", got, want))
@@ -85,11 +88,11 @@ func (k kind) body(img []byte) ([]byte, error) {
 // length of its message, 4 bytes in little endian, and the message.
 func payload(b []byte) ([]byte, error) {
 	if len(b) < 4 {
-		return nil, malformed("its length is cut off")
+		return nil, fmt.Errorf("%w: its length is cut off", ErrTruncated)
 	}
 	size := binary.LittleEndian.Uint32(b)
 	if uint64(size) > uint64(len(b)-4) {
-		return nil, malformed("it has %d bytes of %d", len(b)-4, size)
+		return nil, fmt.Errorf("%w: it has %d bytes of %d", ErrTruncated, len(b)-4, size)
 	}
 	return b[4 : 4+size], nil
 }

@@ -424,7 +424,7 @@ func TestInspectErrors(t *testing.T) {
 	}
 	defer unix.Close(null)
 	_, err = fromFile(null)
-	if e, ok := errors.AsType[*ctxfile.Error](err); !ok || e.Reason != "not a context" {
+	if e, ok := errors.AsType[*ctxfile.Error](err); !ok || e.Reason != "empty" {
 		t.Error(err)
 	}
 }
