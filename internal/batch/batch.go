@@ -9,6 +9,7 @@
 package batch
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"blcr-cli/internal/proc"
 	"blcr-cli/internal/show"
 )
 
@@ -104,7 +106,10 @@ func Run(o *Options, signals <-chan os.Signal) End {
 	}
 	b.dir = dir
 	defer dir.close()
-	if err := b.adopt(); err != nil {
+	switch err := b.adopt(); {
+	case b.ending:
+		return b.requeue()
+	case err != nil:
 		b.Log.Printf("%v", err)
 		return End{Status: StatusUnable}
 	}
@@ -140,8 +145,10 @@ func (b *batch) begin() End {
 // running is called when the job runs.
 func (b *batch) running(j *job) {
 	j.running = true
-	if err := b.dir.record(j.root()); err != nil {
-		b.Log.Printf("%v", err)
+	if root := j.root(); root != j.pid {
+		if err := b.dir.record(root, 0, false); err != nil {
+			b.Log.Printf("%v", err)
+		}
 	}
 	b.schedule()
 }
@@ -154,46 +161,76 @@ func (b *batch) schedule() {
 }
 
 // adopt saves and ends a job that an earlier run, which was killed, has left running: it
-// cannot be waited for, and must not run twice.
+// cannot be waited for, and must not run twice. With b.ending its error does not matter.
 func (b *batch) adopt() error {
-	root, rest := b.dir.left()
-	if root != 0 {
-		b.Log.Printf("the job of an earlier cr_batch still runs as process %d: it is saved and restarted", root)
+	job, err := b.dir.left()
+	if err == nil && job.restart {
+		// It may be any process of cr_restart's that could be saved here.
+		b.Log.Printf("a restart of an earlier cr_batch is under way as process %d: it is ended", job.root)
+		endRestart(job.root)
+		if job, err = b.dir.left(); job.restart {
+			return fmt.Errorf("process %d still runs: end it, or wait until it has ended", job.root)
+		}
 	}
-	for try := 0; root != 0; try++ {
-		number := b.dir.next()
-		status, err := b.checkpoint(number, root, true)
-		if err == nil && status == 0 {
-			awaitEnd(root)
+	if job.root != 0 {
+		b.Log.Printf("the job of an earlier cr_batch still runs as process %d: it is saved and restarted", job.root)
+	}
+	for try := 0; err == nil && job.root != 0; try++ {
+		if b.Stage != "" {
+			b.signal(job.root, unix.SIGCONT) // it was stopped for its files
+		}
+		number, failed := b.dir.next()
+		var status unix.WaitStatus
+		if failed == nil {
+			status, failed = b.checkpoint(number, job.root, true)
+		}
+		if failed == nil && status == 0 {
+			awaitEnd(job.root)
 			if err := b.stage(number); err != nil {
-				return err
+				return errors.Join(err, b.dir.setAside(number))
 			}
 		}
 		// It may just have ended, and cr_checkpoint have found it on its way out. And a
 		// cr_checkpoint of the earlier run may be about to end.
-		if root, rest = b.dir.left(); root == 0 {
+		last := job.root
+		if job, err = b.dir.left(); err != nil || job.root == 0 {
 			break
 		}
-		if b.pause(retryTime); try == retries || b.ending || err != nil || status.Exited() && status.ExitStatus() != busy && try > 1 {
-			return fmt.Errorf("process %d still runs, and cannot be saved (%s): end it, or wait until it has ended", root, result(status, err))
+		if b.pause(retryTime); try == retries || b.ending || failed != nil || status.Exited() && status.ExitStatus() != busy && try > 1 {
+			return fmt.Errorf("process %d still runs, and cannot be saved (%s): end it, or wait until it has ended", last, result(status, failed))
 		}
 	}
 	// What belongs to a job whose first process has ended comes back with the context.
-	for _, pid := range rest {
+	for _, pid := range job.rest {
 		b.Log.Printf("process %d of an earlier run is killed", pid)
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
-	return nil
+	return err
 }
 
-// awaitEnd returns when a process has ended, or after 10 seconds.
-func awaitEnd(pid int) {
-	fd, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
+// endRestart ends a cr_restart, and what it has restored.
+func endRestart(pid int) {
+	_ = unix.Kill(pid, unix.SIGTERM)
+	if awaitEnd(pid) {
 		return
 	}
+	// The job has got the signal, and goes on.
+	pids, _ := proc.Descend(pid)
+	for _, pid := range append(pids, pid) {
+		_ = unix.Kill(pid, unix.SIGKILL)
+	}
+	awaitEnd(pid)
+}
+
+// awaitEnd returns when a process has ended, or false after 10 seconds.
+func awaitEnd(pid int) bool {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return true
+	}
 	defer unix.Close(fd)
-	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 10000)
+	n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 10000)
+	return n > 0
 }
 
 // supervise runs until the job has ended, or has been saved and ended.

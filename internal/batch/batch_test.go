@@ -1,6 +1,7 @@
 package batch
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -73,28 +74,47 @@ func (d *directory) make(t *testing.T, names ...string) {
 
 func TestGenerations(t *testing.T) {
 	d := open(t)
-	if n := d.next(); n != 1 || len(d.generations()) != 0 {
+	generations := func() []int {
+		g, err := d.generations()
+		if err != nil {
+			t.Error(err)
+		}
+		return g
+	}
+	next := func() int {
+		n, err := d.next()
+		if err != nil {
+			t.Error(err)
+		}
+		return n
+	}
+	if n := next(); n != 1 || len(generations()) != 0 {
 		t.Errorf("the first is %d", n)
 	}
 	d.make(t, "context.000002", "context.000010", "context.000009", "stage.000009", "context.000011.damaged",
 		"context.7", "context.000012x", "context.old", ".context.000014.tmp", "other")
-	if g := d.generations(); !slices.Equal(g, []int{10, 9, 2}) || d.next() != 12 {
-		t.Errorf("%d, next %d", g, d.next())
+	if g := generations(); !slices.Equal(g, []int{10, 9, 2}) || next() != 12 {
+		t.Errorf("%d, next %d", g, next())
 	}
-	if err := d.prune(1); err != nil || !slices.Equal(d.generations(), []int{10}) {
-		t.Errorf("%v, %d", err, d.generations())
+	if err := d.prune(1); err != nil || !slices.Equal(generations(), []int{10}) {
+		t.Errorf("%v, %d", err, generations())
 	}
-	if err := d.setAside(10); err != nil || len(d.generations()) != 0 || d.next() != 12 {
-		t.Errorf("%v, %d", err, d.generations())
+	if err := d.setAside(10); err != nil || len(generations()) != 0 || next() != 12 {
+		t.Errorf("%v, %d", err, generations())
 	}
-	d.sweep()
+	if err := d.sweep(); err != nil {
+		t.Error(err)
+	}
 	if _, err := os.Stat(d.file(".context.000014.tmp")); err == nil {
 		t.Error("an unfinished context is still there")
 	}
 	if err := d.clear(); err != nil {
 		t.Error(err)
 	}
-	names := d.names()
+	names, err := d.names()
+	if err != nil {
+		t.Error(err)
+	}
 	slices.Sort(names)
 	if want := []string{"context.000012x", "context.7", "context.old", "other"}; !slices.Equal(names, want) {
 		t.Errorf("%q", names)
@@ -154,8 +174,8 @@ func TestLock(t *testing.T) {
 
 func TestLeft(t *testing.T) {
 	d := open(t)
-	if root, rest := d.left(); root != 0 || rest != nil {
-		t.Error(root, rest)
+	if r, err := d.left(); err != nil || r.root != 0 || r.rest != nil {
+		t.Error(r, err)
 	}
 	// A session of two.
 	c := exec.Command("sh", "-c", "sleep 1000 & echo $!; wait")
@@ -170,16 +190,18 @@ func TestLeft(t *testing.T) {
 	var child int
 	fmt.Fscan(out, &child)
 	defer unix.Kill(child, unix.SIGKILL)
-	if err := d.record(c.Process.Pid); err != nil {
-		t.Fatal(err)
-	}
-	if root, rest := d.left(); root != c.Process.Pid || rest != nil {
-		t.Error(root, rest)
+	for _, restart := range []bool{true, false} {
+		if err := d.record(c.Process.Pid, 0, restart); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := d.left(); err != nil || r.root != c.Process.Pid || r.restart != restart || r.rest != nil {
+			t.Error(r, err)
+		}
 	}
 	c.Process.Kill()
 	c.Wait()
-	if root, rest := d.left(); root != 0 || !slices.Equal(rest, []int{child}) {
-		t.Error(root, rest)
+	if r, err := d.left(); err != nil || r.root != 0 || !slices.Equal(r.rest, []int{child}) {
+		t.Error(r, err)
 	}
 	// The same numbers of another boot, or of other processes.
 	text, _ := os.ReadFile(d.file("job"))
@@ -191,9 +213,37 @@ func TestLeft(t *testing.T) {
 		if err := os.WriteFile(d.file("job"), []byte(other), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if root, rest := d.left(); root != 0 || rest != nil {
-			t.Errorf("%q: %d %d", other, root, rest)
+		if r, err := d.left(); err != nil || r.root != 0 || r.rest != nil {
+			t.Errorf("%q: %v %v", other, r, err)
 		}
+	}
+	// What cannot be known is not taken for nothing.
+	if err := errors.Join(os.Remove(d.file("job")), os.Mkdir(d.file("job"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := d.left(); err == nil {
+		t.Error(r)
+	}
+	d.path = filepath.Join(d.path, "none")
+	_, err = d.generations()
+	if _, e := d.next(); err == nil || e == nil {
+		t.Error(err, e)
+	}
+}
+
+// TestSweep: a context whose files were not complete is none.
+func TestSweep(t *testing.T) {
+	d := open(t)
+	d.make(t, "context.000001", "context.000002", "context.000003")
+	for _, err := range []error{d.stageBegins(2), os.Mkdir(d.stage(1), 0o700), d.stageBegins(1), d.stageBegins(4), d.sweep()} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	names, err := d.names()
+	slices.Sort(names)
+	if want := []string{"context.000001", "context.000002.damaged", "context.000003", "lock", "stage.000001"}; err != nil || !slices.Equal(names, want) {
+		t.Errorf("%q, %v", names, err)
 	}
 }
 

@@ -19,7 +19,8 @@ import (
 // directory holds the generations of one job:
 //
 //	lock             locked by the cr_batch that uses it; its pid
-//	job              the first process of the job that runs: pid, start, boot
+//	job              the first process of the job that runs: pid, start, session, boot;
+//	                 or a cr_restart that restores it
 //	restarts         how often the job was restarted
 //	context.000007   a generation, complete
 //	stage.000007     its files, if there is a directory of such files
@@ -87,7 +88,10 @@ func openDirectory(path string) (*directory, error) {
 		d.lock.Close()
 		return nil, err
 	}
-	d.sweep()
+	if err := d.sweep(); err != nil {
+		d.lock.Close()
+		return nil, err
+	}
 	return d, nil
 }
 
@@ -105,30 +109,51 @@ var (
 	unfinished = regexp.MustCompile(`^\.(?:context\.[0-9]{6,9}|stage\.[0-9]{6,9})\.tmp$`)
 )
 
-// names returns the names in the directory.
-func (d *directory) names() []string {
+// names returns the names in the directory: all of them, or an error.
+func (d *directory) names() ([]string, error) {
 	f, err := os.Open(d.path)
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	defer f.Close()
-	names, _ := f.Readdirnames(-1)
-	return names
+	return f.Readdirnames(-1)
 }
 
-// sweep removes what an earlier run, which was killed, has left unfinished.
-func (d *directory) sweep() {
-	for _, name := range d.names() {
-		if unfinished.MatchString(name) {
-			_ = os.RemoveAll(d.file(name))
+// sweep removes what an earlier run, which was killed, has left unfinished. A context
+// whose files were not complete yet is set aside.
+func (d *directory) sweep() error {
+	names, err := d.names()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if !unfinished.MatchString(name) {
+			continue
+		}
+		var n int
+		if _, err := fmt.Sscanf(name, ".stage.%d.tmp", &n); err == nil && slices.Contains(names, filepath.Base(d.context(n))) && !slices.Contains(names, filepath.Base(d.stage(n))) {
+			if err := d.setAside(n); err != nil {
+				return err
+			}
+		}
+		if err := os.RemoveAll(d.file(name)); err != nil {
+			return err
 		}
 	}
 	_ = os.Remove(d.file(fifoName))
+	return nil
 }
 
+// stageTemp is the files of a generation that is not complete.
+func (d *directory) stageTemp(n int) string { return d.file(fmt.Sprintf(".stage.%06d.tmp", n)) }
+
+// stageBegins notes that a generation is to have files.
+func (d *directory) stageBegins(n int) error { return os.MkdirAll(d.stageTemp(n), 0o700) }
+
 // generations returns the numbers of the generations, the newest first.
-func (d *directory) generations() (numbers []int) {
-	for _, name := range d.names() {
+func (d *directory) generations() (numbers []int, err error) {
+	names, err := d.names()
+	for _, name := range names {
 		if m := generation.FindStringSubmatch(name); m != nil {
 			n, _ := strconv.Atoi(m[1])
 			numbers = append(numbers, n)
@@ -136,26 +161,28 @@ func (d *directory) generations() (numbers []int) {
 	}
 	slices.Sort(numbers)
 	slices.Reverse(numbers)
-	return numbers
+	return numbers, err
 }
 
 // next returns the number of the next generation, which no file has had.
-func (d *directory) next() int {
+func (d *directory) next() (int, error) {
 	last := 0
-	for _, name := range d.names() {
+	names, err := d.names()
+	for _, name := range names {
 		if m := numbered.FindStringSubmatch(name); m != nil {
 			n, _ := strconv.Atoi(m[1])
 			last = max(last, n)
 		}
 	}
-	return last + 1
+	return last + 1, err
 }
 
 // prune removes all generations but the newest ones. A context is removed before its
 // files, so that none is left without.
 func (d *directory) prune(keep int) error {
-	var errs []error
-	for i, n := range d.generations() {
+	generations, err := d.generations()
+	errs := []error{err}
+	for i, n := range generations {
 		if i >= keep {
 			errs = append(errs, os.Remove(d.context(n)), os.RemoveAll(d.stage(n)))
 		}
@@ -170,9 +197,10 @@ func (d *directory) setAside(n int) error {
 
 // clear removes everything, and the directory if nothing else is in it.
 func (d *directory) clear() error {
-	var errs []error
-	for _, name := range d.names() {
-		if numbered.MatchString(name) || unfinished.MatchString(name) || name == fifoName || name == "job" || name == "restarts" {
+	names, err := d.names()
+	errs := []error{err}
+	for _, name := range names {
+		if numbered.MatchString(name) || unfinished.MatchString(name) || name == fifoName || slices.Contains([]string{"job", ".job.tmp", "restarts", ".restarts.tmp"}, name) {
 			errs = append(errs, os.RemoveAll(d.file(name)))
 		}
 	}
@@ -207,55 +235,77 @@ func (d *directory) fifo() (path string, fd int, err error) {
 // write replaces a small file.
 func (d *directory) write(name, text string) error {
 	temp := d.file("." + name + ".tmp")
-	if err := os.WriteFile(temp, []byte(text), 0o600); err != nil {
-		return err
+	err := os.WriteFile(temp, []byte(text), 0o600)
+	if err == nil {
+		err = os.Rename(temp, d.file(name))
 	}
-	return os.Rename(temp, d.file(name))
+	if err != nil {
+		_ = os.Remove(temp)
+	}
+	return err
 }
 
-// record notes the job's first process.
-func (d *directory) record(pid int) error {
+// record notes the job's first process, or with restart the cr_restart that will be its
+// parent. sid is its session; 0 if that is not about to change.
+func (d *directory) record(pid, sid int, restart bool) error {
 	p, err := proc.Read(pid)
 	if err != nil {
 		return nil // it has ended already
 	}
+	if sid == 0 {
+		sid = p.Sid
+	}
 	boot, err := proc.Boot()
 	if err != nil {
 		return err
 	}
-	return d.write("job", fmt.Sprintln(pid, p.Start, p.Sid, boot))
+	kind := "job"
+	if restart {
+		kind = "restart"
+	}
+	return d.write("job", fmt.Sprintln(pid, p.Start, sid, boot, kind))
 }
 
-// left returns the job's first process, if one that was recorded still runs, or else what
-// is left of its session.
-func (d *directory) left() (root int, rest []int) {
+// remains is what an earlier run has left running.
+type remains struct {
+	root    int   // the job's first process, if it still runs; else 0
+	restart bool  // it is a cr_restart, which may not have restored the job yet
+	rest    []int // without root: what is left of its session
+}
+
+// left returns what still runs of a job that was recorded. An error means that this
+// cannot be known.
+func (d *directory) left() (r remains, err error) {
 	text, err := os.ReadFile(d.file("job"))
-	if err != nil {
-		return 0, nil
+	if errors.Is(err, os.ErrNotExist) {
+		return r, nil
+	}
+	boot, bootErr := proc.Boot()
+	if err = errors.Join(err, bootErr); err != nil {
+		return r, err
 	}
 	var pid, sid int
 	var start uint64
-	var id string
-	boot, err := proc.Boot()
-	if n, _ := fmt.Sscan(string(text), &pid, &start, &sid, &id); n != 4 || err != nil || id != boot || pid < 2 || sid < 2 {
-		return 0, nil
+	var id, kind string
+	if n, _ := fmt.Sscan(string(text), &pid, &start, &sid, &id, &kind); n < 4 || id != boot || pid < 2 {
+		return r, nil
 	}
 	if p, err := proc.Read(pid); err == nil && p.Start == start && !p.Dead() {
-		return pid, nil
+		return remains{root: pid, restart: kind == "restart"}, nil
 	}
 	all, err := proc.All()
 	if err != nil {
-		return 0, nil
+		return r, err
 	}
-	if own, err := unix.Getsid(0); err != nil || own == sid {
-		return 0, nil
+	if own, err := unix.Getsid(0); err != nil || own == sid || sid < 2 {
+		return r, err
 	}
 	for _, p := range all {
 		if p.Sid == sid && p.Start >= start && !p.Dead() {
-			rest = append(rest, p.Pid)
+			r.rest = append(r.rest, p.Pid)
 		}
 	}
-	return 0, rest
+	return r, nil
 }
 
 // forget removes the record of a job.

@@ -75,7 +75,8 @@ func tool(name string) (string, error) {
 	return path, nil
 }
 
-// start starts a program in a session of its own and reports its end as an event.
+// start starts a program in a session of its own and reports its end as an event. With
+// attr.Forked it is recorded as the job before it is executed.
 func (b *batch) start(path string, argv []string, attr *forkexec.Attr, ended func(event)) (pid int, err error) {
 	attr.Env, attr.Setsid = b.env, true
 	if pid, err = forkexec.Start(path, argv, attr); err != nil {
@@ -89,6 +90,17 @@ func (b *batch) start(path string, argv []string, attr *forkexec.Attr, ended fun
 		ended(event{pid: pid, status: status})
 	}()
 	return pid, nil
+}
+
+// recorded returns a function that records a child as the job. Without a record the job
+// runs nevertheless.
+func (b *batch) recorded(restart bool) func(pid int) error {
+	return func(pid int) error {
+		if err := b.dir.record(pid, pid, restart); err != nil {
+			b.Log.Printf("%v", err)
+		}
+		return nil
+	}
 }
 
 func (b *batch) tell(e event) { b.events <- e }
@@ -110,7 +122,7 @@ func (b *batch) startCommand() (*job, error) {
 		path, argv = run, append([]string{"cr_run", "--"}, b.Command...)
 	}
 	j := &job{started: time.Now()}
-	j.pid, err = b.start(path, argv, &forkexec.Attr{Files: entry.Standard()}, b.tell)
+	j.pid, err = b.start(path, argv, &forkexec.Attr{Files: entry.Standard(), Forked: b.recorded(false)}, b.tell)
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +147,9 @@ func (b *batch) startRestart(number int, options ...string) (*job, error) {
 	j := &job{started: time.Now(), restarted: true, generation: number}
 	// The end is reported behind what cr_restart has written before it.
 	end := make(chan event, 1)
-	j.pid, err = b.start(path, argv, &forkexec.Attr{Files: entry.Standard(), Answers: true, Pdeathsig: unix.SIGTERM}, func(e event) {
+	j.pid, err = b.start(path, argv, &forkexec.Attr{
+		Files: entry.Standard(), Forked: b.recorded(true), Answers: true, Pdeathsig: unix.SIGTERM,
+	}, func(e event) {
 		end <- e
 		_, _ = unix.Write(fd, []byte("e"))
 	})
@@ -171,6 +185,11 @@ func (b *batch) startCheckpoint(number, pid int, signal string, ended func(event
 	if err != nil {
 		return 0, err
 	}
+	if b.Stage != "" {
+		if err := b.dir.stageBegins(number); err != nil {
+			return 0, err
+		}
+	}
 	argv := append([]string{"cr_checkpoint", "-f", b.dir.context(number)}, b.CheckpointOptions...)
 	if signal != "" {
 		argv = append(argv, signal)
@@ -186,7 +205,7 @@ func (b *batch) startCheckpoint(number, pid int, signal string, ended func(event
 	return b.start(path, argv, &forkexec.Attr{Files: []uintptr{in, out, out}, Answers: true, Pdeathsig: unix.SIGTERM}, ended)
 }
 
-// checkpoint makes a checkpoint and waits for it.
+// checkpoint makes a checkpoint and waits for it. There is no b.job.
 func (b *batch) checkpoint(number, pid int, end bool) (unix.WaitStatus, error) {
 	signal := ""
 	if end {
@@ -196,7 +215,14 @@ func (b *batch) checkpoint(number, pid int, end bool) (unix.WaitStatus, error) {
 	if _, err := b.startCheckpoint(number, pid, signal, func(e event) { done <- e }); err != nil {
 		return 0, err
 	}
-	return (<-done).status, nil
+	for {
+		select {
+		case e := <-done:
+			return e.status, nil
+		case sig := <-b.signals:
+			b.take(sig.(syscall.Signal))
+		}
+	}
 }
 
 // result says how a command of ours has ended.

@@ -1,6 +1,8 @@
 package batch
 
 import (
+	"errors"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"time"
@@ -10,24 +12,33 @@ import (
 	"blcr-cli/internal/show"
 )
 
-const (
-	// pidTime is how long a pid in use is waited for before new ones are taken.
-	pidTime = 30 * time.Second
-	// pidPause is between attempts.
-	pidPause = 2 * time.Second
-)
+// passing are the statuses of cr_restart for what is in the way and may pass, and how long
+// that is waited for: a pid in use, before new ones are taken; addresses of connections
+// that were closed, for a minute; a removed file of the job's that is there again, for a
+// moment while another job restores one of that name.
+var passing = map[int]time.Duration{
+	busy:                 30 * time.Second,
+	int(unix.EADDRINUSE): 90 * time.Second,
+	int(unix.EEXIST):     30 * time.Second,
+}
 
-// contextFaults are the statuses of cr_restart that mean the context, whose checksums are
-// right, cannot be restored on any machine.
+// contextFaults are the statuses of cr_restart that can mean that the context cannot be
+// restored on any machine, although its checksums are right. EIO is also for what it knows
+// nothing about. So such a context is kept, and an older one is tried.
 var contextFaults = []int{int(unix.EIO), int(unix.EINVAL), int(unix.EBADMSG)}
 
 // restart restarts the newest good generation and runs it to its end. If there is none it
 // returns false, and the command is to be started.
 func (b *batch) restart() (end End, ok bool) {
-	generations := b.dir.generations()
+	generations, err := b.dir.generations()
+	if err != nil {
+		b.Log.Printf("%v", err)
+		return End{Status: StatusUnable}, true
+	}
 	if len(generations) == 0 {
 		return End{}, false
 	}
+	kept := false
 	if n, err := b.dir.countRestart(); err != nil {
 		b.Log.Printf("%v", err)
 		return End{Status: StatusUnable}, true
@@ -37,27 +48,35 @@ func (b *batch) restart() (end End, ok bool) {
 	}
 	for _, n := range generations {
 		damage, err := verify(b.dir.context(n))
-		if err != nil {
+		if err == nil && damage == "" && b.Stage != "" {
+			_, err = os.Stat(b.dir.stage(n))
+		}
+		switch {
+		case errors.Is(err, unix.EIO):
+			b.Log.Printf("generation %d cannot be read, and is kept: %v", n, err)
+			kept = true
+			continue
+		case err != nil:
 			b.Log.Printf("generation %d cannot be read: %v", n, err)
 			return End{Status: StatusUnable}, true
-		}
-		if damage == "" && b.Stage != "" {
-			if _, err := os.Stat(b.dir.stage(n)); err != nil {
-				damage = "it has no files of " + show.Name(b.Stage)
-			}
-		}
-		if damage == "" {
+		case damage == "":
 			end, again := b.restartOne(n)
 			if !again {
 				return end, true
 			}
-			damage = "cr_restart cannot restore it"
+			b.Log.Printf("generation %d is kept; what is wrong may also be this machine's fault", n)
+			kept = true
+			continue
 		}
 		b.Log.Printf("generation %d is damaged, and set aside: %s", n, damage)
 		if err := b.dir.setAside(n); err != nil {
 			b.Log.Printf("%v", err)
 			return End{Status: StatusUnable}, true
 		}
+	}
+	if kept {
+		b.Log.Printf("no generation can be restarted; those that are not damaged stay in %s, and the same command tries again", show.Name(b.dir.path))
+		return End{Status: StatusUnable}, true
 	}
 	b.Log.Printf("no generation is left; the job begins anew")
 	return End{}, false
@@ -90,8 +109,9 @@ func (b *batch) restartOne(n int) (end End, again bool) {
 		switch code := status.ExitStatus(); {
 		case !status.Exited():
 			return end, false
-		case code == busy && time.Since(begun) < pidTime:
-			if b.pause(pidPause); b.ending {
+		case time.Since(begun) < passing[code]:
+			// Not at the same times as another one that waits.
+			if b.pause(time.Second + rand.N(2*time.Second)); b.ending {
 				return b.requeue(), false
 			}
 			continue

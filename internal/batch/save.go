@@ -7,7 +7,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/mattn/go-isatty"
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/proc"
@@ -43,11 +42,26 @@ func (b *batch) take(sig syscall.Signal) {
 	switch sig {
 	case unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU:
 		// A batch system stops this process by SIGSTOP, and its SIGCONT may have come
-		// already.
-		if isatty.IsTerminal(0) {
-			_ = unix.Kill(os.Getpid(), unix.SIGSTOP)
+		// already. At a terminal it is Ctrl-Z, which has no effect on the job: it has no
+		// process in this session that could let it go on.
+		if !atTerminal() {
+			return
 		}
+		if b.job != nil && b.job.running {
+			b.signal(b.job.root(), unix.SIGSTOP)
+		}
+		_ = unix.Kill(os.Getpid(), unix.SIGSTOP)
+		// SIGCONT, which has let this process go on, is passed on, too.
 	}
+}
+
+// atTerminal reports whether this process has a controlling terminal.
+func atTerminal() bool {
+	fd, err := unix.Open("/dev/tty", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		unix.Close(fd)
+	}
+	return err == nil
 }
 
 // pass sends a signal to the job: to its process group, or to cr_restart, which passes it
@@ -81,7 +95,8 @@ func (b *batch) end(sig syscall.Signal) {
 
 // startSave starts a checkpoint, one that ends the job if b.ending.
 func (b *batch) startSave() {
-	s := &save{root: b.job.root(), number: b.dir.next(), end: b.ending, started: time.Now()}
+	number, err := b.dir.next()
+	s := &save{root: b.job.root(), number: number, end: b.ending, started: time.Now()}
 	signal := ""
 	switch {
 	case b.Stage != "":
@@ -89,8 +104,10 @@ func (b *batch) startSave() {
 	case s.end:
 		signal = "--kill"
 	}
-	var err error
-	if s.pid, err = b.startCheckpoint(s.number, s.root, signal, b.tell); err != nil {
+	if err == nil {
+		s.pid, err = b.startCheckpoint(s.number, s.root, signal, b.tell)
+	}
+	if err != nil {
 		b.Log.Printf("cannot start cr_checkpoint: %v; the job runs on", err)
 		b.ending = false
 		b.schedule()
@@ -147,6 +164,7 @@ func (b *batch) finishSave(status unix.WaitStatus) {
 func (b *batch) failedSave(s *save, status unix.WaitStatus) {
 	if b.Stage != "" {
 		b.signal(s.root, unix.SIGCONT)
+		_ = os.RemoveAll(b.dir.stageTemp(s.number))
 	}
 	if b.job == nil {
 		return // it has ended meanwhile

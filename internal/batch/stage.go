@@ -20,13 +20,12 @@ func (b *batch) stage(n int) error {
 	if b.Stage == "" {
 		return nil
 	}
-	temp := b.dir.file(fmt.Sprintf(".stage.%06d.tmp", n))
+	temp := b.dir.stageTemp(n)
 	err := copyTree(b.Stage, temp)
 	if err == nil {
 		err = os.Rename(temp, b.dir.stage(n))
 	}
 	if err != nil {
-		_ = os.RemoveAll(temp)
 		return fmt.Errorf("generation %d has no files: copy of %s: %w", n, show.Name(b.Stage), err)
 	}
 	return nil

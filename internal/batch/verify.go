@@ -18,7 +18,7 @@ func verify(path string) (damage string, err error) {
 	}
 	defer f.Close()
 	err = generations.Verify(context.Background(), int(f.Fd()), nil)
-	if fault, ok := errors.AsType[*generations.Fault](err); ok {
+	if fault, ok := errors.AsType[*generations.Fault](err); ok && !fault.Unreadable {
 		return fault.Reason, nil
 	}
 	return "", err

@@ -36,6 +36,12 @@ type Attr struct {
 	// Pdeathsig, if not 0, is sent to it when the calling thread ends.
 	Pdeathsig syscall.Signal
 
+	// Forked, if not nil, is called with the new process's id before the program is
+	// executed. An error ends the process, and is that of Start. If this process ends
+	// first, the program is not executed. Where there is no clone of our own, on
+	// other architectures, it is called afterwards.
+	Forked func(pid int) error
+
 	// Answers says that it is a program of ours, which answers signal 64 from
 	// its entry point on. It is then started with that signal ignored: with the
 	// default action a request during exec would kill it. To the module an

@@ -57,6 +57,15 @@ func Start(path string, argv []string, attr *Attr) (pid int, err error) {
 	defer unix.Close(status[0])
 	pid, err = plan.fork(status[1])
 	unix.Close(status[1])
+	if err == nil && attr.Forked != nil {
+		if err = attr.Forked(pid); err == nil {
+			_, err = unix.Write(plan.gate[1], []byte{0})
+		}
+		if err != nil {
+			_ = unix.Kill(pid, unix.SIGKILL)
+			_, _ = signals.Wait(pid)
+		}
+	}
 	plan.close()
 	if err != nil {
 		return 0, err
@@ -87,6 +96,9 @@ type plan struct {
 	env   []*byte
 	limit unix.Rlimit
 	mask  unix.Sigset_t
+
+	gate [2]int // a pipe, in which there is a byte when Attr.Forked has returned
+	read byte   // which goes here
 
 	files []uintptr // Attr.Files, without conflicts
 	own   []int     // descriptors that plan has opened
@@ -131,6 +143,17 @@ func newPlan(path string, argv []string, attr *Attr) (p *plan, err error) {
 	}
 	if attr.Pdeathsig != 0 {
 		p.add(mustSucceed, unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(attr.Pdeathsig))
+	}
+	if attr.Forked != nil {
+		if err := unix.Pipe2(p.gate[:], unix.O_CLOEXEC); err != nil {
+			p.close()
+			return nil, err
+		}
+		p.own = append(p.own, p.gate[0], p.gate[1])
+		p.add(mayFail, unix.SYS_CLOSE, uintptr(p.gate[1]))
+		p.add(mayFail, unix.SYS_READ, uintptr(p.gate[0]), uintptr(unsafe.Pointer(&p.read)), 1)
+	}
+	if attr.Pdeathsig != 0 || attr.Forked != nil {
 		// The parent may already have ended.
 		p.add(mustEqual, unix.SYS_GETPPID, uintptr(unix.Getpid()))
 	}

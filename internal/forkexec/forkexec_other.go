@@ -10,10 +10,17 @@ import (
 // Start uses syscall.ForkExec: package selfckpt does not answer requests on this
 // architecture.
 func Start(path string, argv []string, attr *Attr) (pid int, err error) {
-	return syscall.ForkExec(path, argv, &syscall.ProcAttr{
+	pid, err = syscall.ForkExec(path, argv, &syscall.ProcAttr{
 		Env: attr.Env, Files: attr.Files,
 		Sys: &syscall.SysProcAttr{Setsid: attr.Setsid, Pdeathsig: attr.Pdeathsig},
 	})
+	if err == nil && attr.Forked != nil {
+		if err = attr.Forked(pid); err != nil {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+			_, _ = syscall.Wait4(pid, nil, 0, nil)
+		}
+	}
+	return pid, err
 }
 
 // Keep is not implemented on this architecture: it always returns ENOSYS.

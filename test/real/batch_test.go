@@ -98,13 +98,24 @@ func TestBatch(t *testing.T) {
 				all := tree(p.pid)
 				unix.Kill(p.pid, sig)
 				if kind == "all killed" || kind == "newest cut" || kind == "operator" {
-					for _, pid := range slices.Backward(all) {
+					// The job before the criu that is at work in it, which it would notice.
+					for _, pid := range all {
 						unix.Kill(pid, sig)
 					}
 				}
 				got := j.wait(p)
 				if got.ExitStatus() == 85 {
 					requeued++
+				}
+				if sig == syscall.SIGKILL && kind != "batch killed" {
+					// What these processes have started meanwhile.
+					j.until("no process", func() bool {
+						left := j.helpers()
+						for _, pid := range left {
+							unix.Kill(pid, sig)
+						}
+						return len(left) == 0
+					})
 				}
 				if kind == "operator" {
 					end = got.ExitStatus()
