@@ -141,7 +141,8 @@ func (b *batch) startRestart(number int, options ...string) (*job, error) {
 	if err != nil {
 		return nil, err
 	}
-	argv := append([]string{"cr_restart", "--run-on-success=echo >" + quote(fifo)}, options...)
+	// "<>" does not wait for a reader, which this process may be no more.
+	argv := append([]string{"cr_restart", "--run-on-success=echo 1<>" + quote(fifo)}, options...)
 	argv = append(argv, b.RestartOptions...)
 	argv = append(argv, "--", b.dir.context(number))
 	j := &job{started: time.Now(), restarted: true, generation: number}
