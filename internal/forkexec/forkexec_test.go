@@ -315,3 +315,29 @@ func TestMany(t *testing.T) {
 	}
 	starters.Wait()
 }
+
+// TestForked: what Forked does has happened when the program begins, and its error is
+// Start's, without a program.
+func TestForked(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "pid")
+	forked := 0
+	pid, err := Start("/bin/sh", []string{"sh", "-c", `[ "$(cat "$0")" = $$ ]`, name}, &Attr{
+		Env: os.Environ(), Setsid: true,
+		Forked: func(pid int) error {
+			forked = pid
+			return os.WriteFile(name, fmt.Append(nil, pid), 0o600)
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var status unix.WaitStatus
+	if _, err := unix.Wait4(pid, &status, 0, nil); err != nil || status != 0 || forked != pid {
+		t.Errorf("%v, status %#x, process %d, in Forked %d", err, status, pid, forked)
+	}
+	made := name + ".made"
+	_, err = Start("/bin/sh", []string{"sh", "-c", `: >"$0"`, made}, &Attr{Forked: func(int) error { return unix.ENOSPC }})
+	if _, e := os.Stat(made); err != unix.ENOSPC || e == nil {
+		t.Errorf("%v; the program has run: %v", err, e == nil)
+	}
+}
