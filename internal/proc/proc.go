@@ -381,6 +381,9 @@ func Program(pid int) string {
 	return filepath.Base(path)
 }
 
+// OwnExecutable leads to the program of the process that opens it.
+const OwnExecutable = "/proc/self/exe"
+
 // Self is the path of the program that this process runs, for another process to
 // execute. If the file is gone meanwhile, or is another one, the path is one of
 // /proc that leads to it as long as this process exists.

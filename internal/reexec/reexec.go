@@ -129,6 +129,11 @@ type Attr struct {
 	// be one that BLCR's module may ask to take part in a checkpoint; see package
 	// forkexec.
 	Cloneflags uintptr
+
+	// UserIDs, if not nil, are the only user and the only group of a new user namespace;
+	// AmbientCaps are capabilities in there that the process has. They need Cloneflags.
+	UserIDs     *[2]int
+	AmbientCaps []uintptr
 }
 
 // Start starts this program in a role, with these arguments, and returns the pid. The
@@ -150,8 +155,17 @@ func Start(role string, numbers []int, args []string, attr Attr) (pid int, err e
 	argv := append([]string{argv0(role, numbers)}, args...)
 	env := environment(attr.Env)
 	if attr.Cloneflags != 0 {
-		sys := &syscall.SysProcAttr{Setsid: attr.Setsid, Pdeathsig: attr.Pdeathsig, Cloneflags: attr.Cloneflags}
-		return syscall.ForkExec(proc.Self(), argv, &syscall.ProcAttr{Env: env, Files: files, Sys: sys})
+		sys := &syscall.SysProcAttr{Setsid: attr.Setsid, Pdeathsig: attr.Pdeathsig, Cloneflags: attr.Cloneflags, AmbientCaps: attr.AmbientCaps}
+		if ids := attr.UserIDs; ids != nil {
+			sys.UidMappings = []syscall.SysProcIDMap{{ContainerID: ids[0], HostID: ids[0], Size: 1}}
+			sys.GidMappings = []syscall.SysProcIDMap{{ContainerID: ids[1], HostID: ids[1], Size: 1}}
+		}
+		path := proc.Self()
+		if attr.Cloneflags&unix.CLONE_PARENT != 0 {
+			// The caller may have mounted the /proc of the child's pid namespace.
+			path = proc.OwnExecutable
+		}
+		return syscall.ForkExec(path, argv, &syscall.ProcAttr{Env: env, Files: files, Sys: sys})
 	}
 	return forkexec.Start(proc.Self(), argv, &forkexec.Attr{
 		Env: env, Files: files, Setsid: attr.Setsid, Pdeathsig: attr.Pdeathsig, Answers: true,

@@ -123,6 +123,57 @@ func TestZombieRestored(t *testing.T) {
 	j.finish()
 }
 
+// TestNewPidsAsUser: a user's job gets new pids, in a user namespace, and can be saved
+// from outside of that again.
+func TestNewPidsAsUser(t *testing.T) {
+	criu := criuForUsers(t)
+	able := exec.Command(harness.Tool(t, "unshare"), "--user", "--map-current-user", "--pid", "--fork", "--mount-proc", "true")
+	able.SysProcAttr = &syscall.SysProcAttr{Credential: &ordinary}
+	if out, err := able.CombinedOutput(); err != nil {
+		t.Skipf("users make no user namespaces here: %v %s", err, out)
+	}
+	for _, name := range []string{"counter", "threads", "shell.sh"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			j := newUserJob(t, name, criu)
+			j.launch()
+			ctx := filepath.Join(j.dir, "ctx")
+			root := j.pid
+			for range 3 {
+				all := tree(root)
+				j.checkpoint(ctx, "--clobber", "--kill", strconv.Itoa(root))
+				j.killed(all)
+				j.rewind()
+				j.proc = j.command("cr_restart", "--no-restore-pid", ctx)
+				j.advances()
+				j.until("the job to be cr_restart's only child", func() bool { return len(childrenOf(j.proc.pid)) == 1 })
+				root = childrenOf(j.proc.pid)[0]
+				if inner := innerPid(t, root); inner != j.pid {
+					t.Errorf("the job is process %d in its namespace, and was %d", inner, j.pid)
+				}
+			}
+			j.finish()
+		})
+	}
+}
+
+// innerPid is the pid that a process has in its own pid namespace.
+func innerPid(t *testing.T, pid int) int {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(status), "\nNSpid:")
+	line, _, _ := strings.Cut(rest, "\n")
+	numbers := strings.Fields(line)
+	inner, err := strconv.Atoi(numbers[len(numbers)-1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return inner
+}
+
 // newUserJob makes a job of the ordinary user.
 func newUserJob(t *testing.T, name, criu string) *job {
 	t.Helper()

@@ -148,6 +148,10 @@ func (c *capture) freeze(ctx context.Context, e *engine) (err error) {
 		return &ckpt.Error{Op: "checkpoint", Object: "processes", Errno: syscall.ESRCH}
 	}
 	command := stream.Command{Path: e.criu.Path, Args: append(c.options(root), where...), Inherit: inherited, Enter: enter}
+	if through := c.tree.Through(); through != nil {
+		command.Args = slices.Concat(through[1:], []string{command.Path}, command.Args)
+		command.Path, command.Enter = through[0], nil
+	}
 	c.begun = time.Now()
 	if err := c.criu.Start(command); err != nil {
 		return err

@@ -125,7 +125,12 @@ func (r *restart) attempt(ctx context.Context, e *engine) (err error) {
 	case r.request.RestorePid:
 		err = r.plan.pidsFree(ctx)
 	default:
-		if r.pidns, err = pidns.New(r.plan.gap()); err == nil {
+		if r.pidns, err = pidns.New(r.plan.gap()); err != nil {
+			break
+		}
+		if r.pidns.ForUser() {
+			command.Fork = r.pidns.Start
+		} else {
 			command.Enter = pstree.Enter(r.pidns.Init, r.pidns.Init)
 		}
 	}

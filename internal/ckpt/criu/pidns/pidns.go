@@ -150,11 +150,16 @@ func await(pid int) {
 type Namespace struct {
 	Init      int // the init's pid, as seen from here
 	keepalive int // the writing end; -1 once closed
+
+	// Of a user's: see user.go.
+	criu    int // the waiter's pid, which is criu's later; 0 for none
+	control int // the socket to it; -1 for none
+	started bool
 }
 
 // New makes a namespace. In there the next processes get the numbers after last, or, for
 // 0, the lowest that are free. The error is a *ckpt.Error with an errno of clone(2) or
-// mount(2): EPERM for users without the privilege.
+// mount(2): EPERM for users without the privilege, who need a user namespace for it.
 func New(last int) (*Namespace, error) {
 	var life, out [2]int
 	if err := unix.Pipe2(life[:], unix.O_CLOEXEC); err != nil {
@@ -165,12 +170,23 @@ func New(last int) (*Namespace, error) {
 		unix.Close(life[1])
 		return nil, ckpt.SystemError("pipe", "", err)
 	}
-	launcher, err := reexec.Start(roleLauncher, []int{last}, nil, reexec.Attr{
-		Files: []uintptr{0, uintptr(out[1]), 2, uintptr(life[0])},
-	})
+	n := &Namespace{keepalive: life[1], control: -1}
+	files := []uintptr{0, uintptr(out[1]), 2, uintptr(life[0])}
+	user := !proc.Capable(unix.CAP_SYS_ADMIN)
+	var launcher int
+	var err error
+	if user {
+		var ends [2]int
+		if ends, err = unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err == nil {
+			n.control = ends[0]
+			launcher, err = startLauncher(last, append(files, uintptr(ends[1])))
+			unix.Close(ends[1])
+		}
+	} else {
+		launcher, err = reexec.Start(roleLauncher, []int{last}, nil, reexec.Attr{Files: files})
+	}
 	unix.Close(life[0])
 	unix.Close(out[1])
-	n := &Namespace{keepalive: life[1]}
 	var said string
 	if err == nil {
 		_, _ = unix.Wait4(launcher, nil, unix.WALL, nil)
@@ -189,8 +205,12 @@ func New(last int) (*Namespace, error) {
 		err = syscall.EIO
 	}
 	n.End()
+	hints := hintsFor
+	if user {
+		hints = userHints
+	}
 	return nil, &ckpt.Error{Op: "make", Object: "pid namespace", Errno: ckpt.ErrnoOf(err),
-		Detail: append([]string{"new pids need a pid namespace, and that could not be made: " + ckpt.Strerror(ckpt.ErrnoOf(err))}, hintsFor(ckpt.ErrnoOf(err))...)}
+		Detail: append([]string{"new pids need a pid namespace, and that could not be made: " + ckpt.Strerror(ckpt.ErrnoOf(err))}, hints(ckpt.ErrnoOf(err))...)}
 }
 
 // hear reads what launcher and init print: the pid and "ready", in either order,
@@ -216,6 +236,7 @@ func (n *Namespace) hear(fd int) (failure string) {
 				ready = true
 			default:
 				fmt.Sscanf(line, "pid %d\n", &n.Init)
+				fmt.Sscanf(line, "criu %d\n", &n.criu)
 			}
 		}
 		if ready && n.Init != 0 {
@@ -227,6 +248,7 @@ func (n *Namespace) hear(fd int) (failure string) {
 // Run tells the init that the job runs, which has that pid in the namespace. The
 // init then lives as long as the job.
 func (n *Namespace) Run(job int) {
+	n.endWaiter()
 	_, _ = unix.Write(n.keepalive, []byte(strconv.Itoa(job)+"\n"))
 	unix.Close(n.keepalive)
 	n.keepalive = -1
@@ -234,6 +256,7 @@ func (n *Namespace) Run(job int) {
 
 // End ends the namespace, unless the job runs. It may be called more than once.
 func (n *Namespace) End() {
+	defer n.endWaiter()
 	if n.keepalive >= 0 {
 		unix.Close(n.keepalive)
 		n.keepalive = -1

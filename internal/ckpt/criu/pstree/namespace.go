@@ -2,6 +2,8 @@ package pstree
 
 import (
 	"fmt"
+	"slices"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -43,6 +45,31 @@ func (t *Tree) Namespace() (enter func() error, root int, err error) {
 		}
 	}
 	return Enter(t.Root, first), inner, nil
+}
+
+// Through returns the beginning of a command line that runs a program where CRIU has to
+// run, nil where Namespace says all. It is for a pid namespace in a user namespace of the
+// caller's own, as cr_restart makes it for a user: a process with threads cannot enter
+// that itself.
+func (t *Tree) Through() []string {
+	for _, kind := range []string{"user", "pid"} {
+		theirs, err := proc.Namespace(t.Root, kind)
+		ours, err2 := proc.Namespace(self(), kind)
+		if err != nil || err2 != nil || ours == theirs {
+			return nil
+		}
+	}
+	// In there the caller is who it is out here, and is not root.
+	uid := uint64(unix.Geteuid())
+	if uid == 0 || !slices.Equal(proc.Numbers(fmt.Sprintf("/proc/%d/uid_map", t.Root)), []uint64{uid, uid, 1}) {
+		return nil
+	}
+	for _, path := range []string{"/usr/bin/nsenter", "/bin/nsenter"} {
+		if unix.Access(path, unix.X_OK) == nil {
+			return []string{path, "--target", strconv.Itoa(t.Root), "--user", "--preserve-credentials", "--pid", "--mount", "--"}
+		}
+	}
+	return nil
 }
 
 // Enter returns a function that moves the calling thread into the mount namespace

@@ -220,9 +220,9 @@ const (
 func (p *preflight) namespaces(s *subject) {
 	theirs := proc.Namespaces(s.Pid, kinds)
 	if s.Pid == p.Root {
-		if user, ours := theirs[kindUser], p.ours[kindUser]; user != 0 && ours != 0 && user != ours {
+		if user, ours := theirs[kindUser], p.ours[kindUser]; user != 0 && ours != 0 && user != ours && p.Through() == nil {
 			p.refuse(syscall.EOPNOTSUPP, s, "is in a user namespace of its own, which criu cannot restore without the container around it",
-				"start it without one, or save it from inside")
+				"start it without one, or save it from inside; what cr_restart --no-restore-pid has started for a user only that user can save")
 		}
 		mnt, ours := theirs[kindMnt], p.ours[kindMnt]
 		switch apart := mnt != 0 && ours != 0 && mnt != ours; {

@@ -26,6 +26,10 @@ type Command struct {
 	// other namespaces; nil for those of this process.
 	Enter func() error
 
+	// Fork starts criu in other namespaces; nil for syscall.ForkExec, which it replaces.
+	// It starts a child of the calling thread, in the session of this process.
+	Fork func(path string, args []string, attr *syscall.ProcAttr) (pid int, err error)
+
 	// InSession has criu run in the session and process group of this process,
 	// for what it restores to inherit them. Otherwise it gets a session of its
 	// own.
@@ -120,7 +124,11 @@ func start(command Command, env []string) (*process, error) {
 				defer unix.RawSyscall(unix.SYS_PERSONALITY, before, 0, 0)
 			}
 		}
-		p.pid, err = syscall.ForkExec(path, args, &syscall.ProcAttr{Env: env, Files: files, Sys: attr})
+		forkExec := syscall.ForkExec
+		if command.Fork != nil {
+			forkExec = command.Fork
+		}
+		p.pid, err = forkExec(path, args, &syscall.ProcAttr{Env: env, Files: files, Sys: attr})
 		return err
 	}
 	if command.Enter == nil {
