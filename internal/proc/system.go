@@ -29,6 +29,10 @@ func Boot() (string, error) {
 	return strings.TrimSpace(string(id)), err
 }
 
+// UserIDs returns the map of users of a process's user namespace, see user_namespaces(7):
+// three numbers for each range. It is nil if it cannot be read.
+func UserIDs(pid int) []uint64 { return Numbers(fmt.Sprintf("/proc/%d/uid_map", pid)) }
+
 // Numbers returns the numbers in a small file of /proc or /sys; none if it cannot
 // be read or has anything else in it, such as "max".
 func Numbers(name string) []uint64 {

@@ -61,7 +61,7 @@ func (t *Tree) Through() []string {
 	}
 	// In there the caller is who it is out here, and is not root.
 	uid := uint64(unix.Geteuid())
-	if uid == 0 || !slices.Equal(proc.Numbers(fmt.Sprintf("/proc/%d/uid_map", t.Root)), []uint64{uid, uid, 1}) {
+	if uid == 0 || !slices.Equal(proc.UserIDs(t.Root), []uint64{uid, uid, 1}) {
 		return nil
 	}
 	for _, path := range []string{"/usr/bin/nsenter", "/bin/nsenter"} {
