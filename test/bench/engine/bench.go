@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -27,6 +28,10 @@ type bench struct {
 
 	compress string // the argument of --compress; "" without it
 	lazy     bool   // measure cr_restart --lazy as well
+	cold     bool   // measure restarts that have to read from the disk as well
+
+	processes int // of the target
+	rows      []row
 
 	checkpoint, restart string // the commands
 
@@ -83,8 +88,9 @@ func (b *bench) room(size int64) error {
 
 // victim is a running target.
 type victim struct {
-	b   *bench
-	pid int
+	b    *bench
+	pid  int
+	tree []int // the processes that kill has ended
 	*shared
 	file *os.File
 }
@@ -106,7 +112,7 @@ func (b *bench) start(size int64) (*victim, error) {
 	if b.compress != "" {
 		kind = fillHalf
 	}
-	cmd := exec.Command(b.self, targetArg, strconv.FormatInt(size, 10), file.Name(), kind)
+	cmd := exec.Command(b.self, targetArg, strconv.FormatInt(size, 10), file.Name(), kind, strconv.Itoa(b.processes))
 	// Few threads, and no garbage collection that changes the memory.
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=1", "GOGC=off")
 	if err := cmd.Start(); err != nil {
@@ -115,7 +121,7 @@ func (b *bench) start(size int64) (*victim, error) {
 	v := &victim{b: b, pid: cmd.Process.Pid, shared: s, file: file}
 	_ = cmd.Process.Release() // it is waited for by its pid, as after a restart
 	b.setPid(v.pid)
-	if err := v.await(func() bool { return s.first.Load() != 0 }); err != nil {
+	if err := v.await(func() bool { return s.ready.Load() == int64(b.processes) && s.first.Load() != 0 }); err != nil {
 		return nil, err
 	}
 	return v, nil
@@ -123,7 +129,7 @@ func (b *bench) start(size int64) (*victim, error) {
 
 // await waits for a condition that the target fulfils.
 func (v *victim) await(done func() bool) error {
-	for deadline := time.Now().Add(patience); !done(); time.Sleep(nap) {
+	for deadline := time.Now().Add(patience); !done(); time.Sleep(waitNap) {
 		if time.Now().After(deadline) {
 			return errors.New("the target does not run")
 		}
@@ -131,15 +137,32 @@ func (v *victim) await(done func() bool) error {
 	return nil
 }
 
-// kill ends the target. It waits for the target if that is a child of this process.
+// kill ends the target, and what it has started. It waits for the target if that is a
+// child of this process.
 func (v *victim) kill(child bool) error {
+	v.tree, _ = proc.Descend(v.pid)
 	if err := unix.Kill(v.pid, unix.SIGKILL); err != nil {
 		return os.NewSyscallError("kill", err)
 	}
-	if child {
-		return reap(v.pid)
+	if !child {
+		return nil
 	}
-	return nil
+	if err := reap(v.pid); err != nil {
+		return err
+	}
+	return v.awaitTree()
+}
+
+// awaitTree waits until no process that kill has ended is left: their pids have to be
+// free for the next restart. Those that have lost their parent are children of this
+// process now.
+func (v *victim) awaitTree() error {
+	return v.await(func() bool {
+		return !slices.ContainsFunc(v.tree, func(pid int) bool {
+			_, _ = unix.Wait4(pid, nil, unix.WNOHANG|unix.WALL, nil)
+			return unix.Kill(pid, 0) == nil
+		})
+	})
 }
 
 func reap(pid int) error {
@@ -190,21 +213,39 @@ func (b *bench) measure(ways []way, size int64) error {
 	if err := v.kill(true); err != nil {
 		return err
 	}
-	for round := range b.runs + 1 {
-		for _, w := range ways {
-			if _, is := w.(*copying); is {
-				continue
-			}
-			if err := w.warm(); err != nil {
-				return err
-			}
-			unix.Sync()
-			d, err := w.bringBack(v)
-			if err != nil {
-				return fmt.Errorf("%s: restart: %w", w, err)
-			}
-			if round > 0 {
-				w.times().restart = append(w.times().restart, d)
+	states := []bool{false}
+	if b.cold {
+		states = append(states, true)
+	}
+	for _, cold := range states {
+		for round := range b.runs + 1 {
+			for _, w := range ways {
+				if _, is := w.(*copying); is {
+					continue
+				}
+				err := w.warm()
+				unix.Sync()
+				if cold {
+					err = w.drop()
+				}
+				if err != nil {
+					return err
+				}
+				r, err := w.bringBack(v)
+				if err != nil {
+					return fmt.Errorf("%s: restart: %w", w, err)
+				}
+				if round == 0 {
+					continue
+				}
+				t := w.times()
+				switch {
+				case cold:
+					t.cold = append(t.cold, r.runs)
+				default:
+					t.restart = append(t.restart, r.runs)
+					t.placed = append(t.placed, r.placed)
+				}
 			}
 		}
 	}

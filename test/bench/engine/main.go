@@ -8,8 +8,11 @@
 // of them end with fsync. Data that is still unwritten after one way is written before
 // the next begins, and is not measured.
 //
+// A restart is measured up to the first instruction of the target, which has all of its
+// memory by then; with -lazy, both. The frozen time is what the target itself notices.
+//
 // With -compress half of the target's memory is empty, and the commands are also
-// measured with --compress: sizes, and ratios to the commands without it.
+// measured with --compress.
 //
 // It requires root and a criu that works. It needs disk space of three times the
 // target's size, and memory of four times that. With -strict the exit status is 1 if a
@@ -36,10 +39,9 @@ import (
 )
 
 const (
-	limitTotal   = 1.05 // at limitSize and above, like the next two
-	limitFreeze  = 1.05
-	limitRestart = 1.10
-	limitSize    = 1 << 30
+	smallest = 16 << 20 // the size at which the fixed cost shows
+	some     = 256 << 20
+	large    = 1 << 30
 
 	limitMemory = 32e6 // bytes
 	limitGrowth = 1e6  // "the same": the pages that a run touches vary
@@ -71,20 +73,30 @@ func (s *sizes) Set(text string) error {
 }
 
 func main() {
-	if len(os.Args) == 5 && os.Args[1] == targetArg {
+	if len(os.Args) == 6 && os.Args[1] == targetArg {
 		fmt.Fprintln(os.Stderr, "bench: target:", target(os.Args[2:]))
 		os.Exit(1)
 	}
-	b := &bench{of: sizes{16 << 20, 256 << 20, 1 << 30}}
+	b := &bench{processes: 1, of: sizes{16 << 20, 256 << 20, 1 << 30}}
 	memory := sizes{16 << 20, 4 << 30}
-	var parent string
+	var parent, plotted string
 	var strict bool
+	var trees sizes
 	flag.IntVar(&b.runs, "n", 5, "measure `N` times")
 	flag.Var(&b.of, "sizes", "of the process, in `MiB`")
 	flag.Var(&memory, "memory", "sizes of the process for the resident memory, in `MiB`")
 	flag.StringVar(&parent, "dir", os.Getenv("TMPDIR"), "where the contexts are, made in `DIR`; /var/tmp without TMPDIR")
 	flag.StringVar(&b.compress, "compress", "", "measure --compress=`HOW` as well, on memory of which half is empty")
 	flag.BoolVar(&b.lazy, "lazy", false, "measure cr_restart --lazy as well")
+	flag.BoolVar(&b.cold, "cold", false, "measure restarts from the disk as well")
+	flag.Func("trees", fmt.Sprintf("also measure targets of `N` processes with %d MiB in all", some>>20), func(list string) error {
+		err := trees.Set(list)
+		for i := range trees {
+			trees[i] >>= 20
+		}
+		return err
+	})
+	flag.StringVar(&plotted, "plot", "", "draw the ratios into `FILE`, an SVG image")
 	flag.BoolVar(&strict, "strict", false, "exit status 1 if a limit is exceeded")
 	flag.Func("also", "measure the two commands in `DIR` as well, under its name", func(dir string) error {
 		b.also = append(b.also, dir)
@@ -111,8 +123,11 @@ func main() {
 			b.close()
 			os.Exit(1)
 		}()
-		err = b.run(memory)
+		err = b.run(memory, trees)
 		b.close()
+		if err == nil && plotted != "" {
+			err = b.plot(plotted)
+		}
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -148,7 +163,7 @@ func (b *bench) open(parent, checkpoint, restart string) (err error) {
 }
 
 // run prints the tables.
-func (b *bench) run(memory sizes) error {
+func (b *bench) run(memory, trees sizes) error {
 	load, _ := os.ReadFile("/proc/loadavg")
 	fmt.Printf("criu %s, %s; contexts in %s\nmedians of %d runs (fastest); load averages and processes: %s",
 		b.criu.Version, b.criu.Path, b.dir, b.runs, load)
@@ -160,6 +175,13 @@ func (b *bench) run(memory sizes) error {
 			return fmt.Errorf("%d MiB: %w", size>>20, err)
 		}
 	}
+	for _, n := range trees {
+		b.processes = int(n)
+		if err := b.timesOf(some); err != nil {
+			return fmt.Errorf("%d processes: %w", n, err)
+		}
+	}
+	b.processes = 1
 	if err := b.memoryAt(b.command(), memory, limitGrowth); err != nil {
 		return err
 	}
@@ -173,74 +195,11 @@ func (b *bench) run(memory sizes) error {
 // timesOf measures times with a target of one size, and prints them.
 func (b *bench) timesOf(size int64) error {
 	ways := b.ways()
-	ours, criu, copied := ways[0], ways[len(ways)-2], ways[len(ways)-1]
 	if err := b.measure(ways, size); err != nil {
 		return err
 	}
-	fmt.Println()
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 3, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(w, "%d MiB\t", size>>20)
-	for _, way := range ways {
-		fmt.Fprintf(w, "%s\t", way)
-	}
-	fmt.Fprint(w, "ours/criu\tlimit\t\t\n")
-	row := func(name string, limit float64, value func(*times) *[]time.Duration) {
-		fmt.Fprintf(w, "%s\t", name)
-		for _, way := range ways {
-			values := *value(way.times())
-			if len(values) == 0 {
-				fmt.Fprint(w, "\t")
-				continue
-			}
-			fmt.Fprintf(w, "%.3f s (%.3f)\t", median(values).Seconds(), slices.Min(values).Seconds())
-		}
-		ratio := median(*value(ours.times())).Seconds() / median(*value(criu.times())).Seconds()
-		fmt.Fprintf(w, "%.3f\t", ratio)
-		b.verdict(w, ratio, limit, size >= limitSize, "%.2f")
-	}
-	row("checkpoint", limitTotal, func(t *times) *[]time.Duration { return &t.total })
-	row("frozen", limitFreeze, func(t *times) *[]time.Duration { return &t.frozen })
-	row("restart, warm", limitRestart, func(t *times) *[]time.Duration { return &t.restart })
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	for _, way := range ways {
-		if placed := way.times().placed; len(placed) > 0 {
-			seconds := median(placed).Seconds()
-			fmt.Printf("%s, all memory in place: %.3f s (%.3f), %.3f of criu's restart\n", way, seconds,
-				slices.Min(placed).Seconds(), seconds/median(criu.times().restart).Seconds())
-		}
-	}
-	fmt.Printf("checkpoint ours/copy: %.3f\n", median(ours.times().total).Seconds()/median(copied.times().total).Seconds())
-	if b.compress != "" {
-		b.compared(ours.times(), ways[len(ways)-3].times())
-	}
+	b.report(ways, size)
 	return nil
-}
-
-// compared prints the effect of compression. There is no limit.
-func (b *bench) compared(ours, compressed *times) {
-	ratio := func(of func(*times) []time.Duration) float64 {
-		return median(of(compressed)).Seconds() / median(of(ours)).Seconds()
-	}
-	fmt.Printf("%s/ours: size %.3f (%d MiB of %d), checkpoint %.3f, frozen %.3f, restart %.3f\n", b.compress,
-		float64(compressed.size)/float64(ours.size), compressed.size>>20, ours.size>>20,
-		ratio(func(t *times) []time.Duration { return t.total }),
-		ratio(func(t *times) []time.Duration { return t.frozen }),
-		ratio(func(t *times) []time.Duration { return t.restart }))
-}
-
-// verdict ends a row with the limit, if one applies, and says whether it is kept.
-func (b *bench) verdict(w *tabwriter.Writer, value, limit float64, applies bool, format string) {
-	switch {
-	case !applies:
-		fmt.Fprint(w, "\t\t\n")
-	case value > limit:
-		b.over = true
-		fmt.Fprintf(w, format+"\tOVER\t\n", limit)
-	default:
-		fmt.Fprintf(w, format+"\tok\t\n", limit)
-	}
 }
 
 // memoryAt measures and prints the resident memory.
@@ -248,12 +207,12 @@ func (b *bench) memoryAt(c *command, of sizes, growth float64) error {
 	var peaks []peak
 	for _, size := range of {
 		if err := b.room(size); err != nil {
-			if size <= limitSize {
+			if size <= large {
 				return err
 			}
 			// A smaller size is better than none.
-			fmt.Printf("\n%v: resident memory at %d MiB instead\n", err, limitSize>>20)
-			size = limitSize
+			fmt.Printf("\n%v: resident memory at %d MiB instead\n", err, large>>20)
+			size = large
 		}
 		p, err := b.peakAt(c, size)
 		if err != nil {

@@ -4,9 +4,11 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"runtime"
 	"strconv"
 	"sync/atomic"
+	"syscall"
 	"time"
 	"unsafe"
 
@@ -20,17 +22,23 @@ import (
 // the same in a restored process: criu continues CLOCK_MONOTONIC with the value at the
 // dump.
 
-// targetArg makes this program a target: targetArg SIZE FILE FILL.
+// targetArg makes this program a target: targetArg SIZE FILE FILL PROCESSES. A target of
+// several processes has as many children, with an equal part of the memory each.
 const targetArg = "target"
 
 // nap is the time that the target sleeps between two readings, so that it does not take
-// processor time from the programs that are measured.
-const nap = 100 * time.Microsecond
+// processor time from the programs that are measured. What waits for the target sleeps
+// longer: to wake up often would take time from those that use all processors.
+const (
+	nap     = 100 * time.Microsecond
+	waitNap = 2 * time.Millisecond
+)
 
 // shared is the page, with times in nanoseconds.
 type shared struct {
 	first atomic.Int64 // the first reading since reset
 	gap   atomic.Int64 // the longest time between two readings since reset
+	ready atomic.Int64 // processes that have filled their memory
 }
 
 // reset makes the target start over.
@@ -59,6 +67,7 @@ func mapShared(file *os.File) (*shared, error) {
 
 // target is the main function of a target. It returns only if it fails.
 func target(args []string) error {
+	runtime.LockOSThread() // the parent of the children, until the end
 	size, err := strconv.Atoi(args[0])
 	if err != nil {
 		return err
@@ -71,6 +80,19 @@ func target(args []string) error {
 	if err != nil {
 		return err
 	}
+	processes, err := strconv.Atoi(args[3])
+	if err != nil {
+		return err
+	}
+	for range processes - 1 {
+		child := exec.Command(os.Args[0], targetArg, strconv.Itoa(size/processes), args[1], args[2], "0")
+		// It ends with this process, also when both have been restored.
+		child.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
+		if err := child.Start(); err != nil {
+			return err
+		}
+	}
+	size /= max(processes, 1)
 	memory, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
 		return os.NewSyscallError("mmap", err)
@@ -81,7 +103,11 @@ func target(args []string) error {
 			return err
 		}
 	}
-	runtime.LockOSThread()
+	s.ready.Add(1)
+	if processes == 0 { // a child, which has nothing to report
+		runtime.KeepAlive(memory)
+		select {}
+	}
 	last := now()
 	for {
 		t := unix.NsecToTimespec(int64(nap))

@@ -12,24 +12,34 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // way is one way to save a process.
 type way interface {
 	String() string
 	times() *times
-	clear() error                               // removes what the last save has written
-	save(v *victim) error                       // returns when everything is on disk
-	warm() error                                // reads the context into the page cache
-	bringBack(v *victim) (time.Duration, error) // the time until the process runs; it is ended then
+	clear() error                         // removes what the last save has written
+	save(v *victim) error                 // returns when everything is on disk
+	warm() error                          // reads the context into the page cache
+	drop() error                          // removes it from there
+	bringBack(v *victim) (restart, error) // the process is ended then
+}
+
+// restart is how long one took.
+type restart struct {
+	runs   time.Duration // from the start of the program until the target runs
+	placed time.Duration // until all of its memory is in place
 }
 
 // times are the results for a way.
 type times struct {
 	total   []time.Duration // from the start of the program to its end
 	frozen  []time.Duration // as observed by the target
-	restart []time.Duration // from the start of the program until the target runs
-	placed  []time.Duration // and until all of its memory is in place, if that is later
+	restart []time.Duration // until the target runs
+	placed  []time.Duration // and until all of its memory is in place
+	cold    []time.Duration // as restart, from the disk
 	size    int64           // of the context
 }
 
@@ -89,9 +99,10 @@ func (c *command) save(v *victim) error {
 }
 
 func (c *command) warm() error { return read(c.context) }
+func (c *command) drop() error { return forget(c.context) }
 
 // bringBack ends the command by ending the restored process, which is its child.
-func (c *command) bringBack(v *victim) (time.Duration, error) {
+func (c *command) bringBack(v *victim) (r restart, err error) {
 	args := []string{c.context}
 	if c.lazy {
 		args = append(args, "--lazy")
@@ -100,7 +111,7 @@ func (c *command) bringBack(v *victim) (time.Duration, error) {
 	v.reset()
 	start := now()
 	if err := cmd.Start(); err != nil {
-		return 0, err
+		return r, err
 	}
 	ended := make(chan struct{})
 	go func() {
@@ -108,7 +119,7 @@ func (c *command) bringBack(v *victim) (time.Duration, error) {
 		close(ended)
 	}()
 	var failed error
-	err := v.await(func() bool {
+	err = v.await(func() bool {
 		select {
 		case <-ended:
 			failed = fmt.Errorf("%v\n%s", cmd, output)
@@ -118,20 +129,21 @@ func (c *command) bringBack(v *victim) (time.Duration, error) {
 		}
 	})
 	if err = cmp.Or(failed, err); err != nil {
-		return 0, err
+		return r, err
 	}
-	d := time.Duration(v.first.Load() - start)
+	r.runs = time.Duration(v.first.Load() - start)
+	r.placed = r.runs
 	if c.lazy {
 		if err := v.await(func() bool { return !fillsMemory(cmd.Process.Pid) }); err != nil {
-			return 0, err
+			return r, err
 		}
-		c.measured.placed = append(c.measured.placed, time.Duration(now()-start))
+		r.placed = time.Duration(now() - start)
 	}
 	if err := v.kill(false); err != nil {
-		return 0, err
+		return r, err
 	}
 	<-ended
-	return d, nil
+	return r, v.awaitTree()
 }
 
 // fillsMemory reports whether a process has a userfaultfd open.
@@ -175,18 +187,24 @@ func (p *plainCriu) warm() error {
 	})
 }
 
-func (p *plainCriu) bringBack(v *victim) (time.Duration, error) {
+func (p *plainCriu) drop() error {
+	return each(p.dir, false, func(f *os.File) error { return forget(f.Name()) })
+}
+
+func (p *plainCriu) bringBack(v *victim) (r restart, err error) {
 	v.reset()
 	start := now()
-	err := run(p.path, "restore", "-D", p.dir, "--restore-detached", "--restore-sibling",
+	err = run(p.path, "restore", "-D", p.dir, "--restore-detached", "--restore-sibling",
 		"--shell-job", "--manage-cgroups=ignore", "-v1")
 	if err != nil {
-		return 0, err
+		return r, err
 	}
 	if err := v.await(func() bool { return v.first.Load() != 0 }); err != nil {
-		return 0, err
+		return r, err
 	}
-	return time.Duration(v.first.Load() - start), v.kill(true)
+	r.runs = time.Duration(v.first.Load() - start)
+	r.placed = r.runs
+	return r, v.kill(true)
 }
 
 // copying writes as many bytes into a file as a context has.
@@ -218,8 +236,9 @@ func (c *copying) save(*victim) error {
 	return f.Sync()
 }
 
-func (c *copying) warm() error                              { return nil }
-func (c *copying) bringBack(*victim) (time.Duration, error) { return 0, nil }
+func (c *copying) warm() error                        { return nil }
+func (c *copying) drop() error                        { return nil }
+func (c *copying) bringBack(*victim) (restart, error) { return restart{}, nil }
 
 // noise is the data that is copied.
 var noise = func() []byte {
@@ -282,4 +301,14 @@ func read(path string) error {
 	defer f.Close()
 	_, err = io.Copy(io.Discard, f)
 	return err
+}
+
+// forget removes a file from the page cache. It has to be on disk.
+func forget(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return os.NewSyscallError("fadvise", unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED))
 }
