@@ -18,7 +18,7 @@ import (
 // That they are saved again and again means that it is waited for.
 func TestLazy(t *testing.T) {
 	engine(t)
-	for _, name := range []string{"changing", "filled", "big", "threads", "tree", "goroutines", "python.py", "stack"} {
+	for _, name := range []string{"changing", "family", "filled", "big", "threads", "tree", "goroutines", "python.py", "stack"} {
 		for _, compress := range []string{"none", "zstd"} {
 			t.Run(name+"/"+compress, func(t *testing.T) {
 				p := programs[slices.IndexFunc(programs, func(p program) bool { return p.name == name })]

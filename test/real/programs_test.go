@@ -44,6 +44,7 @@ var programs = []program{
 	{name: "changing"},
 	{name: "counter", runOn: true},
 	{name: "big", runOn: true},
+	{name: "family"},
 	{name: "filled"},
 	{name: "fpu", runOn: true},
 	{name: "memfd", runOn: true},

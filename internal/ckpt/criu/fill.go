@@ -1,10 +1,12 @@
 package criu
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -64,26 +66,58 @@ func fillsWith(version string) bool {
 	return err == nil && n >= 4
 }
 
-// sharing returns the processes that may share memory with their parent or a child:
-// as criu, it goes by whether they run the same program.
-func sharing(source source, tasks []images.Task) map[int32]bool {
-	programs, shared := make(map[int32]uint32), make(map[int32]bool)
+// sharing returns where processes may share memory with their parent or a child, by pid:
+// as criu, it goes by whether they run the same program, and have mappings from and to
+// the same addresses. That is so after a fork, and rarely after an exec.
+func sharing(source source, tasks []images.Task) map[int32][]images.Range {
+	programs, shared := make(map[int32]uint32), make(map[int32][]images.Range)
 	for _, task := range tasks {
 		if m, err := images.Read(source, images.Name("mm", task.PID), images.TaskMemory); err == nil {
 			programs[task.PID] = m.Exe
 		}
 	}
-	for _, task := range tasks {
-		own, ok := programs[task.PID]
-		if parent, also := programs[task.PPID]; ok && also && own == parent {
-			shared[task.PID], shared[task.PPID] = true, true
+	mappings := make(map[int32][]images.Range)
+	mapped := func(pid int32) []images.Range {
+		if _, known := mappings[pid]; !known {
+			mappings[pid], _ = images.Read(source, images.Name("mm", pid), images.Mappings)
 		}
+		return mappings[pid]
+	}
+	for _, task := range tasks {
+		if parent, ok := programs[task.PPID]; ok && parent == programs[task.PID] {
+			both := inBoth(mapped(task.PID), mapped(task.PPID))
+			shared[task.PID] = append(shared[task.PID], both...)
+			shared[task.PPID] = append(shared[task.PPID], both...)
+		}
+	}
+	for pid, ranges := range shared {
+		slices.SortFunc(ranges, func(a, b images.Range) int { return cmp.Compare(a.Start, b.Start) })
+		shared[pid] = slices.Compact(ranges)
 	}
 	return shared
 }
 
-// add adds a process. What is wrong with its images is for criu to say.
-func (f *filling) add(source source, pid int32, shared bool) {
+// inBoth returns the mappings that two processes have from and to the same addresses.
+func inBoth(a, b []images.Range) (both []images.Range) {
+	for len(a) > 0 && len(b) > 0 {
+		switch {
+		case a[0].Start < b[0].Start:
+			a = a[1:]
+		case a[0].Start > b[0].Start:
+			b = b[1:]
+		default:
+			if a[0] == b[0] {
+				both = append(both, a[0])
+			}
+			a, b = a[1:], b[1:]
+		}
+	}
+	return both
+}
+
+// add adds a process, of which some memory may be shared. What is wrong with its images
+// is for criu to say.
+func (f *filling) add(source source, pid int32, shared []images.Range) {
 	name := images.Name("pagemap", pid)
 	if !source.Has(name) {
 		return
@@ -93,7 +127,14 @@ func (f *filling) add(source source, pid int32, shared bool) {
 		return
 	}
 	size := int64(os.Getpagesize())
-	p, err := images.ReadPages(pagemap, uint64(size))
+	own := pagemap
+	if len(shared) > 0 {
+		if own, err = images.NotLazy(pagemap, uint64(size), shared); err != nil {
+			return
+		}
+		f.images[name] = own
+	}
+	p, err := images.ReadPages(own, uint64(size))
 	if err != nil {
 		return
 	}
@@ -110,8 +151,8 @@ func (f *filling) add(source source, pid int32, shared bool) {
 	if lazySize == 0 {
 		return
 	}
-	if shared || restSize > lazySize || len(p.Runs) > mostRuns {
-		if f.images[name], err = images.NotLazy(pagemap); err != nil {
+	if restSize > lazySize || len(p.Runs) > mostRuns {
+		if f.images[name], err = images.NotLazy(pagemap, uint64(size), images.Everywhere); err != nil {
 			delete(f.images, name)
 		}
 		return

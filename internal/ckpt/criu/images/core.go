@@ -109,6 +109,27 @@ func TaskMemory(mm []byte) (Memory, error) {
 	return mem, m.require(mmExe)
 }
 
+// Mappings returns the mappings in mm-PID.img, in its order, which is that of their
+// addresses.
+func Mappings(mm []byte) ([]Range, error) {
+	m, err := kindMM.only(mm)
+	if err != nil {
+		return nil, err
+	}
+	var all []Range
+	var v message
+	for _, f := range m {
+		if f.num != mmVMA || f.wire != wireBytes {
+			continue
+		}
+		if v, err = appendMessage(v[:0], f.data()); err != nil {
+			return nil, err
+		}
+		all = append(all, Range{v.u64(vmaStart), v.u64(vmaEnd)})
+	}
+	return all, nil
+}
+
 // State is what a task was doing.
 type State uint32
 

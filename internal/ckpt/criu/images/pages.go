@@ -1,5 +1,7 @@
 package images
 
+import "sort"
+
 // PageRun is pages that follow one another in a process's memory and in the image
 // of pages. All numbers are in pages but for Address.
 type PageRun struct {
@@ -56,10 +58,30 @@ func ReadPages(pagemap []byte, pageSize uint64) (Pages, error) {
 	return p, nil
 }
 
-// NotLazy returns a pagemap-PID.img of which no page may come later.
-func NotLazy(pagemap []byte) ([]byte, error) {
+// Range is addresses of a process, from Start up to End.
+type Range struct{ Start, End uint64 }
+
+// Everywhere is all addresses that there are.
+var Everywhere = []Range{{0, addressSpace}}
+
+// NotLazy returns a pagemap-PID.img of which no page may come later that is in one of
+// some ranges, nor what follows it in the same run. The ranges are in the order of their
+// addresses and do not overlap. pageSize is the kernel's, in bytes.
+func NotLazy(pagemap []byte, pageSize uint64, in []Range) ([]byte, error) {
 	return kindPagemap.rewrite(pagemap, func(i int, m message) (message, error) {
-		if flags := m.u64(pagemapFlags); i > 0 && flags&pageLazy != 0 {
+		flags := m.u64(pagemapFlags)
+		if i == 0 || flags&pageLazy == 0 {
+			return m, nil
+		}
+		count, _, err := pagemapEntry(m)
+		if err != nil {
+			return m, err
+		}
+		start := m.u64(pagemapAddress)
+		end := start + min(count, addressSpace/pageSize)*pageSize
+		// The first range that does not end before the run.
+		n := sort.Search(len(in), func(n int) bool { return in[n].End > start })
+		if n < len(in) && in[n].Start < end {
 			m = m.put(intField(pagemapFlags, flags&^pageLazy))
 		}
 		return m, nil

@@ -22,7 +22,17 @@ func TestPages(t *testing.T) {
 	if err != nil || p.ID != 7 || !slices.Equal(p.Runs, want) {
 		t.Errorf("%+v, %v", p, err)
 	}
-	out, err := NotLazy(img)
+	for _, in := range [][]Range{nil, {{0, 0x10000}}, {{0x14000, 0x20000}}, {{0, 0x1000}, {0x14000, 0x15000}}} {
+		if p, err := ReadPages(must[[]byte](t)(NotLazy(img, 4096, in)), 4096); err != nil || !slices.Equal(p.Runs, want) {
+			t.Errorf("%x: %+v, %v", in, p, err)
+		}
+	}
+	for _, in := range [][]Range{{{0, 0x1000}, {0xf000, 0x11000}}, {{0x13000, 0x14000}}} {
+		if p := must[Pages](t)(ReadPages(must[[]byte](t)(NotLazy(img, 4096, in)), 4096)); len(p.Runs) != 2 || p.Runs[1].Lazy {
+			t.Errorf("%x: %+v", in, p)
+		}
+	}
+	out, err := NotLazy(img, 4096, Everywhere)
 	if err != nil {
 		t.Fatal(err)
 	}
