@@ -144,6 +144,7 @@ func (r *restart) attempt(ctx context.Context, e *engine) (err error) {
 		Offer: func(name string) bool {
 			return r.plan.images[name] != nil || r.source.Has(name) && !slices.Contains(r.plan.hidden, name)
 		},
+		Small: r.small,
 		Image: func(name string, pipe int) error { return unlessOver(during, r.serve(during, name, pipe)) },
 		Stage: func(s *stream.Stage) { r.answer(during, s) },
 	}
@@ -193,21 +194,39 @@ func (r *restart) options() []string {
 	return append([]string{"restore"}, options...)
 }
 
+// smallImage is what an image has at most that is served at once.
+const smallImage = 16 << 10
+
+// small returns an image that is served at once, as most are, which are a few hundred bytes.
+func (r *restart) small(name string) ([]byte, bool) {
+	image := r.changed(name)
+	if sized, ok := r.source.(interface{ Size(name string) int64 }); image == nil && ok && !images.IsPages(name) && sized.Size(name) <= smallImage {
+		image, _ = r.source.Bytes(name) // Serve says what is wrong with it
+	}
+	return image, image != nil && len(image) <= smallImage
+}
+
+// changed returns an image that is not served as it is in the context, else nil.
+func (r *restart) changed(name string) []byte {
+	if r.fill != nil {
+		if own := r.fill.images[name]; own != nil {
+			return own
+		}
+	}
+	return r.plan.images[name]
+}
+
 // serve writes an image into its pipe, while criu goes on.
 func (r *restart) serve(ctx context.Context, name string, pipe int) error {
-	patched := r.plan.images[name]
 	if r.fill != nil {
 		if pieces, some := r.fill.pipes[name]; some {
 			return feedError(memory.FeedPieces(ctx, pipe, pieces, r.readPages(name)))
 		}
-		if own := r.fill.images[name]; own != nil {
-			patched = own
-		}
 	}
-	if patched == nil {
-		return contextError(r.source.Serve(name, pipe))
+	if changed := r.changed(name); changed != nil {
+		return feedError(memory.FeedBytes(ctx, pipe, changed))
 	}
-	return feedError(memory.FeedBytes(ctx, pipe, patched))
+	return contextError(r.source.Serve(name, pipe))
 }
 
 // feedError is an error of writing into criu's pipes in this engine's terms.

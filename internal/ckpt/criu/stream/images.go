@@ -128,6 +128,14 @@ func (c *Criu) request() error {
 	if err != nil {
 		return err
 	}
+	if c.handler.Small != nil {
+		if image, small := c.handler.Small(name); small {
+			if done, err := fits(pipe, image); done || err != nil {
+				unix.Close(pipe)
+				return err
+			}
+		}
+	}
 	moved := c.pipes.image(pipe)
 	if c.handler.Memories != nil && c.handler.Memories(name) {
 		c.pipes.keep(c.PID())
@@ -142,6 +150,23 @@ func (c *Criu) request() error {
 		}
 	}()
 	return nil
+}
+
+// fits writes an image into an empty pipe if there is room for it. That criu does not
+// want it is no error.
+func fits(pipe int, image []byte) (bool, error) {
+	room, err := unix.FcntlInt(uintptr(pipe), unix.F_GETPIPE_SZ, 0)
+	if err != nil || room < len(image) || unix.SetNonblock(pipe, true) != nil {
+		return false, nil
+	}
+	switch n, err := unix.Write(pipe, image); {
+	case err == unix.EPIPE, err == nil && n == len(image):
+		return true, nil
+	case err == nil:
+		return false, ckpt.SystemError("write to", "criu", unix.ENOMEM)
+	}
+	_ = unix.SetNonblock(pipe, false) // nothing is in it
+	return false, nil
 }
 
 // readName reads which image criu asks for.

@@ -49,6 +49,11 @@ type Handler struct {
 	// closed when Image returns. An error stops criu.
 	Image func(name string, pipe int) error
 
+	// Small, in mode Serve, returns an image that Offer has reported, if it is small
+	// and quickly there. Then that is written into the pipe, if it fits, and Image is not
+	// called: no other thread has to wake up for it. It is called as Offer is.
+	Small func(name string) ([]byte, bool)
+
 	// Memory, in mode Serve, gets the memory of a process as a userfaultfd, and closes
 	// it. If it is there, criu is told that pages which are marked as lazy come by that
 	// and not by its images. Before the stage PostRestore it has been called for every
