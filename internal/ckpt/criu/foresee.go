@@ -149,7 +149,7 @@ func (f *foresight) owners() error {
 
 // files looks at the files that the processes had open or mapped.
 func (f *foresight) files() error {
-	img, err := f.source.Bytes(images.FilesName)
+	img, err := namedFiles(f.source)
 	if err != nil {
 		return err
 	}

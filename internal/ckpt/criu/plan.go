@@ -147,20 +147,9 @@ func (p *plan) states(source source) error {
 
 // relocate changes the names of files.
 func (p *plan) relocate(source source, relocations []ckpt.Relocation) error {
-	files, err := source.Bytes(images.FilesName)
+	files, err := namedFiles(source)
 	if err != nil {
 		return err
-	}
-	if source.Has(images.ElsewhereName) {
-		names, err := images.Read(source, images.ElsewhereName, func(b []byte) (map[string]string, error) {
-			return images.ParseElsewhere(b), nil
-		})
-		if err != nil {
-			return err
-		}
-		if files, err = images.NameExternal(files, names); err != nil {
-			return err
-		}
 	}
 	files, err = images.Relocate(files, func(name string) string { return ckpt.Relocate(name, relocations) })
 	if err != nil {
@@ -174,6 +163,21 @@ func (p *plan) relocate(source source, relocations []ckpt.Relocation) error {
 	}
 	p.images[images.FilesName], err = images.DropValidation(files, func(f images.File) bool { return !mapped[f.ID] })
 	return err
+}
+
+// namedFiles returns files.img with the names of files on mounts of another namespace.
+func namedFiles(source source) ([]byte, error) {
+	files, err := source.Bytes(images.FilesName)
+	if err != nil || !source.Has(images.ElsewhereName) {
+		return files, err
+	}
+	names, err := images.Read(source, images.ElsewhereName, func(b []byte) (map[string]string, error) {
+		return images.ParseElsewhere(b), nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return images.NameExternal(files, names)
 }
 
 // mapped returns the files that processes have in memory, by images.File.ID.

@@ -109,7 +109,11 @@ func (s *search) find() (*Binary, error) {
 		}
 		switch {
 		case err != nil:
-			failure.Detail = append(failure.Detail, s.blame(name)+": "+describe(err))
+			why := describe(err)
+			if missing := loaderMissing(name); missing != "" && errors.Is(err, unix.ENOENT) {
+				why += ": " + missing
+			}
+			failure.Detail = append(failure.Detail, s.blame(name)+": "+why)
 			if errors.Is(err, unix.EPERM) && isProgram(name) {
 				failure.Detail = append(failure.Detail, "it has a capability that nothing may have here, as in a container; "+allowed)
 			}

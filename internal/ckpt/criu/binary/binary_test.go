@@ -85,6 +85,35 @@ func setLimit(t *testing.T, d time.Duration) {
 	t.Cleanup(func() { limit = old })
 }
 
+// TestLoaderMissing: what a criu needs that is not there is said, of a script as of an
+// ELF file.
+func TestLoaderMissing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "criu")
+	elf := make([]byte, 256)
+	copy(elf, "\x7fELF\x02\x01\x01")
+	elf[16], elf[18] = 2, 62 // ET_EXEC, EM_X86_64
+	elf[32], elf[54], elf[56] = 64, 56, 1
+	copy(elf[64:], []byte{3, 0, 0, 0, 4, 0, 0, 0, 128})
+	elf[64+32] = byte(copy(elf[128:], "/none/ld.so\x00"))
+	for content, want := range map[string]string{
+		string(elf):                   "its dynamic loader /none/ld.so is missing",
+		"#!/none/sh -e\nexit 0\n":     "its interpreter /none/sh is missing",
+		"#!/bin/sh\n":                 "",
+		"#!\n":                        "",
+		string(elf[:100]):             "",
+		string(elf[:130]):             "",
+		"":                            "",
+		"\x7fELF\x02\x01 and no more": "",
+	} {
+		if err := os.WriteFile(path, []byte(content), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if got := loaderMissing(path); got != want {
+			t.Errorf("%.20q: %q, want %q", content, got, want)
+		}
+	}
+}
+
 func TestOrder(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
@@ -211,9 +240,9 @@ func TestNoAnswer(t *testing.T) {
 	if err := harness.WriteProgram(path, []byte("#!/none/such\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	checkNone(t, s, path+": No such file or directory")
+	checkNone(t, s, path+": No such file or directory: its interpreter /none/such is missing")
 	s.named = path
-	checkNone(t, s, "CR_CRIU="+path+": No such file or directory", unset)
+	checkNone(t, s, "CR_CRIU="+path+": No such file or directory: its interpreter /none/such is missing", unset)
 }
 
 // A child that holds the pipe does not hold us up.
