@@ -93,7 +93,7 @@ func (m machine) criuForUsers(path string, program bool) string {
 	case m.getter != "":
 		command = show.Name(m.getter) + " --for-users"
 	case program:
-		command = "setcap cap_checkpoint_restore+eip " + show.Name(path)
+		command = "setcap cap_checkpoint_restore=ep " + show.Name(path)
 	default:
 		return "run this as root"
 	}

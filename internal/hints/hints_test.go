@@ -44,7 +44,7 @@ func TestCriuForUsers(t *testing.T) {
 	}{
 		{machine{source: "/src", getter: "/src/sbin/x"}, true, front + "make -C /src criu-for-users"},
 		{machine{getter: "/usr/sbin/blcr-cli-criu"}, false, front + "/usr/sbin/blcr-cli-criu --for-users"},
-		{machine{}, true, front + "setcap cap_checkpoint_restore+eip /a/criu"},
+		{machine{}, true, front + "setcap cap_checkpoint_restore=ep /a/criu"},
 		{machine{}, false, "run this as root"},
 	} {
 		if got := c.m.criuForUsers("/a/criu", c.program); got != c.want {
