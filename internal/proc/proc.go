@@ -413,6 +413,24 @@ func EndHidden(pid int) bool {
 	return errors.Is(err, unix.EACCES)
 }
 
+// Uses tells whether a number is that of a process, a thread, a session or a process
+// group, and whether a process that has not ended has it.
+func Uses(id int) (used, living bool) {
+	if leader, err := Leader(id); err == nil {
+		return true, !Ended(leader)
+	}
+	table, err := All()
+	if err != nil {
+		return true, true
+	}
+	for _, p := range table {
+		if p.Sid == id || p.Pgid == id {
+			used, living = true, living || !p.Dead()
+		}
+	}
+	return used, living
+}
+
 // Ended reports whether a process has ended: there is none, or a zombie, or one
 // that is about to become a zombie.
 func Ended(pid int) bool {

@@ -1,18 +1,24 @@
 package criu
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/images"
+	"blcr-cli/internal/proc"
 )
 
 // memoryContext is a context in memory.
@@ -196,5 +202,53 @@ func TestPidInUse(t *testing.T) {
 	free := &plan{tasks: []images.Task{{PID: 1<<22 + 1}}}
 	if err := free.pidsFree(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestFreed: a number that is only that of a session whose processes have ended is waited
+// for. What runs keeps it.
+func TestFreed(t *testing.T) {
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) }()
+	leader := exec.Command("sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!")
+	leader.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	out, err := leader.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	member, err := strconv.Atoi(strings.TrimSpace(string(out)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	is := func(ctx context.Context, limit time.Duration) bool {
+		return freed(ctx, busyError(leader.Process.Pid), time.Now().Add(limit))
+	}
+	if is(t.Context(), time.Minute) {
+		t.Error("a session with a process that runs is free")
+	}
+	_ = unix.Kill(member, unix.SIGKILL)
+	for !proc.Ended(member) {
+		time.Sleep(time.Millisecond)
+	}
+	if is(t.Context(), 50*time.Millisecond) {
+		t.Error("a session with a zombie is free")
+	}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if is(over, time.Minute) {
+		t.Error("an interrupted restart goes on")
+	}
+	done := make(chan bool)
+	go func() { done <- is(t.Context(), time.Minute) }()
+	if _, err := unix.Wait4(member, nil, 0, nil); err != nil {
+		t.Fatal(err)
+	}
+	if !<-done {
+		t.Error("a session without processes is not free")
+	}
+	if freed(t.Context(), unix.EBUSY, time.Now().Add(time.Minute)) {
+		t.Error("waited for nothing")
 	}
 }

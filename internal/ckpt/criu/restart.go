@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -113,7 +114,29 @@ func (r *restart) run(ctx context.Context, e *engine) (err error) {
 		r.fill = nil
 		err = r.attempt(ctx, e)
 	}
+	for deadline := time.Now().Add(patience); freed(ctx, err, deadline); {
+		r.release()
+		err = r.attempt(ctx, e)
+	}
 	return err
+}
+
+// freed waits until the number that a restore could not have is free, if only what has
+// ended still uses it: as the number of its session, or of its process group, too.
+// It is false if err is another error, or if there was no use in waiting.
+func freed(ctx context.Context, err error, deadline time.Time) bool {
+	id, inUse := pidInUse(err)
+	for inUse && ctx.Err() == nil && time.Now().Before(deadline) {
+		used, living := proc.Uses(id)
+		if living {
+			return false
+		}
+		if !used {
+			return true
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return false
 }
 
 // attempt has criu restore the processes.

@@ -1,8 +1,9 @@
 /*
- * Works in, and has a file open in, the directory DIR/A. The harness renames that
+ * Works in, watches, and has a file open in, the directory DIR/A. The harness renames that
  * to DIR/B while the job is saved, and restarts it with --relocate.
  */
 #include "selfcheck.h"
+#include <sys/inotify.h>
 
 static int fd, log_;
 
@@ -51,6 +52,7 @@ int main(int argc, char **argv)
 	CHECK(lseek(fd, 100, SEEK_SET) == 100);
 	map = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
 	CHECK(map != MAP_FAILED && log_ >= 0);
+	CHECK(inotify_add_watch(inotify_init1(0), path("A"), IN_CREATE) > 0);
 	ready();
 	while (running()) {
 		link_is("/proc/self/cwd", "");

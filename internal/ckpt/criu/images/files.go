@@ -36,16 +36,18 @@ const (
 // Fields of file_entry. All from fileReg to fileLast are bodies, one for each
 // type.
 const (
-	fileType  = 1
-	fileID    = 2
-	fileReg   = 3
-	fileInet  = 4
-	fileUnix  = 16
-	fileFIFO  = 17
-	filePipe  = 18
-	fileTTY   = 19
-	fileMemFD = 20
-	fileLast  = 22
+	fileType     = 1
+	fileID       = 2
+	fileReg      = 3
+	fileInet     = 4
+	fileInotify  = 13
+	fileFanotify = 14
+	fileUnix     = 16
+	fileFIFO     = 17
+	filePipe     = 18
+	fileTTY      = 19
+	fileMemFD    = 20
+	fileLast     = 22
 )
 
 // Fields of the bodies: reg_file_entry, pipe_entry, fifo_entry, tty_file_entry,
@@ -95,6 +97,16 @@ const (
 	memfdFlags = 2
 	memfdPos   = 3
 	memfdInode = 5
+
+	// The way to what is watched (fsnotify.proto, fh.proto).
+	inotifyWatch   = 5
+	inotifyHandle  = 7
+	fanotifyMark   = 6
+	fanotifyInode  = 7
+	fanotifyMount  = 8
+	fanotifyHandle = 2
+	mountPath      = 2
+	handlePath     = 4
 
 	memfdInodeName = 1 // of memfd_inode_entry
 	memfdInodeID   = 7

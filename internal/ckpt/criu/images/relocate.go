@@ -1,10 +1,13 @@
 package images
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Relocate changes the names in files.img to what rename makes of them. These are
 // the names of executables, of mapped and open files, of FIFOs, of working and root
-// directories, and of UNIX sockets in the file system.
+// directories, of UNIX sockets in the file system, and of what inotify and fanotify watch.
 //
 // A deleted file goes with its name: criu makes it again from the ghost-file
 // image in the new directory, or links it from its link_remap.N there, whose
@@ -25,8 +28,20 @@ func Relocate(files []byte, rename func(name string) string) ([]byte, error) {
 	}
 	return kindFiles.rewrite(files, func(_ int, m message) (message, error) {
 		f, err := parseFile(m)
-		if err != nil || f.Type != TypeUnix {
-			return m, err
+		if err != nil {
+			return nil, err
+		}
+		switch f.Type {
+		case TypeUnix:
+		case TypeInotify:
+			return m.renameAt(rename, fileInotify, inotifyWatch, inotifyHandle, handlePath)
+		case TypeFanotify:
+			if m, err = m.renameAt(rename, fileFanotify, fanotifyMark, fanotifyInode, fanotifyHandle, handlePath); err != nil {
+				return nil, err
+			}
+			return m.renameAt(rename, fileFanotify, fanotifyMark, fanotifyMount, mountPath)
+		default:
+			return m, nil
 		}
 		socket, err := m.sub(fileUnix)
 		if err != nil {
@@ -54,6 +69,30 @@ func Relocate(files []byte, rename func(name string) string) ([]byte, error) {
 		}
 		return m.put(bytesField(fileUnix, socket.append(nil))), nil
 	})
+}
+
+// renameAt renames the string that the field numbers lead to, in all messages of a
+// repeated field.
+func (m message) renameAt(rename func(name string) string, nums ...uint32) (message, error) {
+	out := slices.Clone(m)
+	for i, f := range m {
+		if f.num != nums[0] || f.wire != wireBytes {
+			continue
+		}
+		if len(nums) == 1 {
+			out[i] = bytesField(f.num, []byte(rename(string(f.data()))))
+			continue
+		}
+		sub, err := parseMessage(f.data())
+		if err == nil {
+			sub, err = sub.renameAt(rename, nums[1:]...)
+		}
+		if err != nil {
+			return nil, err
+		}
+		out[i] = bytesField(f.num, sub.append(nil))
+	}
+	return out, nil
 }
 
 // DropValidation removes from files.img what criu checks when it opens a file

@@ -1,10 +1,13 @@
 package images
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 
 	criufdinfo "github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
+	criufh "github.com/checkpoint-restore/go-criu/v8/crit/images/fh"
+	criufsnotify "github.com/checkpoint-restore/go-criu/v8/crit/images/fsnotify"
 	criuunix "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-unix"
 	"google.golang.org/protobuf/proto"
 )
@@ -46,5 +49,47 @@ func TestRelocateSockets(t *testing.T) {
 		if f := files[i]; f.SocketName != s.after.name || f.Dir != s.after.dir || f.Inode != 9 {
 			t.Errorf("%q became %q in %q", s.before, f.SocketName, f.Dir)
 		}
+	}
+}
+
+// TestRelocateWatches: what inotify and fanotify watch is relocated, each of several.
+func TestRelocateWatches(t *testing.T) {
+	handle := func(path string) *criufh.FhEntry {
+		h := &criufh.FhEntry{Bytes: new(uint32(8)), Type: new(uint32(1)), Handle: []uint64{1 << 40, 2}}
+		if path != "" {
+			h.Path = &path
+		}
+		return h
+	}
+	entries := func(a string) []proto.Message {
+		mount := a + "/m"
+		return []proto.Message{
+			&criufdinfo.FileEntry{Type: criufdinfo.FdTypes_INOTIFY.Enum(), Id: new(uint32(1)), Ify: &criufsnotify.InotifyFileEntry{
+				Id: new(uint32(1)), Wd: []*criufsnotify.InotifyWdEntry{
+					{Id: new(uint32(1)), Wd: new(uint32(1)), FHandle: handle(a)},
+					{Id: new(uint32(1)), Wd: new(uint32(2)), FHandle: handle("/c")},
+					{Id: new(uint32(1)), Wd: new(uint32(3)), FHandle: handle("")},
+					{Id: new(uint32(1)), Wd: new(uint32(4)), FHandle: handle(a + "/x")},
+				},
+			}},
+			&criufdinfo.FileEntry{Type: criufdinfo.FdTypes_FANOTIFY.Enum(), Id: new(uint32(2)), Ffy: &criufsnotify.FanotifyFileEntry{
+				Id: new(uint32(2)), Mark: []*criufsnotify.FanotifyMarkEntry{
+					{Id: new(uint32(2)), Ie: &criufsnotify.FanotifyInodeMarkEntry{IIno: new(uint64(3)), FHandle: handle(a + "/y")}},
+					{Id: new(uint32(2)), Me: &criufsnotify.FanotifyMountMarkEntry{MntId: new(uint32(3)), Path: &mount}},
+				},
+			}},
+		}
+	}
+	out, err := Relocate(encode(t, kindFiles, entries("/a")...), func(name string) string {
+		if rest, ok := strings.CutPrefix(name, "/a"); ok {
+			return "/b" + rest
+		}
+		return name
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := encode(t, kindFiles, entries("/b")...); !bytes.Equal(out, want) {
+		t.Errorf("%q, want %q", out, want)
 	}
 }
