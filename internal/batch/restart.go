@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"blcr-cli/internal/generations"
 	"blcr-cli/internal/show"
 )
 
@@ -30,12 +31,12 @@ var contextFaults = []int{int(unix.EIO), int(unix.EINVAL), int(unix.EBADMSG)}
 // restart restarts the newest good generation and runs it to its end. If there is none it
 // returns false, and the command is to be started.
 func (b *batch) restart() (end End, ok bool) {
-	generations, err := b.dir.generations()
+	all, err := b.dir.generations()
 	if err != nil {
 		b.Log.Printf("%v", err)
 		return End{Status: StatusUnable}, true
 	}
-	if len(generations) == 0 {
+	if len(all) == 0 {
 		return End{}, false
 	}
 	kept := false
@@ -46,14 +47,15 @@ func (b *batch) restart() (end End, ok bool) {
 		b.Log.Printf("the job was restarted %d times, the limit; its contexts stay in %s", b.MaxRestarts, show.Name(b.dir.path))
 		return End{Status: StatusUnable}, true
 	}
-	for _, n := range generations {
+	for _, n := range all {
 		damage, err := verify(b.dir.context(n))
 		if err == nil && damage == "" && b.Stage != "" {
 			_, err = os.Stat(b.dir.stage(n))
 		}
+		_, unreadable := errors.AsType[*generations.Fault](err)
 		switch {
-		case errors.Is(err, unix.EIO):
-			b.Log.Printf("generation %d cannot be read, and is kept: %v", n, err)
+		case unreadable:
+			b.Log.Printf("generation %d cannot be read here, and is kept: %v", n, err)
 			kept = true
 			continue
 		case err != nil:

@@ -123,6 +123,12 @@ func TestUnreadable(t *testing.T) {
 			return errors.Join(os.Rename(filepath.Join(dir, "context.000001"), filepath.Join(dir, "kept")),
 				os.Symlink("context.000001", filepath.Join(dir, "context.000001")))
 		},
+		func() error { // a later version of the format
+			name := filepath.Join(dir, "context.000001")
+			text, err := os.ReadFile(filepath.Join(dir, "kept"))
+			page := bytes.Replace(text, []byte("3\n"), []byte("9\n"), 1)
+			return errors.Join(err, os.Remove(name), os.WriteFile(name, page, 0o600))
+		},
 		func() error { // a directory: EISDIR
 			return errors.Join(os.Remove(filepath.Join(dir, "context.000001")), os.Mkdir(filepath.Join(dir, "context.000001"), 0o700))
 		},

@@ -10,7 +10,8 @@ import (
 )
 
 // verify reads all of a context. It returns what is damaged, or "" if it is whole, as far
-// as it has checksums. An error means that it could not be read, which is not its fault.
+// as it has checksums. An error means that it could not be read, which is not its fault:
+// a *generations.Fault if it may be because of it nevertheless.
 func verify(path string) (damage string, err error) {
 	f, err := os.Open(path)
 	if err != nil {

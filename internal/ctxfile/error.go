@@ -13,6 +13,9 @@ var (
 	ErrEmpty = errors.New("empty")
 	// ErrFormat is in the error of Open for a file that is no context at all.
 	ErrFormat = errors.New("not a context")
+	// ErrVersion is in the error of Open for a context that a later version of this
+	// program has written.
+	ErrVersion = errors.New("unknown version")
 )
 
 // Error is the error type of this package. errors.Is finds its Errno, and ErrBLCR
@@ -31,7 +34,7 @@ type Error struct {
 	// it has no line ends and no control characters.
 	Reason string
 
-	kind error // ErrBLCR, ErrEmpty, ErrFormat or nil
+	kind error // ErrBLCR, ErrEmpty, ErrFormat, ErrVersion or nil
 }
 
 // Error is for programmers.

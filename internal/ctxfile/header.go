@@ -186,7 +186,8 @@ func parsePage(p []byte) (headerPage, error) {
 	}
 	h.version, _ = strconv.Atoi(first)
 	if h.version < 1 || h.version > version3 || first != strconv.Itoa(h.version) {
-		return h, invalid("", "version %s of the format is not known to this program", first)
+		return h, &Error{Op: "read", Errno: syscall.EINVAL, kind: ErrVersion,
+			Reason: "version " + first + " of the format is not known to this program"}
 	}
 	if headerSum(p) != binary.LittleEndian.Uint32(p[sumField:]) {
 		return h, invalid("", "header checksum does not match")

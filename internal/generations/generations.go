@@ -25,13 +25,10 @@ type Fault struct {
 	Name   string // of the file, with its directory; "" from Verify
 	Reason string // a part of a sentence, without a line feed
 
-	// Unreadable says that a part of it cannot be read, for an error of the disk or of
-	// the network. It may be readable again.
+	// Unreadable says that it may be good, and cannot be read here and now: for an error
+	// of the disk or of the network, or because it has a later version of the format.
 	Unreadable bool
 }
-
-// Is reports whether target is EIO, for a context that cannot be read.
-func (f *Fault) Is(target error) bool { return f.Unreadable && target == syscall.EIO }
 
 func (f *Fault) Error() string {
 	if f.Name == "" {
@@ -221,7 +218,7 @@ func judge(err error) error {
 	case e.Errno == syscall.EIO && e.Op == "read" && e.Reason == "":
 		return &Fault{Reason: reason(e.Object, "input/output error"), Unreadable: true}
 	case e.Reason != "":
-		return &Fault{Reason: reason(e.Object, e.Reason)}
+		return &Fault{Reason: reason(e.Object, e.Reason), Unreadable: errors.Is(e, ctxfile.ErrVersion)}
 	}
 	return e.Errno
 }
