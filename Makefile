@@ -103,7 +103,7 @@ check: ## the same as root, without samples and skipping nothing, then real proc
 	CI=true $(GO) test -count=1 -timeout 20m $(TESTFLAGS) ./...
 	CI=true $(GO) test -count=1 -timeout 20m $(TESTFLAGS) -parallel 2 -tags real ./test/real
 
-check-batch: ## as root: job scripts in a real SLURM, and MPI programs; skips what is missing
+check-batch: ## as root: job scripts in a real SLURM and Grid Engine, and MPI programs; skips what is missing
 	@test "$$(id -u)" = 0 || { echo "make check-batch: it takes root, for the daemons of batch systems" >&2; exit 1; }
 	@test/tools --batch
 	@$(MAKE) --no-print-directory criu

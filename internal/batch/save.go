@@ -241,6 +241,9 @@ func (b *batch) requeue() End {
 	c.Stdout, c.Stderr = b.Log.file, b.Log.file
 	if err := c.Run(); err != nil {
 		b.Log.Printf("requeueing failed: %s: %v", show.Text(c.String()), err)
+		if b.scheduler.name == "pbs" && b.RequeueCommand == "" {
+			b.Log.Printf("qrerun may be for operators only: use --requeue-command 'qsub SCRIPT', and --dir with a name that does not depend on the job's id")
+		}
 	} else {
 		b.Log.Printf("requeued: %s", show.Text(c.String()))
 	}

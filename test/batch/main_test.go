@@ -1,7 +1,7 @@
 //go:build batch
 
 // Package batch runs jobs that are saved and restarted in real batch systems, and real
-// MPI programs: SLURM, MPICH and Open MPI, as Debian has them. The job scripts are those
+// MPI programs: SLURM, Grid Engine, MPICH and Open MPI, as Debian has them. The job scripts are those
 // of docs/examples, unchanged.
 //
 // The tests take root, for the daemons; the jobs are those of an ordinary user, with a

@@ -3,7 +3,6 @@
 package batch
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -50,15 +49,7 @@ func TestParallel(t *testing.T) {
 			goesOn(t, file)
 		}
 		if run == 0 {
-			links, _ := filepath.Glob("/proc/[0-9]*/cwd")
-			for _, link := range links {
-				comm, _ := os.ReadFile(filepath.Join(filepath.Dir(link), "comm"))
-				if to, _ := os.Readlink(link); to == dir && string(comm) == "cr_batch\n" {
-					var pid int
-					_, _ = fmt.Sscanf(link, "/proc/%d/", &pid)
-					_ = syscall.Kill(pid, syscall.SIGUSR1)
-				}
-			}
+			signalBatch(t, dir)
 		} else {
 			finish(t, dir)
 		}
