@@ -319,15 +319,15 @@ func (c *capture) Write(ctx context.Context) error {
 // Release sends the signal and lets criu let go.
 func (c *capture) Release() {
 	if syscall.Signal(c.request.Signal) != unix.SIGCONT {
-		pstree.Signal(c.tree.Root, c.request.Signal)
+		c.tree.Signal(c.request.Signal)
 	}
 	c.frozen.Answer(true)
 	c.frozen = nil
 	c.close()
 	c.stood = time.Since(c.begun)
 	// Processes that were stopped have been stopped again by criu.
-	if syscall.Signal(c.request.Signal) == unix.SIGCONT && c.tree.Lives() {
-		pstree.Signal(c.tree.Root, c.request.Signal)
+	if syscall.Signal(c.request.Signal) == unix.SIGCONT {
+		c.tree.Signal(c.request.Signal)
 	}
 	c.awaitEnd()
 	c.tree.Close()

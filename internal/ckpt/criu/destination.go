@@ -3,6 +3,7 @@ package criu
 import (
 	"io"
 	"runtime"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -63,7 +64,17 @@ func (c *capture) prepare(e *engine) (err error) {
 
 // handler is what criu is answered with.
 func (c *capture) handler(image func(name string, pipe int) error) stream.Handler {
-	return stream.Handler{Image: image, Memories: images.IsMemory, Stage: func(s *stream.Stage) {
+	looked := false
+	memories := func(name string) bool {
+		if !looked {
+			// Criu has the processes now. It was given a number.
+			if looked = true; !c.tree.Lives() {
+				c.criu.Fail(&ckpt.Error{Op: "checkpoint", Object: "processes", Errno: syscall.ESRCH})
+			}
+		}
+		return images.IsMemory(name)
+	}
+	return stream.Handler{Image: image, Memories: memories, Stage: func(s *stream.Stage) {
 		if s.Name == stream.PostDump {
 			c.reported <- s // it has room for the one that there is
 		} else {

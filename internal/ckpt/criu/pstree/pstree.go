@@ -195,20 +195,36 @@ func (t *Tree) Memory() int64 {
 }
 
 // AwaitEnd returns when all processes have ended, or after the limit. A zombie has
-// ended.
+// ended, and so has one whose pid is another's.
 func (t *Tree) AwaitEnd(limit time.Duration) {
 	deadline := time.Now().Add(limit)
 	for _, pid := range t.PIDs {
-		for !proc.Ended(pid) && time.Now().Before(deadline) {
+		for !t.ended(pid) && time.Now().Before(deadline) {
 			time.Sleep(time.Millisecond)
 		}
 	}
 }
 
-// Signal sends a signal to a process and all its descendants. They are looked for
-// again. Negative numbers are BLCR's "early" signals, which are sent before
-// callbacks run; CRIU's processes have none. 0 is no signal.
-func Signal(root int, signal int32) {
+func (t *Tree) ended(pid int) bool {
+	if pid == t.Root && !t.Lives() {
+		return true
+	}
+	p, err := proc.Read(pid)
+	return err != nil || p.Dead() || t.table[pid] != nil && p.Start != t.table[pid].Start
+}
+
+// Signal is Signal for the tree. Nothing gets the signal if the root's pid is another
+// process's.
+func (t *Tree) Signal(signal int32) { send(t.Root, signal, t.Lives) }
+
+// Signal sends a signal to a process, which must not have been waited for, and all its
+// descendants. They are looked for again. Negative numbers are BLCR's "early" signals,
+// which are sent before callbacks run; CRIU's processes have none. 0 is no signal.
+func Signal(root int, signal int32) { send(root, signal, func() bool { return true }) }
+
+// send is Signal, if the root lives once all processes are pinned: a pid may be given to a
+// process outside of the tree at any time.
+func send(root int, signal int32, lives func() bool) {
 	signal = max(signal, -signal)
 	if signal == 0 {
 		return
@@ -217,8 +233,37 @@ func Signal(root int, signal int32) {
 	if err != nil {
 		return
 	}
-	for _, pid := range pids {
-		_ = unix.Kill(pid, syscall.Signal(signal))
+	pinned := make([]int, len(pids))
+	for i, pid := range pids {
+		pinned[i], err = unix.PidfdOpen(pid, 0)
+		switch {
+		case err == unix.ESRCH:
+			pids[i] = 0
+		case err != nil: // no pidfds, or no more of them
+			pinned[i] = -1
+		default:
+			defer unix.Close(pinned[i])
+		}
+	}
+	in := make(map[int]bool, len(pids))
+	for i, pid := range pids {
+		if p, err := proc.Read(pid); pid != root && (err != nil || !in[p.PPid]) {
+			pids[i] = 0
+		} else {
+			in[pid] = true
+		}
+	}
+	if !lives() {
+		return
+	}
+	for i, pid := range pids {
+		switch {
+		case pid == 0:
+		case pinned[i] < 0:
+			_ = unix.Kill(pid, syscall.Signal(signal))
+		default:
+			_ = unix.PidfdSendSignal(pinned[i], syscall.Signal(signal), nil, 0)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -299,6 +300,56 @@ func TestRecycled(t *testing.T) {
 		t.Error("another process is taken for the root")
 	}
 	checkError(t, tree.Refresh(), syscall.ESRCH, "")
+}
+
+// TestRecycledSignal: a process that has really got the pid of the root gets no signal, and
+// is not waited for.
+func TestRecycledSignal(t *testing.T) {
+	start := func() (*exec.Cmd, func()) {
+		cmd := exec.Command("/bin/cat")
+		stdin, err := cmd.StdinPipe()
+		if err == nil {
+			err = cmd.Start()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cmd, func() { stdin.Close() }
+	}
+	cmd, end := start()
+	pid := cmd.Process.Pid
+	tree, err := Resolve(context.Background(), &ckpt.CheckpointRequest{ID: int32(pid), Scope: ckpt.ScopeTree})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tree.Close()
+	end()
+	cmd.Wait()
+	for tries := 0; ; tries++ {
+		if err := os.WriteFile("/proc/sys/kernel/ns_last_pid", []byte(strconv.Itoa(pid-1)), 0); err != nil || tries == 1000 {
+			t.Skipf("no process gets the pid %d: %v", pid, err)
+		}
+		cmd, end = start()
+		if cmd.Process.Pid == pid {
+			break
+		}
+		end()
+		cmd.Wait()
+	}
+	if tree.Lives() {
+		t.Error("another process is taken for the root")
+	}
+	tree.Signal(int32(unix.SIGKILL))
+	begin := time.Now()
+	tree.AwaitEnd(time.Hour)
+	if took := time.Since(begin); took > time.Minute {
+		t.Errorf("another process was waited for, %v", took)
+	}
+	checkError(t, tree.Refresh(), syscall.ESRCH, "")
+	end()
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("another process has got the signal: %v", err)
+	}
 }
 
 // TestResolveOurs: this process cannot save itself or an ancestor, and a thread of
