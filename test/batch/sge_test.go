@@ -5,6 +5,7 @@ package batch
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +14,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"blcr-cli/test/harness"
 )
@@ -46,6 +49,9 @@ var sge = sync.OnceValues(func() (env []string, err error) {
 	dir := filepath.Join(scratch, "sge")
 	machine, err := os.Hostname()
 	if err != nil {
+		return nil, err
+	}
+	if err := onLoopback(dir, machine); err != nil {
 		return nil, err
 	}
 	port, err := freePorts(2)
@@ -165,6 +171,19 @@ var sge = sync.OnceValues(func() (env []string, err error) {
 	}
 	return env, nil
 })
+
+// onLoopback gives the machine's name an address on the loopback interface, in this mount
+// namespace, unless it has one.
+func onLoopback(dir, machine string) error {
+	if list, err := net.LookupIP(machine); err == nil && len(list) == 1 && list[0].IsLoopback() {
+		return nil
+	}
+	hosts := dir + ".hosts"
+	if err := os.WriteFile(hosts, fmt.Appendf(nil, "127.0.0.1 localhost\n127.0.0.1 %s\n", machine), 0o644); err != nil {
+		return err
+	}
+	return unix.Mount(hosts, "/etc/hosts", "", unix.MS_BIND, "")
+}
 
 // sgeCommand is one of root's.
 func sgeCommand(env []string, args ...string) *exec.Cmd {
