@@ -313,13 +313,13 @@ func (e *name) remove(n *Names, old bool) bool {
 		if old && st.Uid != e.ghost.UID && int(st.Uid) != unix.Geteuid() {
 			return false
 		}
-		if e.ghost.Mode&unix.S_IFMT == unix.S_IFDIR {
-			flags = unix.AT_REMOVEDIR
-		}
 	case link, original:
 		if !e.is(&st) && (old || !n.linked(&st)) {
 			return false
 		}
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		flags = unix.AT_REMOVEDIR
 	}
 	return unix.Unlinkat(dir, base, flags) == nil
 }

@@ -162,6 +162,34 @@ func TestRemove(t *testing.T) {
 	}
 }
 
+// TestRemoveDirectory: a removed directory, which criu makes again by its own name.
+func TestRemoveDirectory(t *testing.T) {
+	d := t.TempDir()
+	m, files := job(filepath.Join(d, "ours"), filepath.Join(d, "other"))
+	when := time.Unix(1e9+1, 123456000)
+	for id := 1; id <= 2; id++ {
+		m[images.GhostName(uint32(id))] = image(ghostMagic, message{
+			1, os.Getuid(), 2, os.Getgid(), 3, 0o40750, 7, message{1, 1e9, 2, 1}, 8, message{1, int(when.Unix()), 2, 123456},
+		})
+	}
+	n := find(t, m, files)
+	for _, name := range []string{"ours", "other"} {
+		if err := os.Mkdir(filepath.Join(d, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(filepath.Join(d, name), 0o750); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chtimes(filepath.Join(d, "ours"), when, when); err != nil {
+		t.Fatal(err)
+	}
+	n.Remove()
+	if got, want := tree(t, d), []string{"other"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
 // TestKilledBefore: a restart of the same context removes what a killed one has left, as
 // far as it is in the way, and nothing else.
 func TestKilledBefore(t *testing.T) {
