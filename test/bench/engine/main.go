@@ -27,6 +27,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -202,6 +203,10 @@ func (b *bench) timesOf(size int64) error {
 	return nil
 }
 
+// mapped is what cr_restart maps of a context at a time, which is page cache: 2 MiB for
+// each thread that fills memory.
+func mapped() int { return min(4, max(2, runtime.NumCPU())) * 2 << 20 }
+
 // memoryAt measures and prints the resident memory.
 func (b *bench) memoryAt(c *command, of sizes, growth float64) error {
 	var peaks []peak
@@ -250,6 +255,7 @@ func (b *bench) memoryAt(c *command, of sizes, growth float64) error {
 		fmt.Fprint(w, "\n")
 	}
 	row("cr_checkpoint", func(p peak) int64 { return p.checkpoint })
+	growth += float64(mapped())
 	row("cr_restart", func(p peak) int64 { return p.restart })
 	return w.Flush()
 }
