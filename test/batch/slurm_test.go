@@ -101,7 +101,8 @@ func (j *job) ends() {
 	}
 }
 
-// task is the process of the program, which SLURM has to know as one of the job's.
+// task is the process of the program, which SLURM has to know as one of the job's. What
+// the program has just forked looks like it, until it calls exec.
 func (j *job) task() (pid string) {
 	j.t.Helper()
 	poll(j.t, "the program among the job's processes", func() bool {
@@ -109,14 +110,24 @@ func (j *job) task() (pid string) {
 		out, _ := command(j.dir, []string{j.c.env}, "scontrol", "listpids", j.id, j.field("NodeList")).Output()
 		for line := range strings.Lines(string(out)) {
 			pid = strings.Fields(line)[0]
-			text, _ := os.ReadFile(fmt.Sprintf("/proc/%s/cmdline", pid))
-			if args := strings.Split(string(text), "\x00"); args[0] == "/bin/sh" && filepath.Base(args[1]) == "simulate" {
-				return true
+			if simulates(pid) {
+				stat, _ := os.ReadFile(fmt.Sprintf("/proc/%s/stat", pid))
+				_, after, _ := strings.Cut(string(stat), ") ")
+				if fields := strings.Fields(after); len(fields) > 1 && !simulates(fields[1]) {
+					return true
+				}
 			}
 		}
 		return false
 	})
 	return pid
+}
+
+// simulates reports whether a process runs the program.
+func simulates(pid string) bool {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%s/cmdline", pid))
+	args := strings.Split(string(text), "\x00")
+	return args[0] == "/bin/sh" && filepath.Base(args[1]) == "simulate"
 }
 
 // scripts are the job scripts for SLURM, all of which have to do the same.
