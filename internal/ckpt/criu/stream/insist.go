@@ -60,6 +60,19 @@ func (c *Criu) Insist(holds func() Hold) (over bool) {
 	}
 }
 
+// Continue is for after the last answer. A criu that is stopped by a signal is continued,
+// until Done is closed: what it holds cannot get the signals that end it otherwise.
+func (c *Criu) Continue() {
+	for {
+		c.send(unix.SIGCONT)
+		select {
+		case <-c.done:
+			return
+		case <-time.After(leaveAfter - killAfter):
+		}
+	}
+}
+
 // killIdle kills criu, unless it holds a process when it has been stopped.
 func (c *Criu) killIdle(holds func() Hold) bool {
 	c.send(unix.SIGSTOP)
