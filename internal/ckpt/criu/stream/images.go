@@ -176,18 +176,18 @@ func (c *Criu) readName() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if n == 0 {
+	if n < len(head) { // also where criu was killed in the middle
 		return "", errHungUp
 	}
 	length := binary.LittleEndian.Uint32(head[:])
-	if n < len(head) || length > longestMessage {
+	if length > longestMessage {
 		return "", protocolError("a message of %d bytes", length)
 	}
 	body := make([]byte, length)
 	if n, err := c.readFull(c.conn, body); err != nil {
 		return "", err
 	} else if n < len(body) {
-		return "", protocolError("a message that ends early")
+		return "", errHungUp
 	}
 	// The only field: number 1, a string.
 	if len(body) < 2 || body[0] != 1<<3|2 || body[1] >= 0x80 || int(body[1]) != len(body)-2 || body[1] == 0 {
