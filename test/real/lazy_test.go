@@ -84,7 +84,7 @@ func TestLazyTruncated(t *testing.T) {
 		if stat(j.pid) == nil {
 			end := j.wait(p)
 			stderr, _ := os.ReadFile(p.stderr)
-			want := "Job killed: the rest of its memory cannot be restored: Invalid argument\n- context: pages-"
+			want := "Job killed: the rest of its memory cannot be restored: Input/output error\n- context: pages-"
 			if !end.Signaled() || end.Signal() != unix.SIGKILL || !strings.HasPrefix(string(stderr), want) {
 				t.Errorf("%s, %q", describe(end), stderr)
 			}

@@ -109,7 +109,11 @@ func TestShellOnTerminal(t *testing.T) {
 				}
 				// Ctrl-C ends what is in the foreground, and neither shell nor cr_restart.
 				fmt.Fprint(y.screen, "/bin/sleep 1000 | /bin/sleep 1000\n")
-				y.until("the foreground to run", func() bool { return len(childrenOf(y.pid)) == 2 })
+				// By then they have the terminal, and end of Ctrl-C.
+				y.until("the foreground to run", func() bool {
+					children := childrenOf(y.pid)
+					return len(children) == 2 && comm(children[0]) == "sleep" && comm(children[1]) == "sleep"
+				})
 				// What is typed before it is ready again may be dropped.
 				y.types("\x03", "> ")
 				y.types("/bin/echo \"again $X\"\n", "again fine")
