@@ -271,6 +271,7 @@ func TestResolve(t *testing.T) {
 // is not taken for it.
 func TestRecycled(t *testing.T) {
 	cmd := exec.Command("/bin/cat")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -307,6 +308,7 @@ func TestRecycled(t *testing.T) {
 func TestRecycledSignal(t *testing.T) {
 	start := func() (*exec.Cmd, func()) {
 		cmd := exec.Command("/bin/cat")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 		stdin, err := cmd.StdinPipe()
 		if err == nil {
 			err = cmd.Start()
