@@ -125,6 +125,13 @@ func publish(t *testing.T, id ftbclient.Identity, ev ftbclient.Event) wire.Handl
 	return h
 }
 
+// arrived waits until the agent has so many events. Those of different connections have
+// no order before that.
+func arrived(t *testing.T, agent *ftbsim.Agent, events int) {
+	t.Helper()
+	harness.Poll(t, "the events", func() bool { return len(agent.Events()) >= events })
+}
+
 const blcr = "FTB.checkpoint_sw.blcr host=HOST pid=PID"
 
 // A line for each event.
@@ -132,10 +139,13 @@ func TestLines(t *testing.T) {
 	agent := startAgent(t, ftbsim.Config{})
 	w := start(t, agent, "-n", "6")
 	request(blcrevents.Checkpoint, 0)
+	arrived(t, agent, 2)
 	request(blcrevents.Restart, int(ckpt.ETempFail), "CR_FTB_JOBID", "4185.head")
+	arrived(t, agent, 4)
 	publish(t, ftbclient.Identity{Space: "SITE.a.b", Name: "a b", JobID: "\x1b[2J"}, ftbclient.Event{
 		Name: "DISK_FILLING", Severity: "warning", Type: wire.Normal, Payload: []byte("91% full\n"),
 	})
+	arrived(t, agent, 5)
 	publish(t, ftbclient.Identity{Space: "SITE.a.b"}, ftbclient.Event{Name: "X_ERROR", Severity: "error", Type: wire.Normal, Payload: []byte{1}})
 	w.want(0,
 		"TIME CHKPT_BEGIN INFO "+blcr,
@@ -163,14 +173,19 @@ func TestPairs(t *testing.T) {
 		return blcrevents.Begin(context.Background(), blcrevents.Checkpoint, -1, os.LookupEnv, func(string) {})
 	}
 	first, second, third := begun(), begun(), begun()
+	arrived(t, agent, 3)
 	second.End(28)
+	arrived(t, agent, 4)
 	first.End(0)
+	arrived(t, agent, 5)
 	third.Forget()
 	id := ftbclient.Identity{Space: "SITE.a.b"}
 	// Strings are compared without case; other events are not kept back.
 	h := publish(t, id, ftbclient.Event{Name: "stage_begin", Severity: "info", Type: wire.Normal})
+	arrived(t, agent, 6)
 	h.EventName, h.Client.Comp = "STAGE_begin", "B"
 	publish(t, id, ftbclient.Event{Name: "PING", Severity: "info", Type: wire.Normal})
+	arrived(t, agent, 7)
 	handle, _ := h.Encode(nil)
 	publish(t, id, ftbclient.Event{Name: "STAGE_END", Severity: "info", Type: wire.Response, Payload: handle})
 	w.want(0,
@@ -216,6 +231,7 @@ func TestMask(t *testing.T) {
 	request(blcrevents.Checkpoint, 5)
 	request(blcrevents.Checkpoint, 0, "CR_FTB_JOBID", "7")
 	request(blcrevents.Checkpoint, 16, "CR_FTB_JOBID", "7")
+	arrived(t, agent, 6)
 	request(blcrevents.Restart, 22, "CR_FTB_JOBID", "7")
 	w.want(0,
 		"TIME CHKPT_ERROR ERROR "+blcr+" job=7 errno=16 EBUSY answers=CHKPT_BEGIN,seq=1,pid=PID",
