@@ -20,12 +20,19 @@ import (
 // newSleeper saves and ends a small job.
 func newSleeper(t *testing.T) (j *job, ctx string) {
 	t.Helper()
+	return newEnded(t, "counter")
+}
+
+// newEnded saves and ends a program.
+func newEnded(t *testing.T, program string) (j *job, ctx string) {
+	t.Helper()
 	engine(t)
-	j = newJob(t, "counter")
+	j = newJob(t, program)
 	j.launch()
 	ctx = filepath.Join(j.dir, "ctx")
+	pids := tree(j.pid)
 	j.checkpoint(ctx, "--kill", strconv.Itoa(j.pid))
-	j.killed([]int{j.pid})
+	j.killed(pids)
 	return j, ctx
 }
 

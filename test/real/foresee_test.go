@@ -66,13 +66,7 @@ func TestForesee(t *testing.T) {
 // TestDamagedMemory: one bit of the memory in a context makes cr_info --verify name the
 // place, and cr_restart refuse, before the job runs.
 func TestDamagedMemory(t *testing.T) {
-	engine(t)
-	j := newJob(t, "counter")
-	j.launch()
-	ctx := filepath.Join(j.dir, "ctx")
-	pids := tree(j.pid)
-	j.checkpoint(ctx, "--kill", strconv.Itoa(j.pid))
-	j.killed(pids)
+	j, ctx := newSleeper(t)
 	content, err := os.ReadFile(ctx)
 	if err != nil {
 		t.Fatal(err)
@@ -113,13 +107,7 @@ func TestDamagedMemory(t *testing.T) {
 // TestCauseNotHidden: a restore that fails while images are on their way to criu is
 // reported with criu's reason, and not with the images that found no reader.
 func TestCauseNotHidden(t *testing.T) {
-	engine(t)
-	j := newJob(t, "counter")
-	j.launch()
-	ctx := filepath.Join(j.dir, "ctx")
-	pids := tree(j.pid)
-	j.checkpoint(ctx, "--kill", strconv.Itoa(j.pid))
-	j.killed(pids)
+	j, ctx := newSleeper(t)
 	exe := j.info(ctx).Processes[0].Exe
 	if err := os.Rename(exe, exe+".away"); err != nil {
 		t.Fatal(err)

@@ -29,13 +29,7 @@ func (j *job) names() (names []string) {
 // newGhosts saves and ends a program with removed files.
 func newGhosts(t *testing.T) (j *job, ctx string) {
 	t.Helper()
-	engine(t)
-	j = newJob(t, "ghosts")
-	j.launch()
-	ctx = filepath.Join(j.dir, "ctx")
-	pids := tree(j.pid)
-	j.checkpoint(ctx, "--kill", strconv.Itoa(j.pid))
-	j.killed(pids)
+	j, ctx = newEnded(t, "ghosts")
 	// What one of them was called is in use by now.
 	j.write("removed/7", "new")
 	return j, ctx

@@ -104,20 +104,8 @@ func (f *foresight) mapped() error {
 	if err != nil || own {
 		return err // they are on mounts that CRIU makes
 	}
-	img := f.plan.images[images.FilesName]
-	list, err := images.Files(img)
+	list, checks, mapped, err := f.listFiles(f.plan.images[images.FilesName])
 	if err != nil {
-		return err
-	}
-	checks, err := images.Validations(img)
-	if err != nil {
-		return err
-	}
-	mapped, err := f.plan.mapped(f.source)
-	if err != nil {
-		return err
-	}
-	if err := f.withoutRemoved(mapped); err != nil {
 		return err
 	}
 	for _, file := range list {
@@ -126,6 +114,22 @@ func (f *foresight) mapped() error {
 		}
 	}
 	return nil
+}
+
+// listFiles returns the entries of a files.img, what CRIU checks of them, and which of them
+// the processes have in memory, by images.File.ID. Those whose names were gone are not
+// among the latter.
+func (f *foresight) listFiles(img []byte) (list []images.File, checks map[uint32]images.Validation, mapped map[uint32]bool, err error) {
+	if list, err = images.Files(img); err != nil {
+		return nil, nil, nil, err
+	}
+	if checks, err = images.Validations(img); err != nil {
+		return nil, nil, nil, err
+	}
+	if mapped, err = f.plan.mapped(f.source); err != nil {
+		return nil, nil, nil, err
+	}
+	return list, checks, mapped, f.withoutRemoved(mapped)
 }
 
 // ownMounts reports whether a process has a mount namespace that was saved.
@@ -149,11 +153,10 @@ func (f *foresight) ownMounts() (bool, error) {
 // withoutRemoved takes away files, by images.File.ID, whose names were gone: their
 // contents are in the context.
 func (f *foresight) withoutRemoved(files map[uint32]bool) error {
-	const remaps = "remap-fpath.img"
-	if !f.source.Has(remaps) {
+	if !f.source.Has(images.RemapName) {
 		return nil
 	}
-	lost, err := images.Read(f.source, remaps, images.Remaps)
+	lost, err := images.Read(f.source, images.RemapName, images.Remaps)
 	for _, remap := range lost {
 		delete(files, remap.File)
 	}

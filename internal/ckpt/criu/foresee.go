@@ -153,15 +153,7 @@ func (f *foresight) files() error {
 	if err != nil {
 		return err
 	}
-	list, err := images.Files(img)
-	if err != nil {
-		return err
-	}
-	checks, err := images.Validations(img)
-	if err != nil {
-		return err
-	}
-	mapped, err := f.plan.mapped(f.source)
+	list, checks, mapped, err := f.listFiles(img)
 	if err != nil {
 		return err
 	}
@@ -171,9 +163,6 @@ func (f *foresight) files() error {
 	}
 	saved, err := f.saved()
 	if err != nil {
-		return err
-	}
-	if err := f.withoutRemoved(mapped); err != nil {
 		return err
 	}
 	for _, file := range list {
