@@ -219,3 +219,39 @@ func TestLeftover(t *testing.T) {
 		t.Errorf("process %d (%s) is left", st.pid, st.comm)
 	}
 }
+
+// TestProcessEnded pins that the pidfd of a process that has ended stays that one's
+// while the table is in use: a call of a thread that was killed may be handled
+// late, when somebody is about to wait for the process's end.
+func TestProcessEnded(t *testing.T) {
+	cmd := exec.Command("/bin/cat")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var table processTable
+	defer table.close()
+	p, err := table.of(cmd.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A mark by which another file of this number is known.
+	if err := unix.SetNonblock(p.pidfd, true); err != nil {
+		t.Fatal(err)
+	}
+	in.Close()
+	harness.Poll(t, "the process ends", func() bool { return !p.alive() })
+	// A zombie, since nobody has waited for it.
+	for range 3 {
+		if _, err := table.of(cmd.Process.Pid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if flags, err := unix.FcntlInt(uintptr(p.pidfd), unix.F_GETFL, 0); err != nil || flags&unix.O_NONBLOCK == 0 {
+		t.Errorf("descriptor %d is another one: flags %#x, %v", p.pidfd, flags, err)
+	}
+	cmd.Wait()
+}

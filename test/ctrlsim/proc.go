@@ -276,8 +276,9 @@ func (p *process) open(fd int) (int, error) {
 
 // processTable has every process that made a trapped call.
 type processTable struct {
-	mu  sync.Mutex
-	all map[int]*process
+	mu    sync.Mutex
+	all   map[int]*process
+	ended []*process // whose numbers others have now; somebody may still hold them
 }
 
 // of is the process of a thread that is waiting for an answer at the moment,
@@ -296,7 +297,9 @@ func (t *processTable) of(tid int) (*process, error) {
 		if p.alive() {
 			return p, nil
 		}
-		unix.Close(p.pidfd)
+		// Not closed here: whoever waits for its end, or is about to, would get
+		// the file that is the next to have the number of its pidfd.
+		t.ended = append(t.ended, p)
 		delete(t.all, st.tgid)
 	}
 	fd, err := unix.PidfdOpen(st.tgid, 0)
@@ -331,7 +334,10 @@ func (t *processTable) close() {
 	for _, p := range t.all {
 		unix.Close(p.pidfd)
 	}
-	t.all = nil
+	for _, p := range t.ended {
+		unix.Close(p.pidfd)
+	}
+	t.all, t.ended = nil, nil
 }
 
 // killTree kills the given processes and everything below them.

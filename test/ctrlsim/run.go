@@ -257,7 +257,8 @@ func (r *running) guard(main *process, linger time.Duration) {
 	go func() {
 		fds := []unix.PollFd{{Fd: int32(main.pidfd), Events: unix.POLLIN}}
 		for {
-			if _, err := unix.Poll(fds, -1); err != unix.EINTR {
+			const second = 1000 // in milliseconds, should the kernel forget to wake us
+			if n, err := unix.Poll(fds, second); n > 0 || err != nil && err != unix.EINTR {
 				break
 			}
 		}
@@ -272,7 +273,11 @@ func (r *running) guard(main *process, linger time.Duration) {
 		r.timedOut = true
 		r.s.explain()
 		killTree(append(r.s.procs.live(), main))
-		<-ended
+		select {
+		case <-ended:
+		case <-time.After(killed):
+			panic("ctrlsim: it does not end after SIGKILL: " + threadStates(main.pid))
+		}
 		r.endTime = monotonic()
 	}
 	close(r.ended)
@@ -313,6 +318,22 @@ func (r *running) guard(main *process, linger time.Duration) {
 		}
 		killTree(live)
 	}
+}
+
+// killed is how long a killed process may take to end.
+const killed = time.Minute
+
+// threadStates is what the threads of a process are doing, for a message.
+func threadStates(pid int) string {
+	tids, err := tasks(pid)
+	states := fmt.Sprintf("process %d, %v", pid, err)
+	for _, tid := range tids {
+		for _, name := range []string{"status", "wchan", "syscall", "stack"} {
+			b, err := os.ReadFile(procFile(tid, name))
+			states += fmt.Sprintf("\n%d %s, %v:\n%s", tid, name, err, b)
+		}
+	}
+	return states
 }
 
 // unknownGrace is how long a process may live before it makes its first trapped call,
