@@ -134,7 +134,7 @@ lint: ## formatting, go vet on two architectures, staticcheck, manual pages, spe
 	mandoc -T lint -W warning $(PAGES)
 	@! command -v codespell >/dev/null || codespell -L nd *.md docs man/*.[1-8] cmd packaging demo completions
 	@! command -v shellcheck >/dev/null || shellcheck --shell=bash --severity=warning completions/bash/*
-	@! command -v shellcheck >/dev/null || shellcheck --severity=warning docs/examples/*.sh .ci/run test/tools packaging/criu/get-criu packaging/dist/make-dist packaging/dist/check-dist packaging/dist/prerm
+	@! command -v shellcheck >/dev/null || shellcheck --severity=warning docs/examples/*.sh .ci/run test/tools packaging/criu/get-criu packaging/dist/make-dist packaging/dist/check-dist packaging/dist/postinst packaging/dist/prerm
 
 ledger: ## the differences from BLCR in blcr-cli(7), after a change of DIFFERENCES.md
 	$(GO) test -count=1 -run '^TestDifferences$$' ./man -update
@@ -160,13 +160,13 @@ criu-for-users: ## as root: one in .criu with which ordinary users can save and 
 install: $(BINARIES) ## into DESTDIR and PREFIX what 'make build' built
 	install -d $(DESTDIR)$(BINDIR)
 	install -m 755 $(BINARIES) $(DESTDIR)$(BINDIR)
-	for f in $(SHARED); do install -D -m 644 "$${f%%:*}" "$(DESTDIR)$${f#*:}" || exit; done
+	@for f in $(SHARED); do install -D -m 644 "$${f%%:*}" "$(DESTDIR)$${f#*:}" || exit; done
 	install -D -m 755 packaging/criu/get-criu $(DESTDIR)$(SBINDIR)/blcr-cli-criu
 	if [ -x $(CRIUDIR)/criu ]; then packaging/criu/get-criu --install $(CRIUDEST) $(CRIUPATH) $(CRIUDIR); fi
 
 uninstall: ## take that away again
 	rm -f $(COMMANDS:%=$(DESTDIR)$(BINDIR)/%)
-	for f in $(SHARED); do rm -f "$(DESTDIR)$${f#*:}" || exit; done
+	@for f in $(SHARED); do rm -f "$(DESTDIR)$${f#*:}" || exit; done
 	rm -f $(DESTDIR)$(SBINDIR)/blcr-cli-criu
 	rm -rf $(CRIUDEST)
 	rmdir $(dir $(CRIUDEST)) $(DESTDIR)$(DATADIR) $(DOCDIR:%=$(DESTDIR)%/docs/examples) $(DOCDIR:%=$(DESTDIR)%/docs) \

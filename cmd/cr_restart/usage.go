@@ -74,7 +74,6 @@ Messages that the kernel logged about the request; the last one counts:
 
 The exit status is the job's, or its signal; 255 for a usage error or a context
 that cannot be opened, else the number of the error, unless --failure-status is
-given. The engine is the one that
-has written the context, the kernel module of BLCR or CRIU; CR_ENGINE=kernel or
-CR_ENGINE=criu names it explicitly.
+given. The engine is the one that has written the context, the kernel module of
+BLCR or CRIU; CR_ENGINE=kernel or CR_ENGINE=criu names it explicitly.
 `
