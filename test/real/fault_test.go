@@ -89,11 +89,22 @@ func (v *victim) unharmed() {
 func (j *job) helpers() []int {
 	var found []int
 	for _, pid := range pids() {
-		if pid != j.pid && belongs(pid, j.marker()) {
+		if !j.descends(pid) && belongs(pid, j.marker()) {
 			found = append(found, pid)
 		}
 	}
 	return found
+}
+
+// descends reports whether a process is the job's root or descends from it.
+func (j *job) descends(pid int) bool {
+	for s := stat(pid); pid != j.pid; s = stat(pid) {
+		if s == nil || s.ppid == 0 {
+			return false
+		}
+		pid = s.ppid
+	}
+	return true
 }
 
 // workersGone waits until nobody is left of a command that was killed.

@@ -323,7 +323,7 @@ func (r *restart) reached(s *stream.Stage) (yes bool) {
 				return len(proc.Threads(pid)) > 1 && !notices(pid, unix.SIGCONT) && (pid == r.root || r.holdsParent(pid))
 			})
 		}
-		go r.criu.Continue()
+		go r.criu.Continue(r.root)
 	}
 	return true
 }

@@ -191,6 +191,10 @@ func (s *situation) explain(op string, rules []rule) *ckpt.Error {
 		said = slices.DeleteFunc(said, func(text string) bool { return followUp.compiled().MatchString(text) })
 	} else if len(said) == 0 && !s.Status.Signaled() {
 		sentences = hints.Processes()
+		if slices.ContainsFunc(s.Log, killedLine.compiled().MatchString) {
+			add(&sentences, "a process that criu had made was killed")
+			add(&todo, killedHint)
+		}
 	}
 	e := &ckpt.Error{Op: op, Object: "criu", Errno: syscall.EIO}
 	switch {

@@ -71,6 +71,8 @@ var restoreRules = []rule{
 		say: says("the processes were confined by a security module's profile (AppArmor, SELinux) that cannot be had here")},
 
 	// Limits.
+	{has: "attach to init", expr: pattern(`^Can't attach to init: Operation not permitted$`), errno: unix.EIO, hint: killedHint,
+		say: says("criu could not trace the process that it was restoring, which was killed meanwhile")},
 	outOfProcesses,
 	{has: "Unable to reserve memory", expr: pattern(`^Unable to reserve memory \((\d+) bytes\): Cannot allocate memory`), errno: unsupported,
 		say: func(_ *situation, m []string) string {
@@ -88,6 +90,7 @@ var outOfProcesses = rule{has: "Resource temporarily unavailable", expr: pattern
 	say: func(*situation, []string) string { return strings.Join(hints.Processes(), "; ") }}
 
 const (
+	killedHint     = "see 'dmesg' for whether this machine has run out of memory"
 	processorHint  = "restart it on a machine with such a processor"
 	otherProcessor = "the processor of this machine cannot do everything that the one could on which the job was saved, and that it may use"
 )
