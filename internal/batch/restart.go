@@ -23,6 +23,10 @@ var passing = map[int]time.Duration{
 	int(unix.EEXIST):     30 * time.Second,
 }
 
+// unsupported is the status of cr_restart for what this machine cannot do, as clocks of
+// their own for jobs of users that keep their pids.
+const unsupported = int(unix.EOPNOTSUPP)
+
 // contextFaults are the statuses of cr_restart that can mean that the context cannot be
 // restored on any machine, although its checksums are right. EIO is also for what it knows
 // nothing about. So such a context is kept, and an older one is tried.
@@ -117,7 +121,7 @@ func (b *batch) restartOne(n int) (end End, again bool) {
 				return b.requeue(), false
 			}
 			continue
-		case code == busy && !slices.Contains(options, "--no-restore-pid"):
+		case (code == busy || code == unsupported) && !slices.Contains(options, "--no-restore-pid"):
 			b.Log.Printf("the job gets new process IDs")
 			options = append(options, "--no-restore-pid")
 			continue

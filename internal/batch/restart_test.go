@@ -20,7 +20,10 @@ const restarter = `#!/bin/sh
 run=${1#--run-on-success=}
 for context; do :; done
 dir=${context%/*}
-echo "${context##*/}" >>"$dir/calls"
+case $* in
+*--no-restore-pid*) echo "${context##*/} new pids" ;;
+*) echo "${context##*/}" ;;
+esac >>"$dir/calls"
 read -r times status <"$dir/fails"
 [ "$(wc -l <"$dir/calls")" -gt "$times" ] || exit "$status"
 eval "$run"
@@ -78,6 +81,8 @@ func TestRestart(t *testing.T) {
 		"addresses":         {map[string]bool{first: true}, "1 98", 3, first + "\n" + first + "\n", []string{first}},
 		"file exists":       {map[string]bool{first: true}, "1 17", 3, first + "\n" + first + "\n", []string{first}},
 		"pid in use":        {map[string]bool{first: true}, "1 16", 3, first + "\n" + first + "\n", []string{first}},
+		"not here":          {map[string]bool{first: true, second: true}, "1000 95", StatusUnable, second + "\n" + second + " new pids\n", []string{first, second}},
+		"with new pids":     {map[string]bool{first: true}, "1 95", 3, first + "\n" + first + " new pids\n", []string{first}},
 		"all are damaged":   {map[string]bool{first: false, second: false}, "0 0", 4, "", []string{first + ".damaged", second + ".damaged"}},
 	} {
 		t.Run(name, func(t *testing.T) {

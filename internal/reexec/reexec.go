@@ -86,6 +86,16 @@ func Main() (status int, inner bool) {
 	return 0, false
 }
 
+// In reports whether the process was started in a role, for init functions.
+func In(role string) bool {
+	if len(os.Args) == 0 {
+		return false
+	}
+	_, name := split(os.Args[0])
+	name, _, _ = strings.Cut(name, " ")
+	return name == role
+}
+
 // split separates the role in an argv[0] from the program.
 func split(argv0 string) (program, role string) {
 	i := strings.IndexByte(filepath.Base(argv0), ':')

@@ -87,25 +87,52 @@ func TestGroupsChanged(t *testing.T) {
 }
 
 // TestClocksBehind: a job that has seen later clocks than this machine's is refused for
-// a user, for whom they would go back. Nothing is left behind.
+// a user with its old pids, as the clocks would go back. Nothing is left behind. With new
+// pids its clocks go on from there, more than once.
 func TestClocksBehind(t *testing.T) {
 	criu := criuForUsers(t)
 	j := newUserJob(t, "clocks", criu)
-	// Root's job, saved by root: a time namespace is closed to users as well.
+	// The other machine is a time namespace, in which criu is as well.
+	become := []string{tool(t, "setpriv"), "--reuid", fmt.Sprint(ordinary.Uid), "--regid", fmt.Sprint(ordinary.Gid), "--clear-groups", "--inh-caps", "-all"}
 	j.cred = nil
-	j.args = append([]string{harness.Tool(t, "unshare"), "-T", "--monotonic", "1000000", "--boottime", "1000000"}, j.args...)
+	j.args = slices.Concat([]string{tool(t, "unshare"), "-T", "--monotonic", "1000000", "--boottime", "1000000"}, become, j.args)
 	j.launch()
+	for _, name := range []string{j.proc.stdout, j.proc.stderr} {
+		if err := os.Chown(name, int(ordinary.Uid), int(ordinary.Gid)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	ctx := filepath.Join(j.dir, "ctx")
 	all := tree(j.pid)
-	j.checkpoint(ctx, "--kill", fmt.Sprint(j.pid))
+	there := slices.Concat([]string{tool(t, "nsenter"), "--time", "--target", fmt.Sprint(j.pid)}, become)
+	p := j.wrapped(there, "cr_checkpoint", "--kill", "-f", ctx, fmt.Sprint(j.pid))
+	j.silent(p, j.wait(p))
 	j.killed(all)
-	if err := os.Chown(ctx, int(ordinary.Uid), int(ordinary.Gid)); err != nil {
-		t.Fatal(err)
-	}
 	j.cred = &ordinary
 	j.fails(j.command("cr_restart", ctx), 95, "Restart failed: Operation not supported\n"+
 		"- this machine has been up for ...")
 	j.nothing()
+	if said, status := j.told("--check", ctx); status != 1 || !strings.Contains(said, "cr_restart --no-restore-pid gives it") {
+		t.Errorf("cr_info --check: %d\n%s", status, said)
+	}
+	namespacesForUsers(t)
+	inner := j.pid
+	for n := range 3 {
+		j.rewind()
+		j.proc = j.command("cr_restart", "--no-restore-pid", ctx)
+		j.advances()
+		j.until("the job to be cr_restart's only child", func() bool { return len(childrenOf(j.proc.pid)) == 1 })
+		root := childrenOf(j.proc.pid)[0]
+		if timeOf(t, root) == timeOf(t, os.Getpid()) || innerPid(t, root) != inner {
+			t.Error("the job has not got a time namespace and a pid namespace")
+		}
+		if n < 2 {
+			all := tree(root)
+			j.checkpoint(ctx, "--clobber", "--kill", strconv.Itoa(root))
+			j.killed(all)
+		}
+	}
+	j.finish()
 }
 
 // TestZombieRestored: how a zombie ended that CRIU has restored for a user is shown to
@@ -127,11 +154,7 @@ func TestZombieRestored(t *testing.T) {
 // from outside of that again.
 func TestNewPidsAsUser(t *testing.T) {
 	criu := criuForUsers(t)
-	able := exec.Command(harness.Tool(t, "unshare"), "--user", "--map-current-user", "--pid", "--fork", "--mount-proc", "true")
-	able.SysProcAttr = &syscall.SysProcAttr{Credential: &ordinary}
-	if out, err := able.CombinedOutput(); err != nil {
-		t.Skipf("users make no user namespaces here: %v %s", err, out)
-	}
+	namespacesForUsers(t)
 	for _, name := range []string{"counter", "threads", "shell.sh"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -154,6 +177,16 @@ func TestNewPidsAsUser(t *testing.T) {
 			}
 			j.finish()
 		})
+	}
+}
+
+// namespacesForUsers skips a test where the ordinary user can make no user namespace.
+func namespacesForUsers(t *testing.T) {
+	t.Helper()
+	able := exec.Command(harness.Tool(t, "unshare"), "--user", "--map-current-user", "--pid", "--fork", "--mount-proc", "true")
+	able.SysProcAttr = &syscall.SysProcAttr{Credential: &ordinary}
+	if out, err := able.CombinedOutput(); err != nil {
+		t.Skipf("users make no user namespaces here: %v %s", err, out)
 	}
 }
 

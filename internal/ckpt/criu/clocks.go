@@ -17,13 +17,14 @@ import (
 // would be. With BLCR a job sees the clocks of the machine, on which time has
 // passed meanwhile. So it does here, unless these clocks are behind what the job
 // has seen already, as after a reboot or on another machine: such a clock must not
-// go backwards.
+// go backwards. Criu makes a time namespace for that where it may. A user's job gets one
+// together with its pid namespace, see package pidns, and criu runs in there.
 
 // criuClocks is the image of the clocks of processes in criu's own time namespace.
 const criuClocks = "timens-0.img"
 
 // clocks decides about the time namespace.
-func (p *plan) clocks(source source) error {
+func (p *plan) clocks(source source, r *ckpt.RestartRequest) error {
 	inventory, err := images.Read(source, images.InventoryName, images.ReadInventory)
 	if err != nil {
 		return err
@@ -55,8 +56,15 @@ func (p *plan) clocks(source source) error {
 	if err != nil {
 		return err
 	}
-	if behind := max(seen.Monotonic-clock(unix.CLOCK_MONOTONIC), seen.Boottime-clock(unix.CLOCK_BOOTTIME)); behind > 0 {
-		return mayMakeClocks(behind)
+	ahead := images.Clocks{Monotonic: seen.Monotonic - clock(unix.CLOCK_MONOTONIC), Boottime: seen.Boottime - clock(unix.CLOCK_BOOTTIME)}
+	if behind := max(ahead.Monotonic, ahead.Boottime); behind > 0 {
+		if proc.Capable(unix.CAP_SYS_ADMIN) {
+			return nil
+		}
+		if r.RestorePid || p.container() {
+			return clocksBehind(behind)
+		}
+		p.ahead = ahead
 	}
 	p.hidden = append(p.hidden, criuClocks)
 	for name, img := range elsewhere {
@@ -67,17 +75,15 @@ func (p *plan) clocks(source source) error {
 	return nil
 }
 
-// mayMakeClocks returns an error if this process may not make a time namespace, which
-// a job needs whose clocks are ahead of the machine's by that much. Without one criu
-// lets the clocks go back, and whatever sleeps waits for them to come up again.
-func mayMakeClocks(behind time.Duration) error {
-	if proc.Capable(unix.CAP_SYS_ADMIN) {
-		return nil
-	}
+// clocksBehind is the error for a job whose clocks are ahead of the machine's by that much,
+// where no time namespace can be made. Without one criu lets the clocks go back, and
+// whatever sleeps waits for them to come up again. A user can make one in a user namespace
+// only, in which nothing may choose the pids of the pid namespace around it.
+func clocksBehind(behind time.Duration) error {
 	return &ckpt.Error{Op: "restore", Object: "clocks", Errno: unix.EOPNOTSUPP, Detail: []string{
-		fmt.Sprintf("this machine has been up for %v less than the job has seen, and clocks of its own for the job take the capability CAP_SYS_ADMIN",
+		fmt.Sprintf("this machine has been up for %v less than the job has seen, and clocks of its own for a job with its old pids take the capability CAP_SYS_ADMIN",
 			behind.Round(time.Second)),
-		"restart it as root, or on a machine that has been up for longer",
+		"cr_restart --no-restore-pid gives it clocks and pids of its own, in a user namespace; or restart it as root, or on a machine that has been up for longer",
 	}}
 }
 

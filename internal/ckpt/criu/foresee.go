@@ -290,7 +290,7 @@ func (f *foresight) access(file images.File, name string) {
 
 // clocks notes what clocks that are behind lead to.
 func (f *foresight) clocks() error {
-	if err := f.plan.clocks(f.source); err != nil {
+	if err := f.plan.clocks(f.source, f.request); err != nil {
 		return err
 	}
 	if f.source.Has(criuClocks) && !slices.Contains(f.plan.hidden, criuClocks) {

@@ -38,6 +38,10 @@ type plan struct {
 	terminal   terminal
 	keptGroups map[int32]bool // see jobControl
 
+	// ahead is by how much the job's clocks are ahead of the machine's, if the time
+	// namespace for them is not made by criu; else 0.
+	ahead images.Clocks
+
 	tasks   []images.Task
 	stopped map[int32]bool // those that were stopped when they were saved
 }
@@ -51,7 +55,7 @@ func newPlan(source source, r *ckpt.RestartRequest) (*plan, error) {
 		func() error { return p.states(source) },
 		func() error { return p.threads(source) },
 		func() error { return p.readAttributes(source) },
-		func() error { return p.clocks(source) },
+		func() error { return p.clocks(source, r) },
 		func() (err error) {
 			p.copies, relocations, err = savedfiles.Extract(source, relocations)
 			return err

@@ -148,7 +148,7 @@ func (r *restart) attempt(ctx context.Context, e *engine) (err error) {
 	case r.request.RestorePid:
 		err = r.plan.pidsFree(ctx)
 	default:
-		if r.pidns, err = pidns.New(r.plan.gap()); err != nil {
+		if r.pidns, err = pidns.New(r.plan.gap(), r.plan.ahead.Monotonic, r.plan.ahead.Boottime); err != nil {
 			break
 		}
 		if r.pidns.ForUser() {

@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -158,9 +159,10 @@ type Namespace struct {
 }
 
 // New makes a namespace. In there the next processes get the numbers after last, or, for
-// 0, the lowest that are free. The error is a *ckpt.Error with an errno of clone(2) or
+// 0, the lowest that are free. For a user its clocks are ahead of this machine's by
+// monotonic and boottime, rounded up to seconds. The error is a *ckpt.Error with an errno of clone(2) or
 // mount(2): EPERM for users without the privilege, who need a user namespace for it.
-func New(last int) (*Namespace, error) {
+func New(last int, monotonic, boottime time.Duration) (*Namespace, error) {
 	var life, out [2]int
 	if err := unix.Pipe2(life[:], unix.O_CLOEXEC); err != nil {
 		return nil, ckpt.SystemError("pipe", "", err)
@@ -179,7 +181,7 @@ func New(last int) (*Namespace, error) {
 		var ends [2]int
 		if ends, err = unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err == nil {
 			n.control = ends[0]
-			launcher, err = startLauncher(last, append(files, uintptr(ends[1])))
+			launcher, err = startLauncher([]int{last, ceil(monotonic), ceil(boottime)}, append(files, uintptr(ends[1])))
 			unix.Close(ends[1])
 		}
 	} else {

@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 
 func make1(t *testing.T) *Namespace {
 	t.Helper()
-	n, err := New(0)
+	n, err := New(0, 0, 0)
 	if errors.Is(err, unix.EPERM) {
 		t.Skipf("it takes a privilege: %v", err)
 	}

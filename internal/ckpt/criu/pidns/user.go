@@ -3,11 +3,13 @@ package pidns
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"os"
 	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -37,7 +39,11 @@ const (
 const control = 4
 
 func init() {
-	reexec.Register(reexec.Role{Name: roleUser, Numbers: 1, Run: func(numbers []int, _ []string) int {
+	if reexec.In(roleUser) {
+		// For makeClocks: now this is the first thread.
+		runtime.LockOSThread()
+	}
+	reexec.Register(reexec.Role{Name: roleUser, Numbers: 3, Run: func(numbers []int, _ []string) int {
 		signals.KeepIgnored()
 		if err := launchForUser(numbers); err != nil {
 			fmt.Printf("error %d\n", int(ckpt.ErrnoOf(err)))
@@ -53,18 +59,20 @@ func init() {
 
 // startLauncher starts the launcher for a user: in new namespaces of users and of mounts,
 // with the capabilities in there that it takes to make the others.
-func startLauncher(last int, files []uintptr) (pid int, err error) {
-	return reexec.Start(roleUser, []int{last}, nil, reexec.Attr{
+func startLauncher(numbers []int, files []uintptr) (pid int, err error) {
+	return reexec.Start(roleUser, numbers, nil, reexec.Attr{
 		Files: files, Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS,
 		UserIDs:     &[2]int{os.Geteuid(), os.Getegid()},
-		AmbientCaps: []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_CHECKPOINT_RESTORE},
+		AmbientCaps: []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_SYS_TIME, unix.CAP_CHECKPOINT_RESTORE},
 	})
 }
 
 // launchForUser starts an init and a waiter, and prints their pids.
 func launchForUser(numbers []int) error {
-	runtime.LockOSThread()
 	unix.CloseOnExec(control) // the init must not have it
+	if err := makeClocks(numbers[1], numbers[2]); err != nil {
+		return err
+	}
 	if err := unix.Unshare(unix.CLONE_NEWPID); err != nil {
 		return err
 	}
@@ -72,7 +80,7 @@ func launchForUser(numbers []int) error {
 	if err := unix.Pipe2(said[:], unix.O_CLOEXEC); err != nil {
 		return err
 	}
-	init, err := reexec.Start(roleInit, numbers, nil, reexec.Attr{Files: []uintptr{0, uintptr(said[1]), 2, keepalive}, Setsid: true})
+	init, err := reexec.Start(roleInit, numbers[:1], nil, reexec.Attr{Files: []uintptr{0, uintptr(said[1]), 2, keepalive}, Setsid: true})
 	unix.Close(said[1])
 	if err != nil {
 		return err
@@ -90,6 +98,21 @@ func launchForUser(numbers []int) error {
 	fmt.Printf("criu %d\npid %d\nready\n", waiter, init)
 	return nil
 }
+
+// makeClocks makes a time namespace for the processes that this one will start, whose
+// clocks are ahead by so many seconds; none if neither is.
+func makeClocks(monotonic, boottime int) error {
+	if monotonic <= 0 && boottime <= 0 {
+		return nil
+	}
+	if err := unix.Unshare(unix.CLONE_NEWTIME); err != nil {
+		return err
+	}
+	return proc.SetClocks(monotonic, boottime)
+}
+
+// ceil rounds up to seconds.
+func ceil(d time.Duration) int { return int(math.Ceil(d.Seconds())) }
 
 // mostRights is how many descriptors a message has at most (SCM_MAX_FD is 253).
 const mostRights = 250

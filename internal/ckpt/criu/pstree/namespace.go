@@ -66,7 +66,12 @@ func (t *Tree) Through() []string {
 	}
 	for _, path := range []string{"/usr/bin/nsenter", "/bin/nsenter"} {
 		if unix.Access(path, unix.X_OK) == nil {
-			return []string{path, "--target", strconv.Itoa(t.Root), "--user", "--preserve-credentials", "--pid", "--mount", "--"}
+			command := []string{path, "--target", strconv.Itoa(t.Root), "--user", "--preserve-credentials", "--pid", "--mount"}
+			theirs, err := proc.Namespace(t.Root, "time")
+			if ours, err2 := proc.Namespace(self(), "time"); err == nil && err2 == nil && ours != theirs {
+				command = append(command, "--time")
+			}
+			return append(command, "--")
 		}
 	}
 	return nil
