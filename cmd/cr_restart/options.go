@@ -37,6 +37,7 @@ const (
 	optKeepStdio
 	optFailureStatus
 	optAnyCPU
+	optAnyLimits
 )
 
 // options is the table of cr_restart's options.
@@ -68,6 +69,7 @@ var options = append(getopt.Table{
 	{ID: optKeepStdio, Long: []string{"keep-stdio"}, Exact: true},
 	{ID: optTrust, Long: []string{"trust"}, Exact: true},
 	{ID: optAnyCPU, Long: []string{"cpu-any"}, Exact: true},
+	{ID: optAnyLimits, Long: []string{"limits-any"}, Exact: true},
 }, cli.RequestOptions(map[string]string{"stop": "freeze"})...)
 
 // source is where the context is read from.
@@ -198,6 +200,8 @@ func (s *settings) option(m getopt.Match) error {
 		r.Trust = true
 	case optAnyCPU:
 		r.AnyCPU = true
+	case optAnyLimits:
+		r.AnyLimits = true
 	}
 	return nil
 }

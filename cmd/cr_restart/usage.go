@@ -20,6 +20,8 @@ Where from; without any of these, the operand:
                             may write to (engine criu; see the manual)
       --cpu-any             try it also on a processor that lacks what the job's
                             code may use (engine criu)
+      --limits-any          also with lower limits of resources than the job
+                            had (engine criu)
 
 When:
       --lazy                before all memory is in place; it comes while the

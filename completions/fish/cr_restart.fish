@@ -95,6 +95,7 @@ complete -c cr_restart -l no-restore-pgid -d 'join the process group of cr_resta
 complete -c cr_restart -l restore-sid -d 'restore sessions'
 complete -c cr_restart -l no-restore-sid -d 'join the session of cr_restart (default)'
 complete -c cr_restart -l cpu-any -d 'also on a processor that lacks something'
+complete -c cr_restart -l limits-any -d 'also with lower limits of resources'
 complete -c cr_restart -l keep-stdio -d 'standard descriptors of cr_restart even for files'
 complete -c cr_restart -l lazy -d 'run the job before all of its memory is in place'
 complete -c cr_restart -l kmsg-none -d 'never show messages of the kernel'

@@ -156,6 +156,9 @@ type RestartRequest struct {
 	// engine never looks at it.
 	AnyCPU bool
 
+	// AnyLimits says that the job may get lower limits of resources than it had.
+	AnyLimits bool
+
 	// Relocations, in the order given, at most MaxRelocations. The first one that
 	// matches a path is applied.
 	Relocations []Relocation

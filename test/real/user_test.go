@@ -135,6 +135,51 @@ func TestClocksBehind(t *testing.T) {
 	j.finish()
 }
 
+// TestLimitsAbove: limits that a user cannot have are refused by their names, unless lower
+// ones are allowed. A hard limit alone is no obstacle.
+func TestLimitsAbove(t *testing.T) {
+	j := newUserJob(t, "counter", criuForUsers(t))
+	prlimit := tool(t, "prlimit")
+	j.args = append([]string{prlimit, "--nofile=400:500"}, j.args...)
+	j.launch()
+	for _, c := range []struct {
+		hard   int // of cr_restart
+		option []string
+		want   string // the limits of the job
+	}{
+		{450, nil, "400 450"},
+		{300, nil, ""},
+		{300, []string{"--limits-any"}, "300 300"},
+	} {
+		all := tree(j.pid)
+		ctx := filepath.Join(j.dir, "ctx")
+		if c.option == nil {
+			j.checkpoint(ctx, "--clobber", "--kill", strconv.Itoa(j.pid))
+			j.killed(all)
+		}
+		restarter := []string{prlimit, fmt.Sprintf("--nofile=%d:%d", c.hard, c.hard)}
+		j.rewind()
+		p := j.wrapped(restarter, "cr_restart", append(c.option, ctx)...)
+		if c.want == "" {
+			j.fails(p, 1, "Restart failed: Operation not permitted\n"+
+				"- limits of the job are above the hard limits of this cr_restart: nofile was 400 and can be 300\n...")
+			j.nothing()
+			continue
+		}
+		j.proc = p
+		j.advances()
+		limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", j.pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, rest, _ := strings.Cut(string(limits), "Max open files")
+		if got := strings.Fields(rest)[:2]; strings.Join(got, " ") != c.want {
+			t.Errorf("limits of open files %q, want %s", got, c.want)
+		}
+	}
+	j.finish()
+}
+
 // TestZombieRestored: how a zombie ended that CRIU has restored for a user is shown to
 // root only, so a second save is refused.
 func TestZombieRestored(t *testing.T) {

@@ -27,7 +27,7 @@ func (c *capture) noteProcessor() error {
 // demands is the error for a machine that cannot run the job, with all reasons.
 func (r *restart) demands() error {
 	f := &foresight{Forecast: &ckpt.Forecast{}, source: r.source, plan: r.plan, request: r.request}
-	for _, step := range []func() error{f.processor, f.numbers, f.mapped} {
+	for _, step := range []func() error{f.processor, f.numbers, f.limits, f.mapped} {
 		if err := step(); err != nil {
 			return contextError(err)
 		}

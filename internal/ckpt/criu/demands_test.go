@@ -1,10 +1,13 @@
 package criu
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/cpu"
@@ -67,6 +70,63 @@ func TestDemands(t *testing.T) {
 	for _, part := range []string{"1073741824", "cr_restart --relocate"} {
 		if !strings.Contains(text, part) {
 			t.Errorf("%v: %q has no %q", err, text, part)
+		}
+	}
+}
+
+// TestLimits: a limit in force that cannot be restored is an obstacle, named, and a hard
+// limit alone is a note.
+func TestLimits(t *testing.T) {
+	c := example(t)
+	request := &ckpt.RestartRequest{RestorePid: true}
+	p := makePlan(t, c, request)
+	saved, err := images.Limits(c[images.Name("core", p.tasks[0].PID)])
+	if err != nil || len(saved) != len(limitNames) {
+		t.Fatalf("%+v, %v", saved, err)
+	}
+	stack := saved[unix.RLIMIT_STACK]
+	for _, test := range []struct {
+		highest  uint64 // of the stack
+		any      bool
+		failures []string
+		notes    int
+	}{
+		{stack.Hard, false, nil, 0},
+		{1 << 40, false, nil, 1},
+		{stack.Soft, false, nil, 1},
+		{stack.Soft - 1, false, []string{fmt.Sprintf("stack was %d and can be %d", stack.Soft, stack.Soft-1), "--limits-any"}, 0},
+		{stack.Soft - 1, true, nil, 0},
+	} {
+		highest := slices.Repeat([]uint64{noLimit}, len(limitNames))
+		highest[unix.RLIMIT_STACK] = test.highest
+		request.AnyLimits = test.any
+		f := &foresight{Forecast: &ckpt.Forecast{}, source: c, plan: p, request: request}
+		if err := f.limitsAbove(highest); err != nil {
+			t.Fatal(err)
+		}
+		var details string
+		for _, err := range f.Failures {
+			if ckpt.ErrnoOf(err) != syscall.EPERM {
+				t.Errorf("%v", err)
+			}
+			details += strings.Join(ckpt.DetailOf(err), "\n")
+		}
+		if (details == "") != (test.failures == nil) || len(f.Notes) != test.notes {
+			t.Errorf("%+v: %q, notes %q", test, details, f.Notes)
+		}
+		for _, part := range test.failures {
+			if !strings.Contains(details, part) {
+				t.Errorf("%+v: %q", test, details)
+			}
+		}
+		lowered, err := images.SetThread(c[images.Name("core", p.tasks[0].PID)], images.ThreadOptions{Limits: highest})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := slices.Clone(saved)
+		want[unix.RLIMIT_STACK] = images.Limit{Soft: min(stack.Soft, test.highest), Hard: min(stack.Hard, test.highest)}
+		if got, err := images.Limits(lowered); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%+v: %+v, %v", test, got, err)
 		}
 	}
 }

@@ -53,7 +53,7 @@ func newPlan(source source, r *ckpt.RestartRequest) (*plan, error) {
 	for _, step := range []func() error{
 		func() error { return p.sessions(source, r) },
 		func() error { return p.states(source) },
-		func() error { return p.threads(source) },
+		func() error { return p.threads(source, r) },
 		func() error { return p.readAttributes(source) },
 		func() error { return p.clocks(source, r) },
 		func() (err error) {

@@ -3,6 +3,7 @@ package criu
 import (
 	"golang.org/x/sys/unix"
 
+	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/attributes"
 	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/proc"
@@ -13,12 +14,15 @@ import (
 // cr_restart. Criu would do more than that: with the image of the control groups
 // it starts a process to move threads, which it then ends by SIGTERM, which all of
 // its processes ignore here; and it drops capabilities that are dropped already,
-// for which an ordinary user has no permission.
+// for which an ordinary user has no permission. Of limits see limits.go.
 
 // threads changes the images of threads accordingly.
-func (p *plan) threads(source source) error {
+func (p *plan) threads(source source, r *ckpt.RestartRequest) error {
 	o := images.ThreadOptions{NoCgroups: source.Has(images.CgroupName), Dropped: dropped(), Groups: groups()}
-	if !o.NoCgroups && o.Dropped == 0 && o.Groups == nil {
+	if r.AnyLimits || !proc.Capable(unix.CAP_SYS_RESOURCE) {
+		o.Limits = highestLimits()
+	}
+	if !o.NoCgroups && o.Dropped == 0 && o.Groups == nil && o.Limits == nil {
 		return nil
 	}
 	p.hidden = append(p.hidden, images.CgroupName)

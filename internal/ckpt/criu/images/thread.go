@@ -20,6 +20,9 @@ type ThreadOptions struct {
 	// instead of its own. An ordinary user cannot have others than those that it
 	// has already.
 	Groups []uint32
+
+	// Limits are the highest limits that a process gets, by the numbers of getrlimit(2).
+	Limits []uint64
 }
 
 // Fields of core_entry, task_core_entry, thread_core_entry and creds_entry.
@@ -53,12 +56,15 @@ func SetThread(core []byte, o ThreadOptions) ([]byte, error) {
 				return creds.setBounding(o.Dropped)
 			})
 		})
-		if err != nil || !o.NoCgroups {
-			return m, err
+		if err != nil {
+			return nil, err
 		}
-		// Older versions of criu have them here.
 		return m.change(coreTask, func(task message) (message, error) {
-			return task.without(taskCgroups, taskCgroups), nil
+			if o.NoCgroups {
+				// Older versions of criu have them here.
+				task = task.without(taskCgroups, taskCgroups)
+			}
+			return task.lower(o.Limits)
 		})
 	})
 }
