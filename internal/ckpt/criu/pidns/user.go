@@ -256,26 +256,38 @@ func (n *Namespace) endWaiter() {
 	}
 }
 
-// userHints is what to do where a user can make no user namespace.
+// userHints is what to do where a user cannot make the namespaces.
 func userHints(errno syscall.Errno) []string {
 	const otherwise = "; or restart with the old pids, or as root"
-	setting := func(name string) string {
-		if v := proc.Numbers("/proc/sys/" + name); len(v) == 1 {
-			return strconv.FormatUint(v[0], 10)
+	is := func(name, value string) bool {
+		numbers := proc.Numbers("/proc/sys/" + strings.ReplaceAll(name, ".", "/"))
+		return len(numbers) == 1 && strconv.FormatUint(numbers[0], 10) == value
+	}
+	denied := errno == unix.EPERM || errno == unix.EACCES
+	// Of user namespaces this is the limit of old kernels, too.
+	many := errno == unix.ENOSPC || errno == unix.EUSERS
+	for _, c := range []struct {
+		applies              bool
+		name, forbids, allow string
+	}{
+		{denied, "kernel.unprivileged_userns_clone", "0", "1"}, // of Debian
+		{denied, "kernel.apparmor_restrict_unprivileged_userns", "1", "0"},
+		{many || denied, "user.max_user_namespaces", "0", "10000"},
+		{many, "user.max_pid_namespaces", "0", "10000"},
+		{many, "user.max_mnt_namespaces", "0", "10000"},
+		{many, "user.max_time_namespaces", "0", "10000"},
+	} {
+		if c.applies && is(c.name, c.forbids) {
+			return []string{fmt.Sprintf("%s is %s here: an administrator allows users to make such namespaces by 'sysctl %s=%s'", c.name, c.forbids, c.name, c.allow) + otherwise}
 		}
-		return ""
 	}
 	switch {
-	case setting("kernel/unprivileged_userns_clone") == "0":
-		return []string{"users may make no user namespace here: an administrator allows it by 'sysctl kernel.unprivileged_userns_clone=1'" + otherwise}
-	case setting("user/max_user_namespaces") == "0":
-		return []string{"users may make no user namespace here: an administrator allows it by 'sysctl user.max_user_namespaces=10000'" + otherwise}
-	case setting("kernel/apparmor_restrict_unprivileged_userns") == "1":
-		return []string{"AppArmor lets users make no user namespace here: an administrator allows it by 'sysctl kernel.apparmor_restrict_unprivileged_userns=0'" + otherwise}
-	case errno == unix.EPERM:
-		return []string{"a user needs a user namespace for that, which something forbids, as a container does: see unshare(1), 'unshare --user --pid --fork --mount-proc true'" + otherwise}
-	case errno == unix.ENOSPC || errno == unix.EUSERS:
-		return []string{"there are as many as there may be: see sysctl user.max_user_namespaces and user.max_pid_namespaces"}
+	case denied:
+		return []string{"a user needs a user namespace for that, which something forbids, as a container or a chroot does: 'unshare --user --pid --fork --mount-proc true' fails as well" + otherwise}
+	case many:
+		return []string{"there are as many as there may be: see the limits of 'sysctl -a -r user.max_.*_namespaces'" + otherwise}
+	case errno == unix.EINVAL:
+		return []string{"this Linux lacks namespaces of users, pids or time" + otherwise}
 	}
 	return hints.Limits(errno)
 }
