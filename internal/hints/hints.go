@@ -29,6 +29,19 @@ func User(uid int) string {
 	return fmt.Sprintf("user %d", uid)
 }
 
+// MembersOnly returns a line that says that only members of a group may run a program,
+// and how root makes the user uid one.
+func MembersOnly(uid, gid int) string {
+	line := "only members of the group %s may run it"
+	u, err := user.LookupId(strconv.Itoa(uid))
+	g, err2 := user.LookupGroupId(strconv.Itoa(gid))
+	if err != nil || err2 != nil {
+		return fmt.Sprintf(line, strconv.Itoa(gid))
+	}
+	group := show.Name(g.Name)
+	return fmt.Sprintf(line+"; 'sudo usermod -aG %s %s' adds you, from the next login on", group, group, show.Name(u.Username))
+}
+
 // Process returns a name for a process, with its command: "process 4185 (sim)".
 func Process(pid int) string {
 	p, err := proc.Read(pid)

@@ -117,6 +117,9 @@ func (s *search) find() (*Binary, error) {
 			if errors.Is(err, unix.EPERM) && isProgram(name) {
 				failure.Detail = append(failure.Detail, "it has a capability that nothing may have here, as in a container; "+allowed)
 			}
+			if way := membersOnly(name, err); way != "" {
+				failure.Detail = append(failure.Detail, way)
+			}
 			if s.named != "" && absent(err) {
 				failure.Detail = append(failure.Detail, unset)
 			}
@@ -242,6 +245,16 @@ func (s *search) blame(name string) string {
 		return "CR_CRIU=" + excerpt(s.named)
 	}
 	return excerpt(name)
+}
+
+// membersOnly returns a line about a criu that only a group may run, as blcr-cli-criu
+// --group makes one, if err is that this caller may not. Otherwise it returns "".
+func membersOnly(name string, err error) string {
+	var st unix.Stat_t
+	if !errors.Is(err, unix.EACCES) || unix.Stat(name, &st) != nil || st.Mode&0o11 != 0o10 {
+		return ""
+	}
+	return hints.MembersOnly(unix.Geteuid(), int(st.Gid))
 }
 
 // ask says whether the criu at name, whose identity is id, is usable: as

@@ -547,3 +547,28 @@ func TestEnvironment(t *testing.T) {
 		t.Errorf("asked %q, %v; want %q", asked, err, want)
 	}
 }
+
+// A criu for the members of a group is named as such to others, and only then.
+func TestMembersOnly(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "criu")
+	fake(t, path, works)
+	for _, c := range []struct {
+		mode os.FileMode
+		err  error
+		want string
+	}{
+		{0o750, unix.EACCES, "only members of the group "},
+		{0o710, &os.PathError{Err: unix.EACCES}, "only members of the group "},
+		{0o750, unix.EPERM, ""},
+		{0o755, unix.EACCES, ""},
+		{0o700, unix.EACCES, ""},
+	} {
+		must(t, os.Chmod(path, c.mode))
+		if got := membersOnly(path, c.err); !strings.HasPrefix(got, c.want) || c.want == "" && got != "" {
+			t.Errorf("%o, %v: %q, want %q", c.mode, c.err, got, c.want)
+		}
+	}
+	if got := membersOnly(path+".none", unix.EACCES); got != "" {
+		t.Errorf("no file: %q", got)
+	}
+}
