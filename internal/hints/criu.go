@@ -116,8 +116,12 @@ func (m machine) getCriu() string {
 			}
 		}
 		if strings.HasPrefix(command, "apt ") {
-			// get-criu supports only these systems.
-			return fmt.Sprintf("to get one, '%s', or %s", command, m.makeCriu())
+			// get-criu supports only these systems. It comes first where it is at hand:
+			// some releases of Ubuntu have no package.
+			if m.source == "" && m.getter == "" {
+				return fmt.Sprintf("to get one, '%s', or %s", command, m.makeCriu())
+			}
+			return fmt.Sprintf("to get one, %s; or '%s'", m.makeCriu(), command)
 		}
 		return fmt.Sprintf("to get one, '%s'", command)
 	}

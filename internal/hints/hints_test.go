@@ -51,7 +51,7 @@ func TestCriuForUsers(t *testing.T) {
 			t.Errorf("%+v, program %v: %q, want %q", c.m, c.program, got, c.want)
 		}
 	}
-	if got, want := (machine{getter: "/usr/sbin/x", release: "ID=debian\nVERSION_ID=13\n"}).getCriu(), "to get one, 'apt install criu', or run '/usr/sbin/x' as root"; got != want {
+	if got, want := (machine{getter: "/usr/sbin/x", release: "ID=debian\nVERSION_ID=13\n"}).getCriu(), "to get one, run '/usr/sbin/x' as root; or 'apt install criu'"; got != want {
 		t.Errorf("installed: %q, want %q", got, want)
 	}
 }
