@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -39,12 +40,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		if s.text != "" {
 			return con.Print(s.text)
 		}
-		caught := make(chan os.Signal, 64)
-		for _, sig := range append(passed, asSignals(s.Signals)...) {
-			if !signal.Ignored(sig) {
-				signal.Notify(caught, sig)
-			}
-		}
+		caught := catch(append(passed, asSignals(s.Signals)...))
 		var err error
 		if s.Log, err = batch.NewLog(s.log, s.quiet); err != nil {
 			return err
@@ -60,6 +56,32 @@ func run(args []string, stdout, stderr io.Writer) int {
 		signals.DieOf(end.Signal)
 	}
 	return end.Status
+}
+
+// catch returns a channel with the signals that are caught. However many come while none
+// is taken, and for however long, each of them is there once.
+func catch(list []os.Signal) <-chan os.Signal {
+	caught := make(chan os.Signal)
+	for i, sig := range list {
+		if signal.Ignored(sig) || slices.Contains(list[:i], sig) {
+			continue
+		}
+		one := make(chan os.Signal, 1)
+		signal.Notify(one, sig)
+		go func() {
+			for sig := range one {
+				caught <- sig
+			}
+		}()
+	}
+	// A log that cannot be written, to a pipe without a reader or beyond the limit of the
+	// size of files, does not matter. To ignore the signals would have the job ignore them.
+	for _, sig := range []os.Signal{unix.SIGPIPE, unix.SIGXFSZ} {
+		if !signal.Ignored(sig) {
+			signal.Notify(make(chan os.Signal, 1), sig)
+		}
+	}
+	return caught
 }
 
 func asSignals(list []syscall.Signal) (all []os.Signal) {

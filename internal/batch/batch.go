@@ -73,13 +73,14 @@ type batch struct {
 	signals   <-chan os.Signal
 	env       []string // of the programs that are started
 
-	timer   *time.Timer // for the next checkpoint
-	job     *job        // nil before and after
-	last    *job        // the one that has ended
-	saved   bool        // and was saved before
-	save    *save       // a checkpoint in progress, or nil
-	ending  bool        // the job is to be saved and ended
-	retries int         // of that
+	timer   *time.Timer    // for the next checkpoint
+	job     *job           // nil before and after
+	last    *job           // the one that has ended
+	saved   bool           // and was saved before
+	save    *save          // a checkpoint in progress, or nil
+	ending  bool           // the job is to be saved and ended
+	retries int            // of that
+	dying   syscall.Signal // of which this process is to die: it came when there was no job
 }
 
 // Run runs the job to its end, to a checkpoint that ends it, or to a failure, which it
@@ -106,6 +107,10 @@ func Run(o *Options, signals <-chan os.Signal) End {
 	}
 	b.dir = dir
 	defer dir.close()
+	if b.Stage != "" && within(dir.path, b.Stage) {
+		b.Log.Printf("--stage: %s contains the directory of the checkpoints, %s: name another one by --dir", show.Name(b.Stage), show.Name(dir.path))
+		return End{Status: StatusFailed}
+	}
 	switch err := b.adopt(); {
 	case b.ending:
 		return b.requeue()
@@ -130,9 +135,9 @@ func (b *batch) begin() End {
 	if err != nil {
 		b.Log.Printf("cannot start %s: %v", show.Name(b.Command[0]), err)
 		switch err {
-		case syscall.ENOENT:
+		case syscall.ENOENT, syscall.ELOOP, syscall.ENAMETOOLONG:
 			return End{Status: StatusNotFound}
-		case syscall.EACCES, syscall.ENOEXEC, syscall.ENOTDIR:
+		case syscall.EACCES, syscall.ENOEXEC, syscall.E2BIG:
 			return End{Status: StatusNoExec}
 		}
 		return End{Status: StatusUnable}
@@ -187,7 +192,7 @@ func (b *batch) adopt() error {
 		if failed == nil && status == 0 {
 			awaitEnd(job.root)
 			if err := b.stage(number); err != nil {
-				return errors.Join(err, b.dir.setAside(number))
+				return errors.Join(err, b.dir.setAside(number)) // the job has ended: this is all there is
 			}
 		}
 		// It may just have ended, and cr_checkpoint have found it on its way out. And a

@@ -36,11 +36,16 @@ type directory struct {
 type lockedError struct{ path, pid string }
 
 func (e *lockedError) Error() string {
+	if e.pid == "" {
+		return fmt.Sprintf("%s: another cr_batch is at work there", show.Name(e.path)) // the disk was full
+	}
 	return fmt.Sprintf("%s: cr_batch with pid %s is at work there", show.Name(e.path), e.pid)
 }
 
 // openDirectory creates the directory if it is missing, and locks it. The error is a
-// *lockedError if somebody else has locked it.
+// *lockedError if somebody else has locked it, and names a directory that others could
+// have put files into: the contexts there would be restarted, and the process that the
+// file job names be ended, with the power of this user.
 func openDirectory(path string) (*directory, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -50,8 +55,17 @@ func openDirectory(path string) (*directory, error) {
 	for {
 		switch err := os.MkdirAll(path, 0o700); {
 		case errors.Is(err, os.ErrExist):
-			continue // removed in between
+			// Removed in between, or a link that leads nowhere.
+			if fi, e := os.Lstat(path); e != nil || fi.IsDir() {
+				continue
+			}
+			return nil, err
 		case err != nil:
+			return nil, err
+		}
+		if err := d.trusted(); errors.Is(err, os.ErrNotExist) {
+			continue
+		} else if err != nil {
 			return nil, err
 		}
 		d.lock, err = os.OpenFile(d.file("lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
@@ -81,18 +95,35 @@ func openDirectory(path string) (*directory, error) {
 		}
 		d.lock.Close() // removed at the end of the one before
 	}
-	if err = d.lock.Truncate(0); err == nil {
-		_, err = d.lock.WriteAt(fmt.Appendln(nil, os.Getpid()), 0)
-	}
-	if err != nil {
-		d.lock.Close()
-		return nil, err
-	}
+	// The pid is for people. The disk may be full, and sweep makes room.
+	_ = d.lock.Truncate(0)
+	_, _ = d.lock.WriteAt(fmt.Appendln(nil, os.Getpid()), 0)
 	if err := d.sweep(); err != nil {
 		d.lock.Close()
 		return nil, err
 	}
 	return d, nil
+}
+
+// trusted returns an error if another user could have written what is in the directory.
+// A group may write there: its members trust one another, but for root.
+func (d *directory) trusted() error {
+	var st unix.Stat_t
+	if err := unix.Stat(d.path, &st); err != nil {
+		return fmt.Errorf("%s: %w", show.Name(d.path), err)
+	}
+	uid := uint32(os.Geteuid())
+	writable := uint32(0o002)
+	if uid == 0 && st.Gid != 0 {
+		writable |= 0o020
+	}
+	switch {
+	case st.Uid != uid && st.Uid != 0:
+		return fmt.Errorf("%s belongs to another user, %d, who could put checkpoints there: name a directory of your own by --dir", show.Name(d.path), st.Uid)
+	case st.Mode&writable != 0:
+		return fmt.Errorf("others may write to %s (mode %04o), and could put checkpoints there: chmod go-w, or name another directory by --dir", show.Name(d.path), st.Mode&0o7777)
+	}
+	return nil
 }
 
 // close unlocks the directory.
@@ -169,25 +200,38 @@ func (d *directory) next() (int, error) {
 	last := 0
 	names, err := d.names()
 	for _, name := range names {
-		if m := numbered.FindStringSubmatch(name); m != nil {
-			n, _ := strconv.Atoi(m[1])
-			last = max(last, n)
-		}
+		last = max(last, number(name))
 	}
 	return last + 1, err
 }
 
-// prune removes all generations but the newest ones. A context is removed before its
-// files, so that none is left without.
+// prune removes all generations but the newest ones, and what was set aside before
+// these. A context is removed before its files, so that none is left without.
 func (d *directory) prune(keep int) error {
 	generations, err := d.generations()
-	errs := []error{err}
-	for i, n := range generations {
-		if i >= keep {
-			errs = append(errs, os.Remove(d.context(n)), os.RemoveAll(d.stage(n)))
+	if err != nil || len(generations) < keep {
+		return err
+	}
+	oldest := generations[keep-1]
+	var errs []error
+	for _, n := range generations[keep:] {
+		errs = append(errs, os.Remove(d.context(n)))
+	}
+	names, err := d.names()
+	for _, name := range names {
+		if n := number(name); n > 0 && n < oldest {
+			err = errors.Join(err, os.RemoveAll(d.file(name)))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, err)...)
+}
+
+// number is that of a generation's file, also of one that was set aside; else 0.
+func number(name string) (n int) {
+	if m := numbered.FindStringSubmatch(name); m != nil {
+		n, _ = strconv.Atoi(m[1])
+	}
+	return n
 }
 
 // setAside renames a damaged context.

@@ -25,14 +25,17 @@ func NewLog(name string, quiet bool) (*Log, error) {
 	return &Log{f, quiet}, nil
 }
 
-// Printf writes a line, in one piece.
+// Printf writes a line, in one piece: to standard error if the file cannot take it, as on
+// a full disk.
 func (l *Log) Printf(format string, args ...any) {
 	if l.quiet {
 		return
 	}
 	line := fmt.Appendf(nil, "cr_batch: %s ", time.Now().Format("2006-01-02T15:04:05"))
 	line = fmt.Appendf(line, format, args...)
-	_, _ = l.file.Write(append(line, '\n'))
+	if n, err := l.file.Write(append(line, '\n')); err != nil && n == 0 && l.file != os.Stderr {
+		_, _ = os.Stderr.Write(append(line, '\n'))
+	}
 }
 
 func (l *Log) fd() uintptr { return l.file.Fd() }

@@ -1,7 +1,7 @@
 package batch
 
 import (
-	"errors"
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -93,14 +93,10 @@ func (b *batch) start(path string, argv []string, attr *forkexec.Attr, ended fun
 }
 
 // recorded returns a function that records a child as the job. Without a record the job
-// runs nevertheless.
+// must not run: another cr_batch would not know of it if this one was killed, and the job
+// would run twice.
 func (b *batch) recorded(restart bool) func(pid int) error {
-	return func(pid int) error {
-		if err := b.dir.record(pid, pid, restart); err != nil {
-			b.Log.Printf("%v", err)
-		}
-		return nil
-	}
+	return func(pid int) error { return b.dir.record(pid, pid, restart) }
 }
 
 func (b *batch) tell(e event) { b.events <- e }
@@ -110,12 +106,9 @@ func (b *batch) tell(e event) { b.events <- e }
 // A session of its own makes the job one that can be saved whatever has started
 // cr_batch, and keeps signals to cr_batch's process group away from it.
 func (b *batch) startCommand() (*job, error) {
-	path, err := exec.LookPath(b.Command[0])
-	if errno, ok := errors.AsType[syscall.Errno](err); ok {
-		return nil, errno
-	}
+	path, err := lookUp(b.Command[0])
 	if err != nil {
-		return nil, syscall.ENOENT // exec.ErrNotFound
+		return nil, err
 	}
 	argv := b.Command
 	if run, err := tool("cr_run"); err == nil {
@@ -128,6 +121,43 @@ func (b *batch) startCommand() (*job, error) {
 	}
 	b.job = j
 	return j, nil
+}
+
+// defaultPath is where cr_run searches for programs if PATH is not set.
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// lookUp finds the program that a command names, as the shell does. The error is an
+// errno: of the first file of that name that cannot be executed; ENOENT if there is none.
+func lookUp(program string) (path string, err error) {
+	dirs, set := os.LookupEnv("PATH")
+	switch {
+	case strings.Contains(program, "/"):
+		dirs = "/" // is not used
+	case !set:
+		dirs = defaultPath
+	}
+	err = syscall.ENOENT
+	for dir := range strings.SplitSeq(dirs, ":") {
+		path = program
+		if !strings.Contains(program, "/") {
+			path = cmp.Or(dir, ".") + "/" + program
+		}
+		var st unix.Stat_t
+		failed := unix.Stat(path, &st)
+		if failed == nil {
+			failed = unix.Access(path, unix.X_OK)
+		}
+		if failed == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
+			failed = syscall.EACCES // as execve(2)
+		}
+		switch {
+		case failed == nil:
+			return path, nil
+		case err == syscall.ENOENT && failed != syscall.ENOTDIR:
+			err = failed
+		}
+	}
+	return "", err
 }
 
 // startRestart starts cr_restart with a generation's context. What it tells when the job

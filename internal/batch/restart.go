@@ -44,15 +44,24 @@ func (b *batch) restart() (end End, ok bool) {
 		return End{}, false
 	}
 	kept := false
-	if n, err := b.dir.countRestart(); err != nil {
+	n, err := b.dir.countRestart()
+	if err != nil {
 		b.Log.Printf("%v", err)
+	}
+	switch {
+	case b.MaxRestarts == 0:
+	case err != nil:
 		return End{Status: StatusUnable}, true
-	} else if b.MaxRestarts > 0 && n > b.MaxRestarts {
+	case n > b.MaxRestarts:
 		b.Log.Printf("the job was restarted %d times, the limit; its contexts stay in %s", b.MaxRestarts, show.Name(b.dir.path))
 		return End{Status: StatusUnable}, true
 	}
 	for _, n := range all {
-		damage, err := verify(b.dir.context(n))
+		damage, err := b.verify(b.dir.context(n))
+		if b.ending {
+			b.Log.Printf("the restart is given up")
+			return b.requeue(), true
+		}
 		if err == nil && damage == "" && b.Stage != "" {
 			_, err = os.Stat(b.dir.stage(n))
 		}

@@ -1,6 +1,7 @@
 package batch
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"slices"
@@ -40,6 +41,10 @@ func (b *batch) take(sig syscall.Signal) {
 		b.pass(sig)
 	}
 	switch sig {
+	case unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM:
+		if b.job == nil {
+			b.ending, b.dying = true, sig
+		}
 	case unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU:
 		// A batch system stops this process by SIGSTOP, and its SIGCONT may have come
 		// already. At a terminal it is Ctrl-Z, which has no effect on the job: it has no
@@ -132,7 +137,8 @@ func (b *batch) finishSave(status unix.WaitStatus) {
 	if b.Stage != "" {
 		if err := b.stage(s.number); err != nil {
 			b.Log.Printf("%v", err)
-			if err := b.dir.setAside(s.number); err != nil {
+			// To keep it would fill the disk, a little more each time.
+			if err := os.Remove(b.dir.context(s.number)); err != nil {
 				b.Log.Printf("%v", err)
 			}
 			b.failedSave(s, unix.WaitStatus(int(unix.EIO)<<8))
@@ -195,6 +201,9 @@ func (b *batch) signal(root int, sig syscall.Signal) {
 
 // ended returns how the batch ends, after the job.
 func (b *batch) ended() End {
+	if left, _ := b.dir.left(); len(left.rest) > 0 && b.last.running && !b.saved {
+		b.Log.Printf("the job's first process has ended, which is its end; others of its session still run: %v", left.rest)
+	}
 	if err := b.dir.forget(); err != nil {
 		b.Log.Printf("%v", err)
 	}
@@ -221,8 +230,16 @@ func (b *batch) ended() End {
 	return End{Status: status.ExitStatus()}
 }
 
+// requeueTime is how long a command that requeues the job may take. The checkpoint is
+// made, and the batch system may be about to end all processes of the job.
+var requeueTime = 2 * time.Minute
+
 // requeue has the batch system start the job again, if that is wanted.
 func (b *batch) requeue() End {
+	if b.dying != 0 {
+		b.Log.Printf("%s: given up", signalName(b.dying))
+		return End{Status: 128 + int(b.dying), Signal: b.dying}
+	}
 	status := StatusSaved
 	var argv []string
 	switch {
@@ -239,8 +256,8 @@ func (b *batch) requeue() End {
 	}
 	c := exec.Command(argv[0], argv[1:]...)
 	c.Stdout, c.Stderr = b.Log.file, b.Log.file
-	if err := c.Run(); err != nil {
-		b.Log.Printf("requeueing failed: %s: %v", show.Text(c.String()), err)
+	if err := b.run(c); err != nil {
+		b.Log.Printf("requeueing failed: %s: %v; the job is saved: start it again by the same command", show.Text(c.String()), err)
 		if b.scheduler.name == "pbs" && b.RequeueCommand == "" {
 			b.Log.Printf("qrerun may be for operators only: use --requeue-command 'qsub SCRIPT', and --dir with a name that does not depend on the job's id")
 		}
@@ -248,6 +265,32 @@ func (b *batch) requeue() End {
 		b.Log.Printf("requeued: %s", show.Text(c.String()))
 	}
 	return End{Status: status}
+}
+
+// run runs a command to its end, but not for longer than requeueTime. The signals of
+// --signal have had their effect. Those that end a program at a terminal end the command.
+func (b *batch) run(c *exec.Cmd) error {
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := c.Start(); err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- c.Wait() }()
+	over := time.After(requeueTime)
+	for {
+		select {
+		case err := <-ended:
+			return err
+		case sig := <-b.signals:
+			switch sig {
+			case unix.SIGHUP, unix.SIGINT, unix.SIGQUIT:
+				_ = unix.Kill(-c.Process.Pid, sig.(syscall.Signal))
+			}
+		case <-over:
+			_ = unix.Kill(-c.Process.Pid, unix.SIGKILL)
+			return fmt.Errorf("it was killed, since it had not ended after %v", requeueTime)
+		}
+	}
 }
 
 func signalName(sig syscall.Signal) string {

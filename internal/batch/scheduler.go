@@ -2,6 +2,7 @@ package batch
 
 import (
 	"fmt"
+	"hash/fnv"
 	"strings"
 )
 
@@ -65,8 +66,17 @@ func (s scheduler) dirName(command string) string {
 	case s.task != "":
 		name += "_" + s.task
 	}
-	return strings.ReplaceAll(name, "/", "_")
+	name = strings.ReplaceAll(name, "/", "_")
+	if len(name) > longest {
+		h := fnv.New64a()
+		h.Write([]byte(name))
+		name = fmt.Sprintf("%s_%016x", name[:longest-17], h.Sum64())
+	}
+	return name
 }
+
+// longest is how many bytes of a directory's name it may be. A file system takes 255.
+const longest = 200
 
 // eventID returns the id for events, of at most 15 bytes: FTB has no room for more.
 func (s scheduler) eventID() string {

@@ -56,16 +56,13 @@ func copyTree(from, to string) error {
 		switch {
 		case fi.IsDir():
 			dirs = append(dirs, stamp{target, fi.Mode().Perm(), fi.ModTime()})
-			if err := os.Mkdir(target, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-				return err
-			}
-			return nil
+			return makeDirectory(target)
 		case fi.Mode()&fs.ModeSymlink != 0:
 			link, err := os.Readlink(path)
 			if err != nil {
 				return err
 			}
-			if err := os.Remove(target); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if err := os.RemoveAll(target); err != nil {
 				return err
 			}
 			return os.Symlink(link, target)
@@ -80,6 +77,38 @@ func copyTree(from, to string) error {
 		}
 	}
 	return err
+}
+
+// makeDirectory makes a directory. One that is there stays; anything else makes way, also
+// a symbolic link: what belongs below it must not go elsewhere.
+func makeDirectory(path string) error {
+	switch fi, err := os.Lstat(path); {
+	case err != nil || fi.IsDir():
+	default:
+		if err := os.Remove(path); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
+}
+
+// within reports whether path is dir or below it, whatever symbolic links lead there.
+func within(path, dir string) bool {
+	for _, name := range []*string{&path, &dir} {
+		real, err := filepath.EvalSymlinks(*name)
+		if err == nil {
+			real, err = filepath.Abs(real)
+		}
+		if err != nil {
+			return false // there is none yet
+		}
+		*name = real
+	}
+	rel, err := filepath.Rel(dir, path)
+	return err == nil && filepath.IsLocal(rel)
 }
 
 // copyFile copies a regular file into a new one, which then takes its place: a process
@@ -110,6 +139,9 @@ func copyFile(from, to string, fi fs.FileInfo) error {
 	}
 	if err == nil {
 		err = os.Chtimes(temp, fi.ModTime(), fi.ModTime())
+	}
+	if fi, e := os.Lstat(to); err == nil && e == nil && fi.IsDir() {
+		err = os.RemoveAll(to)
 	}
 	if err == nil {
 		err = os.Rename(temp, to)

@@ -5,20 +5,43 @@ import (
 	"errors"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"blcr-cli/internal/ctxfile"
 	"blcr-cli/internal/generations"
 )
 
 // verify reads all of a context. It returns what is damaged, or "" if it is whole, as far
 // as it has checksums. An error means that it could not be read, which is not its fault:
-// a *generations.Fault if it may be because of it nevertheless.
-func verify(path string) (damage string, err error) {
+// a *generations.Fault if it may be because of it nevertheless. A large context takes
+// minutes, which a signal ends: then b.ending is set, and the results mean nothing.
+func (b *batch) verify(path string) (damage string, err error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	done := make(chan bool)
+	go func() {
+		damage, err = verify(ctx, path)
+		close(done)
+	}()
+	for {
+		select {
+		case <-done:
+			return damage, err
+		case sig := <-b.signals:
+			if b.take(sig.(unix.Signal)); b.ending {
+				cancel()
+			}
+		}
+	}
+}
+
+func verify(ctx context.Context, path string) (damage string, err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
-	err = generations.Verify(context.Background(), int(f.Fd()), nil)
+	err = generations.Verify(ctx, int(f.Fd()), nil)
 	if fault, ok := errors.AsType[*generations.Fault](err); ok && !fault.Unreadable {
 		return fault.Reason, nil
 	}
