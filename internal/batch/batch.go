@@ -73,14 +73,15 @@ type batch struct {
 	signals   <-chan os.Signal
 	env       []string // of the programs that are started
 
-	timer   *time.Timer    // for the next checkpoint
-	job     *job           // nil before and after
-	last    *job           // the one that has ended
-	saved   bool           // and was saved before
-	save    *save          // a checkpoint in progress, or nil
-	ending  bool           // the job is to be saved and ended
-	retries int            // of that
-	dying   syscall.Signal // of which this process is to die: it came when there was no job
+	timer   *time.Timer      // for the next checkpoint
+	job     *job             // nil before and after
+	last    *job             // the one that has ended
+	saved   bool             // and was saved before
+	save    *save            // a checkpoint in progress, or nil
+	ending  bool             // the job is to be saved and ended
+	retries int              // of that
+	held    []syscall.Signal // for the job, when it has been restarted, or saved
+	dying   syscall.Signal   // of which this process is to die: it came when there was no job
 }
 
 // Run runs the job to its end, to a checkpoint that ends it, or to a failure, which it
@@ -150,6 +151,7 @@ func (b *batch) begin() End {
 // running is called when the job runs.
 func (b *batch) running(j *job) {
 	j.running = true
+	b.passHeld()
 	if root := j.root(); root != j.pid {
 		if err := b.dir.record(root, 0, false); err != nil {
 			b.Log.Printf("%v", err)

@@ -31,13 +31,27 @@ const (
 	retries   = 15
 )
 
+// afterRestart are the signals for the job that would end cr_restart as long as it
+// restores the job. Those by which a user wants it to end are not among them.
+var afterRestart = []syscall.Signal{
+	unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGXCPU, unix.SIGVTALRM, unix.SIGPROF, unix.SIGIO, unix.SIGPWR,
+}
+
 // take acts on a signal to this process.
 func (b *batch) take(sig syscall.Signal) {
 	if slices.Contains(b.Signals, sig) {
 		b.end(sig)
 		return
 	}
-	if b.job != nil {
+	switch {
+	case b.job == nil:
+	case b.save != nil && sig == unix.SIGCONT, !b.job.running && slices.Contains(afterRestart, sig):
+		// SIGCONT would interrupt criu's work in the processes, and let them run on that
+		// are stopped for their files.
+		if !slices.Contains(b.held, sig) {
+			b.held = append(b.held, sig)
+		}
+	default:
 		b.pass(sig)
 	}
 	switch sig {
@@ -77,6 +91,17 @@ func (b *batch) pass(sig syscall.Signal) {
 		pid = -pid
 	}
 	_ = unix.Kill(pid, sig)
+}
+
+// passHeld passes on the signals that had to wait.
+func (b *batch) passHeld() {
+	if b.job == nil || b.save != nil {
+		return
+	}
+	for _, sig := range b.held {
+		b.pass(sig)
+	}
+	b.held = nil
 }
 
 // end has the job saved and ended.
@@ -125,6 +150,7 @@ func (b *batch) startSave() {
 func (b *batch) finishSave(status unix.WaitStatus) {
 	s := b.save
 	b.save = nil
+	defer b.passHeld()
 	if status != 0 {
 		b.failedSave(s, status)
 		return

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -200,5 +201,218 @@ done
 	j.until("the files", func() bool { return j.exists("scratch/sub/count") })
 	j.write("go", "")
 	j.ends(p, 0, "", "")
+	j.nothing()
+}
+
+// killAll kills cr_batch, the job, and what they have started meanwhile, and waits.
+func (j *job) killAll(p *process) {
+	j.t.Helper()
+	for _, pid := range tree(p.pid) {
+		unix.Kill(pid, unix.SIGKILL)
+	}
+	j.wait(p)
+	j.until("no process", func() bool {
+		left := j.helpers()
+		for _, pid := range left {
+			unix.Kill(pid, unix.SIGKILL)
+		}
+		return len(left) == 0
+	})
+}
+
+// logged waits until the log has a text so many times.
+func (j *job) logged(text string, times int) {
+	j.t.Helper()
+	defer func() {
+		if j.t.Failed() {
+			j.t.Log(j.former("log"))
+		}
+	}()
+	j.until(fmt.Sprintf("%q in the log, %d times", text, times), func() bool { return strings.Count(j.former("log"), text) >= times })
+}
+
+// made checks that each of the job's 60 steps was made once.
+func (j *job) made() {
+	j.t.Helper()
+	var want strings.Builder
+	for i := range 60 {
+		fmt.Fprintln(&want, i+1)
+	}
+	if got := j.read("steps"); got != want.String() {
+		j.t.Errorf("the steps were %q\n%s", strings.Fields(got), j.read("log"))
+	}
+}
+
+// fill makes a file that takes all that a file system has left.
+func fill(t *testing.T, name string) {
+	t.Helper()
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for size := 1 << 20; size > 0; {
+		if _, err := f.Write(make([]byte, size)); err != nil {
+			size /= 2
+		}
+	}
+}
+
+// small mounts a file system of some bytes at the directory of the generations.
+func (j *job) small(size string) (gen string) {
+	j.t.Helper()
+	gen = filepath.Join(j.dir, "gen")
+	if err := os.Mkdir(gen, 0o700); err != nil {
+		j.t.Fatal(err)
+	}
+	if err := unix.Mount("small", gen, "tmpfs", 0, "mode=700,size="+size); err != nil {
+		j.t.Skip(err)
+	}
+	j.t.Cleanup(func() { unix.Unmount(gen, unix.MNT_DETACH) })
+	return gen
+}
+
+// TestBatchFullDisk: a checkpoint for which there is no room lets the job run on, and the
+// ones before stay. A restart that cannot be recorded is not made. With room all goes on.
+func TestBatchFullDisk(t *testing.T) {
+	j := newCaller(t)
+	j.write("steps.sh", steps)
+	gen := j.small("64m")
+	filler := filepath.Join(gen, "filler")
+	j.write("limit", "6\n")
+	p := j.batch("-i", "0.3")
+	j.step(6)
+	j.until("two checkpoints", func() bool { return len(j.generations()) > 1 })
+	fill(t, filler)
+	j.logged("No space left on device", 1)
+	j.logged("the job runs on", 1)
+	unix.Kill(p.pid, unix.SIGUSR1)
+	j.logged("SIGUSR1: the job is saved and ended", 1)
+	j.logged("the job runs on", strings.Count(j.former("log"), "the job runs on")+2)
+	before := j.generations()
+	if len(before) < 2 {
+		t.Errorf("left: %q", before)
+	}
+	j.killAll(p)
+	unfinished, _ := filepath.Glob(filepath.Join(gen, ".*"))
+	for _, name := range unfinished {
+		os.Remove(name)
+	}
+	fill(t, filler)
+	j.ends(j.batch(), 75, "", "")
+	if log := j.read("log"); !strings.Contains(log, "cannot start cr_restart: ") || !slices.Equal(j.generations(), before) {
+		t.Errorf("left: %q, before: %q\n%s", j.generations(), before, log)
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	j.write("limit", "60\n")
+	j.ends(j.batch(), 7, "", "")
+	j.made()
+	j.nothing()
+}
+
+// TestBatchFullStage: where the files of a generation have no room nothing of it is left,
+// and the job, which was stopped for them, runs on.
+func TestBatchFullStage(t *testing.T) {
+	j := newCaller(t)
+	j.write("steps.sh", steps)
+	gen := j.small("24m")
+	if err := os.Mkdir(filepath.Join(j.dir, "scratch"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	j.write("scratch/large", strings.Repeat("x", 24<<20))
+	j.write("limit", "6\n")
+	p := j.batch("-i", "0.1", "--stage", "scratch")
+	j.step(6)
+	j.logged("no space left on device", 3)
+	j.write("limit", "12\n")
+	j.step(12)
+	unix.Kill(p.pid, unix.SIGUSR1)
+	j.logged("SIGUSR1: the job is saved and ended", 1)
+	j.logged("the job runs on", strings.Count(j.former("log"), "the job runs on")+2)
+	if names, _ := filepath.Glob(filepath.Join(gen, "*.damaged")); len(names) > 0 {
+		t.Errorf("left: %q", names)
+	}
+	j.write("scratch/large", "x")
+	j.until("a checkpoint", func() bool { return len(j.generations()) > 0 })
+	j.write("limit", "60\n")
+	j.ends(p, 7, "", "")
+	j.made()
+	j.nothing()
+}
+
+// TestBatchStorm: however many signals come, while the job is started, saved and
+// restarted, none that has it saved is lost, and it is saved once.
+func TestBatchStorm(t *testing.T) {
+	j := newCaller(t)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(j.former("log"))
+		}
+	})
+	const ignored = "HUP INT QUIT USR2 ALRM VTALRM PROF IO PWR XCPU TSTP TTIN TTOU"
+	j.write("steps.sh", "trap '' "+ignored+"\n"+steps)
+	harmless := []syscall.Signal{unix.SIGCHLD, unix.SIGWINCH, unix.SIGCONT, unix.SIGURG}
+	forJob := []syscall.Signal{unix.SIGUSR2, unix.SIGALRM, unix.SIGVTALRM, unix.SIGPROF, unix.SIGIO, unix.SIGPWR, unix.SIGXCPU}
+	for round := range 3 {
+		j.write("now", "0\n")
+		j.write("limit", fmt.Sprintln(5*(round+1)))
+		p := j.batch("-i", "0.1", "--requeue-command", "echo again >>requeued")
+		over := make(chan bool)
+		go func() {
+			defer close(over)
+			for {
+				list := harmless
+				// Cr_batch catches signals when it has the lock, and the job ignores them from
+				// its first step on.
+				if strings.TrimSpace(j.former("gen/lock")) == fmt.Sprint(p.pid) && (round > 0 || j.former("now") != "0\n") {
+					list = append(slices.Clone(list), forJob...)
+				}
+				for _, sig := range list {
+					if unix.Kill(p.pid, sig) != nil {
+						return
+					}
+				}
+				time.Sleep(time.Millisecond)
+			}
+		}()
+		j.step(5*(round+1) - 1)
+		for range 20 {
+			unix.Kill(p.pid, unix.SIGUSR1)
+			unix.Kill(p.pid, unix.SIGTERM)
+		}
+		if end := j.wait(p); status(end) != 85 {
+			t.Fatalf("%s\n%s", describe(end), j.read("log"))
+		}
+		<-over
+		if n := strings.Count(j.read("requeued"), "again"); n != round+1 {
+			t.Errorf("requeued %d times after %d rounds", n, round+1)
+		}
+	}
+	j.write("limit", "60\n")
+	j.ends(j.batch(), 7, "", "")
+	j.made()
+	j.nothing()
+}
+
+// TestBatchEndsDuringSave: a job that ends while it is saved has its own status, and what
+// has forked and gone leaves the others alone.
+func TestBatchEndsDuringSave(t *testing.T) {
+	j := newCaller(t)
+	j.write("steps.sh", "sleep 0.$(($RANDOM % 3 + 1)); exit 9\n")
+	for range 12 {
+		j.ends(j.batch("-i", "0.02"), 9, "", "")
+		if err := os.RemoveAll(filepath.Join(j.dir, "gen")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	j.write("steps.sh", "(until [ -e go ]; do sleep 0.02; done; echo gone >gone) & exit 9\n")
+	j.ends(j.batch(), 9, "", "")
+	if log := j.read("log"); !strings.Contains(log, "others of its session still run: [") {
+		t.Error(log)
+	}
+	j.write("go", "")
+	j.until("the one that was left", func() bool { return j.former("gone") == "gone\n" })
 	j.nothing()
 }

@@ -177,6 +177,8 @@ var dumpRules = []rule{
 		hint: "detach the debugger, or have the whole process go on", say: holds("threads that are stopped while others run")},
 	{has: "ombie", expr: pattern(`^(?:Zombies with threads are not supported|Zombie thread not supported)`), errno: busy, hint: tryAgainHint,
 		say: says("a process or thread of the job is about to end")},
+	{has: "unexpectedly", expr: pattern(`^(\d+) was stopped by 5 unexpectedly`), errno: busy, hint: tryAgainHint, say: continued},
+	{has: "task interruption", expr: pattern(`^Unexpected (\d+) task interruption, aborting`), errno: busy, hint: tryAgainHint, say: continued},
 	{has: "pending SIGTRAP", expr: pattern(`Can't dump the (\d+) thread with a pending SIGTRAP`), errno: busy, hint: tryAgainHint,
 		say: func(s *situation, m []string) string {
 			return s.named(m[1]) + " is at a debugger's breakpoint"
@@ -254,4 +256,10 @@ func raise(hard uint64, pid int, name string, value uint64) string {
 		return fmt.Sprintf("'prlimit --pid %d --%s=%s:' raises that limit", pid, name, text)
 	}
 	return fmt.Sprintf("have root raise that limit: prlimit --pid %d --%s=%s", pid, name, text)
+}
+
+// continued is for a process that stopped while criu had it run code. SIGCONT does that to
+// a process that is traced, even where it is blocked.
+func continued(s *situation, m []string) string {
+	return s.named(m[1]) + " was sent SIGCONT or SIGSTOP while it was saved"
 }
