@@ -292,7 +292,7 @@ func TestRequeueCommand(t *testing.T) {
 		{"exit 4", usual, nil, ": exit status 4; the job is saved: start it again by the same command\n"},
 		{"kill -9 $$", usual, nil, ": signal: killed; the job is saved"},
 		{"sleep 1000; :", 50 * time.Millisecond, nil, ": it was killed, since it had not ended after 50ms; the job is saved"},
-		{"sleep 1000; :", usual, []os.Signal{unix.SIGINT}, ": signal: interrupt; the job is saved"},
+		{"sleep 1000; :", usual, []os.Signal{unix.SIGHUP}, ": signal: hangup; the job is saved"},
 		{"sleep 0.2", usual, []os.Signal{unix.SIGTERM, unix.SIGUSR1, unix.SIGTERM}, "requeued: "},
 	} {
 		requeueTime = c.time

@@ -149,6 +149,12 @@ func (b *batch) pause(d time.Duration) {
 		select {
 		case sig := <-b.signals:
 			b.take(sig.(unix.Signal))
+			continue
+		default:
+		}
+		select {
+		case sig := <-b.signals:
+			b.take(sig.(unix.Signal))
 		case <-over:
 			return
 		}

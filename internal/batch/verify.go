@@ -26,6 +26,7 @@ func (b *batch) verify(path string) (damage string, err error) {
 	for {
 		select {
 		case <-done:
+			b.pause(0) // those signals first that have come
 			return damage, err
 		case sig := <-b.signals:
 			if b.take(sig.(unix.Signal)); b.ending {
