@@ -82,11 +82,7 @@ func (f *file) openReplacement() error {
 	if st, err := f.sys.lstat(path); err == nil {
 		switch fileType(st) {
 		case unix.S_IFDIR:
-			err := f.changeable()
-			if err == nil {
-				err = unix.EISDIR
-			}
-			return fail(OpRemove, path, err)
+			return f.refuseRemove()
 		case unix.S_IFBLK, unix.S_IFCHR:
 			return fail(OpType, path, unix.EINVAL)
 		}
@@ -101,4 +97,16 @@ func (f *file) openReplacement() error {
 		return fail(OpRemove, path, e) // what unlink would have said
 	}
 	return err
+}
+
+// refuseRemove fails as unlink(2) does with a directory: a name that no file can have is
+// refused before anything is looked at. See fs/namei.c, do_unlinkat.
+func (f *file) refuseRemove() error {
+	err := error(unix.EISDIR)
+	if renameRefusal(f.spec.Path) == 0 {
+		if unchangeable := f.changeable(); unchangeable != nil {
+			err = unchangeable
+		}
+	}
+	return fail(OpRemove, f.spec.Path, err)
 }

@@ -78,11 +78,11 @@ func (f *file) foreseeClobber() error {
 		}
 		return nil
 	}
+	if st, err := f.sys.lstat(path); err == nil && fileType(st) == unix.S_IFDIR {
+		return f.refuseRemove()
+	}
 	if err := f.creatable(); err != nil {
 		return fail(OpRemove, path, err)
-	}
-	if st, err := f.sys.lstat(path); err == nil && fileType(st) == unix.S_IFDIR {
-		return fail(OpRemove, path, unix.EISDIR)
 	}
 	return nil
 }

@@ -491,10 +491,15 @@ func TestUnwritableDirectory(t *testing.T) {
 		{"c", Backup, &Error{OpOpen, "./.c.tmp", "", unix.EACCES}},
 		{"c", Clobber, &Error{OpRemove, "c", "", unix.EACCES}},
 		{"d", Clobber, &Error{OpRemove, "d", "", unix.EACCES}},
+		{"d/", Clobber, &Error{OpRemove, "d/", "", unix.EISDIR}},
+		{"/", Clobber, &Error{OpRemove, "/", "", unix.EISDIR}},
 		{"w", Clobber, nil},
 		{"x", Clobber, &Error{OpOpen, "x", "", unix.EACCES}},
 		{"x", NoClobber, &Error{OpOpen, "x", "", unix.EACCES}},
 	} {
+		if tt.want != nil {
+			checkError(t, Examine(Spec{Path: tt.path, Policy: tt.policy}), tt.want)
+		}
 		checkError(t, save(Spec{Path: tt.path, Policy: tt.policy}, &system{}, "new"), tt.want)
 	}
 	os.Chmod(".", 0o700)
