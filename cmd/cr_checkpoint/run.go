@@ -297,7 +297,8 @@ func (w *work) written() string {
 	return w.names().Write
 }
 
-// announce prints the line that -v prints on stdout.
+// announce prints the line that -v prints on stdout; on stderr where the context goes
+// there, which is to begin with nothing else.
 func (w *work) announce() {
 	if w.con.Level <= 0 {
 		return
@@ -310,7 +311,17 @@ func (w *work) announce() {
 			rename = names.Rename
 		}
 	}
-	fmt.Fprintf(w.con.Stdout, "targetfile='%s', parent dir='%s', rename=%s\n", w.written(), dir, rename)
+	to := w.con.Stdout
+	if w.dest == destFd && sameFile(int(w.request.FD), 1) {
+		to = w.con.Stderr
+	}
+	fmt.Fprintf(to, "targetfile='%s', parent dir='%s', rename=%s\n", w.written(), dir, rename)
+}
+
+// sameFile tells whether two descriptors are open on the same file, such as a pipe.
+func sameFile(a, b int) bool {
+	var x, y unix.Stat_t
+	return unix.Fstat(a, &x) == nil && unix.Fstat(b, &y) == nil && x.Dev == y.Dev && x.Ino == y.Ino
 }
 
 // open opens the destination.
