@@ -307,7 +307,7 @@ func (w *work) announce() {
 	if w.dest != destFd {
 		names := w.names()
 		dir = names.Dir
-		if names.Rename != "" {
+		if names.Rename != "" || w.target.Path == "" && w.target.Policy != target.Clobber && w.target.Policy != target.NoClobber {
 			rename = names.Rename
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -46,9 +45,7 @@ func (r *report) check(fd int, start int64, directory bool) {
 	}
 	engine, err := choice.Open()
 	if err != nil {
-		if c.add(err); ckpt.DetailOf(err) == nil && ckpt.ErrnoOf(err) == syscall.ENOSYS {
-			c.obstacles = []string{"support missing from kernel"} // BLCR's words
-		}
+		c.add(err)
 		return
 	}
 	defer engine.Close()

@@ -162,6 +162,9 @@ func (c *Choice) Open() (Engine, error) {
 		missing.Errno = e.Errno
 		missing.Detail = append(missing.Detail, e.Detail...)
 	}
+	if known && c.forced != "" && len(missing.Detail) == 0 {
+		missing.Detail = []string{fmt.Sprintf("CR_ENGINE=%s in the environment allows no other engine, and this machine does not have that one; 'unset CR_ENGINE' allows others", c.forced)}
+	}
 	if !known {
 		missing.Detail = append(missing.Detail, fmt.Sprintf("CR_ENGINE names '%s', which is no engine of this program", c.forced))
 	}

@@ -28,45 +28,63 @@ func (t *Tree) check(r *ckpt.CheckpointRequest) error {
 }
 
 // checkTracers refuses processes that are traced, or trace others: CRIU has to
-// trace them itself.
+// trace them itself. Where all are to be left out for that, there is none to be saved.
 func (t *Tree) checkTracers(r *ckpt.CheckpointRequest) error {
 	in := t.contains()
-	skipped := false // one of them is to be left out
+	out, tracers := t.leftOut(r)
+	for pid, tracer := range tracers {
+		switch {
+		case !in(pid) || out[pid]:
+		case binary.Restores(tracer):
+			return busy("process %d is still being restarted", pid)
+		case binary.Runs(tracer):
+			return refusal(syscall.EBUSY, "process %d is being saved by another request (criu is process %d)", pid, tracer)
+		default:
+			// Also with PtracedAllow.
+			return with(refusal(ckpt.EPtraced, "%s is traced by %s", hints.Process(pid), hints.Tracer(pid)),
+				"detach it there, or end that")
+		}
+		// A criu is a request that is under way in the tree, which is waited for.
+		if in(tracer) && !out[tracer] && !binary.Runs(tracer) {
+			return with(refusal(ckpt.EPtracer, "%s traces %s", hints.Tracer(pid), hints.Process(pid)),
+				"have it let go of that, or save others")
+		}
+	}
+	switch len(out) {
+	case 0:
+		return nil
+	case len(t.PIDs):
+		return none()
+	default:
+		return refusal(syscall.EOPNOTSUPP, "criu cannot leave a process out that traces or is traced, and save the others")
+	}
+}
+
+// leftOut returns which processes of the tree the request leaves out because they are
+// traced or trace others, with what is below them; and all tracers, by whom they trace.
+// With a group or session what is below them is not left out.
+func (t *Tree) leftOut(r *ckpt.CheckpointRequest) (out map[int]bool, tracers map[int]int) {
+	in := t.contains()
+	out, tracers = make(map[int]bool), make(map[int]int)
 	for pid := range t.table {
 		tracer, err := proc.Tracer(pid)
 		if err != nil || tracer == 0 {
 			continue
 		}
-		switch {
-		case in(pid) && r.PtracedSkip:
-			skipped = true
-		case in(pid) && binary.Restores(tracer):
-			return busy("process %d is still being restarted", pid)
-		case in(pid) && binary.Runs(tracer):
-			return refusal(syscall.EBUSY, "process %d is being saved by another request (criu is process %d)", pid, tracer)
-		case in(pid):
-			// Also with PtracedAllow.
-			return with(refusal(ckpt.EPtraced, "%s is traced by %s", hints.Process(pid), hints.Tracer(pid)),
-				"detach it there, or end that")
+		tracers[pid] = tracer
+		if r.PtracedSkip && in(pid) {
+			out[pid] = true
 		}
-		switch {
-		case in(tracer) && binary.Runs(tracer):
-			// A request that is under way in the tree, which is waited for.
-		case in(tracer) && r.PtracerSkip:
-			skipped = true
-		case in(tracer):
-			return with(refusal(ckpt.EPtracer, "%s traces %s", hints.Tracer(pid), hints.Process(pid)),
-				"have it let go of that, or save others")
+		if r.PtracerSkip && in(tracer) && !binary.Runs(tracer) {
+			out[tracer] = true
 		}
 	}
-	switch {
-	case !skipped:
-		return nil
-	case len(t.PIDs) == 1:
-		return none()
-	default:
-		return refusal(syscall.EOPNOTSUPP, "criu cannot leave a process out that traces or is traced, and save the others")
+	for _, pid := range t.PIDs { // parents first
+		if (r.Scope == ckpt.ScopeTree || r.Scope == ckpt.ScopeProcess) && out[t.table[pid].PPid] {
+			out[pid] = true
+		}
 	}
+	return out, tracers
 }
 
 // forbidden is the error for a process that is not the caller's to save: BLCR's

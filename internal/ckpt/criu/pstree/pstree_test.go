@@ -367,27 +367,53 @@ func TestResolveOurs(t *testing.T) {
 	}
 }
 
-// TestResolveTraced: processes that a debugger traces are refused.
+// TestResolveTraced: processes that a debugger traces are refused, or left out, with what
+// is below them, and those that trace others as well.
 func TestResolveTraced(t *testing.T) {
-	pid, _, _ := start(t, "/bin/cat")
-	traced := make(chan error)
-	release := make(chan bool)
-	go func() {
-		// The tracer is a thread.
-		runtime.LockOSThread()
-		err := unix.PtraceSeize(pid)
-		traced <- err
-		<-release
-		_ = unix.PtraceDetach(pid)
-	}()
-	if err := <-traced; err != nil {
-		t.Skipf("ptrace: %v", err)
+	pid, _, _ := start(t, "/bin/sh", "-c", "/bin/cat; exit")
+	var child int
+	for child == 0 {
+		if children, err := proc.Children(pid); err == nil && len(children) > 0 {
+			child = children[0]
+		}
+		time.Sleep(time.Millisecond)
 	}
-	defer close(release)
-	_, err := resolve(t, &ckpt.CheckpointRequest{ID: int32(pid), Scope: ckpt.ScopeProcess})
-	checkError(t, err, ckpt.EPtraced, "is traced by process")
-	_, err = resolve(t, &ckpt.CheckpointRequest{ID: int32(pid), Scope: ckpt.ScopeProcess, PtracedSkip: true})
-	checkError(t, err, syscall.ESRCH, "")
+	trace := func(pid int) (release func()) {
+		traced, over := make(chan error), make(chan bool)
+		go func() {
+			// The tracer is a thread.
+			runtime.LockOSThread()
+			err := unix.PtraceSeize(pid)
+			traced <- err
+			<-over
+			if unix.PtraceInterrupt(pid) == nil {
+				_, _ = unix.Wait4(pid, nil, unix.WALL, nil)
+			}
+			_ = unix.PtraceDetach(pid)
+			over <- true
+		}()
+		if err := <-traced; err != nil {
+			t.Skipf("ptrace: %v", err)
+		}
+		return func() { over <- true; <-over }
+	}
+	check := func(r ckpt.CheckpointRequest, want syscall.Errno, text string) {
+		t.Helper()
+		r.ID = int32(pid)
+		_, err := resolve(t, &r)
+		checkError(t, err, want, text)
+	}
+	release := trace(pid)
+	for _, scope := range []ckpt.Scope{ckpt.ScopeTree, ckpt.ScopeProcess} {
+		check(ckpt.CheckpointRequest{Scope: scope, PtracedSkip: true}, syscall.ESRCH, "")
+	}
+	check(ckpt.CheckpointRequest{Scope: ckpt.ScopeTree}, ckpt.EPtraced, "is traced by process")
+	check(ckpt.CheckpointRequest{Scope: ckpt.ScopeTree, PtracerSkip: true}, ckpt.EPtraced, "is traced by process")
+	release()
+	release = trace(child)
+	check(ckpt.CheckpointRequest{Scope: ckpt.ScopeTree}, ckpt.EPtraced, "is traced by process")
+	check(ckpt.CheckpointRequest{Scope: ckpt.ScopeTree, PtracedSkip: true}, syscall.EOPNOTSUPP, "cannot leave a process out")
+	release()
 }
 
 // TestResolveCancelled: another request in the tree is waited for, until the

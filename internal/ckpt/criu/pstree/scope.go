@@ -83,6 +83,9 @@ func (t *Tree) findProcess(r *ckpt.CheckpointRequest, pid int) error {
 	// for that.
 	children := slices.DeleteFunc(slices.Clone(t.PIDs[1:]), func(pid int) bool { return pid == int(r.Requester) })
 	if len(children) > 0 && t.ownAncestor() == 0 {
+		if out, _ := t.leftOut(r); out[pid] {
+			return none()
+		}
 		return refusal(syscall.EOPNOTSUPP, "process %d has children (%s), and criu saves a process only together with them", pid, list(children))
 	}
 	return nil
