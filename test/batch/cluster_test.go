@@ -103,6 +103,7 @@ func start(name, more string) (*cluster, error) {
 	for file, content := range map[string][]byte{
 		"munge.key": key,
 		// Used where JobContainerType says so.
+		"cgroup.conf":        []byte("CgroupPlugin=cgroup/v1\nConstrainRAMSpace=yes\nConstrainCores=no\n"),
 		"job_container.conf": fmt.Appendf(nil, "AutoBasePath=true\nBasePath=%s/tmp\n", dir),
 		"slurm.conf":         fmt.Appendf(nil, configuration, dir, machine, more, port[0], port[1], port[2]),
 	} {

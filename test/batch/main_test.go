@@ -66,6 +66,7 @@ func ownNamespaces() int {
 		return complain("%v", err)
 	}
 	defer os.RemoveAll(scratch)
+	defer removeGroups()
 	if err := prepare(); err != nil {
 		return complain("%v", err)
 	}
