@@ -22,17 +22,20 @@ type mpi struct {
 	name, compiler string
 	env            []string
 	mpirun         []string
-	rank           string // the variable with the rank
-	tcp            bool   // between mpirun and its ranks, which takes root
+	nodes          []string // its options for two nodes, and an agent, whose path follows
+	rank           string   // the variable with the rank
+	tcp            bool     // between mpirun and its ranks, which takes root
 	// Open MPI's jobs have removed files of the same name in /dev/shm, which CRIU makes
 	// again for a moment.
 	alone sync.Mutex
 }
 
 var mpis = []*mpi{
-	{name: "mpich", compiler: "mpicc.mpich", env: []string{"UCX_TLS=posix,self"}, mpirun: []string{"mpirun.mpich", "-launcher", "fork", "-rmk", "user"}, rank: "PMI_RANK"},
+	{name: "mpich", compiler: "mpicc.mpich", env: []string{"UCX_TLS=posix,self"}, mpirun: []string{"mpirun.mpich", "-launcher", "fork", "-rmk", "user"}, rank: "PMI_RANK",
+		nodes: []string{"mpirun.mpich", "-rmk", "user", "-hosts", "127.0.0.1,127.0.0.2", "-launcher", "ssh", "-launcher-exec"}},
 	{name: "openmpi", compiler: "mpicc.openmpi", env: []string{"UCX_TLS=posix,self", "OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"},
-		mpirun: []string{"mpirun.openmpi", "--oversubscribe"}, rank: "OMPI_COMM_WORLD_RANK", tcp: true},
+		mpirun: []string{"mpirun.openmpi", "--oversubscribe"}, rank: "OMPI_COMM_WORLD_RANK", tcp: true,
+		nodes: []string{"mpirun.openmpi", "--host", "127.0.0.1:1,127.0.0.2:2", "--mca", "plm_rsh_agent"}},
 }
 
 // work makes a directory with the program.
@@ -114,6 +117,48 @@ func TestMPI(t *testing.T) {
 					cmd, end = restarted(t, dir, cred, env)
 					goesOn(t, file)
 				}
+				finish(t, dir)
+				if status := end(); status != 0 {
+					t.Errorf("it has ended with %d, want 0", status)
+				}
+				steps(t, file)
+			})
+		}
+	}
+}
+
+// agent stands for ssh and a daemon on the other node: what it starts is no child of
+// mpirun, which waits for the agent.
+const agent = `#!/bin/sh
+while [ "${1#-}" != "$1" ]; do shift; done
+shift
+setsid -f sh -c "$*; : >'$0.$$'"
+until [ -e "$0.$$" ]; do sleep 0.1; done
+`
+
+// TestMPINodes: a job with ranks on another node is refused, and runs on unharmed.
+func TestMPINodes(t *testing.T) {
+	t.Parallel()
+	for _, m := range mpis {
+		for name, cred := range map[string]*syscall.Credential{"root": nil, "user": &user} {
+			t.Run(m.name+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				m.alone.Lock()
+				defer m.alone.Unlock()
+				dir := m.work(t)
+				write(t, filepath.Join(dir, "agent"), agent)
+				args := append(append([]string{}, m.nodes...), filepath.Join(dir, "agent"), "-np", "3", "./ring")
+				cmd, end := begin(t, dir, "out", cred, m.env, args...)
+				file := filepath.Join(dir, "steps")
+				goesOn(t, file)
+				save := command(dir, m.env, "cr_checkpoint", "-f", "ctx", "--kill", fmt.Sprint(cmd.Process.Pid))
+				save.SysProcAttr.Credential = cred
+				out, err := save.CombinedOutput()
+				if save.ProcessState.ExitCode() != int(syscall.EOPNOTSUPP) || !bytes.Contains(out, []byte(" has a TCP connection to ")) ||
+					!bytes.Contains(out, []byte(" is not among those to be saved")) {
+					t.Errorf("cr_checkpoint: %v\n%s", err, out)
+				}
+				goesOn(t, file)
 				finish(t, dir)
 				if status := end(); status != 0 {
 					t.Errorf("it has ended with %d, want 0", status)
