@@ -23,11 +23,13 @@ import (
 // argument; with a number it traces that process.
 const holder = `
 #include <fcntl.h>
+#include <pthread.h>
 #include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ipc.h>
+#include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/shm.h>
@@ -69,6 +71,17 @@ int main(int argc, char **argv)
 		if (sem_open(name, O_CREAT | O_EXCL, 0600, 1) == SEM_FAILED)
 			return 3;
 		printf("%s", name);
+	} else if (!strcmp(argv[1], "robust")) {
+		int fd = open("mutex", O_CREAT | O_RDWR, 0600);
+		pthread_mutexattr_t a;
+		if (ftruncate(fd, 4096))
+			return 3;
+		pthread_mutex_t *m = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		pthread_mutexattr_init(&a);
+		pthread_mutexattr_setrobust(&a, PTHREAD_MUTEX_ROBUST);
+		pthread_mutexattr_setpshared(&a, PTHREAD_PROCESS_SHARED);
+		if (m == MAP_FAILED || pthread_mutex_init(m, &a) || pthread_mutex_lock(m))
+			return 3;
 	} else if (!strcmp(argv[1], "files")) {
 		int n = 0;
 		while (fcntl(n, F_GETFD) >= 0)
@@ -163,6 +176,25 @@ func TestAdviceUnsaveable(t *testing.T) {
 			j.wait(j.proc)
 		})
 	}
+}
+
+// TestAdviceRobust: a robust mutex in a file is no reason to refuse a process that runs on,
+// nor if the file is saved.
+func TestAdviceRobust(t *testing.T) {
+	engine(t)
+	j := newJob(t, "counter")
+	j.hold("robust")
+	ctx, pid := filepath.Join(j.dir, "ctx"), strconv.Itoa(j.pid)
+	for _, signal := range []string{"--kill", "--term", "-S10"} {
+		j.fails(j.command("cr_checkpoint", signal, "-f", ctx, pid), 95, fmt.Sprintf("Checkpoint failed: %s\n- process %s (hold) holds a robust mutex in the file %s/mutex, "+
+			"which says that its owner has died (EOWNERDEAD) when the job has ended, also to the restarted job\n- --save-shared saves the file with the job; or have the program unlock it\n",
+			ckpt.Strerror(95), pid, j.dir))
+	}
+	j.checkpoint(ctx, pid)
+	j.checkpoint(ctx, "--stop", pid)
+	j.checkpoint(ctx, "--cont", pid)
+	j.checkpoint(ctx, "--kill", "--save-shared", pid)
+	j.killed([]int{j.pid})
 }
 
 // TestAdviceTraced: who traces is named.

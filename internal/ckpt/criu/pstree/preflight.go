@@ -68,6 +68,7 @@ var rules = []func(*preflight, *subject){
 	(*preflight).addressSpace,
 	(*preflight).descriptors,
 	(*preflight).volatile,
+	(*preflight).robustMutexes,
 }
 
 // vforkLimit is how long a parent is waited for that waits for its child in vfork(2).

@@ -35,6 +35,7 @@ type Tree struct {
 	outside *outside   // nil before LookOutside
 	pinned  int        // pidfd of the root, 0 where the kernel has none
 	request *ckpt.CheckpointRequest
+	frozen  bool // since Refresh
 }
 
 // Resolve finds the tree that the request means. The error is a *ckpt.Error:
@@ -168,7 +169,7 @@ func (t *Tree) Refresh() error {
 	if err != nil {
 		return ckpt.SystemError("read", "/proc", err)
 	}
-	t.PIDs = pids
+	t.PIDs, t.frozen = pids, true
 	if err := t.checkIdle(); err != nil {
 		return final(err)
 	}
