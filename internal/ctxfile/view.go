@@ -2,45 +2,73 @@ package ctxfile
 
 import (
 	"runtime/debug"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// View calls use with a part of a member as ReadAt would read it, checked as there, but
-// in place: mapped from the page cache, which saves a copy. What use gets is not to be
-// written to, is valid until use returns, and is to be read by the kernel only, which
-// answers with EFAULT where the file has failed or become shorter meanwhile.
+// viewStep is how much of a view is checked at a time: what is used right after it is
+// still in the processor's cache.
+const viewStep = 256 << 10
+
+// View calls use with one part after the other of what ReadAt would read, each checked as
+// there, but in place: mapped from the page cache, which saves a copy. What use gets is
+// not to be written to, is valid until use returns, and is to be read by the kernel only,
+// which answers with EFAULT where the file has failed or become shorter meanwhile.
 //
-// It is false if there is no such view: then use was not called, and ReadAt is to be
-// used. That is so for compressed members, for parts that are not in one piece or not at
-// whole pages, and for those that would have to be read from the disk, for which mapped
+// It returns how many bytes use has had, and ends when use returns false. For the others
+// there is no such view, and ReadAt is to be used: those of compressed members, those not
+// at whole pages, and those that would have to be read from the disk, for which mapped
 // memory is slower. Errors are those of ReadAt.
-func (r *Reader) View(name string, offset, length int64, use func(data []byte)) (viewed bool, err error) {
+func (r *Reader) View(name string, offset, length int64, use func(data []byte) bool) (n int64, err error) {
 	err = r.member(name, func(e *entry) error {
-		var at extent
 		if offset < 0 || length <= 0 || e.compressed || e.chunk == 0 || e.whole || length > e.size-offset {
 			return nil
 		}
-		if err := e.each(offset, length, func(x extent) error { at = x; return nil }); err != nil || at.length != length {
-			return err
-		}
-		at.offset += r.base
-		if at.offset%pageSize != 0 || !r.cached(at.offset) || !r.cached(at.end()-1) {
+		data := r.mapped(e, offset, length)
+		if data == nil {
 			return nil
 		}
-		data, err := unix.Mmap(r.fd, at.offset, int(length), unix.PROT_READ, unix.MAP_SHARED)
-		if err != nil {
-			return nil
+		defer func() { _ = unix.MunmapPtr(unsafe.Pointer(&data[0]), uintptr(length)) }()
+		step := max(viewStep, e.chunk)
+		for n < length {
+			at := offset + n
+			part := data[n:min(length, n+step-at%step)]
+			if intact, err := r.checkView(e, part, at); !intact || err != nil {
+				return err
+			}
+			n += int64(len(part))
+			if !use(part) {
+				break
+			}
 		}
-		defer func() { _ = unix.Munmap(data) }()
-		if intact, err := r.checkView(e, data, offset); !intact || err != nil {
-			return err
-		}
-		viewed = true
-		use(data)
 		return nil
 	})
-	return viewed, err
+	return n, err
+}
+
+// mapped maps a part of a member, which may be in several places of the file, in one
+// piece. It returns nil where that cannot be.
+func (r *Reader) mapped(e *entry, offset, length int64) []byte {
+	begin, err := unix.MmapPtr(-1, 0, nil, uintptr(length), unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
+	if err != nil {
+		return nil
+	}
+	done := int64(0)
+	err = e.each(offset, length, func(x extent) error {
+		x.offset += r.base
+		if x.offset%pageSize != 0 || done%pageSize != 0 || !r.cached(x.offset) || !r.cached(x.end()-1) {
+			return unix.EINVAL
+		}
+		_, err := unix.MmapPtr(r.fd, x.offset, unsafe.Add(begin, done), uintptr(x.length), unix.PROT_READ, unix.MAP_SHARED|unix.MAP_FIXED)
+		done += x.length
+		return err
+	})
+	if err != nil {
+		_ = unix.MunmapPtr(begin, uintptr(length))
+		return nil
+	}
+	return unsafe.Slice((*byte)(begin), length)
 }
 
 // cached tells whether a byte of the file can be read without waiting for the disk.

@@ -91,3 +91,48 @@ func TestFillDamaged(t *testing.T) {
 	j.restart(ctx)
 	j.finish()
 }
+
+// TestFillShared: memory that is shared since a fork is shared after a restart, too.
+func TestFillShared(t *testing.T) {
+	engine(t)
+	for _, options := range [][]string{nil, {"--lazy"}} {
+		t.Run(strings.Join(options, ""), func(t *testing.T) {
+			j := newJob(t, "family")
+			j.launch()
+			all := tree(j.pid)
+			// Two thirds of 3000 pages, of which a fifth was never written to.
+			const least = 3000 * 4 * 2 / 3 * 4 / 5 * 9 / 10
+			check := func(when string) {
+				t.Helper()
+				for _, pid := range all {
+					pid := pid
+					j.until("memory to be shared "+when, func() bool { return sharedDirty(t, pid) >= least })
+				}
+			}
+			check("from the beginning")
+			ctx := filepath.Join(j.dir, "ctx")
+			j.checkpoint(ctx, "--kill", strconv.Itoa(j.pid))
+			j.killed(all)
+			j.restart(ctx, options...)
+			check("again")
+			j.finish()
+		})
+	}
+}
+
+// sharedDirty is how many KiB of a process's memory others have as well, but for what is
+// of files.
+func sharedDirty(t *testing.T, pid int) (n int) {
+	t.Helper()
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/smaps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if f := strings.Fields(line); f[0] == "Shared_Dirty:" {
+			k, _ := strconv.Atoi(f[1])
+			n += k
+		}
+	}
+	return n
+}

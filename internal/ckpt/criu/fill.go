@@ -68,12 +68,17 @@ func fillsWith(version string) bool {
 
 // sharing returns where processes may share memory with their parent or a child, by pid:
 // as criu, it goes by whether they run the same program, and have mappings from and to
-// the same addresses. That is so after a fork, and rarely after an exec.
+// the same addresses. That can be so after an exec, too, but not with the same stack,
+// unless addresses are not random.
 func sharing(source source, tasks []images.Task) map[int32][]images.Range {
-	programs, shared := make(map[int32]uint32), make(map[int32][]images.Range)
+	type program struct {
+		exe   uint32
+		stack uint64
+	}
+	programs, shared := make(map[int32]program), make(map[int32][]images.Range)
 	for _, task := range tasks {
 		if m, err := images.Read(source, images.Name("mm", task.PID), images.TaskMemory); err == nil {
-			programs[task.PID] = m.Exe
+			programs[task.PID] = program{m.Exe, m.Stack}
 		}
 	}
 	mappings := make(map[int32][]images.Range)
@@ -304,13 +309,13 @@ func (r *restart) readPages(name string) memory.Read {
 // viewPages views an image of pages; nil where the source has no views.
 func (r *restart) viewPages(name string) memory.View {
 	viewer, ok := r.source.(interface {
-		View(name string, offset, length int64, use func(data []byte)) (bool, error)
+		View(name string, offset, length int64, use func(data []byte) bool) (int64, error)
 	})
 	if !ok {
 		return nil
 	}
-	return func(offset, length int64, use func(data []byte)) (bool, error) {
-		viewed, err := viewer.View(name, offset, length, use)
-		return viewed, contextError(err)
+	return func(offset, length int64, use func(data []byte) bool) (int64, error) {
+		n, err := viewer.View(name, offset, length, use)
+		return n, contextError(err)
 	}
 }

@@ -43,8 +43,9 @@ func TaskDirs(fs []byte) (Dirs, error) {
 // Fields of mm_entry and vma_entry, and bits of vma_entry.status, which are
 // VMA_FILE_PRIVATE and so on in criu/include/image.h.
 const (
-	mmExe = 12
-	mmVMA = 14
+	mmStack = 5
+	mmExe   = 12
+	mmVMA   = 14
 
 	vmaStart  = 1
 	vmaEnd    = 2
@@ -68,6 +69,10 @@ const (
 type Memory struct {
 	Exe uint32 // File.ID of the executable
 
+	// Stack is where the stack of its first thread began. A process has that of its
+	// parent after a fork, and another after an exec.
+	Stack uint64
+
 	// Mapped are the files that are mapped, as File.ID, one for each mapping.
 	// Mappings of memfds, sockets and the like are left out: these have no name.
 	Mapped []uint32
@@ -86,7 +91,7 @@ func TaskMemory(mm []byte) (Memory, error) {
 	if err != nil {
 		return Memory{}, err
 	}
-	mem := Memory{Exe: m.u32(mmExe)}
+	mem := Memory{Exe: m.u32(mmExe), Stack: m.u64(mmStack)}
 	var v message
 	for _, f := range m {
 		if f.num != mmVMA || f.wire != wireBytes {

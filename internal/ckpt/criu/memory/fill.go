@@ -37,9 +37,10 @@ var ErrNoMapping = errors.New("the memory of a restored process cannot be filled
 // Read reads all of b from an image of pages. It may be called by many goroutines.
 type Read func(b []byte, offset int64) error
 
-// View calls use with a part of an image in place, without reading it into a buffer. It
-// is false if it cannot; then Read can. It may be called by many goroutines.
-type View func(offset, length int64, use func(data []byte)) (bool, error)
+// View calls use with one part of an image after the other in place, without reading it
+// into a buffer, until use returns false. It returns how many bytes use has had; Read can
+// read the others. It may be called by many goroutines.
+type View func(offset, length int64, use func(data []byte) bool) (n int64, err error)
 
 // Filler fills the memory of processes by userfaultfd(2): all of it while they stand
 // still (Fill), or while they run (Fill after Started). From Add on it answers
@@ -287,10 +288,15 @@ func (s *space) fill(w int64, buffer *[]byte) error {
 	begin, length := first.Offset, last.Offset+last.Length-first.Offset
 	if s.view != nil {
 		var put error
-		viewed, err := s.view(begin, length, func(data []byte) { put = s.put(data, begin, end) })
-		if viewed || err != nil {
-			return cmp.Or(err, put)
+		n, err := s.view(begin, length, func(data []byte) bool {
+			put = s.put(data, begin, begin+int64(len(data)))
+			begin += int64(len(data))
+			return put == nil
+		})
+		if err = cmp.Or(put, err); err != nil || n == length {
+			return err
 		}
+		length -= n
 	}
 	if *buffer == nil {
 		*buffer = make([]byte, windowSize)
@@ -299,7 +305,7 @@ func (s *space) fill(w int64, buffer *[]byte) error {
 	if err := s.read(data, begin); err != nil {
 		return err
 	}
-	return s.put(data, begin, end)
+	return s.put(data, begin, begin+length)
 }
 
 // put copies the memory up to an offset, of which data is what the image has from begin
