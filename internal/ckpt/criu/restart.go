@@ -46,6 +46,7 @@ type restart struct {
 	answering  sync.WaitGroup   // goroutines that answer a stage
 
 	extracted tempdir.Dir // the images, where criu cannot have them streamed
+	inMemory  int         // a directory with them in memory, -1 for none
 
 	root    int   // pid of the restored root
 	resumed bool  // the processes have been let go
@@ -57,7 +58,7 @@ func (e *engine) restore(ctx context.Context, request *ckpt.RestartRequest) (pid
 	if request.Closed {
 		return 0, &ckpt.Error{Op: "read", Object: fmt.Sprintf("descriptor %d", request.FD), Errno: syscall.EBADF}
 	}
-	r := &restart{request: request, extracted: tempdir.None}
+	r := &restart{request: request, extracted: tempdir.None, inMemory: -1}
 	defer r.close()
 	if err = r.run(ctx, e); err == nil {
 		if r.request.Lazy && r.filler != nil {
@@ -109,9 +110,13 @@ func (r *restart) run(ctx context.Context, e *engine) (err error) {
 			return err
 		}
 	}
+	if r.fill != nil {
+		r.inMemory = r.imagesInMemory(ctx)
+	}
 	if err = r.attempt(ctx, e); err != nil && r.canPipe(ctx) {
 		r.release()
 		r.fill = nil
+		r.closeInMemory()
 		err = r.attempt(ctx, e)
 	}
 	for deadline := time.Now().Add(patience); freed(ctx, err, deadline); {
@@ -176,9 +181,14 @@ func (r *restart) attempt(ctx context.Context, e *engine) (err error) {
 		handler.Memory = r.addMemory
 	}
 	mode := stream.Serve
-	if r.extracted.Path != "" {
+	switch {
+	case r.extracted.Path != "":
 		mode = stream.Files
 		command.Args = append(command.Args, "-D", r.extracted.Path)
+	case r.inMemory >= 0:
+		mode = stream.Files
+		command.Args = append(command.Args, "-D", fmt.Sprintf("/proc/self/fd/%d", 3+len(command.Inherit)))
+		command.Inherit = append(slices.Clone(command.Inherit), r.inMemory)
 	}
 	if r.criu, err = stream.New(mode, handler); err != nil {
 		return err
@@ -451,6 +461,7 @@ func (r *restart) release() {
 func (r *restart) close() {
 	r.release()
 	r.extracted.Remove()
+	r.closeInMemory()
 	if r.source != nil {
 		r.source.Close()
 	}

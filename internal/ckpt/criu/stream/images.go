@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -20,7 +21,7 @@ import (
 // carries the image.
 
 // socketNames are what criu connects to in its image directory.
-var socketNames = [...]string{Capture: "streamer-capture.sock", Serve: "streamer-serve.sock"}
+var socketNames = [...]string{Files: "", Capture: "streamer-capture.sock", Serve: "streamer-serve.sock"}
 
 // longestPath is what fits into a socket's address, less its NUL.
 const longestPath = 107
@@ -31,20 +32,21 @@ const longestMessage = 4096
 // listenImages makes the socket that criu connects to for its images, in a
 // directory of its own.
 func (c *Criu) listenImages() error {
-	if c.mode == Files {
+	if c.mode == Files && c.handler.Memory == nil {
 		return nil
 	}
-	name := socketNames[c.mode]
+	name := cmp.Or(socketNames[c.mode], lazySocket)
 	var parents []string
 	if dir, err := filepath.Abs(os.TempDir()); err == nil && len(dir)+tempdir.LongestName+len(name)+2 <= longestPath {
 		parents = append(parents, dir)
 	}
 	// A socket takes no room, so any of these will do.
 	var err error
-	if c.dir, err = tempdir.New(append(parents, "/tmp", "/var/tmp", "/dev/shm")); err != nil {
-		return err
+	c.dir, err = tempdir.New(append(parents, "/tmp", "/var/tmp", "/dev/shm"))
+	if err == nil && c.mode != Files {
+		c.images, err = c.listen(name)
 	}
-	if c.images, err = c.listen(name); err == nil && c.handler.Memory != nil {
+	if err == nil && c.handler.Memory != nil {
 		c.lazy, err = c.listen(lazySocket)
 	}
 	return err

@@ -54,7 +54,7 @@ type Handler struct {
 	// called: no other thread has to wake up for it. It is called as Offer is.
 	Small func(name string) ([]byte, bool)
 
-	// Memory, in mode Serve, gets the memory of a process as a userfaultfd, and closes
+	// Memory, in modes Serve and Files, gets the memory of a process as a userfaultfd, and closes
 	// it. If it is there, criu is told that pages which are marked as lazy come by that
 	// and not by its images. Before the stage PostRestore it has been called for every
 	// process that has memory. It is called as Offer and Stage are. The pid is as criu
@@ -303,7 +303,9 @@ func (c *Criu) release() {
 // removeDir removes the directory with the socket in it.
 func (c *Criu) removeDir() {
 	if c.dir.Path != "" {
-		_ = unix.Unlink(filepath.Join(c.dir.Path, socketNames[c.mode]))
+		if c.mode != Files {
+			_ = unix.Unlink(filepath.Join(c.dir.Path, socketNames[c.mode]))
+		}
 		_ = unix.Unlink(filepath.Join(c.dir.Path, lazySocket))
 	}
 	c.dir.Remove()

@@ -57,6 +57,24 @@ func New(parents []string) (Dir, error) {
 	return None, failure
 }
 
+// Unnamed makes a directory in memory that has no name. It is gone with the last
+// descriptor of it, and of what is in it. Only root may do that; errors are those of
+// fsopen(2), fsconfig(2) and fsmount(2).
+func Unnamed() (fd int, err error) {
+	fs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(fs)
+	if err = unix.FsconfigSetString(fs, "mode", "0700"); err == nil {
+		err = unix.FsconfigCreate(fs)
+	}
+	if err != nil {
+		return -1, err
+	}
+	return unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC)
+}
+
 // Remove removes the directory with everything in it.
 func (d *Dir) Remove() {
 	if d.Path != "" {
