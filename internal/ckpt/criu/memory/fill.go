@@ -285,27 +285,30 @@ func (s *space) fill(w int64, buffer *[]byte) error {
 	for p, ok := first, true; ok; p, ok = s.current().next(last.Offset+last.Length, end) {
 		last = p
 	}
-	begin, length := first.Offset, last.Offset+last.Length-first.Offset
+	begin, stop := first.Offset, last.Offset+last.Length
 	if s.view != nil {
 		var put error
-		n, err := s.view(begin, length, func(data []byte) bool {
-			put = s.put(data, begin, begin+int64(len(data)))
-			begin += int64(len(data))
+		_, err := s.view(begin, stop-begin, func(data []byte) bool {
+			if put = s.put(data, begin, begin+int64(len(data))); put == nil {
+				begin += int64(len(data))
+			}
 			return put == nil
 		})
-		if err = cmp.Or(put, err); err != nil || n == length {
+		if put == unix.EFAULT { // the image is not what it was, which reading it will tell
+			put = nil
+		}
+		if err = cmp.Or(put, err); err != nil || begin == stop {
 			return err
 		}
-		length -= n
 	}
 	if *buffer == nil {
 		*buffer = make([]byte, windowSize)
 	}
-	data := (*buffer)[:length]
+	data := (*buffer)[:stop-begin]
 	if err := s.read(data, begin); err != nil {
 		return err
 	}
-	return s.put(data, begin, begin+length)
+	return s.put(data, begin, stop)
 }
 
 // put copies the memory up to an offset, of which data is what the image has from begin
