@@ -195,6 +195,12 @@ func (c *capture) take(ctx context.Context) error {
 	case <-ctx.Done():
 		return interrupted(ctx, "checkpoint")
 	}
+	// Meanwhile images are on their way.
+	for _, step := range []func() error{c.tree.Refresh, c.noteExternalPipes, c.noteElsewhere, c.noteAttributes, c.noteProcessor} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
 	// Until the images are in the context it is pages of the processes that are in
 	// the pipes, which must not run on.
 	c.criu.AwaitImages()
@@ -202,12 +208,7 @@ func (c *capture) take(ctx context.Context) error {
 	if c.criu.Stopped() {
 		return errEnded
 	}
-	for _, step := range []func() error{c.tree.Refresh, c.noteExternalPipes, c.noteElsewhere, c.noteAttributes, c.noteProcessor, c.saveFiles} {
-		if err := step(); err != nil {
-			return err
-		}
-	}
-	return nil
+	return c.saveFiles()
 }
 
 // errEnded says that criu is the one to tell what has gone wrong.
