@@ -117,6 +117,7 @@ type relay struct {
 	own chan *relayPipe
 
 	full   chan *relayPipe
+	stored chan extent  // what is in the file, for writeBack; nil without
 	behind atomic.Int32 // pipes that have not been emptied into the file
 	copies bool         // what is left is copied to rest, not spliced
 	rest   intake
@@ -137,9 +138,16 @@ func (m *memberWriter) relayPipe(fd int) (ok bool, err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	r := newRelay(m)
+	if m.w.early && m.stagedFor == nil && m.w.out.kind == unix.S_IFREG && m.w.calls.begin() == nil {
+		r.stored = make(chan extent, mostRelays)
+		go m.w.writeBack(r.stored)
+	}
 	go func() {
 		defer close(r.done)
 		r.empty(cancel)
+		if r.stored != nil {
+			close(r.stored)
+		}
 	}()
 	err = r.move(ctx, fd, first)
 	close(r.full)
@@ -281,6 +289,12 @@ func (r *relay) store(p *relayPipe) error {
 		err := r.m.spliceBytes(p.r, p.n)
 		moved := r.m.entry.size - before
 		p.n -= moved
+		if moved > 0 && r.stored != nil {
+			select {
+			case r.stored <- extent{r.m.entry.end() - moved, moved}:
+			default: // the disk is slower
+			}
+		}
 		switch {
 		case err != nil && r.m.stagedFor != nil:
 			if r.rest, err = r.m.unstage(); err != nil {

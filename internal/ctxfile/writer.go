@@ -20,7 +20,9 @@ type Writer struct {
 	noSplice atomic.Bool // splice does not work on this file, or it cannot be read
 	compress *compressor // nil without compression
 	relays   *relays
-	stage    *output // of the staging file, or nil
+	early    bool        // see WriteEarly
+	closing  atomic.Bool // Close was called
+	stage    *output     // of the staging file, or nil
 
 	mu      sync.Mutex
 	entries []*entry
@@ -215,6 +217,7 @@ func (w *Writer) release() {
 // Abort, ECANCELED; the second time, EBADF. EFBIG: the index would have more than
 // 64 MiB or 1048576 members.
 func (w *Writer) Close() error {
+	w.closing.Store(true)
 	if !w.calls.close() {
 		return fail("write", "", unix.EBADF)
 	}

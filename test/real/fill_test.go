@@ -11,6 +11,9 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/ckpt/criu/tempdir"
 	"blcr-cli/test/harness"
 )
 
@@ -57,7 +60,14 @@ func TestFillFallback(t *testing.T) {
 			}
 			var attempts []bool
 			for line := range strings.Lines(string(text)) {
-				attempts = append(attempts, strings.Contains(line, " --lazy-pages "))
+				lazy := strings.Contains(line, " --lazy-pages ")
+				attempts = append(attempts, lazy)
+				if dir, err := tempdir.Unnamed(); err == nil { // else images are always streamed
+					unix.Close(dir)
+					if lazy == strings.Contains(line, " --stream ") {
+						t.Errorf("images come by a stream and not in files, or the other way round: %s", line)
+					}
+				}
 			}
 			if !slices.Equal(attempts, test.attempts) {
 				t.Errorf("criu was run with lazy pages or not: %v, want %v", attempts, test.attempts)

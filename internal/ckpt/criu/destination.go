@@ -52,6 +52,9 @@ func (c *capture) prepare(e *engine) (err error) {
 	if c.request.Compress != 0 && ckpt.RunsOn(c.request.Signal) {
 		c.stage(w)
 	}
+	if ckpt.Ends(c.request.Signal) {
+		w.WriteEarly() // flush has to wait for the disk
+	}
 	e.measured(func() (done, all int64) { return w.Stored(), 0 })
 	c.criu, err = stream.New(stream.Capture, c.handler(func(name string, pipe int) error {
 		return contextError(w.Pipe(name, pipe, images.IsPages(name)))
