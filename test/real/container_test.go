@@ -159,6 +159,7 @@ func TestInsideContainer(t *testing.T) {
 	const (
 		noSys     = "umount -l /sys"
 		noRun     = "mount -t tmpfs -o ro none /run"
+		readOnly  = "mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys"
 		plainRoot = `mkdir "$DIR/root" && for d in /*; do
 			if [ -h $d ]; then cp -P $d "$DIR/root"
 			elif [ -d $d ]; then mkdir "$DIR/root$d" && mount --rbind $d "$DIR/root$d"; fi
@@ -172,11 +173,14 @@ func TestInsideContainer(t *testing.T) {
 		user      bool   // the commands are run by an ordinary user
 		newPids   bool   // also with --no-restore-pid
 		otherProc bool   // /proc is that of the machine
+		owns      string // an ordinary user has made it, in a user namespace with that option of unshare
 		says      string // what it is refused with, if so
 	}{
 		{name: "everything", newPids: true},
 		{name: "no sys", prepare: noSys},
 		{name: "no run", prepare: noRun},
+		{name: "read-only settings", prepare: readOnly, newPids: true},
+		{name: "user with read-only settings", prepare: readOnly, user: true},
 		{name: "user without sys and run", prepare: noSys + "; " + noRun, user: true},
 		{name: "other root", prepare: otherRoot, newPids: true},
 		{name: "plain chroot", prepare: plainRoot, says: "mount --bind DIR DIR"},
@@ -187,14 +191,20 @@ func TestInsideContainer(t *testing.T) {
 		{name: "user in docker", caps: docker, user: true, says: "--cap-add CHECKPOINT_RESTORE"},
 		{name: "user in docker with one more", caps: docker + ",+checkpoint_restore", user: true},
 		{name: "no new privileges", user: true, caps: "no_new_privs", says: "no_new_privs"},
+		{name: "root of a user namespace", owns: "-r", says: "unshare --user --map-current-user"},
+		{name: "user namespace", owns: "--map-current-user"},
 		{name: "another's proc", otherProc: true, says: "mount -t proc proc /proc"},
 	} {
 		t.Run(strings.ReplaceAll(c.name, " ", "-"), func(t *testing.T) {
 			t.Parallel()
 			var j *job
-			if c.user {
+			if c.user || c.owns != "" {
 				j = newUserJob(t, "counter", criuForUsers(t))
-				j.cred = nil // that is for setpriv
+				if c.user {
+					j.cred = nil // that is for setpriv
+				} else {
+					j.makesNamespaces()
+				}
 			} else {
 				j = newJob(t, "counter")
 			}
@@ -203,6 +213,9 @@ func TestInsideContainer(t *testing.T) {
 				j.env = append(j.env, "NEWPIDS=--no-restore-pid")
 			}
 			args := []string{tool(t, "unshare"), "-m", "-u", "-i", "-p", "-f", "--kill-child", "--propagation", "private"}
+			if c.owns != "" {
+				args = append(args, "-U", c.owns)
+			}
 			if !c.otherProc {
 				args = append(args, "--mount-proc")
 			}

@@ -24,7 +24,6 @@ var ordinary = syscall.Credential{Uid: 65534, Gid: 65534}
 // notForUsers are the programs that an ordinary user cannot run, save or restore, with
 // the reason.
 var notForUsers = map[string]string{
-	"attributes":  "to read and set the timer slack of another process takes CAP_SYS_NICE",
 	"credentials": "it sets its groups, which takes root",
 	"inotify":     "to find the name of a watched file takes CAP_DAC_READ_SEARCH; it is refused",
 	"tcp":         "to save a TCP connection takes CAP_NET_ADMIN; it is refused",
@@ -115,7 +114,7 @@ func TestClocksBehind(t *testing.T) {
 	if said, status := j.told("--check", ctx); status != 1 || !strings.Contains(said, "cr_restart --no-restore-pid gives it") {
 		t.Errorf("cr_info --check: %d\n%s", status, said)
 	}
-	namespacesForUsers(t)
+	j.makesNamespaces()
 	inner := j.pid
 	for n := range 3 {
 		j.rewind()
@@ -199,11 +198,11 @@ func TestZombieRestored(t *testing.T) {
 // from outside of that again.
 func TestNewPidsAsUser(t *testing.T) {
 	criu := criuForUsers(t)
-	namespacesForUsers(t)
 	for _, name := range []string{"counter", "threads", "shell.sh"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			j := newUserJob(t, name, criu)
+			j.makesNamespaces()
 			j.launch()
 			ctx := filepath.Join(j.dir, "ctx")
 			root := j.pid
@@ -225,13 +224,13 @@ func TestNewPidsAsUser(t *testing.T) {
 	}
 }
 
-// namespacesForUsers skips a test where the ordinary user can make no user namespace.
-func namespacesForUsers(t *testing.T) {
-	t.Helper()
-	able := exec.Command(harness.Tool(t, "unshare"), "--user", "--map-current-user", "--pid", "--fork", "--mount-proc", "true")
-	able.SysProcAttr = &syscall.SysProcAttr{Credential: &ordinary}
-	if out, err := able.CombinedOutput(); err != nil {
-		t.Skipf("users make no user namespaces here: %v %s", err, out)
+// makesNamespaces skips a test where the ordinary user can make no user namespace.
+func (j *job) makesNamespaces() {
+	j.t.Helper()
+	able := j.start("unshare", []string{tool(j.t, "unshare"), "--user", "--map-current-user", "--pid", "--fork", "--mount-proc", "true"}, &ordinary)
+	if end := j.wait(able); end != 0 {
+		text, _ := os.ReadFile(able.stderr)
+		j.t.Skipf("users make no user namespaces here: %s %s", describe(end), text)
 	}
 }
 

@@ -572,3 +572,26 @@ func TestMembersOnly(t *testing.T) {
 		t.Errorf("no file: %q", got)
 	}
 }
+
+// TestOnlyLastPid: a check that fails only because /proc/sys is read-only says nothing
+// against a criu that chooses pids by clone3(2).
+func TestOnlyLastPid(t *testing.T) {
+	const (
+		lastPid = "Error (criu/cr-check.c:160): sys/kernel/ns_last_pid sysctl is inaccessible: Read-only file system\n"
+		verdict = "Warn  (criu/cr-check.c:1674): Does not look good.\n"
+		tun     = "Error (criu/tun.c:85): tun: Unable to create tun: No such file or directory\n"
+	)
+	for out, want := range map[string]bool{
+		lastPid + verdict:       clone3SetsPids(),
+		tun + lastPid + verdict: clone3SetsPids(),
+		tun + verdict:           false,
+		verdict:                 false,
+		"":                      false,
+		lastPid + "Error (criu/cr-check.c:533): /proc/sys/kernel/sem_next_id is inaccessible: Permission denied\n": false,
+		"Error (criu/cr-check.c:160): sys/kernel/ns_last_pid sysctl is inaccessible: Permission denied\n":          false,
+	} {
+		if got := onlyLastPid(out); got != want {
+			t.Errorf("%q: %v", out, got)
+		}
+	}
+}

@@ -402,11 +402,12 @@ func TestPidInUse(t *testing.T) {
 
 func TestCheck(t *testing.T) {
 	for line, want := range map[string]string{
-		"Error (criu/kerndat.c:727): Unable to connect a socket: Network is unreachable": "criu needs the loopback device lo, which is down in this network namespace; set it up first: ip link set lo up",
-		"Error (criu/mount.c:381): mnt: No parent found for mountpoint 82 (@./sys)":      "this is a chroot whose / is no mount point, where criu does not work; mount that directory on itself before the chroot: mount --bind DIR DIR",
-		"Error (criu/vdso.c:299): vdso: Unexpected rt vDSO area bounds":                  "this criu is too old for Linux " + hints.Kernel() + "; " + hints.GetCriu(),
-		"Error (criu/crtools.c:267): Could not initialize kernel features detection.":    "; ",
-		"Unable to connect a socket: Network is unreachable":                             "; ",
+		"Error (criu/kerndat.c:727): Unable to connect a socket: Network is unreachable":                    "criu needs the loopback device lo, which is down in this network namespace; set it up first: ip link set lo up",
+		"Error (criu/mount.c:381): mnt: No parent found for mountpoint 82 (@./sys)":                         "this is a chroot whose / is no mount point, where criu does not work; mount that directory on itself before the chroot: mount --bind DIR DIR",
+		"Error (criu/vdso.c:299): vdso: Unexpected rt vDSO area bounds":                                     "this criu is too old for Linux " + hints.Kernel() + "; " + hints.GetCriu(),
+		"Error (criu/cr-check.c:160): sys/kernel/ns_last_pid sysctl is inaccessible: Read-only file system": "pids cannot be chosen in this container: /proc/sys is read-only, and clone3(2) is forbidden; allow clone3, as by 'docker run --security-opt seccomp=unconfined', or mount /proc/sys for writing",
+		"Error (criu/crtools.c:267): Could not initialize kernel features detection.":                       "; ",
+		"Unable to connect a socket: Network is unreachable":                                                "; ",
 		"": "; ",
 	} {
 		sentence, hint, ok := Check(line)

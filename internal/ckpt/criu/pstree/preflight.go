@@ -59,6 +59,7 @@ func newSubject(p *proc.Process) *subject {
 // rules look at one process each.
 var rules = []func(*preflight, *subject){
 	(*preflight).frozenGroup,
+	(*preflight).limits,
 	(*preflight).sharedMemory,
 	(*preflight).namespaces,
 	(*preflight).threadsOfTheirOwn,
@@ -146,6 +147,22 @@ func (p *preflight) frozenGroup(s *subject) {
 		p.refuse(syscall.EBUSY, s, fmt.Sprintf("is frozen by its control group %s, as by 'docker pause' or 'systemctl freeze'", show.Name(group.Name)),
 			"thaw it, and save it then")
 	}
+}
+
+// limits refuses a process whose limits of resources root may not read, as criu may not
+// either: another user's, in a container. A user's criu may have more capabilities than
+// this process.
+func (p *preflight) limits(s *subject) {
+	var limit unix.Rlimit
+	if binary.Unprivileged() || unix.Prlimit(s.Pid, unix.RLIMIT_CPU, nil, &limit) != unix.EPERM {
+		return
+	}
+	owner, err := proc.Owner(s.Pid)
+	if err != nil {
+		return // it has ended
+	}
+	p.refuse(syscall.EPERM, s, fmt.Sprintf("belongs to %s; to look at its limits takes CAP_SYS_RESOURCE, which %s does not have here", hints.User(owner), hints.User(unix.Geteuid())),
+		"save it as its owner, or give the container that capability")
 }
 
 // firstThreadEnded refuses a process whose first thread has ended before the others:
