@@ -88,3 +88,39 @@ func free(t *testing.T, dir string) {
 	defer f.Close()
 	poll(t, "the end of cr_batch", func() bool { return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil })
 }
+
+// TestHiddenInput: a file that a job was given, and that its user may not look up, as the
+// input of at's jobs, is named, and the job runs on.
+func TestHiddenInput(t *testing.T) {
+	t.Parallel()
+	dir := newWork(t)
+	hidden := filepath.Join(dir, "hidden")
+	if err := os.Mkdir(hidden, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(hidden, "input")
+	write(t, name, "")
+	in, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := command(dir, nil, "./simulate", "input")
+	cmd.Stdin = in
+	err = cmd.Start()
+	in.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "steps")
+	goesOn(t, file)
+	out, err := command(dir, nil, "cr_checkpoint", "-f", "ctx", "--kill", fmt.Sprint(cmd.Process.Pid)).CombinedOutput()
+	if want := name + " open as descriptor 0, and user nobody may not look it up"; err == nil || !strings.Contains(string(out), want) {
+		t.Errorf("%v, want %q\n%s", err, want, out)
+	}
+	goesOn(t, file)
+	finish(t, dir)
+	if _ = cmd.Wait(); cmd.ProcessState.ExitCode() != 7 {
+		t.Errorf("%v", cmd.ProcessState)
+	}
+	steps(t, file)
+}

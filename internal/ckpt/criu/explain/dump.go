@@ -177,6 +177,22 @@ var dumpRules = []rule{
 		hint: "detach the debugger, or have the whole process go on", say: holds("threads that are stopped while others run")},
 	{has: "ombie", expr: pattern(`^(?:Zombies with threads are not supported|Zombie thread not supported)`), errno: busy, hint: tryAgainHint,
 		say: says("a process or thread of the job is about to end")},
+	{has: "Can't stat path", expr: pattern(`^Can't stat path: Permission denied`), hint: "start the program with another file in its place, such as </dev/null",
+		say: func(s *situation, _ []string) string {
+			name := ""
+			fd := s.descriptor(func(link string) bool {
+				var st unix.Stat_t
+				if name != "" || !strings.HasPrefix(link, "/") || unix.Stat(link, &st) != unix.EACCES {
+					return false
+				}
+				name = link
+				return true
+			})
+			if name == "" {
+				return ""
+			}
+			return fmt.Sprintf("%s has %s open%s, and %s may not look it up, as criu has to", s.process(), show.Name(name), asDescriptor(fmt.Sprint(fd)), hints.User(os.Geteuid()))
+		}},
 	{has: "unexpectedly", expr: pattern(`^(\d+) was stopped by 5 unexpectedly`), errno: busy, hint: tryAgainHint, say: continued},
 	{has: "task interruption", expr: pattern(`^Unexpected (\d+) task interruption, aborting`), errno: busy, hint: tryAgainHint, say: continued},
 	{has: "pending SIGTRAP", expr: pattern(`Can't dump the (\d+) thread with a pending SIGTRAP`), errno: busy, hint: tryAgainHint,
