@@ -18,7 +18,10 @@
 // knows no roles of a program.
 package forkexec
 
-import "syscall"
+import (
+	"fmt"
+	"syscall"
+)
 
 // Attr are the attributes of the new program.
 type Attr struct {
@@ -32,6 +35,10 @@ type Attr struct {
 
 	// Setsid makes it the leader of a new session.
 	Setsid bool
+
+	// Ignored are signals that the program is started with ignored, besides those that
+	// are ignored here.
+	Ignored []syscall.Signal
 
 	// Pdeathsig, if not 0, is sent to it when the calling thread ends.
 	Pdeathsig syscall.Signal
@@ -47,4 +54,18 @@ type Attr struct {
 	// default action a request during exec would kill it. To the module an
 	// ignored signal is a missing handler: it asks again after half a second.
 	Answers bool
+}
+
+// Ignoring returns the program and the arguments that make a shell ignore signals and
+// execute a program, for a caller that cannot use Attr.Ignored. The program gets its path
+// as its name.
+func Ignoring(path string, argv []string, ignored []syscall.Signal) (string, []string) {
+	if len(ignored) == 0 {
+		return path, argv
+	}
+	script := `trap ""`
+	for _, sig := range ignored {
+		script += fmt.Sprintf(" %d", int(sig))
+	}
+	return "/bin/sh", append([]string{"sh", "-c", script + `; exec "$@"`, argv[0], path}, argv[1:]...)
 }

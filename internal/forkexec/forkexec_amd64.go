@@ -41,7 +41,7 @@ func fork(c *child) int
 
 // Start starts the program at path and returns its pid. The first element of argv is
 // its name. The program gets the calling thread's signal mask, the default action for
-// every signal that is not ignored here, and the limit of open files that this program
+// every signal that is ignored neither here nor by attr, and the limit of open files that this program
 // was started with. Its parent is the calling thread. An error is an errno: of pipe,
 // fcntl or fork, or of a system call of the child, including exec.
 func Start(path string, argv []string, attr *Attr) (pid int, err error) {
@@ -137,6 +137,9 @@ func newPlan(path string, argv []string, attr *Attr) (p *plan, err error) {
 		// As early as possible: a request that was sent while the handler was in place
 		// is discarded, and does not arrive after exec has removed the handler.
 		p.add(mustSucceed, unix.SYS_RT_SIGACTION, 64, uintptr(unsafe.Pointer(&ignore)), 0, sigsetSize)
+	}
+	for _, sig := range attr.Ignored {
+		p.add(mustSucceed, unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&ignore)), 0, sigsetSize)
 	}
 	if attr.Setsid {
 		p.add(mustSucceed, unix.SYS_SETSID)

@@ -10,6 +10,7 @@ import (
 // Start uses syscall.ForkExec: package selfckpt does not answer requests on this
 // architecture.
 func Start(path string, argv []string, attr *Attr) (pid int, err error) {
+	path, argv = Ignoring(path, argv, attr.Ignored)
 	pid, err = syscall.ForkExec(path, argv, &syscall.ProcAttr{
 		Env: attr.Env, Files: attr.Files,
 		Sys: &syscall.SysProcAttr{Setsid: attr.Setsid, Pdeathsig: attr.Pdeathsig},

@@ -248,6 +248,50 @@ func TestSignals(t *testing.T) {
 	}
 }
 
+// TestIgnored: a program is started with signals ignored, that one is caught here, and by
+// Ignoring.
+func TestIgnored(t *testing.T) {
+	if err := signals.Catch(unix.SIGUSR1); err != nil {
+		t.Fatal(err)
+	}
+	defer signals.Default(unix.SIGUSR1)
+	ignored := []syscall.Signal{unix.SIGUSR1, unix.SIGTERM, unix.SIGTTOU}
+	want := uint64(1)<<(unix.SIGUSR1-1) | 1<<(unix.SIGTERM-1) | 1<<(unix.SIGTTOU-1)
+	of := func(status string) uint64 {
+		_, value, _ := strings.Cut(status, "SigIgn:\t")
+		value, _, _ = strings.Cut(value, "\n")
+		n, err := strconv.ParseUint(value, 16, 64)
+		if err != nil {
+			t.Error(err)
+		}
+		return n
+	}
+	own, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want |= of(string(own))
+	check := func(what, status string) {
+		t.Helper()
+		if got := of(status); got != want {
+			t.Errorf("%s: ignored %#x, want %#x", what, got, want)
+		}
+	}
+	env := []string{"PATH=/bin:/usr/bin"}
+	check("Ignored", output(t, "exec cat /proc/self/status", &Attr{Ignored: ignored, Env: env}))
+
+	path, argv := Ignoring("/bin/cat", []string{"name", "/proc/self/status", "a b"}, ignored)
+	if argv[len(argv)-1] != "a b" {
+		t.Errorf("%q", argv)
+	}
+	quoted := "'" + strings.Join(argv[1:len(argv)-1], "' '") + "'"
+	check("Ignoring", output(t, "exec "+path+" "+quoted, &Attr{Env: env}))
+
+	if path, argv := Ignoring("/bin/cat", []string{"name", "x"}, nil); path != "/bin/cat" || !slices.Equal(argv, []string{"name", "x"}) {
+		t.Errorf("%q %q", path, argv)
+	}
+}
+
 func TestSession(t *testing.T) {
 	const session = `read -r line </proc/self/stat; set -- ${line##*)}; echo $4`
 	own, err := unix.Getsid(0)

@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"fmt"
 	"runtime"
 	"syscall"
 	"unsafe"
@@ -9,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/forkexec"
 	"blcr-cli/internal/proc"
 	"blcr-cli/internal/signals"
 )
@@ -26,8 +26,8 @@ type Command struct {
 	// other namespaces; nil for those of this process.
 	Enter func() error
 
-	// Fork starts criu in other namespaces; nil for syscall.ForkExec, which it replaces.
-	// It starts a child of the calling thread, in the session of this process.
+	// Fork starts criu in other namespaces; nil for a fork of this process's. It starts a
+	// child of the calling thread, in the session of this process.
 	Fork func(path string, args []string, attr *syscall.ProcAttr) (pid int, err error)
 
 	// InSession has criu run in the session and process group of this process,
@@ -58,14 +58,11 @@ type process struct {
 	status unix.WaitStatus
 }
 
-// ignoringGroupSignals starts a program that ignores the signals that are sent to
-// a whole process group. Criu gives the processes that it restores the
-// dispositions that they had.
-const ignoringGroupSignals = `trap "" HUP INT QUIT TERM USR1 USR2 TSTP TTIN TTOU; exec "$@"`
-
-// ignoringFileSize starts a program that gets an error, and no signal that ends it, for a
-// file that becomes too large; see forbidFiles.
-var ignoringFileSize = fmt.Sprintf(`trap "" %d; exec "$@"`, int(unix.SIGXFSZ))
+// groupSignals are sent to a whole process group. Criu ignores them where it is in that of
+// this process. It gives the processes that it restores the dispositions that they had.
+var groupSignals = []syscall.Signal{
+	unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU,
+}
 
 // start starts criu. Its standard input is that of this process, by which it
 // finds the terminal of a job. The calling thread becomes the parent of criu, and
@@ -76,16 +73,15 @@ var ignoringFileSize = fmt.Sprintf(`trap "" %d; exec "$@"`, int(unix.SIGXFSZ))
 // or its action script: if criu is killed at the wrong moment, its parasite stays
 // in a process. If this process ends, criu fails soon for want of its sockets.
 func start(command Command, env []string) (*process, error) {
-	path, args, attr := command.Path, append([]string{"criu"}, command.Args...), &syscall.SysProcAttr{Setsid: true}
-	shell := func(script string) {
-		path, args = "/bin/sh", append([]string{"sh", "-c", script, "criu", command.Path}, command.Args...)
-	}
+	path, args := command.Path, append([]string{"criu"}, command.Args...)
+	var ignored []syscall.Signal
 	switch {
 	case command.InSession:
-		shell(ignoringGroupSignals)
-		attr = nil
+		ignored = groupSignals
 	case command.writes:
-		shell(ignoringFileSize)
+		// It gets an error, and no signal that ends it, for a file that becomes too
+		// large; see forbidFiles.
+		ignored = []syscall.Signal{unix.SIGXFSZ}
 	}
 	p := &process{done: make(chan struct{})}
 	out, err := p.log.open()
@@ -124,11 +120,16 @@ func start(command Command, env []string) (*process, error) {
 				defer unix.RawSyscall(unix.SYS_PERSONALITY, before, 0, 0)
 			}
 		}
-		forkExec := syscall.ForkExec
-		if command.Fork != nil {
-			forkExec = command.Fork
+		setsid := !command.InSession
+		switch {
+		case command.Fork != nil:
+			path, args = forkexec.Ignoring(path, args, ignored)
+			p.pid, err = command.Fork(path, args, &syscall.ProcAttr{Env: env, Files: files})
+		case ignored != nil:
+			p.pid, err = forkexec.Start(path, args, &forkexec.Attr{Env: env, Files: files, Setsid: setsid, Ignored: ignored})
+		default: // it is faster
+			p.pid, err = syscall.ForkExec(path, args, &syscall.ProcAttr{Env: env, Files: files, Sys: &syscall.SysProcAttr{Setsid: setsid}})
 		}
-		p.pid, err = forkExec(path, args, &syscall.ProcAttr{Env: env, Files: files, Sys: attr})
 		return err
 	}
 	if command.Enter == nil {

@@ -191,8 +191,7 @@ var fakes = map[string]func(*fake) int{
 	},
 	"tells": func(f *fake) int { // what it was given
 		for _, variable := range os.Environ() {
-			// The shell that starts it sets PWD.
-			if name, _, _ := strings.Cut(variable, "="); name != socketVar && name != "PWD" {
+			if name, _, _ := strings.Cut(variable, "="); name != socketVar {
 				fmt.Println("Error (a:1): " + variable)
 			}
 		}
@@ -687,6 +686,20 @@ func TestEnvironment(t *testing.T) {
 			t.Errorf("environment %q, want %q", s.Errors(), want)
 		}
 	}
+}
+
+// TestGroupSignals: a criu in the session of this process does not end by a signal that was
+// sent to its process group, nor does what it starts.
+func TestGroupSignals(t *testing.T) {
+	script := "true"
+	for _, sig := range groupSignals {
+		script += fmt.Sprintf("; kill -%d $$; /bin/sh -c 'kill -%[1]d $$'", int(sig))
+	}
+	s := prepare(t, Serve)
+	if err := s.Start(Command{Path: "/bin/sh", Args: []string{"-c", script + " && exit 7"}, InSession: true}); err != nil {
+		t.Fatal(err)
+	}
+	s.checkEnd(7)
 }
 
 // TestImageFails: an image that cannot be moved stops criu.
