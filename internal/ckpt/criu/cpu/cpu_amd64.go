@@ -72,6 +72,17 @@ var groups = []struct {
 
 // Here returns the features of this machine's processor.
 func Here() (f Features) {
+	// In a virtual machine each cpuid takes some ten microseconds, in which processes may
+	// be frozen.
+	answers := make(map[[2]uint32][4]uint32)
+	cpuid := func(leaf, sub uint32) (a, b, c, d uint32) {
+		answer, known := answers[[2]uint32{leaf, sub}]
+		if !known {
+			answer[eax], answer[ebx], answer[ecx], answer[edx] = cpuid(leaf, sub)
+			answers[[2]uint32{leaf, sub}] = answer
+		}
+		return answer[eax], answer[ebx], answer[ecx], answer[edx]
+	}
 	const osxsave = 1 << 27
 	var state uint64
 	if _, _, c, _ := cpuid(1, 0); c&osxsave != 0 {
