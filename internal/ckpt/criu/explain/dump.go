@@ -193,7 +193,7 @@ var dumpRules = []rule{
 			}
 			return fmt.Sprintf("%s has %s open%s, and %s may not look it up, as criu has to", s.process(), show.Name(name), asDescriptor(fmt.Sprint(fd)), hints.User(os.Geteuid()))
 		}},
-	{has: "unexpectedly", expr: pattern(`^(\d+) was stopped by 5 unexpectedly`), errno: busy, hint: tryAgainHint, say: continued},
+	{has: "unexpectedly", expr: pattern(`^(\d+) was stopped by (?:5|19) unexpectedly`), errno: busy, hint: tryAgainHint, say: continued},
 	{has: "task interruption", expr: pattern(`^Unexpected (\d+) task interruption, aborting`), errno: busy, hint: tryAgainHint, say: continued},
 	{has: "pending SIGTRAP", expr: pattern(`Can't dump the (\d+) thread with a pending SIGTRAP`), errno: busy, hint: tryAgainHint,
 		say: func(s *situation, m []string) string {
