@@ -311,7 +311,7 @@ func (j *job) faced(p *process, f fault) (end syscall.WaitStatus, said string, t
 		if !ended {
 			begin := time.Now()
 			_ = unix.Kill(p.pid, unix.SIGTERM)
-			end = j.wait(p)
+			j.wait(p)
 			took = time.Since(begin)
 		}
 	}
