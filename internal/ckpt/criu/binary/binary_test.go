@@ -17,6 +17,7 @@ import (
 
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/hints"
+	"blcr-cli/internal/proc"
 	"blcr-cli/test/harness"
 )
 
@@ -245,20 +246,36 @@ func TestNoAnswer(t *testing.T) {
 	checkNone(t, s, "CR_CRIU="+path+": No such file or directory: its interpreter /none/such is missing", unset)
 }
 
-// A child that holds the pipe does not hold us up.
+// A child that holds the pipe does not hold us up, and ends with the criu that has left
+// it, also one that is stopped when criu is killed.
 func TestLeftBehind(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "criu")
-	fake(t, path, works+"\nsleep 1000 &\necho $! >>"+dir+"/left")
-	start := time.Now()
-	checkFound(t, &search{dirs: []string{dir}}, path)
-	if took := time.Since(start); took > harness.Patience {
-		t.Errorf("took %v", took)
-	}
-	left, _ := os.ReadFile(dir + "/left")
-	for pid := range strings.FieldsSeq(string(left)) {
-		n, _ := strconv.Atoi(pid)
-		_ = unix.Kill(n, unix.SIGKILL)
+	const leaves = "sleep 1000 &\nkill -STOP $!\necho $! >>LEFT\n"
+	for _, body := range []string{leaves + works, leaves + "kill -9 $$"} {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "criu")
+		fake(t, path, strings.ReplaceAll(body, "LEFT", dir+"/left"))
+		start := time.Now()
+		_, err := (&search{dirs: []string{dir}}).find()
+		if good := !strings.Contains(body, "-9"); (err == nil) != good {
+			t.Errorf("%q: %v", body, err)
+		}
+		if took := time.Since(start); took > harness.Patience {
+			t.Errorf("took %v", took)
+		}
+		left, _ := os.ReadFile(dir + "/left")
+		if len(left) == 0 {
+			t.Errorf("%q: nothing was left", body)
+		}
+		for pid := range strings.FieldsSeq(string(left)) {
+			n, _ := strconv.Atoi(pid)
+			for !proc.Ended(n) && time.Since(start) < harness.Patience {
+				time.Sleep(time.Millisecond)
+			}
+			if !proc.Ended(n) {
+				t.Errorf("%q: process %d is left", body, n)
+				_ = unix.Kill(n, unix.SIGKILL)
+			}
+		}
 	}
 }
 

@@ -72,7 +72,15 @@ func run(name string, args ...string) (string, error) {
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
 	// A child that left the group must not hold us up by the pipe that it has.
 	cmd.WaitDelay = time.Second
-	err := cmd.Run()
+	err := cmd.Start()
+	if err == nil {
+		// What is left of the group, such as a stopped process of a criu that was killed, ends
+		// while the group's number cannot be another's.
+		for unix.Waitid(unix.P_PID, cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
+		}
+		_ = unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
+		err = cmd.Wait()
+	}
 	switch {
 	case err == nil:
 	case ctx.Err() != nil:
