@@ -243,8 +243,21 @@ type inspection struct {
 func (in *inspection) run() error {
 	in.left = maxRead
 	in.addSizes()
-	for _, step := range []func() error{in.readFiles, in.findExternal, in.readProcesses, in.readSaved, in.checkShared} {
+	for _, step := range []func() error{in.readFiles, in.findExternal, in.readProcesses, in.readSaved, in.checkShared, in.checkOthers} {
 		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkOthers looks for ends that are missing of images that nothing here reads whole.
+func (in *inspection) checkOthers() error {
+	for _, name := range in.from.Names() {
+		if !images.OnlyEntries(name) {
+			continue
+		}
+		if _, _, err := load(in, name, images.CheckEntries); err != nil {
 			return err
 		}
 	}
