@@ -208,7 +208,9 @@ const patience = 3 * time.Second
 
 // pidsFree tells whether the processes can have their numbers. One that has
 // ended has its number until its parent has taken notice; since a restart often
-// follows the end of the original at once, that is waited for.
+// follows the end of the original at once, that is waited for. So is the end of a
+// cr_checkpoint that had its own tree saved and ended: it outlives the root for the
+// moment in which its worker, which was not saved, finishes.
 func (p *plan) pidsFree(ctx context.Context) error {
 	deadline := time.Now().Add(patience)
 	for _, task := range p.tasks {
@@ -217,7 +219,7 @@ func (p *plan) pidsFree(ctx context.Context) error {
 				if err := interrupted(ctx, "restart"); err != nil {
 					return err
 				}
-				if !proc.Ended(int(id)) || time.Now().After(deadline) {
+				if !leaving(int(id)) || time.Now().After(deadline) {
 					return busyError(int(id))
 				}
 				time.Sleep(5 * time.Millisecond)
@@ -225,6 +227,12 @@ func (p *plan) pidsFree(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// leaving tells whether a process or thread has ended or is sure to end soon.
+func leaving(id int) bool {
+	p, err := proc.Read(id)
+	return err != nil || p.Dead() || p.Comm == "cr_checkpoint"
 }
 
 // taken tells whether a number is in use, by a process, a thread, or what has
