@@ -179,6 +179,34 @@ func TestLimitsAbove(t *testing.T) {
 	j.finish()
 }
 
+// TestEndedWriterAsUser: what is in a pipe whose writer has ended is there after a restart,
+// although a user is not shown whether another process has its other end.
+func TestEndedWriterAsUser(t *testing.T) {
+	j := newUserJob(t, "counter", criuForUsers(t))
+	j.args = []string{"/bin/sh", "-c", `
+		echo "$$ 0" >ready.new && mv ready.new ready
+		echo words | {
+			n=0
+			while [ ! -e finish ]; do
+				n=$((n + 1))
+				printf '%020d\n' $n >beat.new && mv beat.new beat
+				sleep .02
+			done
+			read -r word
+			[ "$word" = words ] || { echo "read '$word'" >wrong; exit 1; }
+			exit 42
+		}`}
+	j.launch()
+	ctx := filepath.Join(j.dir, "ctx")
+	for range 2 {
+		all := tree(j.pid)
+		j.checkpoint(ctx, "--clobber", "--kill", strconv.Itoa(j.pid))
+		j.killed(all)
+		j.restart(ctx)
+	}
+	j.finish()
+}
+
 // TestZombieRestored: how a zombie ended that CRIU has restored for a user is shown to
 // root only, so a second save is refused.
 func TestZombieRestored(t *testing.T) {

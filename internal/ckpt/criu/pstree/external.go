@@ -6,11 +6,16 @@ import (
 	"os"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"blcr-cli/internal/proc"
 )
 
 // pipeEnds is which ends of a pipe are open.
-type pipeEnds struct{ read, write bool }
+type pipeEnds struct {
+	read, write bool
+	pid, fd     int // one of the descriptors
+}
 
 // outside is a look at the pipes of all processes that are not in the tree.
 type outside struct {
@@ -68,7 +73,10 @@ func (t *Tree) ExternalPipes() (inodes []uint64, known bool) {
 		}
 		<-t.outside.done
 		if !t.outside.complete {
-			return nil, false
+			if e.otherEnd() {
+				inodes = append(inodes, inode)
+			}
+			continue
 		}
 		if other := t.outside.ends[inode]; e.read && other.write || e.write && other.read {
 			inodes = append(inodes, inode)
@@ -76,6 +84,28 @@ func (t *Tree) ExternalPipes() (inodes []uint64, known bool) {
 	}
 	slices.Sort(inodes)
 	return inodes, true
+}
+
+// otherEnd reports whether the other end of a pipe is open anywhere, by what the kernel
+// shows of the end that is open here, in which nothing is read or written. It is true if
+// that cannot be asked.
+func (e pipeEnds) otherEnd() bool {
+	flags, gone := unix.O_RDONLY, int16(unix.POLLHUP)
+	if e.write {
+		flags, gone = unix.O_WRONLY, unix.POLLERR
+	}
+	fd, err := unix.Open(proc.Open(e.pid, e.fd), flags|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return true
+	}
+	defer unix.Close(fd)
+	fds := []unix.PollFd{{Fd: int32(fd)}}
+	for {
+		_, err := unix.Poll(fds, 0)
+		if err != unix.EINTR {
+			return err != nil || fds[0].Revents&gone == 0
+		}
+	}
 }
 
 // addPipes adds the ends of pipes that a process has open.
@@ -88,6 +118,7 @@ func addPipes(pid int, ends map[uint64]pipeEnds) error {
 			e := ends[inode]
 			e.read = e.read || d.Readable
 			e.write = e.write || d.Writable
+			e.pid, e.fd = pid, d.FD
 			ends[inode] = e
 		}
 	}
