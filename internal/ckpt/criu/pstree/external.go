@@ -63,7 +63,8 @@ func (t *Tree) LookOutside() {
 func (t *Tree) ExternalPipes() (inodes []uint64, known bool) {
 	ends := make(map[uint64]pipeEnds)
 	for _, pid := range t.PIDs {
-		if addPipes(pid, ends) != nil {
+		// Of one that has ended a user may not look at the descriptors, of which it has none.
+		if addPipes(pid, ends) != nil && !proc.Ended(pid) {
 			return nil, false
 		}
 	}
