@@ -110,9 +110,7 @@ func (r *restart) run(ctx context.Context, e *engine) (err error) {
 			return err
 		}
 	}
-	// With a stream the ends of connections are made one after the other. Without it some
-	// jobs may have waited for ever, on a busy machine, for what was on its way.
-	if r.fill != nil && r.plan.ended == nil {
+	if r.fill != nil {
 		r.inMemory = r.imagesInMemory(ctx)
 	}
 	if err = r.attempt(ctx, e); err != nil && r.canPipe(ctx) {
