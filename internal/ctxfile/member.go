@@ -38,6 +38,23 @@ type intake interface {
 	resume()
 }
 
+// tap is an intake that keeps the first bytes of what passes.
+type tap struct {
+	intake
+	most       int
+	kept, free []byte
+}
+
+func (t *tap) room() (free []byte, err error) {
+	t.free, err = t.intake.room()
+	return t.free, err
+}
+
+func (t *tap) filled(n int) error {
+	t.kept = append(t.kept, t.free[:min(n, t.most-len(t.kept))]...)
+	return t.intake.filled(n)
+}
+
 // copyPipe reads what there is in a pipe. It is a step of pipeEnd.read.
 func (m *memberWriter) copyPipe(fd int, to intake) (bool, error) {
 	to.resume()

@@ -88,6 +88,18 @@ func NewWriter(fd int, h Header, level int) (*Writer, error) {
 // EINVAL for an impossible one; ECANCELED after Abort, EBADF after Close. All but
 // the last four spoil the context: Close will fail.
 func (w *Writer) Pipe(name string, pipe int, aligned bool) error {
+	return w.pipe(name, pipe, aligned, nil)
+}
+
+// PipeKept is Pipe for what is not memory, and returns the first bytes of it, most at the
+// most.
+func (w *Writer) PipeKept(name string, pipe, most int) (kept []byte, err error) {
+	t := &tap{most: most}
+	err = w.pipe(name, pipe, false, t)
+	return t.kept, err
+}
+
+func (w *Writer) pipe(name string, pipe int, aligned bool, t *tap) error {
 	return w.member(name, aligned, func(m *memberWriter) error {
 		p, err := w.calls.openPipe(pipe)
 		if err != nil {
@@ -95,6 +107,9 @@ func (w *Writer) Pipe(name string, pipe int, aligned bool) error {
 		}
 		defer p.close()
 		var to intake = m
+		if t != nil {
+			t.intake, to = m, t
+		}
 		if aligned {
 			w.out.preparing.Store(false)
 			enlarge(pipe)

@@ -264,7 +264,7 @@ func TestSelfSignal(t *testing.T) {
 		p := j.script("bash", counting(strings.Replace(save, "--term", "--stop", 1)+"; echo $?"))
 		j.until("the script to be stopped", func() bool {
 			s := stat(j.pid)
-			return s != nil && s.state == 'T' && j.exists("ctx") && len(j.helpers()) == 1
+			return s != nil && s.state == 'T' && j.exists("ctx") && len(j.helpers()) == 0
 		})
 		if got := j.read(filepath.Base(p.stdout)); got != "1\n2\n3\n" {
 			t.Errorf("stopped, it has written %q", got)

@@ -41,6 +41,7 @@ type capture struct {
 	preparing sync.WaitGroup // of the context's file, see prepareFile
 
 	elsewhere []pstree.FileElsewhere // external files, see options
+	ends      takenEnds              // see checkConnections
 
 	reported chan *stream.Stage // gets the stage post-dump
 	frozen   *stream.Stage      // the same, until it is answered
@@ -207,6 +208,9 @@ func (c *capture) take(ctx context.Context) error {
 	c.preparing.Wait()
 	if c.criu.Stopped() {
 		return errEnded
+	}
+	if err := c.checkConnections(); err != nil {
+		return err
 	}
 	return c.saveFiles()
 }

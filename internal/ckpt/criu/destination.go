@@ -57,6 +57,11 @@ func (c *capture) prepare(e *engine) (err error) {
 	}
 	e.measured(func() (done, all int64) { return w.Stored(), 0 })
 	c.criu, err = stream.New(stream.Capture, c.handler(func(name string, pipe int) error {
+		if inode, ok := images.TCPInode(name); ok {
+			head, err := w.PipeKept(name, pipe, images.TCPHead)
+			c.ends.add(inode, head)
+			return contextError(err)
+		}
 		return contextError(w.Pipe(name, pipe, images.IsPages(name)))
 	}))
 	if err == nil {

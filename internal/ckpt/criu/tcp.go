@@ -1,12 +1,91 @@
 package criu
 
 import (
+	"os"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/ckpt/criu/pstree"
 )
 
 // protocolTCP is IPPROTO_TCP.
 const protocolTCP = 6
+
+// takenEnds are the ends of TCP connections as a dump has taken them, by inode.
+type takenEnds struct {
+	mu   sync.Mutex
+	ends map[uint64]images.TCPEnd
+}
+
+// add adds an end, of which it gets the beginning of the image. One that it cannot read it
+// leaves to the restart.
+func (t *takenEnds) add(inode uint64, head []byte) {
+	end, err := images.ReadTCP(head)
+	if err != nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ends == nil {
+		t.ends = make(map[uint64]images.TCPEnd)
+	}
+	t.ends[inode] = end
+}
+
+// checkConnections looks whether bytes are in neither end of a connection of the job. CRIU
+// takes the ends one after the other, and the kernel's timers send meanwhile: what one end
+// had queued can be received, and acknowledged, by another that has been taken. It is called
+// when all is in the context and the processes are still frozen.
+func (c *capture) checkConnections() error {
+	if c.request.Dir != "" {
+		c.readEnds()
+	}
+	if len(c.ends.ends) < 2 {
+		return nil
+	}
+	peers, err := pstree.TCPPeers()
+	if err != nil {
+		return nil // The preflight has looked at these connections in the same way.
+	}
+	for inode, end := range c.ends.ends {
+		if other, ok := c.ends.ends[peers[inode]]; ok && end.Lacks(other) {
+			return &ckpt.Error{Op: "checkpoint", Object: "processes", Errno: syscall.EBUSY, Detail: []string{
+				"data has been received in a TCP connection of the job while that was saved",
+				"try again; it may be over by then",
+			}}
+		}
+	}
+	return nil
+}
+
+// readEnds reads the ends from the images, where those are in a directory.
+func (c *capture) readEnds() {
+	dir, err := unix.Openat(int(c.request.FD), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	list := os.NewFile(uintptr(dir), "images")
+	names, _ := list.Readdirnames(-1)
+	list.Close()
+	for _, name := range names {
+		inode, ok := images.TCPInode(name)
+		if !ok {
+			continue
+		}
+		fd, err := unix.Openat(int(c.request.FD), name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+		if err != nil {
+			continue
+		}
+		head := make([]byte, images.TCPHead)
+		n, _ := unix.Pread(fd, head, 0)
+		unix.Close(fd)
+		c.ends.add(inode, head[:max(n, 0)])
+	}
+}
 
 // connections changes the images of TCP connections, both ends of which are in the job:
 // nothing is to be sent before both are there. It needs files.img as it is otherwise

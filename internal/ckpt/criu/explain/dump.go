@@ -103,6 +103,9 @@ var dumpRules = []rule{
 		say: func(s *situation, m []string) string { return s.socket(m[1], "a corked UDP socket") }},
 	{has: "TCP repair mode ON", expr: pattern(`^Can't turn TCP repair mode ON: Operation not permitted`), hint: "save it as root, or when its connections are closed, or with a criu that has that capability",
 		say: says("to save a TCP connection takes the capability CAP_NET_ADMIN")},
+	// The queue has become shorter between two calls of CRIU's.
+	{has: ", want ", expr: pattern(`recv failed \(\d+, want \d+\)`), errno: busy, hint: tryAgainHint,
+		say: says("data has been received in a TCP connection of the job while that was saved")},
 	{has: "Can't get 1:16 opt", expr: pattern(`Can't get 1:16 opt`), errno: unsupported, hint: "TCP, UDP and raw sockets need CRIU 4.2 or later on this kernel",
 		say: func(s *situation, _ []string) string {
 			return s.process() + " has network sockets open" + s.sockets() + ", which this criu is too old for"

@@ -120,6 +120,27 @@ func tcpSockets() (all []connection, err error) {
 	return all, nil
 }
 
+// TCPPeers returns the inodes of the other ends of TCP sockets of this network namespace,
+// by inode; of those whose other end is here, too, and not closed.
+func TCPPeers() (map[uint64]uint64, error) {
+	sockets, err := tcpSockets()
+	if err != nil {
+		return nil, err
+	}
+	type ends struct{ local, peer endpoint }
+	byPeer := make(map[ends]uint64)
+	for _, c := range sockets {
+		byPeer[ends{c.peer, c.local}] = c.inode
+	}
+	peers := make(map[uint64]uint64)
+	for _, c := range sockets {
+		if other := byPeer[ends{c.local, c.peer}]; c.inode != 0 && other != 0 {
+			peers[c.inode] = other
+		}
+	}
+	return peers, nil
+}
+
 // Forget has the kernel forget what it remembers of connections that have ended
 // (TIME-WAIT), and only of those that a function names by their ends: IP addresses of 4
 // or 16 bytes, and ports. It does nothing where that takes more rights, or a newer kernel.
