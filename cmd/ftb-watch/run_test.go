@@ -200,6 +200,7 @@ func TestPairs(t *testing.T) {
 func TestPairUnknown(t *testing.T) {
 	agent := startAgent(t, ftbsim.Config{})
 	r := blcrevents.Begin(context.Background(), blcrevents.Restart, -1, os.LookupEnv, func(string) {})
+	arrived(t, agent, 1)
 	w := start(t, agent, "--pair", "-n", "1")
 	r.End(0)
 	w.want(0, "TIME RSTRT_END INFO "+blcr+" answers=RSTRT_BEGIN,seq=1,pid=PID")
