@@ -1,13 +1,10 @@
 package criu
 
 import (
-	"os"
 	"sync"
-	"syscall"
 
-	"golang.org/x/sys/unix"
-
-	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/criu/explain"
+	"blcr-cli/internal/ckpt/criu/imagedir"
 	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/ckpt/criu/pstree"
 )
@@ -53,37 +50,27 @@ func (c *capture) checkConnections() error {
 	}
 	for inode, end := range c.ends.ends {
 		if other, ok := c.ends.ends[peers[inode]]; ok && end.Lacks(other) {
-			return &ckpt.Error{Op: "checkpoint", Object: "processes", Errno: syscall.EBUSY, Detail: []string{
-				"data has been received in a TCP connection of the job while that was saved",
-				"try again; it may be over by then",
-			}}
+			return explain.Moved()
 		}
 	}
 	return nil
 }
 
-// readEnds reads the ends from the images, where those are in a directory.
+// readEnds reads the ends from the images, where those are in a directory. What cannot be
+// read is left to the restart.
 func (c *capture) readEnds() {
-	dir, err := unix.Openat(int(c.request.FD), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	dir, err := imagedir.Open(int(c.request.FD), c.request.Dir)
 	if err != nil {
 		return
 	}
-	list := os.NewFile(uintptr(dir), "images")
-	names, _ := list.Readdirnames(-1)
-	list.Close()
-	for _, name := range names {
-		inode, ok := images.TCPInode(name)
-		if !ok {
-			continue
+	defer dir.Close()
+	list, _ := dir.List()
+	for _, image := range list {
+		if inode, ok := images.TCPInode(image.Name); ok {
+			head := make([]byte, images.TCPHead)
+			n, _ := dir.ReadAt(image.Name, head, 0)
+			c.ends.add(inode, head[:n])
 		}
-		fd, err := unix.Openat(int(c.request.FD), name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
-		if err != nil {
-			continue
-		}
-		head := make([]byte, images.TCPHead)
-		n, _ := unix.Pread(fd, head, 0)
-		unix.Close(fd)
-		c.ends.add(inode, head[:max(n, 0)])
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/hints"
 	"blcr-cli/internal/show"
 )
@@ -17,6 +18,14 @@ const (
 	unsupported = syscall.EOPNOTSUPP
 	busy        = syscall.EBUSY
 )
+
+// movedData says that CRIU has not got all of a TCP connection.
+const movedData = "data has been received in a TCP connection of the job while that was saved"
+
+// Moved is the error for a dump that CRIU took for complete and that lacks such data.
+func Moved() *ckpt.Error {
+	return &ckpt.Error{Op: "checkpoint", Object: "processes", Errno: busy, Detail: []string{movedData, tryAgainHint}}
+}
 
 // dumpRules is for lines of a dump.
 var dumpRules = []rule{
@@ -105,7 +114,7 @@ var dumpRules = []rule{
 		say: says("to save a TCP connection takes the capability CAP_NET_ADMIN")},
 	// The queue has become shorter between two calls of CRIU's.
 	{has: ", want ", expr: pattern(`recv failed \(\d+, want \d+\)`), errno: busy, hint: tryAgainHint,
-		say: says("data has been received in a TCP connection of the job while that was saved")},
+		say: says(movedData)},
 	{has: "Can't get 1:16 opt", expr: pattern(`Can't get 1:16 opt`), errno: unsupported, hint: "TCP, UDP and raw sockets need CRIU 4.2 or later on this kernel",
 		say: func(s *situation, _ []string) string {
 			return s.process() + " has network sockets open" + s.sockets() + ", which this criu is too old for"

@@ -32,15 +32,7 @@ type TCPEnd struct{ Next, Unacknowledged uint32 }
 // of it.
 func ReadTCP(img []byte) (end TCPEnd, err error) {
 	const received, sent, sentLength = 2, 4, 3 // inq_seq, outq_seq, outq_len of tcp_stream_entry
-	b, err := kindTCP.body(img)
-	if err != nil {
-		return end, err
-	}
-	p, err := payload(b)
-	if err != nil {
-		return end, fmt.Errorf("%s: %w", kindTCP.name, err)
-	}
-	m, err := parseMessage(p)
+	m, _, err := tcpEntry(img)
 	return TCPEnd{Next: m.u32(received), Unacknowledged: m.u32(sent) - m.u32(sentLength)}, err
 }
 
@@ -62,6 +54,18 @@ const tcpUnsent = 12
 // sends it again, when the connection is complete. AllSent returns the new beginning, and
 // how many bytes of img it replaces; nil if there is nothing to change.
 func AllSent(img []byte) (head []byte, replaced int, err error) {
+	m, replaced, err := tcpEntry(img)
+	if err != nil || m.u32(tcpUnsent) == 0 {
+		return nil, 0, err
+	}
+	head = binary.LittleEndian.AppendUint32(nil, commonMagic)
+	head = binary.LittleEndian.AppendUint32(head, kindTCP.magic)
+	return appendEntry(head, m.put(intField(tcpUnsent, 0))), replaced, nil
+}
+
+// tcpEntry reads tcp_stream_entry, and says how many bytes of the image come before the
+// contents of the queues.
+func tcpEntry(img []byte) (m message, length int, err error) {
 	b, err := kindTCP.body(img)
 	if err != nil {
 		return nil, 0, err
@@ -70,12 +74,6 @@ func AllSent(img []byte) (head []byte, replaced int, err error) {
 	if err != nil {
 		return nil, 0, fmt.Errorf("%s: %w", kindTCP.name, err)
 	}
-	m, err := parseMessage(p)
-	if err != nil || m.u32(tcpUnsent) == 0 {
-		return nil, 0, err
-	}
-	replaced = len(img) - len(b) + 4 + len(p)
-	head = binary.LittleEndian.AppendUint32(nil, commonMagic)
-	head = binary.LittleEndian.AppendUint32(head, kindTCP.magic)
-	return appendEntry(head, m.put(intField(tcpUnsent, 0))), replaced, nil
+	m, err = parseMessage(p)
+	return m, len(img) - len(b) + 4 + len(p), err
 }

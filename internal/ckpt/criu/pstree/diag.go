@@ -127,18 +127,27 @@ func TCPPeers() (map[uint64]uint64, error) {
 	if err != nil {
 		return nil, err
 	}
-	type ends struct{ local, peer endpoint }
-	byPeer := make(map[ends]uint64)
-	for _, c := range sockets {
-		byPeer[ends{c.peer, c.local}] = c.inode
-	}
+	otherEnd := otherEnds(sockets)
 	peers := make(map[uint64]uint64)
 	for _, c := range sockets {
-		if other := byPeer[ends{c.local, c.peer}]; c.inode != 0 && other != 0 {
-			peers[c.inode] = other
+		if other, _ := otherEnd(c); c.inode != 0 && other.inode != 0 {
+			peers[c.inode] = other.inode
 		}
 	}
 	return peers, nil
+}
+
+// otherEnds returns a function that finds the other end of a TCP connection.
+func otherEnds(sockets []connection) func(connection) (other connection, known bool) {
+	type ends struct{ local, peer endpoint }
+	others := make(map[ends]connection)
+	for _, c := range sockets {
+		others[ends{c.peer, c.local}] = c
+	}
+	return func(c connection) (connection, bool) {
+		other, known := others[ends{c.local, c.peer}]
+		return other, known
+	}
 }
 
 // Forget has the kernel forget what it remembers of connections that have ended

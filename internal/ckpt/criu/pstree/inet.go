@@ -33,18 +33,14 @@ func (p *preflight) connections() {
 	if err != nil {
 		return // CRIU asks as well
 	}
-	type ends struct{ local, peer endpoint }
-	others := make(map[ends]connection)
-	for _, c := range sockets {
-		others[ends{c.peer, c.local}] = c
-	}
+	otherEnd := otherEnds(sockets)
 	for _, c := range sockets {
 		h, ours := p.sockets[c.inode]
 		if c.inode == 0 || !ours || c.state == listening || c.state == closed {
 			continue
 		}
 		of := fmt.Sprintf("has a TCP connection to %s open as descriptor %d", c.peer, h.fd)
-		other, known := others[ends{c.local, c.peer}]
+		other, known := otherEnd(c)
 		_, inside := p.sockets[other.inode]
 		switch {
 		case !known && c.state == closeWait && (c.peer.ip == c.local.ip || c.peer.isLoopback()):
