@@ -82,49 +82,56 @@ func begin(t *testing.T, dir, name string, cred *syscall.Credential, env []strin
 	return cmd, func() int { return <-ended }
 }
 
-// TestMPI: the whole tree of mpirun is saved and restarted, as root and as a user, and
-// every round of the ring is done once. Open MPI's takes root; a user's runs on unharmed.
-func TestMPI(t *testing.T) {
-	t.Parallel()
+// eachMPI runs a test with each implementation, as root and as a user, in a directory with
+// the program. One implementation has one job at a time.
+func eachMPI(t *testing.T, test func(t *testing.T, m *mpi, cred *syscall.Credential, dir string)) {
 	for _, m := range mpis {
 		for name, cred := range map[string]*syscall.Credential{"root": nil, "user": &user} {
 			t.Run(m.name+"/"+name, func(t *testing.T) {
 				t.Parallel()
 				m.alone.Lock()
 				defer m.alone.Unlock()
-				dir := m.work(t)
-				env := m.env
-				args := append(append([]string{}, m.mpirun...), "-np", "3", "./ring")
-				cmd, end := begin(t, dir, "out", cred, env, args...)
-				file := filepath.Join(dir, "steps")
-				goesOn(t, file)
-				for range 2 {
-					save := command(dir, env, "cr_checkpoint", "-f", "ctx", "--clobber", "--kill", fmt.Sprint(cmd.Process.Pid))
-					save.SysProcAttr.Credential = cred
-					if m.tcp && cred != nil {
-						out, err := save.CombinedOutput()
-						if err == nil || !bytes.Contains(out, []byte("as root")) {
-							t.Errorf("cr_checkpoint of a user's job with TCP: %v\n%s", err, out)
-						}
-						break
-					}
-					if out, err := save.CombinedOutput(); err != nil {
-						t.Fatalf("cr_checkpoint: %v\n%s", err, out)
-					}
-					if status := end(); status != -int(syscall.SIGKILL) && status != 128+int(syscall.SIGKILL) {
-						t.Errorf("it has ended with %d, want SIGKILL", status)
-					}
-					cmd, end = restarted(t, dir, cred, env)
-					goesOn(t, file)
-				}
-				finish(t, dir)
-				if status := end(); status != 0 {
-					t.Errorf("it has ended with %d, want 0", status)
-				}
-				steps(t, file)
+				test(t, m, cred, m.work(t))
 			})
 		}
 	}
+}
+
+// TestMPI: the whole tree of mpirun is saved and restarted, as root and as a user, and
+// every round of the ring is done once. Open MPI's takes root; a user's runs on unharmed.
+func TestMPI(t *testing.T) {
+	t.Parallel()
+	eachMPI(t, func(t *testing.T, m *mpi, cred *syscall.Credential, dir string) {
+		env := m.env
+		args := append(append([]string{}, m.mpirun...), "-np", "3", "./ring")
+		cmd, end := begin(t, dir, "out", cred, env, args...)
+		file := filepath.Join(dir, "steps")
+		goesOn(t, file)
+		for range 2 {
+			save := command(dir, env, "cr_checkpoint", "-f", "ctx", "--clobber", "--kill", fmt.Sprint(cmd.Process.Pid))
+			save.SysProcAttr.Credential = cred
+			if m.tcp && cred != nil {
+				out, err := save.CombinedOutput()
+				if err == nil || !bytes.Contains(out, []byte("as root")) {
+					t.Errorf("cr_checkpoint of a user's job with TCP: %v\n%s", err, out)
+				}
+				break
+			}
+			if out, err := save.CombinedOutput(); err != nil {
+				t.Fatalf("cr_checkpoint: %v\n%s", err, out)
+			}
+			if status := end(); status != -int(syscall.SIGKILL) && status != 128+int(syscall.SIGKILL) {
+				t.Errorf("it has ended with %d, want SIGKILL", status)
+			}
+			cmd, end = restarted(t, dir, cred, env)
+			goesOn(t, file)
+		}
+		finish(t, dir)
+		if status := end(); status != 0 {
+			t.Errorf("it has ended with %d, want 0", status)
+		}
+		steps(t, file)
+	})
 }
 
 // agent stands for ssh and a daemon on the other node: what it starts is no child of
@@ -139,34 +146,26 @@ until [ -e "$0.$$" ]; do sleep 0.1; done
 // TestMPINodes: a job with ranks on another node is refused, and runs on unharmed.
 func TestMPINodes(t *testing.T) {
 	t.Parallel()
-	for _, m := range mpis {
-		for name, cred := range map[string]*syscall.Credential{"root": nil, "user": &user} {
-			t.Run(m.name+"/"+name, func(t *testing.T) {
-				t.Parallel()
-				m.alone.Lock()
-				defer m.alone.Unlock()
-				dir := m.work(t)
-				write(t, filepath.Join(dir, "agent"), agent)
-				args := append(append([]string{}, m.nodes...), filepath.Join(dir, "agent"), "-np", "3", "./ring")
-				cmd, end := begin(t, dir, "out", cred, m.env, args...)
-				file := filepath.Join(dir, "steps")
-				goesOn(t, file)
-				save := command(dir, m.env, "cr_checkpoint", "-f", "ctx", "--kill", fmt.Sprint(cmd.Process.Pid))
-				save.SysProcAttr.Credential = cred
-				out, err := save.CombinedOutput()
-				if save.ProcessState.ExitCode() != int(syscall.EOPNOTSUPP) || !bytes.Contains(out, []byte(" has a TCP connection to ")) ||
-					!bytes.Contains(out, []byte(" is not among those to be saved")) {
-					t.Errorf("cr_checkpoint: %v\n%s", err, out)
-				}
-				goesOn(t, file)
-				finish(t, dir)
-				if status := end(); status != 0 {
-					t.Errorf("it has ended with %d, want 0", status)
-				}
-				steps(t, file)
-			})
+	eachMPI(t, func(t *testing.T, m *mpi, cred *syscall.Credential, dir string) {
+		write(t, filepath.Join(dir, "agent"), agent)
+		args := append(append([]string{}, m.nodes...), filepath.Join(dir, "agent"), "-np", "3", "./ring")
+		cmd, end := begin(t, dir, "out", cred, m.env, args...)
+		file := filepath.Join(dir, "steps")
+		goesOn(t, file)
+		save := command(dir, m.env, "cr_checkpoint", "-f", "ctx", "--kill", fmt.Sprint(cmd.Process.Pid))
+		save.SysProcAttr.Credential = cred
+		out, err := save.CombinedOutput()
+		if save.ProcessState.ExitCode() != int(syscall.EOPNOTSUPP) || !bytes.Contains(out, []byte(" has a TCP connection to ")) ||
+			!bytes.Contains(out, []byte(" is not among those to be saved")) {
+			t.Errorf("cr_checkpoint: %v\n%s", err, out)
 		}
-	}
+		goesOn(t, file)
+		finish(t, dir)
+		if status := end(); status != 0 {
+			t.Errorf("it has ended with %d, want 0", status)
+		}
+		steps(t, file)
+	})
 }
 
 // restarted starts cr_restart, again while addresses of the job are in TIME_WAIT, which is
