@@ -165,24 +165,10 @@ func (s *supervisor) add(k *ask, scope int32, target int) (first []*askedTask, u
 // supervisor, zombies included.
 func (s *supervisor) inScope(scope int32, target int) []stat {
 	all := allProcesses()
-	below := func(in map[int]bool) {
-		for grown := true; grown; {
-			grown = false
-			for _, st := range all {
-				if !in[st.pid] && in[st.ppid] {
-					in[st.pid], grown = true, true
-				}
-			}
-		}
-	}
-	ours := map[int]bool{s.main: true}
-	for _, p := range s.procs.live() {
-		ours[p.pid] = true
-	}
-	below(ours)
+	ours := s.ours(all)
 	tree := map[int]bool{target: true}
 	if scope == abi.ScopeTree {
-		below(tree)
+		addBelow(tree, all)
 	}
 	return slices.DeleteFunc(all, func(st stat) bool {
 		in := tree[st.pid]
@@ -194,6 +180,16 @@ func (s *supervisor) inScope(scope int32, target int) []stat {
 		}
 		return !in || !ours[st.pid]
 	})
+}
+
+// ours are those that run under this supervisor, by pid.
+func (s *supervisor) ours(all []stat) map[int]bool {
+	ours := map[int]bool{s.main: true}
+	for _, p := range s.procs.live() {
+		ours[p.pid] = true
+	}
+	addBelow(ours, all)
+	return ours
 }
 
 // newAskedProc is add_proc of the module's cr_chkpt_req.c. It gives nil if the

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 	"unsafe"
 
@@ -147,6 +148,10 @@ func (s *supervisor) chkptCheck(r *request, requester *process, a chkptArgs) (de
 	}
 	if s.sc.ChkptReap != nil { // the scenario knows better whether there are any
 		targets, _ = s.findTargets(new(request), requester, a)
+		// The number may have been made up, and be that of any process by now, which
+		// must not get the request's signal.
+		ours := s.ours(allProcesses())
+		targets = slices.DeleteFunc(targets, func(pid int) bool { return !ours[pid] })
 		return dest, targets, 0
 	}
 	targets, errno = s.findTargets(r, requester, a)

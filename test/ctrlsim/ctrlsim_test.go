@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"blcr-cli/internal/ckpt/kernel/abi"
 	"blcr-cli/test/harness"
 
 	"golang.org/x/sys/unix"
@@ -188,6 +189,20 @@ as a restart: invalid argument
 	}
 	if !slices.Contains(r.Transcript, `CHKPT_LOG {len=5} = 14 "firs"`) {
 		t.Errorf("transcript:\n%s", r.TranscriptText())
+	}
+}
+
+// TestForeignTarget: where the scenario says how a request ends, its target is a number
+// that was made up, which may be that of any process. It does not get the signal.
+func TestForeignTarget(t *testing.T) {
+	sleep := victim(t)
+	for _, signal := range []unix.Signal{unix.SIGKILL, -unix.SIGABRT} {
+		c := goProgram("chkpt", strconv.Itoa(sleep.Process.Pid), filepath.Join(t.TempDir(), "context"), strconv.Itoa(abi.ScopeProc), strconv.Itoa(int(signal)))
+		c.Scenario = MustScenario("chkpt-reap 0")
+		good(t, c)
+		if st, err := readStat(sleep.Process.Pid); err != nil || st.state == 'Z' {
+			t.Fatalf("signal %d: %v, %c", signal, err, st.state)
+		}
 	}
 }
 

@@ -340,21 +340,25 @@ func (t *processTable) close() {
 	t.all, t.ended = nil, nil
 }
 
+// addBelow adds all descendants of the processes in a set, by pid.
+func addBelow(in map[int]bool, all []stat) {
+	for grown := true; grown; {
+		grown = false
+		for _, st := range all {
+			if !in[st.pid] && in[st.ppid] {
+				in[st.pid], grown = true, true
+			}
+		}
+	}
+}
+
 // killTree kills the given processes and everything below them.
 func killTree(roots []*process) {
 	below := make(map[int]bool)
 	for _, p := range roots {
 		below[p.pid] = true
 	}
-	all := allProcesses()
-	for grown := true; grown; {
-		grown = false
-		for _, st := range all {
-			if !below[st.pid] && below[st.ppid] {
-				below[st.pid], grown = true, true
-			}
-		}
-	}
+	addBelow(below, allProcesses())
 	for _, p := range roots {
 		p.kill(unix.SIGKILL)
 		delete(below, p.pid)
