@@ -7,20 +7,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// viewStep is how much of a view is checked at a time: what is used right after it is
-// still in the processor's cache.
+// viewStep is how much of a view is checked and used at a time: what comes second finds it
+// in the processor's cache.
 const viewStep = 256 << 10
 
-// View calls use with one part after the other of what ReadAt would read, each checked as
-// there, but in place: mapped from the page cache, which saves a copy. What use gets is
-// not to be written to, is valid until use returns, and is to be read by the kernel only,
-// which answers with EFAULT where the file has failed or become shorter meanwhile.
+// View calls use with one part after the other of what ReadAt would read, but in place:
+// mapped from the page cache, which saves a copy. What use gets is not to be written to,
+// is valid until use returns, and is to be read by the kernel only, which answers with
+// EFAULT where the file has failed or become shorter meanwhile.
+//
+// Each part is checked as by ReadAt. If checked is set that is done before use has it, else
+// afterwards, which is faster: the kernel is better at reading from memory than a checksum
+// is. Then an error also says that use has had data that is wrong.
 //
 // It returns how many bytes use has had, and ends when use returns false. For the others
 // there is no such view, and ReadAt is to be used: those of compressed members, those not
 // at whole pages, and those that would have to be read from the disk, for which mapped
 // memory is slower. Errors are those of ReadAt.
-func (r *Reader) View(name string, offset, length int64, use func(data []byte) bool) (n int64, err error) {
+func (r *Reader) View(name string, offset, length int64, checked bool, use func(data []byte) bool) (n int64, err error) {
 	err = r.member(name, func(e *entry) error {
 		if offset < 0 || length <= 0 || e.compressed || e.chunk == 0 || e.whole || length > e.size-offset {
 			return nil
@@ -34,11 +38,21 @@ func (r *Reader) View(name string, offset, length int64, use func(data []byte) b
 		for n < length {
 			at := offset + n
 			part := data[n:min(length, n+step-at%step)]
-			if intact, err := r.checkView(e, part, at); !intact || err != nil {
+			more := checked || use(part)
+			intact, err := r.checkView(e, part, at)
+			switch {
+			case err != nil:
 				return err
+			case !intact && checked:
+				return nil // ReadAt says why
+			case !intact:
+				return fail("read", name, unix.EIO)
 			}
 			n += int64(len(part))
-			if !use(part) {
+			if checked {
+				more = use(part)
+			}
+			if !more {
 				break
 			}
 		}
@@ -60,7 +74,7 @@ func (r *Reader) mapped(e *entry, offset, length int64) []byte {
 		if x.offset%pageSize != 0 || done%pageSize != 0 || !r.cached(x.offset) || !r.cached(x.end()-1) {
 			return unix.EINVAL
 		}
-		_, err := unix.MmapPtr(r.fd, x.offset, unsafe.Add(begin, done), uintptr(x.length), unix.PROT_READ, unix.MAP_SHARED|unix.MAP_FIXED)
+		_, err := unix.MmapPtr(r.fd, x.offset, unsafe.Add(begin, done), uintptr(x.length), unix.PROT_READ, unix.MAP_SHARED|unix.MAP_FIXED|unix.MAP_POPULATE)
 		done += x.length
 		return err
 	})

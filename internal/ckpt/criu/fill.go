@@ -309,13 +309,13 @@ func (r *restart) readPages(name string) memory.Read {
 // viewPages views an image of pages; nil where the source has no views.
 func (r *restart) viewPages(name string) memory.View {
 	viewer, ok := r.source.(interface {
-		View(name string, offset, length int64, use func(data []byte) bool) (int64, error)
+		View(name string, offset, length int64, checked bool, use func(data []byte) bool) (int64, error)
 	})
 	if !ok {
 		return nil
 	}
-	return func(offset, length int64, use func(data []byte) bool) (int64, error) {
-		n, err := viewer.View(name, offset, length, use)
+	return func(offset, length int64, checked bool, use func(data []byte) bool) (int64, error) {
+		n, err := viewer.View(name, offset, length, checked, use)
 		return n, contextError(err)
 	}
 }

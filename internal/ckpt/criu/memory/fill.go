@@ -38,9 +38,10 @@ var ErrNoMapping = errors.New("the memory of a restored process cannot be filled
 type Read func(b []byte, offset int64) error
 
 // View calls use with one part of an image after the other in place, without reading it
-// into a buffer, until use returns false. It returns how many bytes use has had; Read can
+// into a buffer, until use returns false. Whether a part is intact it finds out before
+// that, if checked is set, or afterwards. It returns how many bytes use has had; Read can
 // read the others. It may be called by many goroutines.
-type View func(offset, length int64, use func(data []byte) bool) (n int64, err error)
+type View func(offset, length int64, checked bool, use func(data []byte) bool) (n int64, err error)
 
 // Filler fills the memory of processes by userfaultfd(2): all of it while they stand
 // still (Fill), or while they run (Fill after Started). From Add on it answers
@@ -80,9 +81,10 @@ type space struct {
 	pieces pieces
 
 	// windows have their numbers; those that are in none of the others are done. A
-	// space has the mutex of the filler for them.
+	// space has the mutex of the filler for them. The first one begins at -shift.
 	waiting []int64
 	filling []int64
+	shift   int64
 }
 
 // NewFiller returns a filler without memory to fill, which adds up in filled how many
@@ -99,15 +101,26 @@ func NewFiller(filled *atomic.Int64, faultSize int64) *Filler {
 // pieces is in the order of their offsets and addresses, and must not be changed. View
 // may be nil.
 func (f *Filler) Add(uffd int, list []Piece, read Read, view View) {
-	s := &space{filler: f, fd: uffd, read: read, view: view, pieces: pieces{list: list}}
+	s := &space{filler: f, fd: uffd, read: read, view: view, pieces: pieces{list: list}, shift: shift(list)}
 	for _, p := range list {
-		for w := p.Offset / windowSize; w*windowSize < p.Offset+p.Length; w++ {
+		for w := (p.Offset + s.shift) / windowSize; w*windowSize-s.shift < p.Offset+p.Length; w++ {
 			if n := len(s.waiting); n == 0 || s.waiting[n-1] != w {
 				s.waiting = append(s.waiting, w)
 			}
 		}
 	}
 	f.add(s)
+}
+
+// shift returns which windows lie in one page table each, of the largest piece: filling two
+// windows takes turns where they have a page table in common. They begin at multiples of
+// FaultSize, in which checksums are.
+func shift(list []Piece) int64 {
+	if len(list) == 0 {
+		return 0
+	}
+	p := slices.MaxFunc(list, func(a, b Piece) int { return cmp.Compare(a.Length, b.Length) })
+	return (int64(p.Address) - p.Offset) & (windowSize - 1) &^ (FaultSize - 1)
 }
 
 func (f *Filler) add(s *space) {
@@ -276,8 +289,8 @@ func (s *space) current() pieces {
 
 // fill fills a window, if need be by way of a buffer, which it makes.
 func (s *space) fill(w int64, buffer *[]byte) error {
-	end := (w + 1) * windowSize
-	first, ok := s.current().next(w*windowSize, end)
+	end := (w+1)*windowSize - s.shift
+	first, ok := s.current().next(end-windowSize, end)
 	if !ok {
 		return nil
 	}
@@ -288,7 +301,9 @@ func (s *space) fill(w int64, buffer *[]byte) error {
 	begin, stop := first.Offset, last.Offset+last.Length
 	if s.view != nil {
 		var put error
-		_, err := s.view(begin, stop-begin, func(data []byte) bool {
+		// While the processes stand still nobody sees memory that turns out to be damaged.
+		checked := s.filler.running.Load()
+		_, err := s.view(begin, stop-begin, checked, func(data []byte) bool {
 			if put = s.put(data, begin, begin+int64(len(data))); put == nil {
 				begin += int64(len(data))
 			}
@@ -475,7 +490,7 @@ func (s *space) take() (faults []uint64, none bool, err error) {
 // fork adds the memory of a child: what is not in place yet has to be filled there,
 // too. The caller holds mu.
 func (s *space) fork(uffd int) {
-	child := &space{filler: s.filler, fd: uffd, read: s.read, view: s.view, pieces: s.pieces}
+	child := &space{filler: s.filler, fd: uffd, read: s.read, view: s.view, pieces: s.pieces, shift: s.shift}
 	s.filler.mu.Lock()
 	child.waiting = slices.Concat(s.filling, s.waiting)
 	s.filler.mu.Unlock()

@@ -165,7 +165,7 @@ func TestFill(t *testing.T) {
 		}
 		defer func() { _ = unix.Munmap(gone) }()
 		testFill(t, func(img []byte) View {
-			return func(offset, length int64, use func([]byte) bool) (n int64, err error) {
+			return func(offset, length int64, _ bool, use func([]byte) bool) (n int64, err error) {
 				if offset/windowSize == 7 { // the file has become shorter
 					use(gone[:length])
 					return length, nil
