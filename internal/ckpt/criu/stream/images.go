@@ -139,7 +139,8 @@ func (c *Criu) request() error {
 		}
 	}
 	moved := c.pipes.image(pipe)
-	if c.handler.Memories != nil && c.handler.Memories(name) {
+	memory := c.handler.Memories != nil && c.handler.Memories(name)
+	if memory {
 		c.pipes.keep(c.PID())
 	}
 	c.moving.Add(1)
@@ -147,6 +148,9 @@ func (c *Criu) request() error {
 		defer c.moving.Done()
 		defer moved()
 		defer unix.Close(pipe)
+		if memory {
+			c.pipes.keepMore(c.PID(), pipe, c.Stopped)
+		}
 		if err := c.handler.Image(name, pipe); err != nil {
 			c.Fail(err)
 		}

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -45,34 +46,68 @@ func (k *keeper) image(fd int) (done func()) {
 	}
 }
 
-// keep opens the pipes of which criu itself has both ends, and lets go of the others. It
-// needs the right to trace criu, which an ordinary user may not have; then it keeps
-// none.
+// keep lets go of the pipes that criu has closed, and keeps those that it has now.
 func (k *keeper) keep(criu int) {
+	ends, fds := bothEnds(criu)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	const read, write = 1, 2
-	ends, fds := make(map[string]int), make(map[string]int)
-	for d, err := range proc.Descriptors(criu) {
-		if err != nil || len(d.Link) < len("pipe:[") || d.Link[:len("pipe:[")] != "pipe:[" {
-			continue
-		}
-		if d.Readable {
-			ends[d.Link] |= read
-			fds[d.Link] = d.FD
-		}
-		if d.Writable {
-			ends[d.Link] |= write
-		}
-	}
 	for name, fd := range k.kept {
-		if ends[name] != read|write {
+		if ends[name] != readEnd|writeEnd {
 			unix.Close(fd)
 			delete(k.kept, name)
 		}
 	}
+	k.add(criu, ends, fds)
+}
+
+// keepMore keeps the pipes that criu makes until there is something in the pipe of an image
+// of memory, or stopped returns true: criu asks for that image first, and makes pipes for
+// what the process's memory turns out to need. It lets go of none, as criu may just have
+// been killed.
+func (k *keeper) keepMore(criu, image int, stopped func() bool) {
+	const wait = 1 // in milliseconds
+	fds := []unix.PollFd{{Fd: int32(image), Events: unix.POLLIN}}
+	for !stopped() {
+		n, err := unix.Poll(fds, wait)
+		ends, fds := bothEnds(criu)
+		k.mu.Lock()
+		k.add(criu, ends, fds)
+		k.mu.Unlock()
+		if n > 0 || err != nil && err != unix.EINTR {
+			return
+		}
+	}
+}
+
+const (
+	readEnd = 1 << iota
+	writeEnd
+)
+
+// bothEnds returns which ends of pipes criu has open, by the pipes' names, and descriptors
+// of criu's for reading.
+func bothEnds(criu int) (ends, fds map[string]int) {
+	ends, fds = make(map[string]int), make(map[string]int)
+	for d, err := range proc.Descriptors(criu) {
+		if err != nil || !strings.HasPrefix(d.Link, "pipe:[") {
+			continue
+		}
+		if d.Readable {
+			ends[d.Link] |= readEnd
+			fds[d.Link] = d.FD
+		}
+		if d.Writable {
+			ends[d.Link] |= writeEnd
+		}
+	}
+	return ends, fds
+}
+
+// add opens the pipes of which criu itself has both ends. It needs the right to trace criu,
+// which an ordinary user may not have; then it opens none. mu is held.
+func (k *keeper) add(criu int, ends, fds map[string]int) {
 	for name, both := range ends {
-		if _, ok := k.kept[name]; ok || both != read|write || k.images[name] {
+		if _, ok := k.kept[name]; ok || both != readEnd|writeEnd || k.images[name] {
 			continue
 		}
 		fd, err := unix.Open(proc.Open(criu, fds[name]), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
