@@ -89,6 +89,52 @@ func Watched(pid, fd int) []uint64 {
 	return devices
 }
 
+// TimerFD is what Descriptor.Link is for a descriptor of timerfd_create(2).
+const TimerFD = "anon_inode:[timerfd]"
+
+// Timer is the state of such a timer.
+type Timer struct {
+	Expired  uint64        // how often, since it was read
+	Value    unix.Timespec // time left, 0 if it is not set
+	Interval unix.Timespec // 0 if it expires once
+}
+
+// TimerOf returns the state of the timer that is a descriptor of a process. A timer that
+// expires at that moment may look like one that is not set and has not expired.
+func TimerOf(pid, fd int) (Timer, error) {
+	text, err := read(fmt.Sprintf("/proc/%d/fdinfo/%d", pid, fd))
+	if err != nil {
+		return Timer{}, err
+	}
+	return parseTimer(string(text))
+}
+
+// parseTimer reads a file of /proc/PID/fdinfo; see proc_pid_fdinfo(5).
+func parseTimer(text string) (t Timer, err error) {
+	found := 0
+	for line := range strings.Lines(text) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
+		switch name {
+		case "ticks":
+			_, err = fmt.Sscan(value, &t.Expired)
+		case "it_value":
+			_, err = fmt.Sscanf(value, "(%d, %d)", &t.Value.Sec, &t.Value.Nsec)
+		case "it_interval":
+			_, err = fmt.Sscanf(value, "(%d, %d)", &t.Interval.Sec, &t.Interval.Nsec)
+		default:
+			continue
+		}
+		if err != nil {
+			return Timer{}, unix.EINVAL
+		}
+		found++
+	}
+	if found != 3 {
+		return Timer{}, unix.EINVAL
+	}
+	return t, nil
+}
+
 // Mounts returns the numbers of the mounts that a process sees.
 func Mounts(pid int) (map[int]bool, error) {
 	text, err := readAll(fmt.Sprintf("/proc/%d/mountinfo", pid), mostMounts)

@@ -1,7 +1,7 @@
 // Package attributes saves and restores what processes and threads have set for
 // themselves and CRIU does not save: the processors that a thread runs on, its
 // I/O priority and timer slack, the filter of a process for core files, its
-// oom_score_adj, and its personality.
+// oom_score_adj, and its personality. And it mends timers that CRIU lost.
 //
 // They are a member of the context, which belongs to no image: see [Save]. What is
 // in images belongs to package images.
@@ -30,6 +30,7 @@ const (
 	oomScore    = "oom_score_adj"
 	personality = "personality" // hexadecimal, as in /proc; only where it is not 0
 	timerSlack  = "timerslack_ns"
+	timers      = "timers" // descriptors: "5,7"; see timers.go
 	cpus        = "cpus"   // a list as the kernel writes it: "0-3,8"
 	ioPriority  = "ioprio" // as of ioprio_get(2)
 )
@@ -78,6 +79,7 @@ func saveProcess(pid int, add func(name, value string)) {
 			add(name, value)
 		}
 	}
+	saveTimers(pid, add)
 }
 
 // saveCPUs notes the processors of a thread, unless they are all that it may have:
@@ -219,6 +221,9 @@ func (r *Restorer) Set(id int32, tid int) {
 	}
 	if list, ok := r.saved.value(id, cpus); ok {
 		r.setCPUs(tid, list)
+	}
+	if list, ok := r.saved.value(id, timers); ok {
+		setTimers(tid, list)
 	}
 	if text, ok := r.saved.value(id, ioPriority); ok {
 		if n, err := strconv.ParseUint(text, 10, 16); err == nil {
