@@ -261,8 +261,8 @@ func TestProcessEnded(t *testing.T) {
 	harness.Poll(t, "the process ends", func() bool { return !p.alive() })
 	// A zombie, since nobody has waited for it.
 	for range 3 {
-		if _, err := table.of(cmd.Process.Pid); err != nil {
-			t.Fatal(err)
+		if again, err := table.of(cmd.Process.Pid); err != nil || again != p {
+			t.Fatalf("it is another process, %v", err)
 		}
 	}
 	if flags, err := unix.FcntlInt(uintptr(p.pidfd), unix.F_GETFL, 0); err != nil || flags&unix.O_NONBLOCK == 0 {

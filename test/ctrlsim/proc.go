@@ -263,6 +263,9 @@ func (p *process) alive() bool {
 	}
 }
 
+// reaped is true when its number may be another's.
+func (p *process) reaped() bool { return p.kill(0) == unix.ESRCH }
+
 // kill sends a signal to just this process, whoever has its number now.
 func (p *process) kill(sig unix.Signal) error {
 	return unix.PidfdSendSignal(p.pidfd, sig, nil, 0)
@@ -281,12 +284,12 @@ type processTable struct {
 	ended []*process // whose numbers others have now; somebody may still hold them
 }
 
-// of is the process of a thread that is waiting for an answer at the moment,
-// and can therefore not have ended.
+// of is the process of a thread that is waiting for an answer, or was killed
+// meanwhile.
 func (t *processTable) of(tid int) (*process, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if p := t.all[tid]; p != nil && p.alive() {
+	if p := t.all[tid]; p != nil && !p.reaped() {
 		return p, nil
 	}
 	st, err := readStatus(tid)
@@ -294,8 +297,8 @@ func (t *processTable) of(tid int) (*process, error) {
 		return nil, err
 	}
 	if p := t.all[st.tgid]; p != nil {
-		if p.alive() {
-			return p, nil
+		if !p.reaped() {
+			return p, nil // a call of a thread that was killed, handled late
 		}
 		// Not closed here: whoever waits for its end, or is about to, would get
 		// the file that is the next to have the number of its pidfd.
