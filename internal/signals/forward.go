@@ -105,10 +105,11 @@ func AddFromPipe(pipe io.Reader) {
 }
 
 // AddSet counts the signals of a set, in which bit N-1 is signal N, as if they had
-// been caught here. Those that do not end programs are left out.
+// been caught here. Those that do not end programs are left out. So is SIGTRAP: in a
+// process that is traced it is pending for its tracer, such as CRIU.
 func AddSet(set uint64) {
 	for _, sig := range all(fatal) {
-		if set>>(sig-1)&1 != 0 {
+		if sig != unix.SIGTRAP && set>>(sig-1)&1 != 0 {
 			add(sig)
 		}
 	}
