@@ -202,11 +202,15 @@ func available(fd int) (n int64, end bool, err error) {
 	if _, err := unix.Poll(fds, 0); err != nil && err != unix.EINTR {
 		return 0, false, err
 	}
-	if fds[0].Revents&unix.POLLIN == 0 {
-		return 0, fds[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0, nil
-	}
-	count, err = unix.IoctlGetInt(fd, unix.TIOCINQ)
-	return int64(count), false, err
+	return availableAfter(fd, fds[0].Revents)
+}
+
+// availableAfter is available when poll(2) has answered. That takes no lock: a writer may
+// write its last and close the pipe after poll has seen no data, and before it sees that
+// there are no writers. So a hang-up alone does not say that the pipe is empty.
+func availableAfter(fd int, events int16) (n int64, end bool, err error) {
+	count, err := unix.IoctlGetInt(fd, unix.TIOCINQ)
+	return int64(count), err == nil && count == 0 && events&(unix.POLLHUP|unix.POLLERR) != 0, err
 }
 
 // spliceBytes moves n bytes that are in the pipe.

@@ -219,3 +219,32 @@ func TestRelayLimit(t *testing.T) {
 		t.Errorf("%d are left", r.made)
 	}
 }
+
+// TestAvailable: a pipe has ended when there are no writers and no data, whatever poll(2)
+// has seen before.
+func TestAvailable(t *testing.T) {
+	r, p := pipe2(t)
+	defer unix.Close(r)
+	check := func(wantN int64, wantEnd bool) {
+		t.Helper()
+		for what, look := range map[string]func() (int64, bool, error){
+			"now":      func() (int64, bool, error) { return available(r) },
+			"after":    func() (int64, bool, error) { return availableAfter(r, 0) },
+			"hung up":  func() (int64, bool, error) { return availableAfter(r, unix.POLLHUP) },
+			"had some": func() (int64, bool, error) { return availableAfter(r, unix.POLLIN) },
+		} {
+			want := wantEnd && (what == "now" || what == "hung up")
+			if n, end, err := look(); n != wantN || end != want || err != nil {
+				t.Errorf("%s: %d bytes, ended %v, %v; want %d, %v", what, n, end, err, wantN, want)
+			}
+		}
+	}
+	writeAll(p, []byte("abc"))
+	check(3, false)
+	unix.Close(p)
+	check(3, false)
+	if got := readAll(r); string(got) != "abc" {
+		t.Errorf("got %q", got)
+	}
+	check(0, true)
+}

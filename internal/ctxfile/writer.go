@@ -198,6 +198,22 @@ func (w *Writer) Bytes(name string, data []byte) error {
 // what compression saves.
 func (w *Writer) Stored() int64 { return w.stored.Load() }
 
+// Size returns the size of a member in bytes, however it is stored, -1 if there is none of
+// that name. The call that stores it must have returned.
+func (w *Writer) Size(name string) int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, e := range w.entries {
+		if e.name == name && e.staged != nil {
+			return e.staged.size
+		}
+		if e.name == name {
+			return e.size
+		}
+	}
+	return -1
+}
+
 // Abort makes every call in progress return soon, and every later one at once,
 // with ECANCELED. It gives back what disk space was allocated in advance; if calls
 // are in progress the last of them does that. A disk that does not answer cannot

@@ -42,6 +42,7 @@ type capture struct {
 
 	elsewhere []pstree.FileElsewhere // external files, see options
 	ends      takenEnds              // see checkConnections
+	memory    takenMemory            // see checkMemory
 
 	reported chan *stream.Stage // gets the stage post-dump
 	frozen   *stream.Stage      // the same, until it is answered
@@ -209,10 +210,12 @@ func (c *capture) take(ctx context.Context) error {
 	if c.criu.Stopped() {
 		return errEnded
 	}
-	if err := c.checkConnections(); err != nil {
-		return err
+	for _, step := range []func() error{c.checkMemory, c.checkConnections, c.saveFiles} {
+		if err := step(); err != nil {
+			return err
+		}
 	}
-	return c.saveFiles()
+	return nil
 }
 
 // errEnded says that criu is the one to tell what has gone wrong.

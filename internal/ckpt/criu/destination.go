@@ -62,6 +62,11 @@ func (c *capture) prepare(e *engine) (err error) {
 			c.ends.add(inode, head)
 			return contextError(err)
 		}
+		if images.IsPagemap(name) {
+			pagemap, err := w.PipeKept(name, pipe, longestPagemap)
+			c.memory.add(pagemap)
+			return contextError(err)
+		}
 		return contextError(w.Pipe(name, pipe, images.IsPages(name)))
 	}))
 	if err == nil {
