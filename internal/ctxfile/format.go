@@ -113,6 +113,8 @@ func goodName(s string) bool {
 // appendTo appends the entry as it is in the index.
 func (e *entry) appendTo(b []byte) []byte {
 	le := binary.LittleEndian
+	// It may be large, and is not to be copied as it grows, nor for what follows.
+	b = slices.Grow(b, 2*pageSize+extentLen*len(e.extents)+frameLen*len(e.frames)+sumLen*len(e.sums))
 	flags, chunk := uint16(flagChunks), uint32(e.chunk)
 	if e.compressed {
 		flags, chunk = flagFrames, 0

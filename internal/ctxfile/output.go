@@ -155,18 +155,23 @@ func (o *output) release() {
 	o.readable = -1
 }
 
-// writeOut has the kernel begin to write to the disk what is in the page cache, until
-// stop is called, which does not wait for the disk.
-func (o *output) writeOut() (stop func()) {
+// writeOut has the kernel begin to write to the disk what is in the page cache, up to each
+// of the offsets that come, until stop is called, which does not wait for the disk. No more
+// may come then.
+func (o *output) writeOut(ready <-chan int64) (stop func()) {
 	const step = 8 << 20
 	var stopped atomic.Bool
 	ended := make(chan struct{})
-	end := o.next
 	go func() {
 		defer close(ended)
-		for at := int64(0); at < end && !stopped.Load() && !o.calls.isAborted(); at += step {
-			if unix.SyncFileRange(o.fd, o.base+at, min(step, end-at), unix.SYNC_FILE_RANGE_WRITE) != nil {
-				return
+		at := int64(0)
+		for end := range ready {
+			for at+step <= end || at < end && len(ready) == 0 {
+				n := min(step, end-at)
+				if stopped.Load() || o.calls.isAborted() || unix.SyncFileRange(o.fd, o.base+at, n, unix.SYNC_FILE_RANGE_WRITE) != nil {
+					return
+				}
+				at += n
 			}
 		}
 	}()

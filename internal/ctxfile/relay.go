@@ -121,8 +121,13 @@ type relay struct {
 	behind atomic.Int32 // pipes that have not been emptied into the file
 	copies bool         // what is left is copied to rest, not spliced
 	rest   intake
-	err    error // of the file, known when done is closed
 	done   chan struct{}
+
+	// order is held by the one that takes a pipe, until it knows where its content goes.
+	order sync.Mutex
+
+	mu  sync.Mutex
+	err error // of the file, known when done is closed
 }
 
 // relayPipe stores what comes out of a pipe, up to its end. ok is false if there is no
@@ -252,14 +257,95 @@ func (r *relay) hand(p *relayPipe) {
 // others.
 func (r *relay) empty(stop func()) {
 	for p := range r.full {
-		if r.err == nil {
-			if r.err = r.store(p); r.err != nil {
-				stop()
-			}
+		r.emptied(p, r.store(p), stop)
+		if r.m.w.aside != nil && r.m.stagedFor == nil && !r.copies && !r.failed() {
+			break // it can be spliced, also by two threads
 		}
-		r.own <- p
-		r.behind.Add(-1)
 	}
+	var both sync.WaitGroup
+	if r.m.w.aside != nil {
+		both.Go(func() { r.emptyBy(r.m.w.aside, stop) })
+	}
+	r.emptyBy(nil, stop)
+	both.Wait()
+}
+
+// emptyBy empties pipes into the other file, if there is one and as far as it can, or
+// else into the context's.
+func (r *relay) emptyBy(other *aside, stop func()) {
+	for other == nil || other.hasRoom() {
+		p, to := r.next()
+		if p == nil {
+			return
+		}
+		if other != nil {
+			n := other.move(p, to)
+			r.moved(p, n)
+			to = extent{to.offset + n, to.length - n}
+		}
+		r.emptied(p, r.spliceTo(p, to), stop)
+	}
+}
+
+// next returns the next pipe, and where its content belongs. At the end there is none.
+func (r *relay) next() (*relayPipe, extent) {
+	r.order.Lock()
+	defer r.order.Unlock()
+	p := <-r.full
+	if p == nil || r.failed() {
+		return p, extent{}
+	}
+	e, o := r.m.entry, r.m.w.out
+	o.mu.Lock()
+	x := o.reserve(p.n, true, e.end())
+	o.mu.Unlock()
+	e.add(x)
+	return p, x
+}
+
+// emptied takes a pipe back. After an error nothing is moved any more.
+func (r *relay) emptied(p *relayPipe, err error, stop func()) {
+	r.mu.Lock()
+	if r.err == nil && err != nil {
+		r.err = err
+		stop()
+	}
+	r.mu.Unlock()
+	r.own <- p
+	r.behind.Add(-1)
+}
+
+func (r *relay) failed() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.err != nil
+}
+
+// spliceTo empties a pipe into a part of the file.
+func (r *relay) spliceTo(p *relayPipe, x extent) error {
+	o := r.m.w.out
+	for x.length > 0 {
+		if r.m.w.calls.isAborted() {
+			return unix.ECANCELED
+		}
+		offset := o.base + x.offset
+		n, err := splice(p.r, nil, o.fd, &offset, int(x.length))
+		if err == nil && n == 0 {
+			err = unix.EIO // it was in the pipe
+		}
+		if err != nil {
+			return err
+		}
+		x = extent{x.offset + n, x.length - n}
+		r.moved(p, n)
+	}
+	return nil
+}
+
+// moved notes that n bytes have been moved out of a pipe.
+func (r *relay) moved(p *relayPipe, n int64) {
+	p.n -= n
+	r.m.w.stored.Add(n)
 }
 
 // store empties one pipe into the file.

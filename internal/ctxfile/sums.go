@@ -178,7 +178,11 @@ func (w *Writer) sumRest() (gaps uint32, err error) {
 	todo := runs(w.entries, func(e *entry) bool { return e.unsummed })
 	if len(todo) > 0 {
 		// The disk can begin meanwhile with what the caller's fsync will wait for.
-		defer w.out.writeOut()()
+		ready := make(chan int64, w.aside.count()+1)
+		defer w.out.writeOut(ready)()
+		if err := w.bringBack(ready); err != nil {
+			return 0, err
+		}
 	}
 	err = inParallel(len(todo), func(i int) error {
 		r := todo[i]

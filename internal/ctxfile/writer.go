@@ -23,6 +23,7 @@ type Writer struct {
 	early    bool        // see WriteEarly
 	closing  atomic.Bool // Close was called
 	stage    *output     // of the staging file, or nil
+	aside    *aside      // or nil
 
 	mu      sync.Mutex
 	entries []*entry
@@ -143,7 +144,7 @@ func (w *Writer) pipe(name string, pipe int, aligned bool, t *tap) error {
 }
 
 // Prepare writes zeros where up to n bytes of memory are going to be written, if that is an
-// empty file, and returns when that is done, Pipe has memory, or after Abort. It spares
+// empty file, and to the file of Aside, and returns when that is done, Pipe has memory, or after Abort. It spares
 // Pipe the allocation of memory and disk space. What is not used is cut off by Close, and
 // after Abort.
 func (w *Writer) Prepare(n int64) {
@@ -156,6 +157,13 @@ func (w *Writer) Prepare(n int64) {
 	}
 	defer w.trimIfOver()
 	defer w.calls.end()
+	if w.aside != nil {
+		o.preparing.Store(true)
+		goOn := func() bool { return o.preparing.Load() && !o.calls.isAborted() }
+		if w.aside.prepare(goOn); !goOn() {
+			return
+		}
+	}
 	o.prepare(n)
 }
 
@@ -240,6 +248,7 @@ func (w *Writer) release() {
 		unix.Close(w.stage.fd)
 		w.stage = nil
 	}
+	w.releaseAside()
 }
 
 // Close writes the index, without which the file is not a context, and leaves the

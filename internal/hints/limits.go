@@ -64,13 +64,8 @@ func Memory() []string {
 	if unix.Getrlimit(unix.RLIMIT_AS, &l) == nil && l.Cur < 1<<62 {
 		said = append(said, fmt.Sprintf("a process may have %s of address space here (ulimit -v)", show.Size(l.Cur)))
 	}
-	for _, g := range proc.ControlGroups(os.Getpid(), "memory") {
-		for _, names := range [][2]string{{"memory.max", "memory.current"}, {"memory.limit_in_bytes", "memory.usage_in_bytes"}} {
-			most, now := proc.Numbers(g.Dir+"/"+names[0]), proc.Numbers(g.Dir+"/"+names[1])
-			if len(most) == 1 && len(now) == 1 && most[0] < 1<<60 {
-				said = append(said, fmt.Sprintf("the control group %s uses %s of memory, of %s (%s)", show.Name(g.Name), show.Size(now[0]), show.Size(most[0]), names[0]))
-			}
-		}
+	for _, m := range proc.MemoryLimits(os.Getpid()) {
+		said = append(said, fmt.Sprintf("the control group %s uses %s of memory, of %s (%s)", show.Name(m.Group.Name), show.Size(m.Now), show.Size(m.Limit), m.File))
 	}
 	if len(said) > 0 {
 		return said

@@ -96,6 +96,27 @@ func ControlGroups(pid int, controller string) []ControlGroup {
 	return parseControlGroups(string(text), controller)
 }
 
+// MemoryLimit is a limit of a control group, in bytes.
+type MemoryLimit struct {
+	Group      ControlGroup
+	File       string // which has the limit: "memory.max"
+	Limit, Now uint64
+}
+
+// MemoryLimits returns the limits of memory of a process's control groups, its own first.
+func MemoryLimits(pid int) []MemoryLimit {
+	var all []MemoryLimit
+	for _, g := range ControlGroups(pid, "memory") {
+		for _, names := range [][2]string{{"memory.max", "memory.current"}, {"memory.limit_in_bytes", "memory.usage_in_bytes"}} {
+			most, now := Numbers(g.Dir+"/"+names[0]), Numbers(g.Dir+"/"+names[1])
+			if len(most) == 1 && len(now) == 1 && most[0] < 1<<60 { // more is none
+				all = append(all, MemoryLimit{g, names[0], most[0], now[0]})
+			}
+		}
+	}
+	return all
+}
+
 // parseControlGroups reads "4:memory:/batch", or "0::/batch" of version 2.
 func parseControlGroups(text, controller string) []ControlGroup {
 	const mounted = "/sys/fs/cgroup"

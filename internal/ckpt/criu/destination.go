@@ -49,8 +49,11 @@ func (c *capture) prepare(e *engine) (err error) {
 		return contextError(err)
 	}
 	c.writer = w
-	if c.request.Compress != 0 && ckpt.RunsOn(c.request.Signal) {
+	switch runsOn := ckpt.RunsOn(c.request.Signal); {
+	case runsOn && c.request.Compress != 0:
 		c.stage(w)
+	case runsOn:
+		c.aside(w)
 	}
 	if ckpt.Ends(c.request.Signal) {
 		w.WriteEarly() // flush has to wait for the disk

@@ -1,6 +1,8 @@
 package criu
 
 import (
+	"math"
+	"os"
 	"path/filepath"
 	"runtime"
 
@@ -8,6 +10,7 @@ import (
 
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ctxfile"
+	"blcr-cli/internal/proc"
 )
 
 // stage gives a Writer that compresses a staging file on the context's file system, so that
@@ -35,6 +38,25 @@ func (c *capture) stage(w *ctxfile.Writer) {
 
 // mostPrepared is more than is prepared in the time that criu takes to start.
 const mostPrepared = 512 << 20
+
+// aside gives a Writer memory to use while the processes, which run on, are frozen, if the
+// machine and the control groups of this process have enough.
+func (c *capture) aside(w *ctxfile.Writer) {
+	need := 2 * uint64(c.tree.Memory()) // all of it in the page cache, and most of it there
+	if runtime.NumCPU() > 1 && proc.MachineMemory()["MemFree"] > 2*need && roomInGroups() > need {
+		w.Aside(c.tree.Memory())
+	}
+}
+
+// roomInGroups returns how many bytes of memory the control groups of this process do not
+// use yet.
+func roomInGroups() uint64 {
+	room := uint64(math.MaxUint64)
+	for _, m := range proc.MemoryLimits(os.Getpid()) {
+		room = min(room, m.Limit-min(m.Limit, m.Now))
+	}
+	return room
+}
 
 // prepareFile has the file prepared for the processes' memory while criu starts, on
 // another processor. It is not worth it where the processes end anyway.
