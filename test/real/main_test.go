@@ -8,7 +8,7 @@
 // build tag:
 //
 //	go test -tags real ./test/real
-//	go test -tags real ./test/real -cycles 10 -run 'TestPrograms/(pty|shell)'
+//	go test -tags real ./test/real -cycles 10 [-lazy] -run 'TestPrograms/(pty|shell)'
 //
 // What each program does is in its file in the directory programs; how they are
 // run is in programs/selfcheck.h.
@@ -44,6 +44,7 @@ import (
 
 var (
 	cycles = flag.Int("cycles", 3, "how often each program is saved and restored")
+	lazy   = flag.Bool("lazy", false, "restart the programs with --lazy")
 	dry    = os.Getenv("REALTEST_DRY") != ""
 
 	// bin has the commands, progs the compiled programs, scratch everything.

@@ -215,6 +215,9 @@ func (j *job) cycle(p program, n int) {
 	j.checkpoint(ctx, "--kill", j.id(n))
 	j.killed(all)
 	args := p.restart
+	if *lazy {
+		args = append(slices.Clone(args), "--lazy")
+	}
 	if p.relocate {
 		from, to := j.dir+"/A", j.dir+"/B"
 		if n%2 == 1 {

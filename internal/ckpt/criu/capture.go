@@ -66,9 +66,14 @@ func (e *engine) save(ctx context.Context, r *ckpt.CheckpointRequest) (ckpt.Capt
 		ctx, cancel = context.WithTimeoutCause(ctx, r.Limit, errLimit)
 		defer cancel()
 	}
-	c := &capture{request: r, reported: make(chan *stream.Stage, 1)}
 	progressed(r, ckpt.StepWait)
+	begin := whereItIs(r)
+	c := newCapture(r)
 	err := c.freeze(ctx, e)
+	for again := 0; again < mostAgain && explain.IsMoved(err) && begin.restore(r); again++ {
+		c = newCapture(r)
+		err = c.freeze(ctx, e)
+	}
 	if ckpt.StepOf(err) == ckpt.StepWait && ckpt.ErrnoOf(err) == syscall.ETIME {
 		return nil, err // errLimit
 	}

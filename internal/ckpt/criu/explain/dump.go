@@ -1,8 +1,10 @@
 package explain
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -25,6 +27,13 @@ const movedData = "data has been received in a TCP connection of the job while t
 // Moved is the error for a dump that CRIU took for complete and that lacks such data.
 func Moved() *ckpt.Error {
 	return &ckpt.Error{Op: "checkpoint", Object: "processes", Errno: busy, Detail: []string{movedData, tryAgainHint}}
+}
+
+// IsMoved reports whether that is why a dump has failed, by Moved or by CRIU's own words. It
+// seldom happens twice in a row.
+func IsMoved(err error) bool {
+	var e *ckpt.Error
+	return errors.As(err, &e) && slices.Contains(e.Detail, movedData)
 }
 
 // dumpRules is for lines of a dump.
