@@ -45,6 +45,7 @@ func (c *Criu) Insist(holds func() Hold) (over bool) {
 			return true
 		case <-time.After(leaveAfter - killAfter):
 		}
+		c.pipes.prune(c.PID())
 		since := time.Since(begin)
 		if since < killAfter {
 			continue

@@ -30,11 +30,12 @@ func pipeName(fd int) string {
 	return fmt.Sprintf("pipe:[%d]", st.Ino)
 }
 
-// image notes a pipe with an image until done is called.
+// image notes a pipe with an image until done is called. It lets go of that one.
 func (k *keeper) image(fd int) (done func()) {
 	name := pipeName(fd)
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.drop(func(kept string) bool { return kept == name })
 	if k.images == nil {
 		k.images = make(map[string]bool)
 	}
@@ -51,13 +52,34 @@ func (k *keeper) keep(criu int) {
 	ends, fds := bothEnds(criu)
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.drop(func(name string) bool { return ends[name] != readEnd|writeEnd })
+	k.add(criu, ends, fds)
+}
+
+// prune lets go of the pipes of which criu, if it has not ended, does not have both ends
+// any more: images of which it had, and which it has announced to nobody. It would wait
+// for ever until one of those is read.
+func (k *keeper) prune(criu int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.kept) == 0 {
+		return
+	}
+	ends, _ := bothEnds(criu)
+	if len(ends) == 0 {
+		return
+	}
+	k.drop(func(name string) bool { return ends[name] != readEnd|writeEnd })
+}
+
+// drop closes some of the pipes. mu is held.
+func (k *keeper) drop(those func(name string) bool) {
 	for name, fd := range k.kept {
-		if ends[name] != readEnd|writeEnd {
+		if those(name) {
 			unix.Close(fd)
 			delete(k.kept, name)
 		}
 	}
-	k.add(criu, ends, fds)
 }
 
 // keepMore keeps the pipes that criu makes until there is something in the pipe of an image

@@ -57,3 +57,50 @@ func TestKeep(t *testing.T) {
 		t.Errorf("still kept: %v", k.kept)
 	}
 }
+
+// TestKeepImage: an image's pipe of which criu had both ends when it was looked at is not
+// kept when it is known as an image, or when criu has only one end of it.
+func TestKeepImage(t *testing.T) {
+	var k keeper
+	defer k.release()
+	var r, w [3]*os.File
+	for i := range r {
+		var err error
+		if r[i], w[i], err = os.Pipe(); err != nil {
+			t.Fatal(err)
+		}
+		defer w[i].Close()
+	}
+	// criu is what has these files.
+	criu := func(files ...*os.File) (pid int) {
+		other := exec.Command("/bin/sleep", "1000")
+		other.ExtraFiles = files
+		if err := other.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			_ = other.Process.Kill()
+			_ = other.Wait()
+		})
+		return other.Process.Pid
+	}
+	check := func(want ...bool) {
+		t.Helper()
+		for i := range w {
+			if _, kept := k.kept[pipeName(int(w[i].Fd()))]; kept != want[i] {
+				t.Errorf("pipe %d is kept: %v", i, kept)
+			}
+		}
+	}
+	k.keep(criu(r[0], w[0], r[1], w[1], r[2], w[2]))
+	check(true, true, true)
+	k.image(int(r[0].Fd()))()
+	check(false, true, true)
+	k.prune(criu(w[0], w[1], r[2], w[2]))
+	check(false, false, true)
+	k.prune(1 << 30) // which does not exist
+	check(false, false, true)
+	for i := range r {
+		r[i].Close()
+	}
+}
