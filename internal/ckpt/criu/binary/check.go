@@ -70,8 +70,9 @@ func run(name string, args ...string) (string, error) {
 	// A group of its own, so that what it has started ends with it.
 	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
-	// A child that left the group must not hold us up by the pipe that it has.
-	cmd.WaitDelay = time.Second
+	// A child that left the group must not hold us up by the pipe that it has. What criu
+	// has written must have been read by then, also on a busy machine.
+	cmd.WaitDelay = limit / 2
 	err := cmd.Start()
 	if err == nil {
 		// What is left of the group, such as a stopped process of a criu that was killed, ends
