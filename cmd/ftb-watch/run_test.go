@@ -245,6 +245,8 @@ func TestConversation(t *testing.T) {
 	w := start(t, agent, "-n", "1", "event_space=FTB.checkpoint_sw.blcr")
 	request(blcrevents.Checkpoint, 0)
 	w.end(0)
+	// Settle does not wait for one that has subscribed.
+	harness.Poll(t, "its end", func() bool { return agent.Subscribers() == 0 })
 	if err := agent.Settle(harness.Patience); err != nil {
 		t.Fatal(err)
 	}
