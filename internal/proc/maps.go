@@ -63,6 +63,29 @@ func Mappings(pid int) iter.Seq2[Mapping, error] {
 	}
 }
 
+// VDSO returns the addresses of the code that the kernel has mapped into a process,
+// vdso(7); 0 where there is none, or it cannot be seen.
+func VDSO(pid int) (start, end uint64) {
+	f, err := open(fmt.Sprintf("/proc/%d/maps", pid))
+	if err != nil {
+		return 0, 0
+	}
+	defer f.close()
+	lines := bufio.NewScanner(f)
+	lines.Buffer(make([]byte, longestMapping), longestMapping)
+	for lines.Scan() {
+		// "7ffe6a3f2000-7ffe6a3f4000 r-xp 00000000 00:00 0   [vdso]"
+		if line := lines.Text(); strings.HasSuffix(line, " [vdso]") && !strings.Contains(line, "/") {
+			addresses, _, _ := strings.Cut(line, " ")
+			from, to, _ := strings.Cut(addresses, "-")
+			start, _ = strconv.ParseUint(from, 16, 64)
+			end, _ = strconv.ParseUint(to, 16, 64)
+			break
+		}
+	}
+	return start, end
+}
+
 // parseMapping reads a line of a maps file; not ok is one without a path.
 func parseMapping(line string) (m Mapping, ok bool, err error) {
 	// "7f5a6b000-7f5a6d000 rw-s 00000000 fe:00 1014   /a path"

@@ -2,6 +2,7 @@ package proc
 
 import (
 	"os"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -49,4 +50,19 @@ func TestMappings(t *testing.T) {
 		}
 	}
 	t.Errorf("%s is not among them", exe)
+}
+
+// TestVDSO: the kernel's code is found, where there is any.
+func TestVDSO(t *testing.T) {
+	text, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := false
+	for line := range strings.Lines(string(text)) {
+		want = want || strings.HasSuffix(line, "[vdso]\n")
+	}
+	if start, end := VDSO(os.Getpid()); (start != 0) != want || end < start {
+		t.Errorf("%x-%x", start, end)
+	}
 }

@@ -22,6 +22,19 @@ func Owner(pid int) (uid int, err error) {
 	return strconv.Atoi(words[1])
 }
 
+// RealIDs returns the real user and group of a process or a thread. The error is ESRCH if
+// there is no such process.
+func RealIDs(id int) (uid, gid int, err error) {
+	words, err := fields(id, "Uid", "Gid")
+	if err != nil || len(words["Uid"]) == 0 || len(words["Gid"]) == 0 {
+		return 0, 0, syscall.ESRCH
+	}
+	if uid, err = strconv.Atoi(words["Uid"][0]); err == nil {
+		gid, err = strconv.Atoi(words["Gid"][0])
+	}
+	return uid, gid, err
+}
+
 // Namespace returns which namespace a process is in, as the inode of nsfs: kind is
 // a name in /proc/PID/ns. The error is that of readlink(2).
 func Namespace(pid int, kind string) (inode uint64, err error) {

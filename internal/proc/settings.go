@@ -9,8 +9,8 @@ import (
 )
 
 // Setting returns what a small file of /proc says about a process, or a thread:
-// "coredump_filter", "oom_score_adj", "personality" or "timerslack_ns". The error
-// is that of open(2) or read(2): ENOENT where the kernel does not have it.
+// "attr/current", "coredump_filter", "oom_score_adj", "personality" or "timerslack_ns".
+// The error is that of open(2) or read(2): ENOENT where the kernel does not have it.
 func Setting(id int, name string) (string, error) {
 	text, err := read(fmt.Sprintf("/proc/%d/%s", id, name))
 	return strings.TrimSpace(string(text)), err

@@ -51,11 +51,11 @@ func Killed(pid, tid int) bool {
 	return pending&(1<<(unix.SIGKILL-1)) != 0
 }
 
-// Confined reports whether a process has given up new privileges (PR_SET_NO_NEW_PRIVS of
-// prctl(2)), and whether it has a filter of system calls (seccomp(2)). On a kernel that
-// shows neither both are false.
-func Confined(pid int) (noNewPrivileges, filtered bool) {
-	status, err := fields(pid, "NoNewPrivs", "Seccomp")
+// Confined reports whether a process or a thread has given up new privileges
+// (PR_SET_NO_NEW_PRIVS of prctl(2)), and whether it has a filter of system calls
+// (seccomp(2)). On a kernel that shows neither both are false.
+func Confined(id int) (noNewPrivileges, filtered bool) {
+	status, err := fields(id, "NoNewPrivs", "Seccomp")
 	if err != nil {
 		return false, false
 	}

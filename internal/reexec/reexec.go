@@ -122,6 +122,9 @@ type Attr struct {
 	// Env is added to this process's environment, and overrides it.
 	Env []string
 
+	// Bare says that Env is the whole environment, for a process that others may look at.
+	Bare bool
+
 	// Files are the descriptors from 0 on, given by their numbers in this process. nil
 	// means the standard descriptors with which this process was started. Other
 	// descriptors that are not close-on-exec are inherited as well.
@@ -163,7 +166,10 @@ func Start(role string, numbers []int, args []string, attr Attr) (pid int, err e
 		files = entry.Standard()
 	}
 	argv := append([]string{argv0(role, numbers)}, args...)
-	env := environment(attr.Env)
+	env := attr.Env
+	if !attr.Bare {
+		env = environment(env)
+	}
 	if attr.Cloneflags != 0 {
 		sys := &syscall.SysProcAttr{Setsid: attr.Setsid, Pdeathsig: attr.Pdeathsig, Cloneflags: attr.Cloneflags, AmbientCaps: attr.AmbientCaps}
 		if ids := attr.UserIDs; ids != nil {

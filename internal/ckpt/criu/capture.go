@@ -18,6 +18,7 @@ import (
 	"blcr-cli/internal/ckpt/criu/binary"
 	"blcr-cli/internal/ckpt/criu/explain"
 	"blcr-cli/internal/ckpt/criu/images"
+	"blcr-cli/internal/ckpt/criu/landlock"
 	"blcr-cli/internal/ckpt/criu/pstree"
 	"blcr-cli/internal/ckpt/criu/savedfiles"
 	"blcr-cli/internal/ckpt/criu/stream"
@@ -153,6 +154,15 @@ func (c *capture) freeze(ctx context.Context, e *engine) (err error) {
 	where, inherited := c.destination()
 	if !c.tree.Lives() {
 		return &ckpt.Error{Op: "checkpoint", Object: "processes", Errno: syscall.ESRCH}
+	}
+	if pid := landlock.Confined(c.tree.PIDs); pid != 0 {
+		return &ckpt.Error{Op: "checkpoint", Object: "processes", Errno: syscall.EOPNOTSUPP, Detail: []string{
+			hints.Process(pid) + " has confined itself by Landlock, which criu does not save: it would not be confined after a restart",
+			"save it before it does that, or start it without that",
+		}}
+	}
+	if err := interrupted(ctx, "checkpoint"); err != nil {
+		return err
 	}
 	command := stream.Command{Path: e.criu.Path, Args: append(c.options(root), where...), Inherit: inherited, Enter: enter}
 	if through := c.tree.Through(); through != nil {

@@ -4,10 +4,9 @@ import (
 	"context"
 	"fmt"
 
-	"golang.org/x/sys/unix"
-
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/explain"
+	"blcr-cli/internal/ckpt/criu/landlock"
 	"blcr-cli/internal/ckpt/criu/pstree"
 	"blcr-cli/internal/hints"
 	"blcr-cli/internal/proc"
@@ -30,22 +29,15 @@ func (e *engine) Forecast(ctx context.Context, r *ckpt.CheckpointRequest) *ckpt.
 	defer tree.Close()
 	f.PIDs, f.Memory = tree.PIDs, tree.Memory()
 	f.Failures = append(f.Failures, explain.Foresee(tree.PIDs)...)
-	if !landlock() {
+	if !landlock.Kernel() {
 		return f
 	}
 	for _, pid := range tree.PIDs {
 		// Landlock demands that of processes without privileges. It has few other uses
 		// without a filter of system calls.
 		if noNewPrivileges, filtered := proc.Confined(pid); noNewPrivileges && !filtered {
-			f.Notes = append(f.Notes, fmt.Sprintf("%s has set no_new_privs: if it has confined itself by Landlock, which cannot be seen, it is not confined after a restart", hints.Process(pid)))
+			f.Notes = append(f.Notes, fmt.Sprintf("%s has set no_new_privs: if it has confined itself by Landlock, which only the checkpoint itself may find out, it is refused then, or is not confined after a restart", hints.Process(pid)))
 		}
 	}
 	return f
-}
-
-// landlock reports whether this kernel has Landlock.
-func landlock() bool {
-	const version = 1 // LANDLOCK_CREATE_RULESET_VERSION
-	_, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, version)
-	return errno == 0
 }

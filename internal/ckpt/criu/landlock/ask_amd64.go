@@ -1,0 +1,235 @@
+package landlock
+
+import (
+	"bytes"
+	"encoding/binary"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/proc"
+)
+
+// asks says that threads can be asked here.
+const asks = true
+
+// What golang.org/x/sys does not have of the kernel's ptrace.h.
+const (
+	getRseqConfiguration = 0x420f // PTRACE_GET_RSEQ_CONFIGURATION
+	getUserDispatch      = 0x4211 // PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG
+	eventStop            = 128    // PTRACE_EVENT_STOP
+	syscallStop          = int(unix.SIGTRAP) | 0x80
+)
+
+// call is the instruction syscall.
+var call = []byte{0x0f, 0x05}
+
+// ask has a thread compare the witness with itself. The thread must be in the same pid
+// namespace, and the caller on a thread of its own: one that has not stopped by the
+// deadline is let go of when that ends. Nothing is written to the process's memory.
+//
+// The thread is let go of as after any stop by ptrace: all registers and the mask of
+// signals are as before, and the kernel restarts a system call that it was in.
+func ask(pid, tid, witness int, filtered bool, deadline time.Time) answer {
+	options := uintptr(unix.PTRACE_O_TRACESYSGOOD)
+	if filtered {
+		options |= unix.PTRACE_O_SUSPEND_SECCOMP // the filter might kill it
+	}
+	if !ptrace(unix.PTRACE_SEIZE, tid, options) || !stop(tid, deadline) {
+		return unknown
+	}
+	defer ptrace(unix.PTRACE_DETACH, tid, 0)
+	var before unix.PtraceRegs
+	for {
+		if !copied(unix.PTRACE_GETREGS, tid, 0, unsafe.Pointer(&before)) {
+			return unknown
+		}
+		if !inSequence(tid, before.Rip) {
+			break
+		}
+		if time.Now().After(deadline) || !ptrace(unix.PTRACE_CONT, tid, 0) || !stop(tid, deadline) {
+			return unknown
+		}
+	}
+	at := callIn(pid, tid, &before)
+	if at == 0 {
+		return unknown
+	}
+	var mask, all uint64 = 0, ^uint64(0)
+	const size = unsafe.Sizeof(mask)
+	if !copied(unix.PTRACE_GETSIGMASK, tid, size, unsafe.Pointer(&mask)) || !copied(unix.PTRACE_SETSIGMASK, tid, size, unsafe.Pointer(&all)) {
+		return unknown
+	}
+	defer copied(unix.PTRACE_SETSIGMASK, tid, size, unsafe.Pointer(&mask))
+
+	asking := before
+	asking.Rip, asking.Rax, asking.Orig_rax = at, unix.SYS_KCMP, ^uint64(0)
+	asking.Rdi, asking.Rsi, asking.Rdx, asking.R10, asking.R8 = uint64(witness), uint64(witness), kcmpVM, 0, 0
+	if !copied(unix.PTRACE_SETREGS, tid, 0, unsafe.Pointer(&asking)) {
+		return unknown
+	}
+	// From here on it cannot be let go of before it has stopped, whatever the time.
+	answered := step(tid) && step(tid) && copied(unix.PTRACE_GETREGS, tid, 0, unsafe.Pointer(&asking)) &&
+		// The kernel looks at what to restart after a stop of this kind.
+		ptrace(unix.PTRACE_INTERRUPT, tid, 0) && ptrace(unix.PTRACE_CONT, tid, 0) && stop(tid, time.Time{})
+	copied(unix.PTRACE_SETREGS, tid, 0, unsafe.Pointer(&before))
+	switch result := int64(asking.Rax); {
+	case !answered:
+		return unknown
+	case result >= 0:
+		return free
+	case result == -int64(unix.EPERM):
+		return confined
+	}
+	return unknown
+}
+
+// ptrace reports whether the kernel has done that. It does not when the thread has been
+// killed.
+func ptrace(request, tid int, data uintptr) bool {
+	_, _, errno := unix.RawSyscall6(unix.SYS_PTRACE, uintptr(request), uintptr(tid), 0, data, 0, 0)
+	return errno == 0
+}
+
+// copied is ptrace for what copies a value of a thread from or to here. The size is that of
+// the value for requests that take it.
+func copied(request, tid int, size uintptr, value unsafe.Pointer) bool {
+	_, _, errno := unix.RawSyscall6(unix.SYS_PTRACE, uintptr(request), uintptr(tid), size, uintptr(value), 0, 0)
+	return errno == 0
+}
+
+// stop stops a running thread, and reports whether it has stopped so that it can be asked.
+// One that has just stopped for another reason, such as a signal, goes on with that.
+func stop(tid int, deadline time.Time) bool {
+	for {
+		if !ptrace(unix.PTRACE_INTERRUPT, tid, 0) {
+			return false
+		}
+		status, ok := wait(tid, deadline)
+		if !ok {
+			return false
+		}
+		if status>>8 == eventStop {
+			return deadline.IsZero() || status&0xff == int(unix.SIGTRAP) || leave(tid)
+		}
+		// Any stop takes an interruption back.
+		if !ptrace(unix.PTRACE_CONT, tid, uintptr(status)) {
+			return false
+		}
+	}
+}
+
+// leave lets go of a thread whose process has been stopped as by SIGSTOP.
+func leave(tid int) bool {
+	ptrace(unix.PTRACE_DETACH, tid, 0)
+	return false
+}
+
+// step lets a thread go on until it enters, or leaves, a system call. A SIGSTOP cannot be
+// blocked; the process is stopped by it when it is let go of.
+func step(tid int) bool {
+	signal := 0
+	for {
+		if !ptrace(unix.PTRACE_SYSCALL, tid, uintptr(signal)) {
+			return false
+		}
+		status, ok := wait(tid, time.Time{})
+		switch {
+		case !ok:
+			return false
+		case status == syscallStop:
+			return true
+		}
+		signal = 0
+		if status>>8 == 0 {
+			signal = status
+		}
+	}
+}
+
+// wait waits for the next stop of a thread until the deadline, if there is one. The status
+// is the signal, with the number of the event above it. A thread that has ended is left to
+// its parent.
+func wait(tid int, deadline time.Time) (status int, ok bool) {
+	for pause := int64(time.Microsecond); ; pause = min(2*pause, int64(time.Millisecond)) {
+		if status, is, err := poll(tid, unix.WSTOPPED); err != nil || is {
+			return status, err == nil
+		}
+		_, ended, err := poll(tid, unix.WEXITED|unix.WNOWAIT)
+		if err != nil || ended || !deadline.IsZero() && time.Now().After(deadline) {
+			return 0, false
+		}
+		_ = unix.Nanosleep(&unix.Timespec{Nsec: pause}, nil)
+	}
+}
+
+// poll is waitid(2) for a thread: the number of a signal, or an exit status, and whether
+// there is one.
+func poll(tid, what int) (status int, is bool, err error) {
+	var info unix.Siginfo
+	got := (*struct{ signo, errno, code, _, pid, uid, status int32 })(unsafe.Pointer(&info)) // as the kernel fills it in
+	if err := unix.Waitid(unix.P_PID, tid, &info, what|unix.WALL|unix.WNOHANG, nil); err != nil || got.pid == 0 {
+		return 0, false, err
+	}
+	if what&unix.WEXITED != 0 && got.code >= 4 {
+		return 0, false, nil // CLD_TRAPPED: stops of traced threads are always told
+	}
+	return int(got.status), true, nil
+}
+
+// callIn returns where in a stopped thread's program an instruction for a system call is
+// that it may be made to execute; 0 where there is none, or none that would do.
+func callIn(pid, tid int, regs *unix.PtraceRegs) uint64 {
+	const (
+		code64 = 0x33  // the segment of 64-bit code
+		trap   = 0x100 // single steps
+	)
+	var dispatch struct{ mode, selector, offset, length uint64 }
+	if regs.Cs != code64 || regs.Eflags&trap != 0 ||
+		copied(getUserDispatch, tid, unsafe.Sizeof(dispatch), unsafe.Pointer(&dispatch)) && dispatch.mode != 0 {
+		return 0
+	}
+	if int64(regs.Orig_rax) >= 0 { // it is in one
+		if at := regs.Rip - uint64(len(call)); bytes.Equal(peek(pid, at, len(call)), call) {
+			return at
+		}
+	}
+	start, end := proc.VDSO(pid)
+	if i := bytes.Index(peek(pid, start, int(end-start)), call); i >= 0 {
+		return start + uint64(i)
+	}
+	return 0
+}
+
+// inSequence reports whether a stopped thread is in a restartable sequence, which the
+// kernel would forget if the thread went on elsewhere. See linux/rseq.h.
+func inSequence(tid int, rip uint64) bool {
+	var configuration struct {
+		at                        uint64
+		size, signature, flags, _ uint32
+	}
+	if !copied(getRseqConfiguration, tid, unsafe.Sizeof(configuration), unsafe.Pointer(&configuration)) || configuration.at == 0 {
+		return false
+	}
+	number := func(at uint64) uint64 {
+		if text := peek(tid, at, 8); text != nil {
+			return binary.LittleEndian.Uint64(text)
+		}
+		return 0
+	}
+	sequence := number(configuration.at + 8)
+	return sequence != 0 && rip-number(sequence+8) < number(sequence+16)
+}
+
+// peek returns memory of a process, nil if it cannot be read.
+func peek(pid int, from uint64, size int) []byte {
+	text := make([]byte, size)
+	local := unix.Iovec{Base: unsafe.SliceData(text)}
+	local.SetLen(size)
+	n, err := unix.ProcessVMReadv(pid, []unix.Iovec{local}, []unix.RemoteIovec{{Base: uintptr(from), Len: size}}, 0)
+	if err != nil || n != size {
+		return nil
+	}
+	return text
+}
