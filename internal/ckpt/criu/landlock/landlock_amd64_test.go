@@ -270,10 +270,21 @@ func (s *subject) ask() (found bool, answers int) {
 	if late != 0 || in != 0 && in != s.pid {
 		s.Fatalf("thread %d is late, process %d is confined", late, in)
 	}
-	if tracer, err := proc.Tracer(s.pid); err == nil && tracer != 0 {
-		s.Errorf("it is traced by %d", tracer)
-	}
+	s.released()
 	return in != 0, answers
+}
+
+// released waits until it is not traced. One that was killed, or was late, is until our
+// thread has ended.
+func (s *subject) released() {
+	s.Helper()
+	for range 3000 {
+		if tracer, err := proc.Tracer(s.pid); err != nil || tracer == 0 {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	s.Fatal("it is still traced")
 }
 
 // state waits for one of these states of the process's first thread.
@@ -495,12 +506,7 @@ func TestLate(t *testing.T) {
 			ask(s.pid, tid, os.Getpid(), false, time.Now().Add(-time.Second))
 		}
 	})
-	for range 3000 {
-		if tracer, err := proc.Tracer(s.pid); err == nil && tracer == 0 {
-			break
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	s.released()
 	if _, answers := s.ask(); answers == 0 {
 		t.Error("it does not answer after that")
 	}
