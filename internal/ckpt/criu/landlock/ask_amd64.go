@@ -70,7 +70,8 @@ func ask(pid, tid, witness int, filtered bool, deadline time.Time) answer {
 		return unknown
 	}
 	// From here on it cannot be let go of before it has stopped, whatever the time.
-	answered := step(tid) && step(tid) && copied(unix.PTRACE_GETREGS, tid, 0, unsafe.Pointer(&asking)) &&
+	entered := step(tid)
+	answered := entered && step(tid) && copied(unix.PTRACE_GETREGS, tid, 0, unsafe.Pointer(&asking)) &&
 		// The kernel looks at what to restart after a stop of this kind.
 		ptrace(unix.PTRACE_INTERRUPT, tid, 0) && ptrace(unix.PTRACE_CONT, tid, 0) && stop(tid, time.Time{})
 	copied(unix.PTRACE_SETREGS, tid, 0, unsafe.Pointer(&before))
