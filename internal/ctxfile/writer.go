@@ -27,8 +27,8 @@ type Writer struct {
 
 	mu      sync.Mutex
 	entries []*entry
-	names   map[string]bool
-	err     error // the first that spoilt the context
+	names   map[string]*entry // the same, by name
+	err     error             // the first that spoilt the context
 }
 
 // NewWriter begins a context at the offset of fd, and writes its header. With a
@@ -50,7 +50,7 @@ type Writer struct {
 // SIGXFSZ, which the Go runtime does unless the signal is ignored. SIGPIPE does no
 // harm.
 func NewWriter(fd int, h Header, level int) (*Writer, error) {
-	w := &Writer{calls: newCallGroup(), names: map[string]bool{}, relays: newRelays()}
+	w := &Writer{calls: newCallGroup(), names: map[string]*entry{}, relays: newRelays()}
 	h.Compression = ""
 	if level != 0 {
 		h.Compression = Zstd
@@ -211,15 +211,14 @@ func (w *Writer) Stored() int64 { return w.stored.Load() }
 func (w *Writer) Size(name string) int64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, e := range w.entries {
-		if e.name == name && e.staged != nil {
-			return e.staged.size
-		}
-		if e.name == name {
-			return e.size
-		}
+	switch e := w.names[name]; {
+	case e == nil:
+		return -1
+	case e.staged != nil:
+		return e.staged.size
+	default:
+		return e.size
 	}
-	return -1
 }
 
 // Abort makes every call in progress return soon, and every later one at once,
@@ -328,11 +327,11 @@ func (w *Writer) member(name string, aligned bool, store func(*memberWriter) err
 		m.frames = &frameWriter{compressor: w.compress, entry: m.entry}
 	}
 	w.mu.Lock()
-	if w.names[name] {
+	if w.names[name] != nil {
 		w.mu.Unlock()
 		return fail("write", name, syscall.EEXIST)
 	}
-	w.names[name] = true
+	w.names[name] = m.entry
 	w.entries = append(w.entries, m.entry)
 	w.mu.Unlock()
 
