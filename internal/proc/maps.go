@@ -38,27 +38,44 @@ const longestMapping = 32 << 10
 // It reads while it yields: a process may have 65530 mappings with long paths.
 func Mappings(pid int) iter.Seq2[Mapping, error] {
 	return func(yield func(Mapping, error) bool) {
-		path := fmt.Sprintf("/proc/%d/maps", pid)
-		f, err := open(path)
-		if err != nil {
-			yield(Mapping{}, &fs.PathError{Op: "open", Path: path, Err: err})
-			return
-		}
-		defer f.close()
-		lines := bufio.NewScanner(f)
-		lines.Buffer(make([]byte, longestMapping), longestMapping)
-		for lines.Scan() {
-			m, ok, err := parseMapping(lines.Text())
+		for line, err := range mapsLines(pid) {
 			if err != nil {
-				yield(Mapping{}, &fs.PathError{Op: "read", Path: path, Err: err})
+				yield(Mapping{}, err)
+				return
+			}
+			m, ok, err := parseMapping(line)
+			if err != nil {
+				yield(Mapping{}, &fs.PathError{Op: "read", Path: mapsPath(pid), Err: err})
 				return
 			}
 			if ok && !yield(m, nil) {
 				return
 			}
 		}
+	}
+}
+
+func mapsPath(pid int) string { return fmt.Sprintf("/proc/%d/maps", pid) }
+
+// mapsLines yields the lines of a maps file. Errors are those of Mappings.
+func mapsLines(pid int) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		path := mapsPath(pid)
+		f, err := open(path)
+		if err != nil {
+			yield("", &fs.PathError{Op: "open", Path: path, Err: err})
+			return
+		}
+		defer f.close()
+		lines := bufio.NewScanner(f)
+		lines.Buffer(make([]byte, longestMapping), longestMapping)
+		for lines.Scan() {
+			if !yield(lines.Text(), nil) {
+				return
+			}
+		}
 		if err := lines.Err(); err != nil {
-			yield(Mapping{}, &fs.PathError{Op: "read", Path: path, Err: err})
+			yield("", &fs.PathError{Op: "read", Path: path, Err: err})
 		}
 	}
 }
@@ -66,16 +83,9 @@ func Mappings(pid int) iter.Seq2[Mapping, error] {
 // VDSO returns the addresses of the code that the kernel has mapped into a process,
 // vdso(7); 0 where there is none, or it cannot be seen.
 func VDSO(pid int) (start, end uint64) {
-	f, err := open(fmt.Sprintf("/proc/%d/maps", pid))
-	if err != nil {
-		return 0, 0
-	}
-	defer f.close()
-	lines := bufio.NewScanner(f)
-	lines.Buffer(make([]byte, longestMapping), longestMapping)
-	for lines.Scan() {
+	for line := range mapsLines(pid) {
 		// "7ffe6a3f2000-7ffe6a3f4000 r-xp 00000000 00:00 0   [vdso]"
-		if line := lines.Text(); strings.HasSuffix(line, " [vdso]") && !strings.Contains(line, "/") {
+		if strings.HasSuffix(line, " [vdso]") && !strings.Contains(line, "/") {
 			addresses, _, _ := strings.Cut(line, " ")
 			from, to, _ := strings.Cut(addresses, "-")
 			start, _ = strconv.ParseUint(from, 16, 64)

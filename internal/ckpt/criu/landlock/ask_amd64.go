@@ -226,10 +226,7 @@ func inSequence(tid int, rip uint64) bool {
 // peek returns memory of a process, nil if it cannot be read.
 func peek(pid int, from uint64, size int) []byte {
 	text := make([]byte, size)
-	local := unix.Iovec{Base: unsafe.SliceData(text)}
-	local.SetLen(size)
-	n, err := unix.ProcessVMReadv(pid, []unix.Iovec{local}, []unix.RemoteIovec{{Base: uintptr(from), Len: size}}, 0)
-	if err != nil || n != size {
+	if !proc.ReadMemory(pid, uintptr(from), text) {
 		return nil
 	}
 	return text

@@ -77,8 +77,5 @@ func robustList(pid, tid int) (held []uint64) {
 
 // peek copies memory of a process.
 func peek(pid int, from uintptr, to unsafe.Pointer, size uintptr) bool {
-	local := unix.Iovec{Base: (*byte)(to)}
-	local.SetLen(int(size))
-	n, err := unix.ProcessVMReadv(pid, []unix.Iovec{local}, []unix.RemoteIovec{{Base: from, Len: int(size)}}, 0)
-	return err == nil && n == int(size)
+	return proc.ReadMemory(pid, from, unsafe.Slice((*byte)(to), size))
 }
