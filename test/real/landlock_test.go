@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"strconv"
-	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -58,10 +57,7 @@ func TestLandlock(t *testing.T) {
 			ctx := filepath.Join(j.dir, "ctx")
 			j.checkpoint(ctx, strconv.Itoa(j.pid))
 			j.advances()
-			_ = syscall.Kill(j.pid, syscall.SIGKILL)
-			j.killed([]int{j.pid})
-			j.rewind()
-			j.restart(ctx)
+			j.goBack(ctx)
 			j.finish()
 		})
 	}

@@ -241,6 +241,12 @@ func (j *job) goOn(p program) {
 	ctx := filepath.Join(j.dir, "ctx.run")
 	j.checkpoint(ctx, "--run", j.id(*cycles))
 	j.advances()
+	j.goBack(ctx, p.restart...)
+}
+
+// goBack kills the job, which has gone on since it was saved, and restores it.
+func (j *job) goBack(ctx string, args ...string) {
+	j.t.Helper()
 	all := tree(j.pid)
 	// All at once: none of them is to see another one gone.
 	for _, sig := range []syscall.Signal{syscall.SIGSTOP, syscall.SIGKILL} {
@@ -250,7 +256,7 @@ func (j *job) goOn(p program) {
 	}
 	j.killed(all)
 	j.rewind()
-	j.restart(ctx, p.restart...)
+	j.restart(ctx, args...)
 }
 
 // TestDetects: the programs find the damage that they are told to do to

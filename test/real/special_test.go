@@ -138,10 +138,7 @@ func TestTorn(t *testing.T) {
 			j.checkpoint(ctx, "--run", "--compress", strconv.Itoa(j.pid))
 		}
 		j.advances()
-		_ = syscall.Kill(j.pid, syscall.SIGKILL)
-		j.killed([]int{j.pid})
-		j.rewind()
-		j.restart(ctx)
+		j.goBack(ctx)
 		j.finish()
 		if t.Failed() {
 			t.Fatalf("time %d of %d", n+1, 3*repeat)
