@@ -50,6 +50,7 @@ func fileName(id identity) string {
 // The file is four lines, of which the last shows that it is whole.
 const (
 	good    = "usable "
+	without = "usable-without-breakpoints "
 	bad     = "unusable "
 	lastly  = "end\n"
 	maxSize = 16 << 10
@@ -57,10 +58,13 @@ const (
 
 func encode(id identity, a answer) string {
 	line := good + a.version
-	if !a.usable {
+	switch {
+	case !a.usable:
 		line = bad + a.why
+	case a.noBreakpoints:
+		line = without + a.version
 	}
-	return "blcr-cli criu check 2\n" + id.key + "\n" + line + "\n" + lastly
+	return "blcr-cli criu check 3\n" + id.key + "\n" + line + "\n" + lastly
 }
 
 // decode is encode's reverse. It is not ok if the text is none that encode made
@@ -71,7 +75,9 @@ func decode(id identity, text string) (a answer, ok bool) {
 		return answer{}, false
 	}
 	line := strings.TrimSuffix(lines[2], "\n")
-	if a.version, a.usable = strings.CutPrefix(line, good); !a.usable {
+	if a.version, a.usable = strings.CutPrefix(line, without); a.usable {
+		a.noBreakpoints = true
+	} else if a.version, a.usable = strings.CutPrefix(line, good); !a.usable {
 		a.version = ""
 		a.why = strings.TrimPrefix(line, bad)
 	}

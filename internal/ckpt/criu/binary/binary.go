@@ -33,6 +33,10 @@ type Binary struct {
 	// Version is what "criu --version" calls it, such as "4.1.1"; "" if it
 	// does not say.
 	Version string
+
+	// NoBreakpoints tells that it has to do without hardware breakpoints, because it
+	// would wait for ever for one that this machine does not deliver.
+	NoBreakpoints bool
 }
 
 // Find returns the path of a usable criu. If the environment variable CR_CRIU
@@ -129,7 +133,7 @@ func (s *search) find() (*Binary, error) {
 				failure.Detail = append(failure.Detail, way)
 			}
 		case newest == nil || newer(a.version, newest.Version):
-			newest = &Binary{Path: name, Version: a.version}
+			newest = &Binary{Path: name, Version: a.version, NoBreakpoints: a.noBreakpoints}
 		}
 	}
 	if newest != nil {

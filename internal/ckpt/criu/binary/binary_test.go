@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -32,8 +33,13 @@ const (
 // fake makes a criu at path. It writes a line to path.runs each time it is run.
 func fake(t testing.TB, path, check string) {
 	t.Helper()
+	fakeVersion(t, path, check, "4.2.1")
+}
+
+func fakeVersion(t testing.TB, path, check, version string) {
+	t.Helper()
 	script := fmt.Sprintf("#!/bin/sh\necho \"$1\" >>'%s.runs'\ncase $1 in\n"+
-		"check)\n%s\n;;\n--version) echo Version: 4.2.1; echo GitID: v4.2.1;;\nesac\n", path, check)
+		"check)\n%s\n;;\n--version) echo Version: %s; echo GitID: v;;\nesac\n", path, check, version)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +68,7 @@ func checkFound(t *testing.T, s *search, path string) {
 	if err != nil {
 		t.Fatalf("%v: %q", err, err.(*ckpt.Error).Detail)
 	}
-	if want := (Binary{path, "4.2.1"}); *b != want {
+	if want := (Binary{Path: path, Version: "4.2.1"}); *b != want {
 		t.Errorf("found %+v, want %+v", *b, want)
 	}
 }
@@ -166,20 +172,12 @@ func TestNewest(t *testing.T) {
 	s := &search{answers: answersIn(t)}
 	for i, version := range []string{"4.1.1", "", "4.10", "4.9.3", "4.10"} {
 		d := filepath.Join(dir, strconv.Itoa(i))
-		fake(t, filepath.Join(d, "criu"), works)
-		script, err := os.ReadFile(filepath.Join(d, "criu"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		script = []byte(strings.ReplaceAll(string(script), "4.2.1", version))
-		if err := harness.WriteProgram(filepath.Join(d, "criu"), script, 0o755); err != nil {
-			t.Fatal(err)
-		}
+		fakeVersion(t, filepath.Join(d, "criu"), works, version)
 		s.dirs = append(s.dirs, d)
 	}
 	for range 2 {
 		b, err := s.find()
-		if want := (Binary{filepath.Join(dir, "2/criu"), "4.10"}); err != nil || *b != want {
+		if want := (Binary{Path: filepath.Join(dir, "2/criu"), Version: "4.10"}); err != nil || *b != want {
 			t.Errorf("found %+v, %v, want %+v", b, err, want)
 		}
 	}
@@ -371,7 +369,7 @@ func TestConcurrent(t *testing.T) {
 	for range 16 {
 		all.Go(func() {
 			for range 3 {
-				if b, err := s.find(); err != nil || *b != (Binary{path, "4.2.1"}) {
+				if b, err := s.find(); err != nil || *b != (Binary{Path: path, Version: "4.2.1"}) {
 					t.Errorf("found %v, %v", b, err)
 				}
 			}
@@ -384,6 +382,40 @@ func TestConcurrent(t *testing.T) {
 	entries, err := os.ReadDir(s.answers.dir)
 	if err != nil || len(entries) != 1 {
 		t.Errorf("left %v, %v", entries, err)
+	}
+}
+
+// TestBreakpoints: what a criu is told that does not find out by itself whether this
+// machine has hardware breakpoints. The answer is this machine's, remembered, and such a
+// criu is not run for it.
+func TestBreakpoints(t *testing.T) {
+	for _, version := range []string{"4.1.1", "3.19", "", "4.2", "4.10"} {
+		s := &search{dirs: []string{t.TempDir()}, answers: answersIn(t)}
+		path := filepath.Join(s.dirs[0], "criu")
+		fakeVersion(t, path, works, version)
+		want := false
+		if newer("4.2", version) {
+			want = !breakpointsWork("/bin/true")
+		}
+		for range 2 {
+			b, err := s.find()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b.NoBreakpoints != want || b.Version != version || slices.Contains(b.Environment(), "CRIU_FAULT=130") != want {
+				t.Errorf("%q: %+v with %q, want no breakpoints: %v", version, *b, b.Environment(), want)
+			}
+		}
+		checkRuns(t, path, "check", "--version")
+	}
+	if !breakpointsWork(filepath.Join(t.TempDir(), "none")) {
+		t.Error("where that cannot be tried")
+	}
+	id := identity{"/criu", "key"}
+	for _, a := range []answer{{usable: true, version: "4.1"}, {usable: true, version: "4.1", noBreakpoints: true}, {why: "not"}} {
+		if got, ok := decode(id, encode(id, a)); !ok || got != a {
+			t.Errorf("got %+v, %v, want %+v", got, ok, a)
+		}
 	}
 }
 

@@ -24,6 +24,8 @@ type answer struct {
 	usable  bool
 	version string // may be ""
 	why     string // it is not usable: one printable line
+
+	noBreakpoints bool // see [Binary]
 }
 
 // Unprivileged reports whether criu needs its option --unprivileged: for anybody but root
@@ -56,6 +58,8 @@ func check(name string) (answer, error) {
 	if out, err = run(name, "--version"); err == nil {
 		a.version = version(out)
 	}
+	// From then on criu finds out by itself.
+	a.noBreakpoints = newer("4.2", a.version) && !breakpointsWork(name)
 	return a, nil
 }
 
@@ -66,7 +70,7 @@ func run(name string, args ...string) (string, error) {
 	var out tail
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Stdout, cmd.Stderr = &out, &out
-	cmd.Env = Environment()
+	cmd.Env = environment()
 	// A group of its own, so that what it has started ends with it.
 	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }

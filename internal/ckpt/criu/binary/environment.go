@@ -6,12 +6,21 @@ package binary
 // CRIU 3.11 and later know the option. It goes with every verb.
 const NoConfig = "--no-default-config"
 
-// Environment returns the environment in which criu is run: none of the caller's. Criu
-// takes a configuration file from CRIU_CONFIG_FILE and HOME, and starts iptables, nft
+// Environment returns the environment in which this criu is run: that of any criu, and
+// where it is to do without hardware breakpoints, what tells it so: a fault that it has to
+// be able to endure, FI_NO_BREAKPOINTS in criu's fault-injection.h.
+func (b *Binary) Environment() []string {
+	if b.NoBreakpoints {
+		return append(environment(), "CRIU_FAULT=130")
+	}
+	return environment()
+}
+
+// environment is none of the caller's. Criu takes a configuration file from CRIU_CONFIG_FILE and HOME, and starts iptables, nft
 // and tar by PATH; the dynamic loader takes libraries from LD_LIBRARY_PATH and
 // LD_PRELOAD. Where sudo or su has kept these, another user would choose what root
 // runs.
-func Environment() []string {
+func environment() []string {
 	return []string{
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 		"LC_ALL=C",

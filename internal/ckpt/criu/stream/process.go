@@ -18,6 +18,9 @@ type Command struct {
 	Path string
 	Args []string // without the name of the program
 
+	// Environment is criu's whole environment; Start adds to it.
+	Environment []string
+
 	// Inherit has the descriptors that criu gets as 3, 4, …; they stay the
 	// caller's.
 	Inherit []int
@@ -72,7 +75,7 @@ var groupSignals = []syscall.Signal{
 // A signal that is meant for this process, such as a Ctrl-C, must not reach criu
 // or its action script: if criu is killed at the wrong moment, its parasite stays
 // in a process. If this process ends, criu fails soon for want of its sockets.
-func start(command Command, env []string) (*process, error) {
+func start(command Command) (*process, error) {
 	path, args := command.Path, append([]string{"criu"}, command.Args...)
 	var ignored []syscall.Signal
 	switch {
@@ -124,11 +127,11 @@ func start(command Command, env []string) (*process, error) {
 		switch {
 		case command.Fork != nil:
 			path, args = forkexec.Ignoring(path, args, ignored)
-			p.pid, err = command.Fork(path, args, &syscall.ProcAttr{Env: env, Files: files})
+			p.pid, err = command.Fork(path, args, &syscall.ProcAttr{Env: command.Environment, Files: files})
 		case ignored != nil:
-			p.pid, err = forkexec.Start(path, args, &forkexec.Attr{Env: env, Files: files, Setsid: setsid, Ignored: ignored})
+			p.pid, err = forkexec.Start(path, args, &forkexec.Attr{Env: command.Environment, Files: files, Setsid: setsid, Ignored: ignored})
 		default: // it is faster
-			p.pid, err = syscall.ForkExec(path, args, &syscall.ProcAttr{Env: env, Files: files, Sys: &syscall.SysProcAttr{Setsid: setsid}})
+			p.pid, err = syscall.ForkExec(path, args, &syscall.ProcAttr{Env: command.Environment, Files: files, Sys: &syscall.SysProcAttr{Setsid: setsid}})
 		}
 		return err
 	}

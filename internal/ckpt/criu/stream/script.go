@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt"
-	"blcr-cli/internal/ckpt/criu/binary"
 	"blcr-cli/internal/reexec"
 	"blcr-cli/internal/signals"
 )
@@ -87,9 +86,6 @@ func script() int {
 		}
 	}
 }
-
-// environment is criu's, and where the script connects to.
-func environment(name string) []string { return append(binary.Environment(), socketVar+"="+name) }
 
 func scriptAddress(name string) *unix.SockaddrUnix { return &unix.SockaddrUnix{Name: "@" + name} }
 

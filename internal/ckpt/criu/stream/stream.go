@@ -118,8 +118,8 @@ func New(mode Mode, h Handler) (*Criu, error) {
 }
 
 // Start starts criu, and serves it until it has ended. It adds to the arguments
-// those for its action script and for streaming. Criu gets no configuration and no
-// environment of this process's; see [binary.Environment].
+// those for its action script and for streaming, and to its environment where the script
+// connects to. Criu gets no configuration, and no environment of this process's.
 //
 // Until Close this process adopts what criu leaves behind if it is killed; see
 // EndOrphans.
@@ -131,9 +131,10 @@ func (c *Criu) Start(command Command) error {
 	if c.handler.Memory != nil {
 		command.Args = append(command.Args, "--lazy-pages", "--work-dir", c.dir.Path)
 	}
+	command.Environment = append(command.Environment, socketVar+"="+c.name)
 	command.writes = c.mode == Files
 	c.disown = adoptOrphans()
-	p, err := start(command, environment(c.name))
+	p, err := start(command)
 	if err != nil {
 		close(c.done)
 		return err

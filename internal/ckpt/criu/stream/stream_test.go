@@ -19,7 +19,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	criubinary "blcr-cli/internal/ckpt/criu/binary"
 	"blcr-cli/internal/reexec"
 )
 
@@ -331,7 +330,8 @@ func (s *session) run(behaviour string, args ...string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if err := s.Start(Command{Path: self, Args: append(append([]string{verb}, args...), fakeArg+behaviour), InSession: s.mode == Serve}); err != nil {
+	if err := s.Start(Command{Path: self, Args: append(append([]string{verb}, args...), fakeArg+behaviour),
+		Environment: []string{"PATH=/of/criu"}, InSession: s.mode == Serve}); err != nil {
 		s.t.Fatal(err)
 	}
 }
@@ -682,7 +682,7 @@ func TestEnvironment(t *testing.T) {
 	for _, mode := range []Mode{Capture, Serve, Files} {
 		s := begin(t, mode, "tells")
 		s.checkEnd(0)
-		if want := criubinary.Environment(); !slices.Equal(s.Errors(), want) {
+		if want := []string{"PATH=/of/criu"}; !slices.Equal(s.Errors(), want) {
 			t.Errorf("environment %q, want %q", s.Errors(), want)
 		}
 	}
