@@ -178,6 +178,9 @@ func (r *Reader) verifyGaps() (*Damage, error) {
 	case err == nil && sum != r.end.gaps:
 		pad = extent{pageSize, r.end.index.offset - pageSize}
 		err = invalid("", "what lies between images has changed")
+		if pad.length == 0 { // nothing can have changed there but what is said of it
+			pad = extent{r.end.length - trailerLen, trailerLen}
+		}
 	case err == nil && !zeros:
 		err = invalid("", "what lies behind the index has changed")
 	}
