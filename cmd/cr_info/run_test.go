@@ -70,7 +70,20 @@ func harmless(text string) bool {
 		!strings.ContainsFunc(text, func(r rune) bool { return r != '\n' && !isPrint(r) })
 }
 
-func isPrint(r rune) bool { return show.Text(string(r)) == string(r) }
+func isPrint(r rune) bool {
+	if r < utf8.RuneSelf {
+		return printable[r]
+	}
+	return show.Text(string(r)) == string(r)
+}
+
+// printable has the characters of ASCII, of which most output consists.
+var printable = func() (is [utf8.RuneSelf]bool) {
+	for r := range is {
+		is[r] = show.Text(string(rune(r))) == string(rune(r))
+	}
+	return is
+}()
 
 // FuzzOutput: no content of a context breaks out of its line, and the JSON output is
 // valid JSON that contains it.

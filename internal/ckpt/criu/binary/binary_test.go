@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -408,7 +409,7 @@ func TestBreakpoints(t *testing.T) {
 		}
 		checkRuns(t, path, "check", "--version")
 	}
-	if !breakpointsWork(filepath.Join(t.TempDir(), "none")) {
+	if runtime.GOARCH == "amd64" && breakpointsWork(filepath.Join(t.TempDir(), "none")) {
 		t.Error("where that cannot be tried")
 	}
 	id := identity{"/criu", "key"}

@@ -16,8 +16,9 @@ const debugRegister0 = 848
 // breakpointsWork reports whether this machine delivers hardware breakpoints, which CRIU
 // waits for at the end of a dump. Some virtual machines take them and deliver none, such as
 // those of AMD SEV without virtual debug registers. A breakpoint is set at the first
-// instruction of the program at path, which is then ended, whose execution is what
-// happens if it is not delivered. Where that cannot be tried, the answer is yes.
+// instruction of the program at path, which is to execute one instruction: it stops before
+// that if the breakpoint is delivered, and behind it otherwise. Then it is ended. Where
+// that cannot be tried, as under strace -f, the answer is no: CRIU needs none.
 func breakpointsWork(path string) bool {
 	// All requests have to come from the thread that is the parent.
 	runtime.LockOSThread()
@@ -26,7 +27,7 @@ func breakpointsWork(path string) bool {
 		Env: environment(), Sys: &syscall.SysProcAttr{Ptrace: true, Setpgid: true},
 	})
 	if err != nil {
-		return true
+		return false
 	}
 	end := func() { _ = unix.Kill(-pid, unix.SIGKILL) }
 	late := time.AfterFunc(limit, end)
@@ -37,11 +38,11 @@ func breakpointsWork(path string) bool {
 		}
 	}()
 	if !await(pid).Stopped() { // as exec does where there is a tracer
-		return true
+		return false
 	}
 	var before, after unix.PtraceRegs
 	if unix.PtraceGetRegs(pid, &before) != nil {
-		return true
+		return false
 	}
 	word := func(n uint64) []byte { return binary.NativeEndian.AppendUint64(nil, n) }
 	for _, register := range []struct {
@@ -49,12 +50,12 @@ func breakpointsWork(path string) bool {
 		value  uint64
 	}{{0, before.Rip}, {7, 1}} { // enabled: to be executed
 		if _, err := unix.PtracePokeUser(pid, uintptr(debugRegister0+8*register.number), word(register.value)); err != nil {
-			return true
+			return false
 		}
 	}
 	// One instruction: it stops behind it at the latest.
 	if unix.PtraceSingleStep(pid) != nil || !await(pid).Stopped() || unix.PtraceGetRegs(pid, &after) != nil {
-		return true
+		return false
 	}
 	return after.Rip == before.Rip
 }
