@@ -66,7 +66,10 @@ func (t *Tree) checkTracers(r *ckpt.CheckpointRequest) error {
 func (t *Tree) leftOut(r *ckpt.CheckpointRequest) (out map[int]bool, tracers map[int]int) {
 	in := t.contains()
 	out, tracers = make(map[int]bool), make(map[int]int)
-	for pid := range t.table {
+	for pid, p := range t.table {
+		if p.Kernel { // which nobody traces
+			continue
+		}
 		tracer, err := proc.Tracer(pid)
 		if err != nil || tracer == 0 {
 			continue

@@ -2,9 +2,10 @@ package pstree
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"slices"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -17,28 +18,42 @@ type pipeEnds struct {
 	pid, fd     int // one of the descriptors
 }
 
-// outside is a look at the pipes of all processes that are not in the tree.
+// outside is a look at the pipes of all processes that are not in the tree, where one is
+// needed: the kernel tells whether the other end of a pipe is open, and not who has it.
 type outside struct {
-	done     chan struct{} // closed when the rest is valid
+	needed   bool
+	done     chan struct{} // closed when the rest is valid; nil unless it is needed
 	ends     map[uint64]pipeEnds
 	complete bool // there was permission to look at every process
 }
 
-// LookOutside begins to look for the pipes of all processes outside of the tree,
-// in the background: it takes long where there are many processes.
-// ExternalPipes needs it.
+// LookOutside begins to look for the pipes of all processes outside of the tree, if there
+// is a need to, in the background: it takes long where there are many processes.
+// ExternalPipes has to know it.
 //
 // What only this process, or the command that waits for it, has the other end of
 // counts as closed: these end with the request. Such are a pipe to the process of
-// the tree that waits for the checkpoint, and any pipe that was inherited.
+// the tree that waits for the checkpoint, and any pipe that was inherited. A pipe that is
+// on its way between processes of the tree is not outside either.
 func (t *Tree) LookOutside() {
-	o := &outside{done: make(chan struct{}), ends: make(map[uint64]pipeEnds), complete: true}
+	o := &outside{needed: t.passes}
 	t.outside = o
-	in, pid, parent := t.contains(), os.Getpid(), os.Getppid()
+	pid, parent := os.Getpid(), os.Getppid()
 	if proc.Executable(parent) != proc.Executable(pid) { // it does not wait for this one
 		parent = pid
 	}
-	table := t.table // Refresh replaces it
+	ours := make(map[uint64]pipeEnds)
+	if addPipes(pid, ours) != nil || addPipes(parent, ours) != nil {
+		o.needed = true
+	}
+	for inode := range ours {
+		o.needed = o.needed || t.pipes[inode]
+	}
+	if !o.needed {
+		return
+	}
+	o.done, o.ends, o.complete = make(chan struct{}), make(map[uint64]pipeEnds), true
+	in, table := t.contains(), t.table // Refresh replaces it
 	go func() {
 		defer close(o.done)
 		for other, p := range table {
@@ -56,7 +71,7 @@ func (t *Tree) LookOutside() {
 // ExternalPipes returns the inodes of the pipes of which one end is in the tree and
 // the other is open outside of it, in order. The processes must be frozen. Known is
 // false if it is not possible to tell, for want of permission to look at every
-// process.
+// process of the tree.
 //
 // A pipe whose other end is not open anywhere is not external: it has to be
 // restored with what is in it. CRIU's images do not tell the two apart.
@@ -69,22 +84,25 @@ func (t *Tree) ExternalPipes() (inodes []uint64, known bool) {
 		}
 	}
 	for inode, e := range ends {
-		if e.read == e.write {
-			continue
-		}
-		<-t.outside.done
-		if !t.outside.complete {
-			if e.otherEnd() {
-				inodes = append(inodes, inode)
-			}
-			continue
-		}
-		if other := t.outside.ends[inode]; e.read && other.write || e.write && other.read {
+		if e.read != e.write && t.outside.has(inode, e) {
 			inodes = append(inodes, inode)
 		}
 	}
 	slices.Sort(inodes)
 	return inodes, true
+}
+
+// has reports whether the other end of a pipe is open outside of the tree, of which one end
+// is open in it.
+func (o *outside) has(inode uint64, e pipeEnds) bool {
+	if o.needed {
+		<-o.done
+		if o.complete {
+			other := o.ends[inode]
+			return e.read && other.write || e.write && other.read
+		}
+	}
+	return e.otherEnd()
 }
 
 // otherEnd reports whether the other end of a pipe is open anywhere, by what the kernel
@@ -152,6 +170,10 @@ func (t *Tree) Sockets(limit int) []uint64 {
 
 // inodeOf returns the inode of what a descriptor leads to, if it is of that kind.
 func inodeOf(d proc.Descriptor, kind string) (inode uint64, ok bool) {
-	n, _ := fmt.Sscanf(d.Link, kind+":[%d]", &inode)
-	return inode, n == 1
+	number, ok := strings.CutPrefix(d.Link, kind+":[")
+	if !ok {
+		return 0, false
+	}
+	inode, err := strconv.ParseUint(strings.TrimSuffix(number, "]"), 10, 64)
+	return inode, err == nil
 }

@@ -40,8 +40,12 @@ func (p *preflight) descriptors(s *subject) {
 				p.passing = append(p.passing, passing{subject: s, fd: d.FD, inode: inode})
 			}
 		}
+		inode, pipe := inodeOf(d, "pipe")
+		if pipe {
+			p.pipes[inode] = true
+		}
 		// Others send no signals, or have an end that closing them would tell of.
-		if !socket && !strings.HasPrefix(d.Link, "pipe:") && !strings.HasPrefix(d.Link, "/dev/pts/") {
+		if !socket && !pipe && !strings.HasPrefix(d.Link, "/dev/pts/") {
 			continue
 		}
 		if pidfd < 0 {

@@ -84,6 +84,7 @@ func (t *Tree) preflight() []error {
 		return []error{err}
 	}
 	p := &preflight{Tree: t, freezers: make(proc.Freezers), sockets: make(map[uint64]openSocket), ours: proc.Namespaces(self(), kinds), roots: proc.Namespaces(t.Root, kinds)}
+	t.pipes = make(map[uint64]bool)
 	for _, pid := range t.PIDs {
 		process := t.table[pid]
 		if process == nil {
@@ -105,6 +106,7 @@ func (t *Tree) preflight() []error {
 				"save it when its parent has waited for it, or as root")
 		}
 	}
+	t.passes = len(p.passing) > 0
 	if p.roots[kindNet] == p.ours[kindNet] {
 		p.passedSockets()
 		p.connections()

@@ -36,6 +36,10 @@ type Tree struct {
 	pinned  int        // pidfd of the root, 0 where the kernel has none
 	request *ckpt.CheckpointRequest
 	frozen  bool // since Refresh
+
+	// What the last look has found:
+	pipes  map[uint64]bool // open in the tree, by their inodes
+	passes bool            // descriptors are on their way between processes (SCM_RIGHTS)
 }
 
 // Resolve finds the tree that the request means. The error is a *ckpt.Error:

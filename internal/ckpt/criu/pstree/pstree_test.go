@@ -236,6 +236,50 @@ func TestExternalPipes(t *testing.T) {
 	}
 }
 
+// TestOtherPipes: of a pipe that this process has no end of the kernel tells whether the
+// other end is open, and no other process is looked at.
+func TestOtherPipes(t *testing.T) {
+	job, in, out := start(t, "/bin/cat")
+	holder := exec.Command("/bin/cat")
+	holder.ExtraFiles = []*os.File{in}
+	stdin, err := holder.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := holder.Start(); err != nil {
+		t.Fatal(err)
+	}
+	input, output := inode(t, in), inode(t, out)
+	// The job would read the end of its input.
+	if err := unix.Kill(job, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	in.Close()
+	out.Close()
+	tree, err := resolve(t, &ckpt.CheckpointRequest{ID: int32(job), Scope: ckpt.ScopeTree})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !tree.pipes[input] || !tree.pipes[output] {
+		t.Errorf("pipes %v; want %d and %d among them", tree.pipes, input, output)
+	}
+	for _, held := range []bool{true, false} {
+		if !held {
+			stdin.Close()
+			holder.Wait()
+		}
+		for _, o := range []*outside{nil, {}} { // what LookOutside finds, and without a look
+			if tree.outside = o; o == nil {
+				tree.LookOutside()
+			}
+			inodes, known := tree.ExternalPipes()
+			if !known || slices.Contains(inodes, input) != held || slices.Contains(inodes, output) {
+				t.Errorf("external are %d, known: %v; want %d: %v, and not %d", inodes, known, input, held, output)
+			}
+		}
+	}
+}
+
 // resolve is Resolve with a tree that is closed at the end of the test.
 func resolve(t *testing.T, r *ckpt.CheckpointRequest) (*Tree, error) {
 	tree, err := Resolve(context.Background(), r)
