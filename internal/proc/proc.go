@@ -113,13 +113,34 @@ func parse(text []byte) (*Process, error) {
 type Table map[int]*Process
 
 // All reads the table.
-func All() (Table, error) {
+func All() (Table, error) { return tableWithout(nil) }
+
+// Programs reads the table without the threads of the kernel, which are most processes of
+// many machines, as far as they are to be seen in a pid namespace and the kernel lists
+// children; see ThreadChildren.
+func Programs() (Table, error) {
+	const kthreadd = 2 // the parent of all others
+	var threads []int
+	if p, err := Read(kthreadd); err == nil && p.Kernel {
+		threads, _ = ThreadChildren(kthreadd, kthreadd)
+	}
+	return tableWithout(threads)
+}
+
+func tableWithout(some []int) (Table, error) {
 	pids, err := numbers("/proc")
 	if err != nil {
 		return nil, err
 	}
+	without := make(map[int]bool, len(some))
+	for _, pid := range some {
+		without[pid] = true
+	}
 	table := make(Table, len(pids))
 	for _, pid := range pids {
+		if without[pid] {
+			continue
+		}
 		if p, err := Read(pid); err == nil {
 			table[pid] = p
 		}

@@ -125,3 +125,33 @@ func TestParseLimit(t *testing.T) {
 		}
 	}
 }
+
+// TestPrograms: it has every program, and no thread of the kernel that is listed as a child
+// of kthreadd.
+func TestPrograms(t *testing.T) {
+	all, err := All()
+	if err != nil {
+		t.Fatal(err)
+	}
+	programs, err := Programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, notListed := ThreadChildren(2, 2)
+	for pid, p := range all {
+		got := programs[pid]
+		switch {
+		case p.Kernel && p.PPid == 2 && notListed == nil:
+			if got != nil && got.Start == p.Start {
+				t.Errorf("%d (%s) is a thread of the kernel", pid, p.Comm)
+			}
+		case got == nil:
+			if now, err := Read(pid); err == nil && now.Start == p.Start {
+				t.Errorf("%d (%s) is missing", pid, p.Comm)
+			}
+		}
+	}
+	if programs[os.Getpid()] == nil {
+		t.Error("this process is missing")
+	}
+}

@@ -31,7 +31,7 @@ type Tree struct {
 	Root int   // pid
 	PIDs []int // of all of them, parents first
 
-	table   proc.Table // all processes of the machine, when the tree was found; after Refresh those of the tree
+	table   proc.Table // the programs of the machine, when the tree was found; after Refresh those of the tree
 	outside *outside   // nil before LookOutside
 	pinned  int        // pidfd of the root, 0 where the kernel has none
 	request *ckpt.CheckpointRequest
@@ -133,7 +133,7 @@ func (t *Tree) Close() {
 // look finds the tree as it is now, and what is wrong with it. The tree is nil where
 // none was found.
 func look(r *ckpt.CheckpointRequest) (*Tree, []error) {
-	table, err := proc.All()
+	table, err := proc.Programs()
 	if err != nil {
 		return nil, []error{ckpt.SystemError("read", "/proc", err)}
 	}

@@ -406,8 +406,11 @@ func TestResolveOurs(t *testing.T) {
 		checkError(t, err, syscall.EOPNOTSUPP, "is itself among those to be saved")
 	}
 	if p, err := proc.Read(2); err == nil && p.Kernel {
-		_, err := resolve(t, &ckpt.CheckpointRequest{ID: 2, Scope: ckpt.ScopeTree})
-		checkError(t, err, syscall.EPERM, "is a thread of the kernel")
+		children, _ := proc.Children(2)
+		for _, pid := range append(children[:min(len(children), 1)], 2) {
+			_, err := resolve(t, &ckpt.CheckpointRequest{ID: int32(pid), Scope: ckpt.ScopeTree})
+			checkError(t, err, syscall.EPERM, "is a thread of the kernel")
+		}
 	}
 }
 

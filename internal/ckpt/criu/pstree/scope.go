@@ -69,7 +69,11 @@ func (t *Tree) find(r *ckpt.CheckpointRequest) error {
 // findProcess finds the tree that a pid means, with or without descendants.
 func (t *Tree) findProcess(r *ckpt.CheckpointRequest, pid int) error {
 	if t.table[pid] == nil {
-		return none()
+		p, err := proc.Read(pid)
+		if err != nil {
+			return none()
+		}
+		t.table[pid] = p // a thread of the kernel, or new
 	}
 	job, err := t.job(pid)
 	if err != nil {
