@@ -2,7 +2,9 @@ package ctxfile
 
 import (
 	"cmp"
+	"errors"
 	"slices"
+	"sort"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -97,6 +99,30 @@ func (a *aside) count() int {
 func (a *aside) sorted() []movedAside {
 	slices.SortFunc(a.pieces, func(x, y movedAside) int { return cmp.Compare(x.offset, y.offset) })
 	return a.pieces
+}
+
+// divide returns which of some chunks are in the context, and which not yet as a whole.
+func (a *aside) divide(all []run) (there, missing []run) {
+	if a.count() == 0 {
+		return all, nil
+	}
+	pieces := a.sorted()
+	errMissing := errors.New("a part is missing")
+	for _, r := range all {
+		err := r.each(func(x extent) error {
+			i := sort.Search(len(pieces), func(i int) bool { return pieces[i].end() > x.offset })
+			if i < len(pieces) && pieces[i].offset < x.end() {
+				return errMissing
+			}
+			return nil
+		})
+		if err == nil {
+			there = append(there, r)
+		} else {
+			missing = append(missing, r)
+		}
+	}
+	return there, missing
 }
 
 // bringBack copies what is in the file into the context, when nothing is moved any more.

@@ -128,6 +128,12 @@ type run struct {
 	from, to int
 }
 
+// each calls do with the extents, or the parts of them, that have those chunks.
+func (r run) each(do func(extent) error) error {
+	begin := int64(r.from) * r.entry.chunk
+	return r.entry.each(begin, min(int64(r.to)*r.entry.chunk, r.entry.size)-begin, do)
+}
+
 // runs returns all chunks of members for which want is true.
 func runs(entries []*entry, want func(*entry) bool) (all []run) {
 	for _, e := range entries {
@@ -180,18 +186,19 @@ func (w *Writer) sumRest() (gaps uint32, err error) {
 		// The disk can begin meanwhile with what the caller's fsync will wait for.
 		ready := make(chan int64, w.aside.count()+1)
 		defer w.out.writeOut(ready)()
-		if err := w.bringBack(ready); err != nil {
+		there, missing := w.aside.divide(todo)
+		brought := make(chan error, 1)
+		go func() { brought <- w.bringBack(ready) }()
+		err = w.sumRuns(there)
+		if err := <-brought; err != nil {
 			return 0, err
 		}
-	}
-	err = inParallel(len(todo), func(i int) error {
-		r := todo[i]
-		sums, err := r.entry.chunkSums(r.from, r.to, w.readBack)
-		copy(r.entry.sums[r.from:], sums)
-		return fail("read", r.entry.name, err)
-	})
-	if err != nil {
-		return 0, err
+		if err == nil {
+			err = w.sumRuns(missing)
+		}
+		if err != nil {
+			return 0, err
+		}
 	}
 	total := 0
 	for _, e := range w.entries {
@@ -213,6 +220,16 @@ func (w *Writer) sumRest() (gaps uint32, err error) {
 		return nil
 	})
 	return gaps, err
+}
+
+// sumRuns computes the checksums of some chunks.
+func (w *Writer) sumRuns(todo []run) error {
+	return inParallel(len(todo), func(i int) error {
+		r := todo[i]
+		sums, err := r.entry.chunkSums(r.from, r.to, w.readBack)
+		copy(r.entry.sums[r.from:], sums)
+		return fail("read", r.entry.name, err)
+	})
 }
 
 // readBack reads what has been written, or would be read once there is something behind
