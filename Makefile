@@ -94,14 +94,14 @@ build: ## the commands into bin/, static
 
 test: ## the whole suite, without root
 	@test/tools
-	$(GO) test -count=1 -timeout 20m $(TESTFLAGS) ./...
+	$(GO) test -count=1 -timeout 40m $(TESTFLAGS) ./...
 
 check: ## the same as root, without samples and skipping nothing, then real processes
 	@test "$$(id -u)" = 0 || { echo "make check: it takes root; 'make test' is the part that does not" >&2; exit 1; }
 	@CI=true test/tools
 	@$(MAKE) --no-print-directory criu
-	CI=true $(GO) test -count=1 -timeout 20m $(TESTFLAGS) ./...
-	CI=true $(GO) test -count=1 -timeout 20m $(TESTFLAGS) -parallel 2 -tags real ./test/real
+	CI=true $(GO) test -count=1 -timeout 40m $(TESTFLAGS) ./...
+	CI=true $(GO) test -count=1 -timeout 40m $(TESTFLAGS) -parallel 2 -tags real ./test/real
 
 check-batch: ## as root: job scripts in a real SLURM and Grid Engine, and MPI programs; skips what is missing
 	@test "$$(id -u)" = 0 || { echo "make check-batch: it takes root, for the daemons of batch systems" >&2; exit 1; }
