@@ -437,11 +437,19 @@ func TestFaultSuspended(t *testing.T) {
 func TestFaultTwice(t *testing.T) {
 	v := newVictim(t)
 	one := v.command("cr_checkpoint", "-f", v.ctx, strconv.Itoa(v.pid))
-	v.until("criu to trace the program", func() bool { return v.tracer() != 0 })
+	criu := 0
+	v.until("criu to trace the program", func() bool { criu = v.tracer(); return criu != 0 })
+	// It does not end before the others have begun.
+	if err := unix.Kill(criu, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
 	same := v.command("cr_checkpoint", "-f", v.ctx, strconv.Itoa(v.pid))
 	other := v.command("cr_checkpoint", "-f", v.ctx+"2", strconv.Itoa(v.pid))
 	v.fails(same, 16, "Unable to open file '"+filepath.Join(v.dir, "to")+"/.ctx.tmp': Device or resource busy\nFailed to open checkpoint file '"+v.ctx+"'\n")
 	v.fails(other, 16, fmt.Sprintf("Checkpoint failed: Device or resource busy\n- process %d is being saved ...", v.pid))
+	if err := unix.Kill(criu, unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
 	v.silent(one, v.wait(one))
 	v.note()
 	v.intact()
