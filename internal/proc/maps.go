@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
+	"math"
 	"strconv"
 	"strings"
 
@@ -126,4 +127,23 @@ func parseMapping(line string) (m Mapping, ok bool, err error) {
 	m.Shared = fields[1][3] == 's'
 	m.Path = "/" + path
 	return m, true, nil
+}
+
+// Code returns the addresses at which the first few executable mappings of a process begin.
+func Code(pid int) (starts []uint64) {
+	const few = 4
+	for line, err := range mapsLines(pid) {
+		if err != nil || len(starts) == few {
+			break
+		}
+		fields := strings.Fields(line) // START-END PERMISSIONS …
+		if len(fields) < 2 || len(fields[1]) < 3 || fields[1][2] != 'x' {
+			continue
+		}
+		first, _, _ := strings.Cut(fields[0], "-")
+		if start, err := strconv.ParseUint(first, 16, 64); err == nil && start <= math.MaxInt {
+			starts = append(starts, start)
+		}
+	}
+	return starts
 }

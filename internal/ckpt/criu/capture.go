@@ -225,7 +225,7 @@ func (c *capture) take(ctx context.Context) error {
 	if c.criu.Stopped() {
 		return errEnded
 	}
-	for _, step := range []func() error{c.checkMemory, c.checkConnections, c.saveFiles} {
+	for _, step := range []func() error{c.checkMemory, c.restoreCode, c.checkConnections, c.saveFiles} {
 		if err := step(); err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package criu
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"sync"
@@ -9,6 +10,7 @@ import (
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/ctxfile"
+	"blcr-cli/internal/proc"
 )
 
 // longestPagemap is how much is kept of a pagemap. A longer one, of memory in some 50,000
@@ -20,21 +22,32 @@ const longestPagemap = 1 << 20
 type takenMemory struct {
 	mu    sync.Mutex
 	sizes map[string]int64
+
+	// By their names, the beginnings of the pagemaps, and the images of their pages.
+	pagemaps map[string][]byte
+	pages    map[string]string
 }
+
+// keptPagemap is how much is kept of each pagemap, with the lowest addresses, in bytes.
+const keptPagemap = 64 << 10
 
 // add adds what a pagemap says. One that it cannot read, or has not all of, it leaves to the
 // restart.
-func (t *takenMemory) add(pagemap []byte) {
+func (t *takenMemory) add(name string, pagemap []byte) {
 	p, err := images.ReadPagemap(pagemap)
-	if err != nil || len(pagemap) == longestPagemap {
-		return
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.sizes == nil {
-		t.sizes = make(map[string]int64)
+		t.sizes, t.pagemaps, t.pages = make(map[string]int64), make(map[string][]byte), make(map[string]string)
 	}
-	t.sizes[images.Name("pages", p.PagesID)] = int64(p.Saved) * int64(os.Getpagesize())
+	pages := images.Name("pages", p.PagesID)
+	if err == nil {
+		t.pagemaps[name], t.pages[name] = bytes.Clone(pagemap[:min(len(pagemap), keptPagemap)]), pages
+	}
+	if err != nil || len(pagemap) == longestPagemap {
+		return
+	}
+	t.sizes[pages] = int64(p.Saved) * int64(os.Getpagesize())
 }
 
 // checkMemory looks whether all memory that CRIU has sent is in the context. It is called
@@ -48,6 +61,36 @@ func (c *capture) checkMemory() error {
 		if got := max(w.Size(name), 0); got != want {
 			return &ckpt.Error{Op: "write", Object: "context", Errno: syscall.EIO, Detail: []string{
 				fmt.Sprintf("%s has %d bytes of the memory of a process, and should have %d", name, got, want)}}
+		}
+	}
+	return nil
+}
+
+// restoreCode puts the code of the processes into the context as it is. CRIU has them make
+// system calls by writing these over the beginning of their code for a moment, also when it
+// has already sent their memory; what is on the way to the context is not copied, but the
+// same pages. The processes must be frozen, and all images have come. What it cannot
+// correct, as in a pipe, it leaves.
+func (c *capture) restoreCode() error {
+	w, ok := c.writer.(*ctxfile.Writer)
+	if !ok {
+		return nil // CRIU has copied it.
+	}
+	page := make([]byte, os.Getpagesize())
+	for _, pid := range c.tree.PIDs {
+		saved := pid
+		if inner, err := proc.InnerPids(pid); err == nil && len(inner) > 0 {
+			saved = inner[len(inner)-1]
+		}
+		name := images.Name("pagemap", uint32(saved))
+		for _, address := range proc.Code(pid) {
+			n, ok := images.FindPage(c.memory.pagemaps[name], address)
+			if !ok || !proc.ReadMemory(pid, uintptr(address), page) {
+				continue
+			}
+			if _, err := w.Patch(c.memory.pages[name], int64(n)*int64(len(page)), page); err != nil {
+				return contextError(err)
+			}
 		}
 	}
 	return nil

@@ -1,8 +1,13 @@
 package criu
 
 import (
+	"bytes"
+	"context"
 	"encoding/binary"
+	"io"
 	"os"
+	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -10,22 +15,100 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/criu/images"
+	"blcr-cli/internal/ckpt/criu/pstree"
 	"blcr-cli/internal/ctxfile"
+	"blcr-cli/internal/proc"
 )
 
-// TestCheckMemory: an image of memory that is not as long as its pagemap says is an error.
-func TestCheckMemory(t *testing.T) {
-	const pages = 3
-	size := pages * os.Getpagesize()
+// pagemapOf is pagemap-PID.img of pages at an address, which are in pages-ID.img.
+func pagemapOf(id, address, pages uint64) []byte {
 	number := func(b []byte, field protowire.Number, n uint64) []byte {
 		return protowire.AppendVarint(protowire.AppendTag(b, field, protowire.VarintType), n)
 	}
 	// IMG_COMMON_MAGIC and PAGEMAP_MAGIC, then a pagemap_head and a pagemap_entry.
 	pagemap := binary.LittleEndian.AppendUint32(nil, 0x54564319)
 	pagemap = binary.LittleEndian.AppendUint32(pagemap, 0x56084025)
-	for _, m := range [][]byte{number(nil, 1, 7), number(number(number(nil, 1, 0x1000), 4, 4), 5, pages)} {
+	for _, m := range [][]byte{number(nil, 1, id), number(number(number(nil, 1, address), 4, 4), 5, pages)} {
 		pagemap = append(binary.LittleEndian.AppendUint32(pagemap, uint32(len(m))), m...)
 	}
+	return pagemap
+}
+
+// TestRestoreCode: what is in the context of the beginning of a process's code becomes what
+// is in the process.
+func TestRestoreCode(t *testing.T) {
+	job := exec.Command("/bin/cat")
+	stdin, err := job.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := job.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer job.Wait()
+	defer stdin.Close()
+	tree, err := pstree.Resolve(context.Background(), &ckpt.CheckpointRequest{ID: int32(job.Process.Pid), Scope: ckpt.ScopeTree})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tree.Close()
+	code := proc.Code(job.Process.Pid)
+	size := os.Getpagesize()
+	want := make([]byte, size)
+	if len(code) == 0 || !proc.ReadMemory(job.Process.Pid, uintptr(code[0]), want) {
+		t.Skipf("it may not be looked at: %x", code)
+	}
+	f, err := os.CreateTemp(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	w, err := ctxfile.NewWriter(int(f.Fd()), ctxfile.Header{}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, pipe, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	// Code of CRIU's, with a page on either side.
+	sent := bytes.Repeat([]byte{0x0f, 0x05, 0xcc, 0xcc}, 3*size/4)
+	go func() {
+		defer pipe.Close()
+		_, _ = pipe.Write(sent)
+	}()
+	if err := w.Pipe("pages-7.img", int(r.Fd()), true); err != nil {
+		t.Fatal(err)
+	}
+	c := &capture{writer: w, tree: tree}
+	c.memory.add(images.Name("pagemap", uint32(job.Process.Pid)), pagemapOf(7, code[0]-uint64(size), 3))
+	if err := c.restoreCode(); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		t.Fatal(err)
+	}
+	in, err := ctxfile.Open(context.Background(), int(f.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	got, err := in.Bytes("pages-7.img")
+	if err != nil || !bytes.Equal(got, slices.Concat(sent[:size], want, sent[:size])) {
+		t.Errorf("%v: % x… at the code, want % x…", err, got[size:size+16], want[:16])
+	}
+}
+
+// TestCheckMemory: an image of memory that is not as long as its pagemap says is an error.
+func TestCheckMemory(t *testing.T) {
+	const pages = 3
+	size := pages * os.Getpagesize()
+	pagemap := pagemapOf(7, 0x1000, pages)
 	for _, c := range []struct {
 		name  string
 		level int
@@ -58,7 +141,7 @@ func TestCheckMemory(t *testing.T) {
 				}
 			}
 			d := &capture{writer: w}
-			d.memory.add(c.kept)
+			d.memory.add("pagemap-1.img", c.kept)
 			err = d.checkMemory()
 			if c.want == "" {
 				if err != nil {

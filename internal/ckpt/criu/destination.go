@@ -49,10 +49,10 @@ func (c *capture) prepare(e *engine) (err error) {
 		return contextError(err)
 	}
 	c.writer = w
-	switch runsOn := ckpt.RunsOn(c.request.Signal); {
-	case runsOn && c.request.Compress != 0:
+	switch {
+	case c.request.Compress != 0:
 		c.stage(w)
-	case runsOn:
+	case ckpt.RunsOn(c.request.Signal):
 		c.aside(w)
 	}
 	if ckpt.Ends(c.request.Signal) {
@@ -67,7 +67,7 @@ func (c *capture) prepare(e *engine) (err error) {
 		}
 		if images.IsPagemap(name) {
 			pagemap, err := w.PipeKept(name, pipe, longestPagemap)
-			c.memory.add(pagemap)
+			c.memory.add(name, pagemap)
 			return contextError(err)
 		}
 		return contextError(w.Pipe(name, pipe, images.IsPages(name)))

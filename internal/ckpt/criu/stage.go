@@ -14,7 +14,8 @@ import (
 )
 
 // stage gives a Writer that compresses a staging file on the context's file system, so that
-// the processes run on before their memory is compressed. It does without where a file
+// the processes run on before their memory is compressed, and so that restoreCode can correct
+// what has come. It does without where a file
 // without a name cannot be made there, where the memory would take more than half of the
 // free space, which the processes may need, and where files are in memory.
 func (c *capture) stage(w *ctxfile.Writer) {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 
@@ -74,6 +75,31 @@ func TestPagemap(t *testing.T) {
 	}
 	if _, err := ReadPagemap(read(t, "files")); !errors.Is(err, ErrMalformed) {
 		t.Errorf("another image: %v", err)
+	}
+}
+
+// TestFindPage: the pages that were saved follow one another in their image, and others have
+// no place in it.
+func TestFindPage(t *testing.T) {
+	size := uint64(os.Getpagesize())
+	entry := func(page uint64, count, flags uint32) proto.Message {
+		return &criupagemap.PagemapEntry{Vaddr: new(page * size), CompatNrPages: new(count), Flags: new(flags)}
+	}
+	img := encode(t, kindPagemap, &criupagemap.PagemapHead{PagesId: new(uint32(7))},
+		entry(10, 3, 4), entry(20, 5, 1), entry(30, 5, 2), entry(40, 2, 6),
+		&criupagemap.PagemapEntry{Vaddr: new(1000 * size), CompatNrPages: new(uint32(0)), NrPages: new(uint64(1 << 51)), Flags: new(uint32(4))})
+	for page, want := range map[uint64]int{9: -1, 10: 0, 12: 2, 13: -1, 20: -1, 30: -1, 40: 3, 41: 4, 42: -1, 1000: 5, 1 << 40: 5 + 1<<40 - 1000} {
+		got, ok := FindPage(img, page*size+size/2)
+		if ok != (want >= 0) || ok && got != uint64(want) {
+			t.Errorf("page %d: %d, %v, want %d", page, got, ok, want)
+		}
+	}
+	// The beginning of it.
+	if got, ok := FindPage(img[:len(img)-1], 41*size); !ok || got != 4 {
+		t.Errorf("of the beginning: %d, %v", got, ok)
+	}
+	if _, ok := FindPage(nil, 0); ok {
+		t.Error("in nothing")
 	}
 }
 

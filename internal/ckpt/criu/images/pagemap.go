@@ -1,5 +1,7 @@
 package images
 
+import "os"
+
 // Pagemap is the sum of pagemap-PID.img or pagemap-shmem-N.img (pagemap_head and
 // pagemap_entry in pagemap.proto), in pages.
 type Pagemap struct {
@@ -80,4 +82,28 @@ func pagemapEntry(m message) (count, flags uint64, err error) {
 		return 0, 0, malformed("there are too many pages")
 	}
 	return count, flags, nil
+}
+
+// FindPage returns which page of pages-N.img has an address of pagemap-PID.img, counted
+// from 0. It may be given the beginning of the image only. Ok is false where that does not
+// have it.
+func FindPage(pagemap []byte, address uint64) (page uint64, ok bool) {
+	size := uint64(os.Getpagesize())
+	_ = kindPagemap.each(pagemap, func(i int, m message) error {
+		if i == 0 || ok {
+			return nil
+		}
+		count, flags, err := pagemapEntry(m)
+		if err != nil || flags&pagePresent == 0 {
+			return err
+		}
+		start := m.u64(pagemapAddress)
+		if start <= address && (address-start)/size < count {
+			page, ok = page+(address-start)/size, true
+			return nil
+		}
+		page += count
+		return nil
+	})
+	return page, ok
 }
