@@ -88,7 +88,7 @@ func TestFindPage(t *testing.T) {
 	img := encode(t, kindPagemap, &criupagemap.PagemapHead{PagesId: new(uint32(7))},
 		entry(10, 3, 4), entry(20, 5, 1), entry(30, 5, 2), entry(40, 2, 6),
 		&criupagemap.PagemapEntry{Vaddr: new(1000 * size), CompatNrPages: new(uint32(0)), NrPages: new(uint64(1 << 51)), Flags: new(uint32(4))})
-	for page, want := range map[uint64]int{9: -1, 10: 0, 12: 2, 13: -1, 20: -1, 30: -1, 40: 3, 41: 4, 42: -1, 1000: 5, 1 << 40: 5 + 1<<40 - 1000} {
+	for page, want := range map[uint64]int64{9: -1, 10: 0, 12: 2, 13: -1, 20: -1, 30: -1, 40: 3, 41: 4, 42: -1, 1000: 5, 1 << 40: 5 + 1<<40 - 1000} {
 		got, ok := FindPage(img, page*size+size/2)
 		if ok != (want >= 0) || ok && got != uint64(want) {
 			t.Errorf("page %d: %d, %v, want %d", page, got, ok, want)
