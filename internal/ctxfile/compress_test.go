@@ -316,11 +316,7 @@ func TestCompressedSlowReaders(t *testing.T) {
 	if err := im.saveCompressed(t, int(f.Fd()), 1); err != nil {
 		t.Fatal(err)
 	}
-	seek(t, int(f.Fd()), 0)
-	r, err := Open(context.Background(), int(f.Fd()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := openWritten(t, f)
 	defer r.Close()
 	errs := make(chan error, len(im))
 	ends := map[string]int{}

@@ -222,6 +222,17 @@ func (im images) check(t testing.TB, fd int) {
 	}
 }
 
+// openWritten reads the context that has been written into a file. The caller closes the Reader.
+func openWritten(t testing.TB, f *os.File) *Reader {
+	t.Helper()
+	seek(t, int(f.Fd()), 0)
+	r, err := Open(context.Background(), int(f.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
 // same compares one image.
 func (r *Reader) same(t testing.TB, name string, data []byte) error {
 	if r.Size(name) != int64(len(data)) || !r.Has(name) {

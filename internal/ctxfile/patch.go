@@ -18,26 +18,16 @@ func (w *Writer) Patch(name string, offset int64, data []byte) (ok bool, err err
 	if offset < 0 || offset+int64(len(data)) > e.size {
 		return false, nil
 	}
-	for _, x := range e.extents {
-		if offset >= x.length {
-			offset -= x.length
-			continue
-		}
-		if len(data) == 0 {
-			break
-		}
-		b := data[:min(int64(len(data)), x.length-offset)]
+	e.locate()
+	err = e.each(offset, int64(len(data)), func(x extent) error {
+		b := data[:x.length]
+		data = data[x.length:]
 		if staged {
-			err = writeAt(w.stage.fd, b, x.offset+offset)
-		} else {
-			err = w.writeOver(b, x.offset+offset)
+			return writeAt(w.stage.fd, b, x.offset)
 		}
-		if err != nil {
-			return false, fail("write", name, err)
-		}
-		data, offset = data[len(b):], 0
-	}
-	return true, nil
+		return w.writeOver(b, x.offset)
+	})
+	return err == nil, fail("write", name, err)
 }
 
 // writeOver writes at an offset of the context, or where that part of it is as long as it

@@ -106,11 +106,7 @@ func TestRelayCopies(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	seek(t, int(f.Fd()), 0)
-	c, err := Open(context.Background(), int(f.Fd()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := openWritten(t, f)
 	defer c.Close()
 	got := make([]byte, len(data))
 	if n, err := c.ReadAt("pages-1", got, 0); err != nil || n != len(data) || !bytes.Equal(got, data) {
@@ -182,11 +178,7 @@ func TestRelaySegments(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	seek(t, int(f.Fd()), 0)
-	c, err := Open(context.Background(), int(f.Fd()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := openWritten(t, f)
 	defer c.Close()
 	if b, err := c.Bytes("pages-1"); err != nil || !bytes.Equal(b, noise) {
 		t.Errorf("%d bytes, other than written, %v", len(b), err)

@@ -113,25 +113,30 @@ func (e *entry) sumRange(c *chunks, offset, n int64, read reading) error {
 	})
 }
 
-// chunkSums returns the checksums of some of the chunks of a member, by their numbers,
-// as they are now.
-func (e *entry) chunkSums(from, to int, read reading) ([]uint32, error) {
-	c := chunks{chunk: e.chunk, sums: make([]uint32, 0, to-from)}
-	begin := int64(from) * e.chunk
-	err := e.sumRange(&c, begin, min(int64(to)*e.chunk, e.size)-begin, read)
-	return c.sums, err
-}
-
 // run is some chunks of a member, by their numbers.
 type run struct {
 	entry    *entry
 	from, to int
 }
 
+// span returns where in the member those chunks begin, and their length, in bytes.
+func (r run) span() (offset, n int64) {
+	offset = int64(r.from) * r.entry.chunk
+	return offset, min(int64(r.to)*r.entry.chunk, r.entry.size) - offset
+}
+
 // each calls do with the extents, or the parts of them, that have those chunks.
 func (r run) each(do func(extent) error) error {
-	begin := int64(r.from) * r.entry.chunk
-	return r.entry.each(begin, min(int64(r.to)*r.entry.chunk, r.entry.size)-begin, do)
+	offset, n := r.span()
+	return r.entry.each(offset, n, do)
+}
+
+// sum returns the checksums of those chunks, as they are now.
+func (r run) sum(read reading) ([]uint32, error) {
+	c := chunks{chunk: r.entry.chunk, sums: make([]uint32, 0, r.to-r.from)}
+	offset, n := r.span()
+	err := r.entry.sumRange(&c, offset, n, read)
+	return c.sums, err
 }
 
 // runs returns all chunks of members for which want is true.
@@ -226,7 +231,7 @@ func (w *Writer) sumRest() (gaps uint32, err error) {
 func (w *Writer) sumRuns(todo []run) error {
 	return inParallel(len(todo), func(i int) error {
 		r := todo[i]
-		sums, err := r.entry.chunkSums(r.from, r.to, w.readBack)
+		sums, err := r.sum(w.readBack)
 		copy(r.entry.sums[r.from:], sums)
 		return fail("read", r.entry.name, err)
 	})
@@ -331,7 +336,7 @@ func (r *Reader) scan(e *entry) error {
 		return nil
 	}
 	for _, run := range runs([]*entry{e}, func(*entry) bool { return true }) {
-		sums, err := e.chunkSums(run.from, run.to, r.readSome(e))
+		sums, err := run.sum(r.readSome(e))
 		if err != nil {
 			return err
 		}

@@ -97,7 +97,7 @@ func (r *Reader) verifyChunks(e *entry) ([]Damage, error) {
 
 // verifyRun looks at some chunks.
 func (r *Reader) verifyRun(e *entry, from, to int, found *damages) error {
-	sums, err := e.chunkSums(from, to, r.readSome(e))
+	sums, err := run{e, from, to}.sum(r.readSome(e))
 	for k := from; k < to; k++ {
 		var wrong error
 		switch {

@@ -167,11 +167,7 @@ func TestViewPlaces(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	seek(t, int(file.Fd()), 0)
-	r, err := Open(context.Background(), int(file.Fd()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := openWritten(t, file)
 	defer r.Close()
 	if !r.cached(0) {
 		t.Skip("this file system has no RWF_NOWAIT")

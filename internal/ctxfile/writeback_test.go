@@ -2,7 +2,6 @@ package ctxfile
 
 import (
 	"bytes"
-	"context"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -27,11 +26,7 @@ func TestWriteEarly(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	seek(t, int(f.Fd()), 0)
-	r, err := Open(context.Background(), int(f.Fd()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := openWritten(t, f)
 	defer r.Close()
 	for _, name := range []string{"pages-1", "pages-2"} {
 		b := make([]byte, len(data))

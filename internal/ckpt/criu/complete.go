@@ -23,9 +23,13 @@ type takenMemory struct {
 	mu    sync.Mutex
 	sizes map[string]int64
 
-	// By their names, the beginnings of the pagemaps, and the images of their pages.
-	pagemaps map[string][]byte
-	pages    map[string]string
+	pagemaps map[string]takenPagemap // by their names
+}
+
+// takenPagemap is the beginning of a pagemap, and the image that has its pages.
+type takenPagemap struct {
+	beginning []byte
+	pages     string
 }
 
 // keptPagemap is how much is kept of each pagemap, with the lowest addresses, in bytes.
@@ -38,11 +42,11 @@ func (t *takenMemory) add(name string, pagemap []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.sizes == nil {
-		t.sizes, t.pagemaps, t.pages = make(map[string]int64), make(map[string][]byte), make(map[string]string)
+		t.sizes, t.pagemaps = make(map[string]int64), make(map[string]takenPagemap)
 	}
 	pages := images.Name("pages", p.PagesID)
 	if err == nil {
-		t.pagemaps[name], t.pages[name] = bytes.Clone(pagemap[:min(len(pagemap), keptPagemap)]), pages
+		t.pagemaps[name] = takenPagemap{bytes.Clone(pagemap[:min(len(pagemap), keptPagemap)]), pages}
 	}
 	if err != nil || len(pagemap) == longestPagemap {
 		return
@@ -82,13 +86,13 @@ func (c *capture) restoreCode() error {
 		if inner, err := proc.InnerPids(pid); err == nil && len(inner) > 0 {
 			saved = inner[len(inner)-1]
 		}
-		name := images.Name("pagemap", uint32(saved))
+		taken := c.memory.pagemaps[images.Name("pagemap", uint32(saved))]
 		for _, address := range proc.Code(pid) {
-			n, ok := images.FindPage(c.memory.pagemaps[name], address)
+			n, ok := images.FindPage(taken.beginning, address)
 			if !ok || !proc.ReadMemory(pid, uintptr(address), page) {
 				continue
 			}
-			if _, err := w.Patch(c.memory.pages[name], int64(n)*int64(len(page)), page); err != nil {
+			if _, err := w.Patch(taken.pages, int64(n)*int64(len(page)), page); err != nil {
 				return contextError(err)
 			}
 		}

@@ -14,10 +14,10 @@ import (
 )
 
 // stage gives a Writer that compresses a staging file on the context's file system, so that
-// the processes run on before their memory is compressed, and so that restoreCode can correct
-// what has come. It does without where a file
-// without a name cannot be made there, where the memory would take more than half of the
-// free space, which the processes may need, and where files are in memory.
+// the processes run on before their memory is compressed, and so that restoreCode can
+// correct what has come. It does without where a file without a name cannot be made there,
+// where the memory would take more than half of the free space, which the processes may
+// need, and where files are in memory.
 func (c *capture) stage(w *ctxfile.Writer) {
 	var context, file unix.Stat_t
 	if unix.Fstat(int(c.request.FD), &context) != nil || context.Mode&unix.S_IFMT != unix.S_IFREG {

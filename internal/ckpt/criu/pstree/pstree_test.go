@@ -186,6 +186,24 @@ func start(t *testing.T, name string, args ...string) (pid int, in, out *os.File
 	return cmd.Process.Pid, in, out
 }
 
+// hold starts a process that has the file open until release is called.
+func hold(t *testing.T, f *os.File) (release func()) {
+	t.Helper()
+	holder := exec.Command("/bin/cat")
+	holder.ExtraFiles = []*os.File{f}
+	stdin, err := holder.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := holder.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		stdin.Close()
+		holder.Wait()
+	}
+}
+
 func inode(t *testing.T, f *os.File) uint64 {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
@@ -202,15 +220,7 @@ func TestExternalPipes(t *testing.T) {
 	}
 	job, in, out := start(t, "/bin/cat")
 	// Has the writing end of the job's input, and this process has as well.
-	holder := exec.Command("/bin/cat")
-	holder.ExtraFiles = []*os.File{in}
-	stdin, err := holder.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := holder.Start(); err != nil {
-		t.Fatal(err)
-	}
+	release := hold(t, in)
 	want := inode(t, in)
 	look := func() []uint64 {
 		t.Helper()
@@ -229,8 +239,7 @@ func TestExternalPipes(t *testing.T) {
 	if got := look(); !slices.Contains(got, want) || slices.Contains(got, inode(t, out)) {
 		t.Errorf("external are %d; want %d, and not %d", got, want, inode(t, out))
 	}
-	stdin.Close()
-	holder.Wait()
+	release()
 	if got := look(); slices.Contains(got, want) {
 		t.Errorf("external are %d, of which only this process has the other end", got)
 	}
@@ -240,15 +249,7 @@ func TestExternalPipes(t *testing.T) {
 // other end is open, and no other process is looked at.
 func TestOtherPipes(t *testing.T) {
 	job, in, out := start(t, "/bin/cat")
-	holder := exec.Command("/bin/cat")
-	holder.ExtraFiles = []*os.File{in}
-	stdin, err := holder.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := holder.Start(); err != nil {
-		t.Fatal(err)
-	}
+	release := hold(t, in)
 	input, output := inode(t, in), inode(t, out)
 	// The job would read the end of its input.
 	if err := unix.Kill(job, unix.SIGSTOP); err != nil {
@@ -265,8 +266,7 @@ func TestOtherPipes(t *testing.T) {
 	}
 	for _, held := range []bool{true, false} {
 		if !held {
-			stdin.Close()
-			holder.Wait()
+			release()
 		}
 		for _, o := range []*outside{nil, {}} { // what LookOutside finds, and without a look
 			if tree.outside = o; o == nil {
