@@ -39,6 +39,8 @@ func pagemapOf(id, address, pages uint64) []byte {
 // is in the process.
 func TestRestoreCode(t *testing.T) {
 	job := exec.Command("/bin/cat")
+	// A session of another pid namespace, as the tests may be in, is none to be saved.
+	job.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	stdin, err := job.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
