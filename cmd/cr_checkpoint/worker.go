@@ -257,6 +257,15 @@ func (s *settings) delegateOutside(args []string, con *cli.Console, forward *sig
 		engines.AwaitDetached()
 		return true
 	})
+	// While CRIU has the first thread of this process do something else, a signal that it
+	// is about to handle cannot be seen from outside. So it handles none, if it is this one.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if unix.Gettid() == os.Getpid() {
+		if mask, err := signals.BlockAll(); err == nil {
+			defer signals.RestoreMask(mask)
+		}
+	}
 	if end, err := signals.Wait(intermediate); err == nil && (!end.Exited() || end.ExitStatus() != 0) {
 		// The intermediate process has not started a monitor, so nothing will be
 		// written to the pipe.
@@ -304,7 +313,8 @@ func (w *worker) listen() io.Closer {
 		close(closed)
 	}()
 	// While it is frozen, the waiting process cannot pass signals on. So those that are
-	// pending for it are read from /proc, and those that it has just caught from its memory.
+	// pending for it are read from /proc, and those that it is just catching, or has not
+	// passed on yet, from its memory.
 	go func() {
 		for {
 			select {

@@ -272,20 +272,36 @@ func Tracer(pid int) (int, error) {
 }
 
 // Caught returns which signals are pending for a process that it has a handler for
-// and does not block, bit N-1 for signal N: what it will do next.
-func Caught(pid int) uint64 {
-	status, err := fields(pid, "SigPnd", "ShdPnd", "SigCgt", "SigBlk")
-	if err != nil {
-		return 0
-	}
-	mask := func(name string) uint64 {
-		if len(status[name]) == 0 {
-			return 0
+// and that one of its threads does not block, bit N-1 for signal N: what it will do next.
+func Caught(pid int) (set uint64) {
+	for _, tid := range Threads(pid) {
+		status, err := fields(tid, "SigPnd", "ShdPnd", "SigCgt", "SigBlk")
+		if err != nil {
+			continue // It has ended.
 		}
-		n, _ := strconv.ParseUint(status[name][0], 16, 64)
-		return n
+		mask := func(name string) uint64 {
+			if len(status[name]) == 0 {
+				return 0
+			}
+			n, _ := strconv.ParseUint(status[name][0], 16, 64)
+			return n
+		}
+		set |= (mask("SigPnd") | mask("ShdPnd")) & mask("SigCgt") &^ mask("SigBlk")
 	}
-	return (mask("SigPnd") | mask("ShdPnd")) & mask("SigCgt") &^ mask("SigBlk")
+	return set
+}
+
+// Registers returns the stack pointer and the program counter of a thread that does not
+// run. It takes the right to trace the thread.
+func Registers(tid int) (sp, pc uint64, ok bool) {
+	text, err := read("/proc/" + strconv.Itoa(tid) + "/syscall")
+	words := strings.Fields(string(text))
+	if err != nil || len(words) < 2 {
+		return 0, 0, false // It runs, and the kernel says nothing but that.
+	}
+	sp, err1 := strconv.ParseUint(words[len(words)-2], 0, 64)
+	pc, err2 := strconv.ParseUint(words[len(words)-1], 0, 64)
+	return sp, pc, err1 == nil && err2 == nil
 }
 
 // Blocked returns which signals a thread blocks, bit N-1 for signal N. The error is

@@ -7,6 +7,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/proc"
 )
 
 // sigaction is the kernel's struct sigaction on x86-64 (arch/x86
@@ -74,4 +76,37 @@ func rtSigaction(sig syscall.Signal, act, old *sigaction) error {
 		return errno
 	}
 	return nil
+}
+
+// siginfo is the beginning of the kernel's siginfo_t (asm-generic/siginfo.h).
+type siginfo struct {
+	signo, errno, code, _ int32
+	pid                   uint32
+}
+
+// infoInFrame is where siginfo is in the frame that the kernel puts on the stack for a
+// handler: after the address of the restorer and a struct ucontext (struct rt_sigframe).
+const infoInFrame = 8 + 304
+
+// handledBy returns the signals, bit N-1 for signal N, that threads of another process of
+// this program were about to count when they were frozen: they are in the handler. That
+// is not seen of the first thread while CRIU has it do something else.
+func handledBy(pid int) (set uint64) {
+	var self32 uint32
+	if !read(pid, uintptr(unsafe.Pointer(&self)), &self32) {
+		return 0
+	}
+	for _, tid := range proc.Threads(pid) {
+		sp, pc, ok := proc.Registers(tid)
+		var info siginfo
+		if !ok || pc < uint64(handlerAddr()) || pc >= uint64(restorerAddr()) || !read(pid, uintptr(sp)+infoInFrame, &info) {
+			continue
+		}
+		const tkill = -6 // SI_TKILL
+		own := (info.code == 0 || info.code == tkill) && info.pid == self32
+		if !own && info.signo > 0 && info.signo <= maxSignal {
+			set |= 1 << (info.signo - 1)
+		}
+	}
+	return set
 }

@@ -35,3 +35,6 @@ func Default(sig syscall.Signal) error {
 	signal.Reset(sig)
 	return nil
 }
+
+// handledBy returns none: what os/signal has received cannot be seen from outside.
+func handledBy(int) uint64 { return 0 }

@@ -7,6 +7,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/proc"
 )
 
 // What has been caught. On amd64 the handler in catch_amd64.s writes these, too.
@@ -30,11 +32,7 @@ func add(sig syscall.Signal) {
 // process may not read the other one's memory.
 func CaughtBy(pid int) (set uint64) {
 	var theirs [maxSignal + 1]uint32
-	size := int(unsafe.Sizeof(theirs))
-	local := unix.Iovec{Base: (*byte)(unsafe.Pointer(&theirs))}
-	local.SetLen(size)
-	remote := []unix.RemoteIovec{{Base: uintptr(unsafe.Pointer(&counts)), Len: size}}
-	if n, err := unix.ProcessVMReadv(pid, []unix.Iovec{local}, remote, 0); err != nil || n != size {
+	if !read(pid, uintptr(unsafe.Pointer(&counts)), &theirs) {
 		return 0
 	}
 	for sig, n := range theirs {
@@ -42,7 +40,12 @@ func CaughtBy(pid int) (set uint64) {
 			set |= 1 << (sig - 1)
 		}
 	}
-	return set
+	return set | handledBy(pid)
+}
+
+// read reads a variable of another process at an address, without following pointers in it.
+func read[T any](pid int, address uintptr, to *T) bool {
+	return proc.ReadMemory(pid, address, unsafe.Slice((*byte)(unsafe.Pointer(to)), unsafe.Sizeof(*to)))
 }
 
 // take returns how often sig was caught since the last take.

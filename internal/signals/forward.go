@@ -3,6 +3,7 @@ package signals
 import (
 	"io"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -49,10 +50,12 @@ func (f *Forwarder) ToPipe(pipe int, alone func(syscall.Signal) bool) {
 func (f *Forwarder) each(forward func(syscall.Signal)) func() bool {
 	return func() bool {
 		for _, sig := range pending() {
-			take(sig)
 			f.mu.Lock()
 			f.caught[sig] = true
+			// Taken afterwards: if this process is frozen in between, CaughtBy has it.
+			n := atomic.LoadUint32(&counts[sig])
 			forward(sig)
+			atomic.AddUint32(&counts[sig], -n)
 			f.mu.Unlock()
 		}
 		return false

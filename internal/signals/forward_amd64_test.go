@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"fmt"
 	"os/exec"
+	"runtime"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -153,4 +155,50 @@ func TestCaughtBy(t *testing.T) {
 	if set := CaughtBy(p.Process.Pid); set != 0 {
 		t.Errorf("caught by a process that has ended: %#x", set)
 	}
+}
+
+// TestCaughtByHandler: a signal is seen for which the handler has been entered, and has
+// executed nothing yet.
+func TestCaughtByHandler(t *testing.T) {
+	p := start(t, "keep")
+	p.says(t, "ready")
+	pid := p.Process.Pid
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	// It stops the first thread only.
+	if err := unix.PtraceAttach(pid); err != nil {
+		harness.Missing(t, "ptrace: %v", err)
+	}
+	stopped := func(want syscall.Signal) {
+		t.Helper()
+		var status unix.WaitStatus
+		if _, err := unix.Wait4(pid, &status, unix.WALL, nil); err != nil || status.StopSignal() != want {
+			t.Fatalf("%v, status %#x; want a stop by %v", err, status, want)
+		}
+	}
+	stopped(unix.SIGSTOP)
+	if err := unix.Tgkill(pid, pid, unix.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.PtraceCont(pid, 0); err != nil {
+		t.Fatal(err)
+	}
+	stopped(unix.SIGTERM)
+	// The kernel makes the frame for the handler, and stops.
+	if _, _, errno := unix.RawSyscall6(unix.SYS_PTRACE, unix.PTRACE_SINGLESTEP, uintptr(pid), 0, uintptr(unix.SIGTERM), 0, 0); errno != 0 {
+		t.Fatal(errno)
+	}
+	stopped(unix.SIGTRAP)
+	if set := CaughtBy(pid); set != 1<<(unix.SIGTERM-1) {
+		t.Errorf("about to be caught: %#x", set)
+	}
+	if err := unix.PtraceDetach(pid); err != nil {
+		t.Fatal(err)
+	}
+	harness.Poll(t, "the signal to be counted", func() bool {
+		var counted [maxSignal + 1]uint32
+		return read(pid, uintptr(unsafe.Pointer(&counts)), &counted) && counted[unix.SIGTERM] == 1 && CaughtBy(pid) == 1<<(unix.SIGTERM-1)
+	})
+	p.kill(t, unix.SIGKILL)
+	p.ends(t, "", "signal 9")
 }
