@@ -311,6 +311,8 @@ func (r *restart) reached(s *stream.Stage) (yes bool) {
 		}
 		r.setAttributes()
 		r.giveTerminal()
+		// A checkpoint of processes that run would save the names of the copies.
+		r.plan.copies.Remove()
 		r.resumed = true
 		if r.request.Resume != nil {
 			r.request.Resume()

@@ -34,9 +34,9 @@ type Source interface {
 // Copies are saved files that have been extracted into a temporary directory. The
 // zero value is none.
 //
-// They are to be removed as soon as the processes have them open, or the restart
-// has failed. The processes then have deleted files open, which every checkpoint
-// saves.
+// They are to be removed when the processes have them open and before they run, or when
+// the restart has failed. The processes then have deleted files open, which every
+// checkpoint saves.
 type Copies struct {
 	dir  tempdir.Dir
 	made bool
