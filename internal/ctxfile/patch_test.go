@@ -2,11 +2,16 @@ package ctxfile
 
 import (
 	"bytes"
+	"cmp"
+	"context"
 	"fmt"
+	"io"
 	"os"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"blcr-cli/test/harness"
 )
 
 // TestPatch: what is written over a member is read back, wherever the member is until the
@@ -129,4 +134,83 @@ func TestPatchAside(t *testing.T) {
 	if got := where(beside, 150); got != string(bytes.Repeat([]byte("0"), 150)) {
 		t.Errorf("beside it: %q", got)
 	}
+}
+
+// TestNarrowed: what a process changes at the beginning of its memory when it has sent all
+// of it is not in a context that goes into a pipe, or that is compressed.
+func TestNarrowed(t *testing.T) {
+	const pages = 24
+	for level, kind := range map[int]string{0: "pipe", MinLevel: "compressed"} {
+		t.Run(kind, func(t *testing.T) {
+			memory, err := unix.Mmap(-1, 0, pages*pageSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer unix.Munmap(memory)
+			copy(memory, random(len(memory)))
+			want := bytes.Clone(memory)
+			b := collect(t, func(out int) error {
+				w, err := NewWriter(out, Header{}, level)
+				if err != nil {
+					return err
+				}
+				var pipe [2]int
+				if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+					return err
+				}
+				defer unix.Close(pipe[0])
+				stored := make(chan error, 1)
+				go func() { stored <- w.Pipe("pages-1.img", pipe[0], true) }()
+				harness.Poll(t, "the pipe to be small", func() bool {
+					n, err := unix.FcntlInt(uintptr(pipe[0]), unix.F_GETPIPE_SZ, 0)
+					return err == nil && n < smallPipe
+				})
+				for sent := 0; sent < len(memory); {
+					v := unix.Iovec{Base: &memory[sent]}
+					v.SetLen(len(memory) - sent)
+					n, err := unix.Vmsplice(pipe[1], []unix.Iovec{v}, 0)
+					if err != nil && err != unix.EINTR {
+						return err
+					}
+					sent += max(n, 0)
+				}
+				clear(memory[:pageSize])
+				unix.Close(pipe[1])
+				if err := <-stored; err != nil {
+					return err
+				}
+				return w.Close()
+			})
+			fd := memfd(t, b)
+			defer unix.Close(fd)
+			r, err := Open(context.Background(), fd)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			if got, err := r.Bytes("pages-1.img"); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("%v; all but what has changed since is as it was: %v", err, len(got) > 0 && bytes.Equal(got[pageSize:], want[pageSize:]))
+			}
+		})
+	}
+}
+
+// collect returns what is written into a pipe.
+func collect(t *testing.T, write func(out int) error) []byte {
+	t.Helper()
+	r, out, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	written := make(chan error, 1)
+	go func() {
+		defer out.Close()
+		written <- write(int(out.Fd()))
+	}()
+	b, err := io.ReadAll(r)
+	if err := cmp.Or(err, <-written); err != nil {
+		t.Fatal(err)
+	}
+	return b
 }

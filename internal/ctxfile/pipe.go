@@ -111,3 +111,37 @@ func enlarge(fd int) {
 		_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, largePipe)
 	}
 }
+
+const (
+	// narrowPipe is what a pipe is given room for at first if nothing can be corrected by
+	// Patch. It has to be less than what a program has in memory behind its code.
+	narrowPipe = 16 << 10
+
+	// narrowPart is how much of an image passes through it.
+	narrowPart = 1 << 20
+)
+
+// narrowed is an intake of memory from a pipe that has little room at first. CRIU has a
+// process execute system calls by writing them over the beginning of its code for a moment,
+// also when it has sent its memory. What is in the pipe then has not been copied and changes,
+// too. With little room that is not the code any more, but the last pages, such as those of
+// the stack.
+type narrowed struct {
+	intake
+	pipe   int
+	passed int // bytes
+}
+
+func (p *narrowed) filled(n int) error {
+	if p.passed < narrowPart {
+		if p.passed += n; p.passed >= narrowPart {
+			enlarge(p.pipe)
+		} else {
+			narrow(p.pipe)
+		}
+	}
+	return p.intake.filled(n)
+}
+
+// narrow makes a pipe small, unless there is more in it.
+func narrow(pipe int) { _, _ = unix.FcntlInt(uintptr(pipe), unix.F_SETPIPE_SZ, narrowPipe) }

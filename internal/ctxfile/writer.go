@@ -79,7 +79,8 @@ func NewWriter(fd int, h Header, level int) (*Writer, error) {
 //
 // With aligned, which is for memory, the data lies at multiples of 4096 in the
 // file and is moved by the kernel where it can be, and the pipe is enlarged. Close
-// reads what the kernel has moved to compute its checksums.
+// reads what the kernel has moved to compute its checksums. Where the kernel does not move
+// it, as into a pipe, what Patch is for is kept out of the context, see narrowed.
 //
 // The descriptor remains the caller's. It is non-blocking while Pipe runs.
 //
@@ -101,6 +102,9 @@ func (w *Writer) PipeKept(name string, pipe, most int) (kept []byte, err error) 
 }
 
 func (w *Writer) pipe(name string, pipe int, aligned bool, t *tap) error {
+	if aligned && !w.correctable() {
+		narrow(pipe) // at once: CRIU begins to fill it
+	}
 	return w.member(name, aligned, func(m *memberWriter) error {
 		p, err := w.calls.openPipe(pipe)
 		if err != nil {
@@ -113,10 +117,10 @@ func (w *Writer) pipe(name string, pipe int, aligned bool, t *tap) error {
 		}
 		if aligned {
 			w.out.preparing.Store(false)
-			enlarge(pipe)
 			if m.frames != nil {
 				to = m.frames
 				if w.stage != nil && isPipe(pipe) {
+					enlarge(pipe)
 					if ended, err := m.stage(p, pipe); ended || err != nil {
 						return fail("splice", name, err)
 					}
@@ -124,7 +128,8 @@ func (w *Writer) pipe(name string, pipe int, aligned bool, t *tap) error {
 			}
 			// Splice only to where it copies. A pipe or a socket would be given
 			// references to pages that their process goes on changing.
-			if m.frames == nil && isPipe(pipe) && w.out.readable >= 0 && !w.noSplice.Load() {
+			if m.frames == nil && isPipe(pipe) && w.correctable() {
+				enlarge(pipe)
 				ok, err := m.relayPipe(pipe)
 				if ok {
 					return fail("splice", name, err)
@@ -134,6 +139,7 @@ func (w *Writer) pipe(name string, pipe int, aligned bool, t *tap) error {
 				}
 				w.noSplice.Store(true)
 			}
+			to = &narrowed{intake: to, pipe: pipe}
 		}
 		err = p.read(func(fd int) (bool, error) { return m.copyPipe(fd, to) })
 		if err != nil {
@@ -141,6 +147,14 @@ func (w *Writer) pipe(name string, pipe int, aligned bool, t *tap) error {
 		}
 		return m.finish()
 	})
+}
+
+// correctable tells whether memory that is stored now can be corrected by Patch.
+func (w *Writer) correctable() bool {
+	if w.compress != nil {
+		return w.stage != nil
+	}
+	return w.out.readable >= 0 && !w.noSplice.Load()
 }
 
 // Prepare writes zeros where up to n bytes of memory are going to be written, if that is an
