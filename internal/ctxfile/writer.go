@@ -102,10 +102,10 @@ func (w *Writer) PipeKept(name string, pipe, most int) (kept []byte, err error) 
 }
 
 func (w *Writer) pipe(name string, pipe int, aligned bool, t *tap) error {
-	if aligned && !w.correctable() {
-		narrow(pipe) // at once: CRIU begins to fill it
-	}
 	return w.member(name, aligned, func(m *memberWriter) error {
+		if aligned && !w.correctable() {
+			narrow(pipe) // at once: CRIU begins to fill it
+		}
 		p, err := w.calls.openPipe(pipe)
 		if err != nil {
 			return fail("read", name, err)
