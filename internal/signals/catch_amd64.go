@@ -80,8 +80,8 @@ func rtSigaction(sig syscall.Signal, act, old *sigaction) error {
 
 // siginfo is the beginning of the kernel's siginfo_t (asm-generic/siginfo.h).
 type siginfo struct {
-	signo, errno, code, _ int32
-	pid                   uint32
+	signo, _, code, _ int32
+	pid               uint32
 }
 
 // infoInFrame is where siginfo is in the frame that the kernel puts on the stack for a
