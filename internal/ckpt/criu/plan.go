@@ -32,6 +32,8 @@ type plan struct {
 	// pstree.Forget.
 	ended func(local, peer string, localPort, peerPort uint16) bool
 
+	queues []sendQueue // what is to be sent in them
+
 	copies     *savedfiles.Copies
 	attributes attributes.Saved
 

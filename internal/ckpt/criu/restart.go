@@ -309,6 +309,10 @@ func (r *restart) reached(s *stream.Stage) (yes bool) {
 		if !r.found(s.Root) || r.request.Made != nil && !r.request.Made() {
 			return false
 		}
+		if err := r.sendQueues(); err != nil {
+			r.criu.Fail(err)
+			return false
+		}
 		r.setAttributes()
 		r.giveTerminal()
 		// A checkpoint of processes that run would save the names of the copies.

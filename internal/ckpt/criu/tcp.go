@@ -1,8 +1,14 @@
 package criu
 
 import (
+	"cmp"
+	"fmt"
 	"sync"
+	"syscall"
 
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/explain"
 	"blcr-cli/internal/ckpt/criu/imagedir"
 	"blcr-cli/internal/ckpt/criu/images"
@@ -75,38 +81,32 @@ func (c *capture) readEnds() {
 }
 
 // connections changes the images of TCP connections, both ends of which are in the job:
-// nothing is to be sent before both are there. It needs files.img as it is otherwise
-// served.
+// nothing is to be sent before both are there. CRIU restores them one after the other, and
+// what finds no other end breaks the connection. So a connection that can still send has
+// nothing to be sent at first, see sendQueues. It needs files.img as it is otherwise served.
 func (p *plan) connections(source source) error {
 	files, err := images.Files(p.images[images.FilesName])
 	if err != nil {
 		return err
 	}
 	ends := make(map[images.InetSocket]bool)
+	open := make(map[uint32]string) // images of connections that can send, by File.ID
 	for _, f := range files {
 		name := images.TCPName(f.Inode)
 		if f.Type != images.TypeInet || f.Inet.Protocol != protocolTCP || !source.Has(name) {
 			continue
 		}
 		ends[f.Inet] = true
-		start := make([]byte, images.TCPHead)
-		n, err := source.ReadAt(name, start, 0)
-		if err != nil {
-			return err
-		}
-		head, replaced, err := images.AllSent(start[:n])
-		if err != nil {
-			return err
-		}
-		if head == nil {
+		if (f.State == tcpEstablished || f.State == tcpCloseWait) && canTakeDescriptors() {
+			open[f.ID] = name
 			continue
 		}
-		// No larger than the buffers of a socket.
-		img, err := source.Bytes(name)
-		if err != nil {
+		if err := p.allSent(source, name); err != nil {
 			return err
 		}
-		p.images[name] = append(head, img[min(replaced, len(img)):]...)
+	}
+	if err := p.takeQueues(source, open); err != nil {
+		return err
 	}
 	p.ended = func(local, peer string, localPort, peerPort uint16) bool {
 		l, r := images.InetAddr{IP: local, Port: localPort}, images.InetAddr{IP: peer, Port: peerPort}
@@ -124,4 +124,187 @@ func (p *plan) forgetConnections() {
 	if p.ended != nil {
 		pstree.Forget(p.ended)
 	}
+}
+
+// The states of a connection of which this end has not been shut down (tcp_states.h).
+const (
+	tcpEstablished = 1
+	tcpCloseWait   = 8
+)
+
+// canTakeDescriptors tells whether the system has pidfd_getfd(2), which Linux has from 5.6 on.
+func canTakeDescriptors() bool {
+	_, err := unix.PidfdGetfd(-1, -1, 0)
+	return err != unix.ENOSYS
+}
+
+// tcpStart reads the beginning of the image of a connection.
+func tcpStart(source source, name string) ([]byte, error) {
+	start := make([]byte, images.TCPHead)
+	n, err := source.ReadAt(name, start, 0)
+	return start[:n], err
+}
+
+// allSent has what a connection was to send count as sent, see images.AllSent.
+func (p *plan) allSent(source source, name string) error {
+	start, err := tcpStart(source, name)
+	if err != nil {
+		return err
+	}
+	head, replaced, err := images.AllSent(start)
+	if err != nil || head == nil {
+		return err
+	}
+	// No larger than the buffers of a socket.
+	img, err := source.Bytes(name)
+	if err == nil {
+		p.images[name] = append(head, img[min(replaced, len(img)):]...)
+	}
+	return err
+}
+
+// sendQueue is what one end of a connection was to send.
+type sendQueue struct {
+	image string
+	images.TCPQueue
+	pid int32  // a process that has the socket open
+	fd  uint32 // as this descriptor
+}
+
+// takeQueues takes what some connections were to send out of their images. Open has the
+// images by File.ID.
+func (p *plan) takeQueues(source source, open map[uint32]string) error {
+	for _, task := range p.tasks {
+		if len(open) == 0 {
+			return nil
+		}
+		ids := images.Name("ids", task.PID)
+		if !source.Has(ids) { // it has ended
+			continue
+		}
+		id, err := images.Read(source, ids, images.TaskIDs)
+		if err != nil {
+			return err
+		}
+		name := images.Name("fdinfo", id.Files)
+		table := p.images[name]
+		if table == nil && source.Has(name) {
+			if table, err = source.Bytes(name); err != nil {
+				return err
+			}
+		}
+		fds, err := images.FDs(table)
+		if table == nil || err != nil {
+			continue
+		}
+		for _, fd := range fds {
+			image, ok := open[fd.FileID]
+			if !ok || fd.Type != images.TypeInet {
+				continue
+			}
+			delete(open, fd.FileID)
+			start, err := tcpStart(source, image)
+			if err != nil {
+				return err
+			}
+			head, received, queue, err := images.TakeQueue(start)
+			if err != nil {
+				return err
+			}
+			if queue.Length == 0 {
+				continue
+			}
+			content := make([]byte, received)
+			if n, err := source.ReadAt(image, content, queue.Offset-received); err != nil || n < len(content) {
+				return cmp.Or(err, error(syscall.EIO))
+			}
+			p.images[image] = append(head, content...)
+			p.queues = append(p.queues, sendQueue{image, queue, task.PID, fd.FD})
+		}
+	}
+	for _, image := range open {
+		if err := p.allSent(source, image); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sendQueues sends what connections of the job were to send when it was saved. All
+// processes are there, and none of them runs.
+func (r *restart) sendQueues() error {
+	if len(r.plan.queues) == 0 {
+		return nil
+	}
+	outer := r.numbers()
+	for _, q := range r.plan.queues {
+		if err := q.send(r.source, outer(q.pid)); err != nil {
+			return &ckpt.Error{Op: "restore", Object: "TCP connection", Errno: ckpt.ErrnoOf(err), Detail: []string{
+				fmt.Sprintf("what process %d was to send by descriptor %d cannot be put into its queue again: %s", q.pid, q.fd, ckpt.Strerror(ckpt.ErrnoOf(err)))}}
+		}
+	}
+	return nil
+}
+
+// send sends the queue by the socket of a process, pid as it is here.
+func (q *sendQueue) send(source source, pid int) error {
+	process, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(process)
+	socket, err := unix.PidfdGetfd(process, int(q.fd), 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(socket)
+	buffer := make([]byte, min(q.Length, 256<<10))
+	for sent := int64(0); sent < q.Length; {
+		b := buffer[:min(int64(len(buffer)), q.Length-sent)]
+		if n, err := source.ReadAt(q.image, b, q.Offset+sent); err != nil || n < len(b) {
+			return cmp.Or(err, error(syscall.EIO))
+		}
+		for len(b) > 0 {
+			n, err := unix.SendmsgN(socket, b, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+			switch {
+			case err == unix.EINTR:
+			case err == unix.EAGAIN:
+				restore, err := enlargeSending(socket)
+				if err != nil {
+					return err
+				}
+				defer restore()
+			case err != nil:
+				return err
+			default:
+				b, sent = b[n:], sent+int64(n)
+			}
+		}
+	}
+	return nil
+}
+
+// enlargeSending doubles the room that a socket has for what is to be sent: the system
+// counts what it is kept in, too, which may be more than it was when the job was saved.
+// The error is EAGAIN if it cannot be enlarged.
+func enlargeSending(socket int) (restore func(), err error) {
+	size, err := unix.GetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_SNDBUF)
+	if err != nil {
+		return nil, err
+	}
+	const lock = 72 // SO_BUF_LOCK, since Linux 5.14
+	locked, lockErr := unix.GetsockoptInt(socket, unix.SOL_SOCKET, lock)
+	// The system doubles what it gets.
+	if unix.SetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, size) != nil {
+		_ = unix.SetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_SNDBUF, size)
+	}
+	if now, err := unix.GetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_SNDBUF); err != nil || now <= size {
+		return nil, cmp.Or(err, error(unix.EAGAIN))
+	}
+	return func() {
+		_ = unix.SetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_SNDBUF, size/2)
+		if lockErr == nil {
+			_ = unix.SetsockoptInt(socket, unix.SOL_SOCKET, lock, locked)
+		}
+	}, nil
 }

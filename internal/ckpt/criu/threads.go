@@ -97,11 +97,7 @@ func (r *restart) setAttributes() {
 	if len(r.plan.attributes) == 0 {
 		return
 	}
-	outer := func(id int32) int { return int(id) }
-	if r.pidns != nil || r.plan.container() {
-		numbers := outerNumbers(r.root)
-		outer = func(id int32) int { return numbers[id] }
-	}
+	outer := r.numbers()
 	restorer := r.plan.attributes.Restorer()
 	for _, task := range r.plan.tasks {
 		for _, id := range task.Threads {
@@ -110,6 +106,16 @@ func (r *restart) setAttributes() {
 			}
 		}
 	}
+}
+
+// numbers returns what gives the number here of a process or thread of the restored job, by
+// that in the images; 0 if there is none.
+func (r *restart) numbers() func(id int32) int {
+	if r.pidns == nil && !r.plan.container() {
+		return func(id int32) int { return int(id) }
+	}
+	numbers := outerNumbers(r.root)
+	return func(id int32) int { return numbers[id] }
 }
 
 // outerNumbers returns the numbers that the threads of a tree have here, by those

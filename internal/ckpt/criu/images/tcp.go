@@ -31,9 +31,8 @@ type TCPEnd struct{ Next, Unacknowledged uint32 }
 // ReadTCP reads the beginning of an image of a TCP connection, of TCPHead bytes or all
 // of it.
 func ReadTCP(img []byte) (end TCPEnd, err error) {
-	const received, sent, sentLength = 2, 4, 3 // inq_seq, outq_seq, outq_len of tcp_stream_entry
 	m, _, err := tcpEntry(img)
-	return TCPEnd{Next: m.u32(received), Unacknowledged: m.u32(sent) - m.u32(sentLength)}, err
+	return TCPEnd{Next: m.u32(tcpNext), Unacknowledged: m.u32(tcpWritten) - m.u32(tcpSending)}, err
 }
 
 // Lacks reports whether an end has not received what the other one counts as
@@ -44,9 +43,15 @@ func (e TCPEnd) Lacks(other TCPEnd) bool { return int32(other.Unacknowledged-e.N
 // queues, in bytes.
 const TCPHead = 4 << 10
 
-// tcpUnsent is the field of tcp_stream_entry with the number of bytes in the queue for
-// sending that have not been sent.
-const tcpUnsent = 12
+// Fields of tcp_stream_entry (tcp-stream.proto). Behind it an image has the contents of the
+// queue of what has been received, and of the one of what was to be sent.
+const (
+	tcpReceived = 1  // how many bytes the former has
+	tcpNext     = 2  // the number after them
+	tcpSending  = 3  // how many bytes the latter has
+	tcpWritten  = 4  // the number after them
+	tcpUnsent   = 12 // how many of these have not been sent
+)
 
 // AllSent changes the beginning of an image of a TCP connection, of TCPHead bytes or all
 // of it, so that all that was to be sent counts as sent and not acknowledged. CRIU sends
@@ -58,9 +63,34 @@ func AllSent(img []byte) (head []byte, replaced int, err error) {
 	if err != nil || m.u32(tcpUnsent) == 0 {
 		return nil, 0, err
 	}
-	head = binary.LittleEndian.AppendUint32(nil, commonMagic)
+	return tcpHead(m.put(intField(tcpUnsent, 0))), replaced, nil
+}
+
+// TCPQueue is what a TCP connection was to send, and what the other end has not
+// acknowledged: where it is in the connection's image, in bytes.
+type TCPQueue struct{ Offset, Length int64 }
+
+// TakeQueue changes the beginning of an image of a TCP connection, of TCPHead bytes or all
+// of it, so that there is nothing to be sent. It returns the new beginning, which replaces
+// that of the image up to the contents of its queues, at Offset - received, and the queue;
+// Length is 0 if it is empty.
+func TakeQueue(img []byte) (head []byte, received int64, queue TCPQueue, err error) {
+	m, length, err := tcpEntry(img)
+	if err != nil {
+		return nil, 0, TCPQueue{}, err
+	}
+	received = int64(m.u32(tcpReceived))
+	queue = TCPQueue{Offset: int64(length) + received, Length: int64(m.u32(tcpSending))}
+	first := m.u32(tcpWritten) - m.u32(tcpSending)
+	m = m.put(intField(tcpSending, 0)).put(intField(tcpWritten, uint64(first))).put(intField(tcpUnsent, 0))
+	return tcpHead(m), received, queue, nil
+}
+
+// tcpHead is the beginning of an image with this tcp_stream_entry.
+func tcpHead(m message) []byte {
+	head := binary.LittleEndian.AppendUint32(nil, commonMagic)
 	head = binary.LittleEndian.AppendUint32(head, kindTCP.magic)
-	return appendEntry(head, m.put(intField(tcpUnsent, 0))), replaced, nil
+	return appendEntry(head, m)
 }
 
 // tcpEntry reads tcp_stream_entry, and says how many bytes of the image come before the

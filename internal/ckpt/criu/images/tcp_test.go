@@ -27,6 +27,31 @@ func TestAllSent(t *testing.T) {
 	}
 }
 
+// TestTakeQueue: what was to be sent is taken out of an image, and the numbers fit.
+func TestTakeQueue(t *testing.T) {
+	connection := func(written, sending, unsent uint64, content string) []byte {
+		return append(image(kindTCP, message{intField(1, 3), intField(2, 77), intField(3, sending), intField(4, written), intField(tcpUnsent, unsent), intField(200, 9)}), content...)
+	}
+	img := connection(1, 5, 2, "inqqueue")
+	head, received, queue, err := TakeQueue(img)
+	if err != nil || received != 3 {
+		t.Fatal(received, err)
+	}
+	if got := string(img[queue.Offset:][:queue.Length]); got != "queue" {
+		t.Errorf("the queue is %q", got)
+	}
+	// 1 is after 2^32-4.
+	if got, want := append(head, img[queue.Offset-received:queue.Offset]...), connection(1<<32-4, 0, 0, "inq"); !bytes.Equal(got, want) {
+		t.Errorf("got %x, want %x", got, want)
+	}
+	if _, _, queue, err := TakeQueue(connection(9, 0, 0, "inq")); err != nil || queue.Length != 0 {
+		t.Errorf("nothing to be sent: %v, %v", queue, err)
+	}
+	if _, _, _, err := TakeQueue(img[:14]); err == nil {
+		t.Error("no error for a piece of an image")
+	}
+}
+
 func TestTCPName(t *testing.T) {
 	if inode, ok := TCPInode(TCPName(0xabc12)); !ok || inode != 0xabc12 {
 		t.Errorf("%#x, %t", inode, ok)
