@@ -117,6 +117,15 @@ var dumpRules = []rule{
 		say: func(s *situation, m []string) string {
 			return s.socket(m[1], "a listening socket with a connection that it has not accepted yet")
 		}},
+	// The same for UNIX sockets, of which CRIU can save those that have sent nothing.
+	{has: "in-flight socket 0x", expr: pattern(`Non-empty write queue on an in-flight socket 0x([0-9a-f]+)`), errno: busy, hint: "try again, when the connection has been accepted",
+		say: func(s *situation, m []string) string {
+			return s.socket(m[1], "a socket that has sent something by a connection that is not accepted yet")
+		}},
+	{has: "in-flight socket to 0x", expr: pattern(`Found a closed in-flight socket to 0x([0-9a-f]+)`), errno: busy, hint: "try again, when the connection has been accepted",
+		say: func(s *situation, m []string) string {
+			return s.socket(m[1], "a listening socket with a connection that was closed before it was accepted")
+		}},
 	{has: "corked dgram", expr: pattern(`Can't dump corked dgram socket ([0-9a-f]+)`), errno: busy, hint: tryAgainHint,
 		say: func(s *situation, m []string) string { return s.socket(m[1], "a corked UDP socket") }},
 	{has: "TCP repair mode ON", expr: pattern(`^Can't turn TCP repair mode ON: Operation not permitted`), hint: "save it as root, or when its connections are closed, or with a criu that has that capability",
