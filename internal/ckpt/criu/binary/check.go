@@ -79,6 +79,7 @@ func run(name string, args ...string) (string, error) {
 	cmd.WaitDelay = limit / 2
 	err := cmd.Start()
 	if err == nil {
+		NoCoreFiles(cmd.Process.Pid)
 		// What is left of the group, such as a stopped process of a criu that was killed, ends
 		// while the group's number cannot be another's.
 		for unix.Waitid(unix.P_PID, cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {

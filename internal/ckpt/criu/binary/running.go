@@ -4,12 +4,25 @@ import (
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"blcr-cli/internal/proc"
 )
 
 // name is how the program is called, also by our engine where its file has another
 // name.
 const name = "criu"
+
+// NoCoreFiles is for a criu that has just been started. Its children by which it finds out
+// what the machine can do may die, on some machines, and leave no core file in the user's
+// directory. Criu gives each process that it restores that process's own limit.
+func NoCoreFiles(pid int) {
+	var limit unix.Rlimit
+	if unix.Prlimit(pid, unix.RLIMIT_CORE, nil, &limit) == nil {
+		limit.Cur = 0
+		_ = unix.Prlimit(pid, unix.RLIMIT_CORE, &limit, nil)
+	}
+}
 
 // Runs reports whether a process is a criu, or is about to become one: a script
 // or a loader that starts it. It looks at names only, which every user may see of

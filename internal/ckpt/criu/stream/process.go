@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/criu/binary"
 	"blcr-cli/internal/forkexec"
 	"blcr-cli/internal/proc"
 	"blcr-cli/internal/signals"
@@ -161,12 +162,7 @@ func start(command Command) (*process, error) {
 		limit.Cur = limit.Max
 		_ = unix.Prlimit(p.pid, unix.RLIMIT_NOFILE, &limit, nil)
 	}
-	// Children by which criu finds out what the machine can do may die, on some machines, and
-	// leave no core file in the user's directory. Each job gets its own limit.
-	if unix.Prlimit(p.pid, unix.RLIMIT_CORE, nil, &limit) == nil {
-		limit.Cur = 0
-		_ = unix.Prlimit(p.pid, unix.RLIMIT_CORE, &limit, nil)
-	}
+	binary.NoCoreFiles(p.pid)
 	p.target = p.pid
 	if !command.InSession {
 		p.target = -p.pid
