@@ -138,27 +138,15 @@ func canTakeDescriptors() bool {
 	return err != unix.ENOSYS
 }
 
-// tcpStart reads the beginning of the image of a connection.
-func tcpStart(source source, name string) ([]byte, error) {
-	start := make([]byte, images.TCPHead)
-	n, err := source.ReadAt(name, start, 0)
-	return start[:n], err
-}
-
 // allSent has what a connection was to send count as sent, see images.AllSent.
 func (p *plan) allSent(source source, name string) error {
-	start, err := tcpStart(source, name)
+	img, err := source.Bytes(name)
 	if err != nil {
 		return err
 	}
-	head, replaced, err := images.AllSent(start)
-	if err != nil || head == nil {
-		return err
-	}
-	// No larger than the buffers of a socket.
-	img, err := source.Bytes(name)
-	if err == nil {
-		p.images[name] = append(head, img[min(replaced, len(img)):]...)
+	changed, err := images.AllSent(img)
+	if err == nil && changed != nil {
+		p.images[name] = changed
 	}
 	return err
 }
@@ -188,14 +176,17 @@ func (p *plan) takeQueues(source source, open map[uint32]string) error {
 		}
 		name := images.Name("fdinfo", id.Files)
 		table := p.images[name]
-		if table == nil && source.Has(name) {
+		if table == nil {
+			if !source.Has(name) {
+				continue
+			}
 			if table, err = source.Bytes(name); err != nil {
 				return err
 			}
 		}
 		fds, err := images.FDs(table)
-		if table == nil || err != nil {
-			continue
+		if err != nil {
+			return err
 		}
 		for _, fd := range fds {
 			image, ok := open[fd.FileID]
@@ -203,22 +194,19 @@ func (p *plan) takeQueues(source source, open map[uint32]string) error {
 				continue
 			}
 			delete(open, fd.FileID)
-			start, err := tcpStart(source, image)
+			// No larger than the buffers of a socket.
+			img, err := source.Bytes(image)
 			if err != nil {
 				return err
 			}
-			head, received, queue, err := images.TakeQueue(start)
+			without, queue, err := images.TakeQueue(img)
 			if err != nil {
 				return err
 			}
 			if queue.Length == 0 {
 				continue
 			}
-			content := make([]byte, received)
-			if n, err := source.ReadAt(image, content, queue.Offset-received); err != nil || n < len(content) {
-				return cmp.Or(err, error(syscall.EIO))
-			}
-			p.images[image] = append(head, content...)
+			p.images[image] = without
 			p.queues = append(p.queues, sendQueue{image, queue, task.PID, fd.FD})
 		}
 	}

@@ -53,37 +53,36 @@ const (
 	tcpUnsent   = 12 // how many of these have not been sent
 )
 
-// AllSent changes the beginning of an image of a TCP connection, of TCPHead bytes or all
-// of it, so that all that was to be sent counts as sent and not acknowledged. CRIU sends
-// the rest while it restores the connection, and there may be no peer yet. So the system
-// sends it again, when the connection is complete. AllSent returns the new beginning, and
-// how many bytes of img it replaces; nil if there is nothing to change.
-func AllSent(img []byte) (head []byte, replaced int, err error) {
-	m, replaced, err := tcpEntry(img)
+// AllSent changes an image of a TCP connection so that all that was to be sent counts as
+// sent and not acknowledged. CRIU sends the rest while it restores the connection, and there
+// may be no peer yet. So the system sends it again, when the connection is complete. AllSent
+// returns nil if there is nothing to change.
+func AllSent(img []byte) (changed []byte, err error) {
+	m, length, err := tcpEntry(img)
 	if err != nil || m.u32(tcpUnsent) == 0 {
-		return nil, 0, err
+		return nil, err
 	}
-	return tcpHead(m.put(intField(tcpUnsent, 0))), replaced, nil
+	return append(tcpHead(m.put(intField(tcpUnsent, 0))), img[length:]...), nil
 }
 
 // TCPQueue is what a TCP connection was to send, and what the other end has not
 // acknowledged: where it is in the connection's image, in bytes.
 type TCPQueue struct{ Offset, Length int64 }
 
-// TakeQueue changes the beginning of an image of a TCP connection, of TCPHead bytes or all
-// of it, so that there is nothing to be sent. It returns the new beginning, which replaces
-// that of the image up to the contents of its queues, at Offset - received, and the queue;
-// Length is 0 if it is empty.
-func TakeQueue(img []byte) (head []byte, received int64, queue TCPQueue, err error) {
+// TakeQueue returns an image of a TCP connection without what was to be sent, and where
+// that is in img; Length is 0 if it is nothing.
+func TakeQueue(img []byte) (without []byte, queue TCPQueue, err error) {
 	m, length, err := tcpEntry(img)
 	if err != nil {
-		return nil, 0, TCPQueue{}, err
+		return nil, TCPQueue{}, err
 	}
-	received = int64(m.u32(tcpReceived))
-	queue = TCPQueue{Offset: int64(length) + received, Length: int64(m.u32(tcpSending))}
+	queue = TCPQueue{Offset: int64(length) + int64(m.u32(tcpReceived)), Length: int64(m.u32(tcpSending))}
+	if queue.Offset+queue.Length > int64(len(img)) {
+		return nil, TCPQueue{}, fmt.Errorf("%s: %w: its queues are cut off", kindTCP.name, ErrTruncated)
+	}
 	first := m.u32(tcpWritten) - m.u32(tcpSending)
 	m = m.put(intField(tcpSending, 0)).put(intField(tcpWritten, uint64(first))).put(intField(tcpUnsent, 0))
-	return tcpHead(m), received, queue, nil
+	return append(tcpHead(m), img[length:queue.Offset]...), queue, nil
 }
 
 // tcpHead is the beginning of an image with this tcp_stream_entry.
