@@ -32,7 +32,7 @@ type plan struct {
 	// pstree.Forget.
 	ended func(local, peer string, localPort, peerPort uint16) bool
 
-	queues []sendQueue // what is to be sent in them
+	connectionEnds []connectionEnd // see completeConnections
 
 	copies     *savedfiles.Copies
 	attributes attributes.Saved

@@ -309,7 +309,7 @@ func (r *restart) reached(s *stream.Stage) (yes bool) {
 		if !r.found(s.Root) || r.request.Made != nil && !r.request.Made() {
 			return false
 		}
-		if err := r.sendQueues(); err != nil {
+		if err := r.completeConnections(); err != nil {
 			r.criu.Fail(err)
 			return false
 		}

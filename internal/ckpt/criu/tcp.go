@@ -83,7 +83,8 @@ func (c *capture) readEnds() {
 // connections changes the images of TCP connections, both ends of which are in the job:
 // nothing is to be sent before both are there. CRIU restores them one after the other, and
 // what finds no other end breaks the connection. So a connection that can still send has
-// nothing to be sent at first, see sendQueues. It needs files.img as it is otherwise served.
+// nothing to be sent at first, see completeConnections. It needs files.img as it is otherwise
+// served.
 func (p *plan) connections(source source) error {
 	files, err := images.Files(p.images[images.FilesName])
 	if err != nil {
@@ -151,12 +152,12 @@ func (p *plan) allSent(source source, name string) error {
 	return err
 }
 
-// sendQueue is what one end of a connection was to send.
-type sendQueue struct {
+// connectionEnd is one end of a connection that has nothing to be sent at first.
+type connectionEnd struct {
 	image string
-	images.TCPQueue
-	pid int32  // a process that has the socket open
-	fd  uint32 // as this descriptor
+	queue images.TCPQueue // what it was to send
+	pid   int32           // a process that has the socket open
+	fd    uint32          // as this descriptor
 }
 
 // takeQueues takes what some connections were to send out of their images. Open has the
@@ -203,11 +204,8 @@ func (p *plan) takeQueues(source source, open map[uint32]string) error {
 			if err != nil {
 				return err
 			}
-			if queue.Length == 0 {
-				continue
-			}
 			p.images[image] = without
-			p.queues = append(p.queues, sendQueue{image, queue, task.PID, fd.FD})
+			p.connectionEnds = append(p.connectionEnds, connectionEnd{image, queue, task.PID, fd.FD})
 		}
 	}
 	for _, image := range open {
@@ -218,38 +216,43 @@ func (p *plan) takeQueues(source source, open map[uint32]string) error {
 	return nil
 }
 
-// sendQueues sends what connections of the job were to send when it was saved. All
+// completeConnections sends what connections of the job were to send when it was saved. All
 // processes are there, and none of them runs.
-func (r *restart) sendQueues() error {
-	if len(r.plan.queues) == 0 {
+func (r *restart) completeConnections() error {
+	if len(r.plan.connectionEnds) == 0 {
 		return nil
 	}
 	outer := r.numbers()
-	for _, q := range r.plan.queues {
-		if err := q.send(r.source, outer(q.pid)); err != nil {
+	for _, end := range r.plan.connectionEnds {
+		if err := end.complete(r.source, outer(end.pid)); err != nil && end.queue.Length > 0 {
 			return &ckpt.Error{Op: "restore", Object: "TCP connection", Errno: ckpt.ErrnoOf(err), Detail: []string{
-				fmt.Sprintf("what process %d was to send by descriptor %d cannot be put into its queue again: %s", q.pid, q.fd, ckpt.Strerror(ckpt.ErrnoOf(err)))}}
+				fmt.Sprintf("what process %d was to send by descriptor %d cannot be put into its queue again: %s", end.pid, end.fd, ckpt.Strerror(ckpt.ErrnoOf(err)))}}
 		}
 	}
 	return nil
 }
 
-// send sends the queue by the socket of a process, pid as it is here.
-func (q *sendQueue) send(source source, pid int) error {
+// complete sends what is to be sent by the socket of a process, pid as it is here.
+func (e *connectionEnd) complete(source source, pid int) error {
 	process, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(process)
-	socket, err := unix.PidfdGetfd(process, int(q.fd), 0)
+	socket, err := unix.PidfdGetfd(process, int(e.fd), 0)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(socket)
-	buffer := make([]byte, min(q.Length, 256<<10))
-	for sent := int64(0); sent < q.Length; {
-		b := buffer[:min(int64(len(buffer)), q.Length-sent)]
-		if n, err := source.ReadAt(q.image, b, q.Offset+sent); err != nil || n < len(b) {
+	// The system has not computed the size of segments anew since CRIU has set the limit for
+	// it: they would have some 500 bytes. With so small ones a receiver has less room than it
+	// has said, and a connection with full queues comes to a halt. Options of IP, even none,
+	// have it computed.
+	_ = unix.SetsockoptString(socket, unix.IPPROTO_IP, unix.IP_OPTIONS, "")
+	buffer := make([]byte, min(e.queue.Length, 256<<10))
+	for sent := int64(0); sent < e.queue.Length; {
+		b := buffer[:min(int64(len(buffer)), e.queue.Length-sent)]
+		if n, err := source.ReadAt(e.image, b, e.queue.Offset+sent); err != nil || n < len(b) {
 			return cmp.Or(err, error(syscall.EIO))
 		}
 		for len(b) > 0 {

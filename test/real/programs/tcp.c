@@ -44,6 +44,16 @@ static void pair(int listener, int fds[2])
 /* The bytes that are sent from one end. */
 static unsigned char nth(int end, long i) { return i * 7 + i / 251 + end; }
 
+/* How large the segments are that an end sends. */
+static int segment(int fd)
+{
+	int size;
+	socklen_t len = sizeof size;
+
+	CHECK(getsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &size, &len) == 0);
+	return size;
+}
+
 /* Sends from an end until nothing more fits in. */
 static void stuff(int end)
 {
@@ -83,7 +93,7 @@ static void drain(int end)
 int main(int argc, char **argv)
 {
 	char text[64], c;
-	int listener, again[2], got;
+	int listener, again[2], got, first;
 	socklen_t len = sizeof address;
 	pid_t child;
 	ssize_t n;
@@ -111,6 +121,7 @@ int main(int argc, char **argv)
 		_exit(21);
 	}
 	close(talk[1]);
+	first = segment(talk[0]);
 	ready();
 	while (running()) {
 		c = 'a' + counter % 26;
@@ -122,6 +133,8 @@ int main(int argc, char **argv)
 		len = sizeof got;
 		CHECK(getsockopt(talk[0], IPPROTO_TCP, TCP_NODELAY, &got, &len) == 0);
 		EQUAL(got, 0);
+		/* Not as small as where nothing is known of the way. */
+		CHECK(segment(talk[0]) > first / 4);
 	}
 	drain(0);
 	drain(1);
