@@ -117,6 +117,23 @@ func readAll(fd int) []byte {
 	}
 }
 
+// collect returns what is written into a pipe.
+func collect(t testing.TB, write func(out int) error) []byte {
+	t.Helper()
+	r, out := pipe2(t)
+	defer unix.Close(r)
+	written := make(chan error, 1)
+	go func() {
+		defer unix.Close(out)
+		written <- write(out)
+	}()
+	b := readAll(r)
+	if err := <-written; err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
 // fill writes images through pipes, all at the same time and in odd pieces.
 func (im images) fill(t testing.TB, w *Writer) error {
 	t.Helper()

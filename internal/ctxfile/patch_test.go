@@ -2,10 +2,8 @@ package ctxfile
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"testing"
 
@@ -154,28 +152,25 @@ func TestNarrowed(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				var pipe [2]int
-				if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
-					return err
-				}
-				defer unix.Close(pipe[0])
+				pipe, end := pipe2(t)
+				defer unix.Close(pipe)
 				stored := make(chan error, 1)
-				go func() { stored <- w.Pipe("pages-1.img", pipe[0], true) }()
+				go func() { stored <- w.Pipe("pages-1.img", pipe, true) }()
 				harness.Poll(t, "the pipe to be small", func() bool {
-					n, err := unix.FcntlInt(uintptr(pipe[0]), unix.F_GETPIPE_SZ, 0)
+					n, err := unix.FcntlInt(uintptr(pipe), unix.F_GETPIPE_SZ, 0)
 					return err == nil && n < smallPipe
 				})
 				for sent := 0; sent < len(memory); {
 					v := unix.Iovec{Base: &memory[sent]}
 					v.SetLen(len(memory) - sent)
-					n, err := unix.Vmsplice(pipe[1], []unix.Iovec{v}, 0)
+					n, err := unix.Vmsplice(end, []unix.Iovec{v}, 0)
 					if err != nil && err != unix.EINTR {
 						return err
 					}
 					sent += max(n, 0)
 				}
 				clear(memory[:pageSize])
-				unix.Close(pipe[1])
+				unix.Close(end)
 				if err := <-stored; err != nil {
 					return err
 				}
@@ -193,24 +188,4 @@ func TestNarrowed(t *testing.T) {
 			}
 		})
 	}
-}
-
-// collect returns what is written into a pipe.
-func collect(t *testing.T, write func(out int) error) []byte {
-	t.Helper()
-	r, out, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	written := make(chan error, 1)
-	go func() {
-		defer out.Close()
-		written <- write(int(out.Fd()))
-	}()
-	b, err := io.ReadAll(r)
-	if err := cmp.Or(err, <-written); err != nil {
-		t.Fatal(err)
-	}
-	return b
 }

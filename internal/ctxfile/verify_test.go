@@ -53,13 +53,7 @@ var kinds = map[string]func(t testing.TB, im images) []byte{
 	"append":     func(t testing.TB, im images) []byte { return im.written(t, 0, unix.O_WRONLY|unix.O_APPEND) },
 	"compressed": func(t testing.TB, im images) []byte { return im.written(t, 1, unix.O_RDWR) },
 	"streamed": func(t testing.TB, im images) []byte {
-		r, w := pipe2(t)
-		go func() {
-			im.mustSave(t, w)
-			unix.Close(w)
-		}()
-		defer unix.Close(r)
-		return readAll(r)
+		return collect(t, func(out int) error { return im.save(t, out) })
 	},
 }
 

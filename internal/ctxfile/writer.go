@@ -103,8 +103,11 @@ func (w *Writer) PipeKept(name string, pipe, most int) (kept []byte, err error) 
 
 func (w *Writer) pipe(name string, pipe int, aligned bool, t *tap) error {
 	return w.member(name, aligned, func(m *memberWriter) error {
-		if aligned && !w.correctable() {
-			narrow(pipe) // at once: CRIU begins to fill it
+		switch { // at once: CRIU begins to fill it
+		case aligned && w.correctable():
+			enlarge(pipe)
+		case aligned:
+			narrow(pipe)
 		}
 		p, err := w.calls.openPipe(pipe)
 		if err != nil {
@@ -120,7 +123,6 @@ func (w *Writer) pipe(name string, pipe int, aligned bool, t *tap) error {
 			if m.frames != nil {
 				to = m.frames
 				if w.stage != nil && isPipe(pipe) {
-					enlarge(pipe)
 					if ended, err := m.stage(p, pipe); ended || err != nil {
 						return fail("splice", name, err)
 					}
@@ -129,7 +131,6 @@ func (w *Writer) pipe(name string, pipe int, aligned bool, t *tap) error {
 			// Splice only to where it copies. A pipe or a socket would be given
 			// references to pages that their process goes on changing.
 			if m.frames == nil && isPipe(pipe) && w.correctable() {
-				enlarge(pipe)
 				ok, err := m.relayPipe(pipe)
 				if ok {
 					return fail("splice", name, err)

@@ -39,19 +39,19 @@ const keptPagemap = 64 << 10
 // restart.
 func (t *takenMemory) add(name string, pagemap []byte) {
 	p, err := images.ReadPagemap(pagemap)
+	if err != nil {
+		return
+	}
+	pages := images.Name("pages", p.PagesID)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.sizes == nil {
 		t.sizes, t.pagemaps = make(map[string]int64), make(map[string]takenPagemap)
 	}
-	pages := images.Name("pages", p.PagesID)
-	if err == nil {
-		t.pagemaps[name] = takenPagemap{bytes.Clone(pagemap[:min(len(pagemap), keptPagemap)]), pages}
+	t.pagemaps[name] = takenPagemap{bytes.Clone(pagemap[:min(len(pagemap), keptPagemap)]), pages}
+	if len(pagemap) < longestPagemap {
+		t.sizes[pages] = int64(p.Saved) * int64(os.Getpagesize())
 	}
-	if err != nil || len(pagemap) == longestPagemap {
-		return
-	}
-	t.sizes[pages] = int64(p.Saved) * int64(os.Getpagesize())
 }
 
 // checkMemory looks whether all memory that CRIU has sent is in the context. It is called

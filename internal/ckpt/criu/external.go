@@ -113,6 +113,16 @@ func externalPipes(source source) (func(inode uint32) bool, error) {
 // tables reads the tables of descriptors of all processes.
 func (p *plan) tables(source source) (images.Tables, error) {
 	tables := make(images.Tables)
+	err := p.eachTable(source, func(n uint32, _ int32) (err error) {
+		tables[n], err = images.Read(source, images.Name("fdinfo", n), images.FDs)
+		return err
+	})
+	return tables, err
+}
+
+// eachTable calls do with the N of every fdinfo-N.img, and a process that has this table.
+func (p *plan) eachTable(source source, do func(n uint32, pid int32) error) error {
+	seen := make(map[uint32]bool)
 	for _, task := range p.tasks {
 		name := images.Name("ids", task.PID)
 		if !source.Has(name) { // it has ended
@@ -120,17 +130,17 @@ func (p *plan) tables(source source) (images.Tables, error) {
 		}
 		ids, err := images.Read(source, name, images.TaskIDs)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		name = images.Name("fdinfo", ids.Files)
-		if tables[ids.Files] != nil || !source.Has(name) {
+		if seen[ids.Files] || !source.Has(images.Name("fdinfo", ids.Files)) {
 			continue
 		}
-		if tables[ids.Files], err = images.Read(source, name, images.FDs); err != nil {
-			return nil, err
+		seen[ids.Files] = true
+		if err := do(ids.Files, task.PID); err != nil {
+			return err
 		}
 	}
-	return tables, nil
+	return nil
 }
 
 // ttys reads the terminals, of which those of sessions that are not restored are
@@ -160,14 +170,12 @@ func (p *plan) prune(source source) error {
 		images.TTYInfoName: images.PruneTTYInfo,
 		images.TTYDataName: images.PruneTTYData,
 	} {
-		img := p.images[name]
+		img, err := p.served(source, name)
+		if err != nil {
+			return err
+		}
 		if img == nil {
-			if !source.Has(name) {
-				continue
-			}
-			if img, err = source.Bytes(name); err != nil {
-				return err
-			}
+			continue
 		}
 		if p.images[name], err = prune(img, files); err != nil {
 			return err

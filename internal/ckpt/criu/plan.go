@@ -75,6 +75,15 @@ func newPlan(source source, r *ckpt.RestartRequest) (*plan, error) {
 	return p, nil
 }
 
+// served returns an image as criu will have it, as far as that is known yet; nil if there
+// is none.
+func (p *plan) served(source source, name string) ([]byte, error) {
+	if img := p.images[name]; img != nil || !source.Has(name) {
+		return img, nil
+	}
+	return source.Bytes(name)
+}
+
 // sessions puts the processes into cr_restart's session and process group, or
 // leaves them in theirs.
 func (p *plan) sessions(source source, r *ckpt.RestartRequest) error {

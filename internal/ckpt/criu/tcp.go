@@ -92,13 +92,14 @@ func (p *plan) connections(source source) error {
 	}
 	ends := make(map[images.InetSocket]bool)
 	open := make(map[uint32]string) // images of connections that can send, by File.ID
+	takes := canTakeDescriptors()
 	for _, f := range files {
 		name := images.TCPName(f.Inode)
 		if f.Type != images.TypeInet || f.Inet.Protocol != protocolTCP || !source.Has(name) {
 			continue
 		}
 		ends[f.Inet] = true
-		if (f.State == tcpEstablished || f.State == tcpCloseWait) && canTakeDescriptors() {
+		if takes && (f.State == tcpEstablished || f.State == tcpCloseWait) {
 			open[f.ID] = name
 			continue
 		}
@@ -163,27 +164,16 @@ type connectionEnd struct {
 // takeQueues takes what some connections were to send out of their images. Open has the
 // images by File.ID.
 func (p *plan) takeQueues(source source, open map[uint32]string) error {
-	for _, task := range p.tasks {
+	if len(open) == 0 {
+		return nil
+	}
+	err := p.eachTable(source, func(n uint32, pid int32) error {
 		if len(open) == 0 {
 			return nil
 		}
-		ids := images.Name("ids", task.PID)
-		if !source.Has(ids) { // it has ended
-			continue
-		}
-		id, err := images.Read(source, ids, images.TaskIDs)
+		table, err := p.served(source, images.Name("fdinfo", n))
 		if err != nil {
 			return err
-		}
-		name := images.Name("fdinfo", id.Files)
-		table := p.images[name]
-		if table == nil {
-			if !source.Has(name) {
-				continue
-			}
-			if table, err = source.Bytes(name); err != nil {
-				return err
-			}
 		}
 		fds, err := images.FDs(table)
 		if err != nil {
@@ -205,8 +195,12 @@ func (p *plan) takeQueues(source source, open map[uint32]string) error {
 				return err
 			}
 			p.images[image] = without
-			p.connectionEnds = append(p.connectionEnds, connectionEnd{image, queue, task.PID, fd.FD})
+			p.connectionEnds = append(p.connectionEnds, connectionEnd{image, queue, pid, fd.FD})
 		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	for _, image := range open {
 		if err := p.allSent(source, image); err != nil {
