@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Only one thread at a time can write into a file, and it is slower than CRIU. While
-// processes are frozen a second thread of a Writer moves memory of theirs into a file in
-// memory, from where Close copies it into the context.
+// Only one thread at a time can write into a file, and it may be slower than CRIU. Where the
+// pipes fill up while processes are frozen, a second thread of a Writer moves memory of
+// theirs into a file in memory, from where Close copies it into the context.
 
 // aside is that file.
 type aside struct {
@@ -40,16 +40,6 @@ func (w *Writer) Aside(n int64) {
 	}
 	if fd, err := unix.MemfdCreate("aside", unix.MFD_CLOEXEC); err == nil {
 		w.aside = &aside{fd: fd, size: n}
-	}
-}
-
-// prepare has the file given its memory, until goOn returns false.
-func (a *aside) prepare(goOn func() bool) {
-	const step = 2 << 20
-	for at := int64(0); at < a.size && goOn(); at += step {
-		if unix.Fallocate(a.fd, 0, at, min(step, a.size-at)) != nil {
-			return
-		}
 	}
 }
 

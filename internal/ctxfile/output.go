@@ -65,10 +65,9 @@ func newOutput(fd int, calls *callGroup) (*output, error) {
 }
 
 const (
-	// Disk space is asked for in pieces as large as what there is already, within
-	// limits, so that it is seldom asked for and never far too much.
-	minAhead = 64 << 20
-	maxAhead = 1 << 30
+	// aheadStep is how much disk space is asked for at a time: seldom, and never far too much,
+	// for some file systems have the disk discard what is given back, before fsync returns.
+	aheadStep = 64 << 20
 
 	// maxSlack is what a file takes on a disk beyond its size without having been
 	// given space in advance: the rest of a block, and blocks with addresses.
@@ -127,8 +126,8 @@ func (o *output) prepare(n int64) {
 // system the work for each page while processes are frozen. That it may be
 // refused, for want of space also, says nothing about the writing.
 func (o *output) allocate() {
-	from := max(o.allocated, o.next-minAhead)
-	until := o.next + min(max(o.next, minAhead), maxAhead)
+	from := max(o.allocated, o.next-aheadStep)
+	until := o.next + aheadStep
 	err := unix.Fallocate(o.fd, unix.FALLOC_FL_KEEP_SIZE, o.base+from, until-from)
 	o.allocated = until
 	o.preallocates = err == nil

@@ -80,6 +80,13 @@ func (r *relays) take() *relayPipe {
 	return p
 }
 
+// half returns half of how many pipes there may be.
+func (r *relays) half() int32 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return int32(r.most / 2)
+}
+
 // put gives a pipe back. One that is not empty is of no use any more.
 func (r *relays) put(p *relayPipe) {
 	if p.n == 0 {
@@ -116,12 +123,13 @@ type relay struct {
 	// for another relay, whose pipe may have nothing to read until this one is done.
 	own chan *relayPipe
 
-	full   chan *relayPipe
-	stored chan extent  // what is in the file, for writeBack; nil without
-	behind atomic.Int32 // pipes that have not been emptied into the file
-	copies bool         // what is left is copied to rest, not spliced
-	rest   intake
-	done   chan struct{}
+	full    chan *relayPipe
+	stored  chan extent   // what is in the file, for writeBack; nil without
+	behind  atomic.Int32  // pipes that have not been emptied into the file
+	crowded chan struct{} // has something when there are many of these, see empty
+	copies  bool          // what is left is copied to rest, not spliced
+	rest    intake
+	done    chan struct{}
 
 	// order is held by the one that takes a pipe, until it knows where its content goes.
 	order sync.Mutex
@@ -156,6 +164,7 @@ func (m *memberWriter) relayPipe(fd int) (ok bool, err error) {
 	}()
 	err = r.move(ctx, fd, first)
 	close(r.full)
+	close(r.crowded)
 	<-r.done
 	r.release()
 	switch {
@@ -172,7 +181,11 @@ func (m *memberWriter) relayPipe(fd int) (ok bool, err error) {
 }
 
 func newRelay(m *memberWriter) *relay {
-	return &relay{m: m, rest: m, own: make(chan *relayPipe, mostRelays), full: make(chan *relayPipe, mostRelays), done: make(chan struct{})}
+	return &relay{
+		m: m, rest: m,
+		own: make(chan *relayPipe, mostRelays), full: make(chan *relayPipe, mostRelays),
+		crowded: make(chan struct{}, 1), done: make(chan struct{}),
+	}
 }
 
 // get waits for an empty pipe, of which at least one is on its way. It returns nil if ctx
@@ -251,10 +264,20 @@ func (r *relay) hand(p *relayPipe) {
 	}
 	r.behind.Add(1)
 	r.full <- p // it has room for all that there are
+	if r.isCrowded() {
+		select {
+		case r.crowded <- struct{}{}:
+		default:
+		}
+	}
 }
 
-// empty empties the pipes into the file. After an error it calls stop and gives back the
-// others.
+// isCrowded tells whether so many pipes are full that CRIU is soon going to wait for the
+// file.
+func (r *relay) isCrowded() bool { return r.behind.Load() > r.m.w.relays.half() }
+
+// empty empties the pipes into the file, and as long as that is too slow into the other
+// file as well. After an error it calls stop and gives back the others.
 func (r *relay) empty(stop func()) {
 	for p := range r.full {
 		r.emptied(p, r.store(p), stop)
@@ -264,16 +287,20 @@ func (r *relay) empty(stop func()) {
 	}
 	var both sync.WaitGroup
 	if r.m.w.aside != nil {
-		both.Go(func() { r.emptyBy(r.m.w.aside, stop) })
+		both.Go(func() {
+			for range r.crowded {
+				r.emptyBy(r.m.w.aside, stop)
+			}
+		})
 	}
 	r.emptyBy(nil, stop)
 	both.Wait()
 }
 
-// emptyBy empties pipes into the other file, if there is one and as far as it can, or
-// else into the context's.
+// emptyBy empties pipes into the other file, if there is one, as far as it can and as long
+// as many are full, or else into the context's.
 func (r *relay) emptyBy(other *aside, stop func()) {
-	for other == nil || other.hasRoom() {
+	for other == nil || other.hasRoom() && r.isCrowded() {
 		p, to := r.next()
 		if p == nil {
 			return

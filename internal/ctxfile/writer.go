@@ -159,7 +159,7 @@ func (w *Writer) correctable() bool {
 }
 
 // Prepare writes zeros where up to n bytes of memory are going to be written, if that is an
-// empty file, and to the file of Aside, and returns when that is done, Pipe has memory, or after Abort. It spares
+// empty file, and returns when that is done, Pipe has memory, or after Abort. It spares
 // Pipe the allocation of memory and disk space. What is not used is cut off by Close, and
 // after Abort.
 func (w *Writer) Prepare(n int64) {
@@ -172,13 +172,6 @@ func (w *Writer) Prepare(n int64) {
 	}
 	defer w.trimIfOver()
 	defer w.calls.end()
-	if w.aside != nil {
-		o.preparing.Store(true)
-		goOn := func() bool { return o.preparing.Load() && !o.calls.isAborted() }
-		if w.aside.prepare(goOn); !goOn() {
-			return
-		}
-	}
 	o.prepare(n)
 }
 

@@ -174,6 +174,14 @@ func reap(pid int) error {
 	}
 }
 
+// inTurn returns the ways in the order of a round. Each round begins with another one: what
+// a way leaves behind for the next, as blocks of the disk to be freed and the disk's own
+// buffers to be written, is not always paid by the same.
+func inTurn(ways []way, round int) []way {
+	first := round % len(ways)
+	return slices.Concat(ways[first:], ways[:first])
+}
+
 // measure runs all ways in turn, the restarts after the checkpoints.
 func (b *bench) measure(ways []way, size int64) error {
 	v, err := b.start(size)
@@ -182,7 +190,7 @@ func (b *bench) measure(ways []way, size int64) error {
 	}
 	defer v.file.Close()
 	for round := range b.runs + 1 {
-		for _, w := range ways {
+		for _, w := range inTurn(ways, round) {
 			if err := w.clear(); err != nil {
 				return err
 			}
@@ -219,7 +227,7 @@ func (b *bench) measure(ways []way, size int64) error {
 	}
 	for _, cold := range states {
 		for round := range b.runs + 1 {
-			for _, w := range ways {
+			for _, w := range inTurn(ways, round) {
 				if _, is := w.(*copying); is {
 					continue
 				}
