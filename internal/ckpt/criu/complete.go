@@ -35,11 +35,11 @@ type takenPagemap struct {
 // keptPagemap is how much is kept of each pagemap, with the lowest addresses, in bytes.
 const keptPagemap = 64 << 10
 
-// add adds what a pagemap says. One that it cannot read, or has not all of, it leaves to the
+// add adds what a pagemap, or its beginning, says. One that it cannot read it leaves to the
 // restart.
 func (t *takenMemory) add(name string, pagemap []byte) {
 	p, err := images.ReadPagemap(pagemap)
-	if err != nil {
+	if p.PagesID == 0 {
 		return
 	}
 	pages := images.Name("pages", p.PagesID)
@@ -49,7 +49,7 @@ func (t *takenMemory) add(name string, pagemap []byte) {
 		t.sizes, t.pagemaps = make(map[string]int64), make(map[string]takenPagemap)
 	}
 	t.pagemaps[name] = takenPagemap{bytes.Clone(pagemap[:min(len(pagemap), keptPagemap)]), pages}
-	if len(pagemap) < longestPagemap {
+	if err == nil && len(pagemap) < longestPagemap {
 		t.sizes[pages] = int64(p.Saved) * int64(os.Getpagesize())
 	}
 }

@@ -85,7 +85,9 @@ func TestRestoreCode(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := &capture{writer: w, tree: tree}
-	c.memory.add(images.Name("pagemap", uint32(job.Process.Pid)), pagemapOf(7, code[0]-uint64(size), 3))
+	// The beginning of a long one.
+	pagemap := append(pagemapOf(7, code[0]-uint64(size), 3), 1)
+	c.memory.add(images.Name("pagemap", uint32(job.Process.Pid)), pagemap)
 	if err := c.restoreCode(); err != nil {
 		t.Fatal(err)
 	}

@@ -65,7 +65,7 @@ func TestPagemap(t *testing.T) {
 		"other head": {entries: []proto.Message{&criupagemap.PagemapHead{}}, bad: true},
 	} {
 		got, err := ReadPagemap(encode(t, kindPagemap, test.entries...))
-		if got != test.want || errors.Is(err, ErrMalformed) != test.bad {
+		if errors.Is(err, ErrMalformed) != test.bad || !test.bad && got != test.want {
 			t.Errorf("%s: %+v, %v", name, got, err)
 		}
 	}

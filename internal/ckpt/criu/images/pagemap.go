@@ -24,7 +24,8 @@ const (
 )
 
 // ReadPagemap reads pagemap-PID.img or pagemap-shmem-N.img. It allocates no more
-// for a large image than for a small one.
+// for a large image than for a small one. With an error it returns what comes before
+// that: of the beginning of an image, what that has.
 func ReadPagemap(pagemap []byte) (Pagemap, error) {
 	var p Pagemap
 	err := kindPagemap.each(pagemap, func(i int, m message) error {
@@ -34,10 +35,7 @@ func ReadPagemap(pagemap []byte) (Pagemap, error) {
 		}
 		return p.add(m)
 	})
-	if err != nil {
-		return Pagemap{}, err
-	}
-	return p, nil
+	return p, err
 }
 
 // add adds a pagemap_entry.
