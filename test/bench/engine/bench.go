@@ -31,6 +31,7 @@ type bench struct {
 	cold     bool   // measure restarts that have to read from the disk as well
 
 	processes int // of the target
+	threads   int // of its first process, besides its own
 	rows      []row
 
 	checkpoint, restart string // the commands
@@ -112,7 +113,7 @@ func (b *bench) start(size int64) (*victim, error) {
 	if b.compress != "" {
 		kind = fillHalf
 	}
-	cmd := exec.Command(b.self, targetArg, strconv.FormatInt(size, 10), file.Name(), kind, strconv.Itoa(b.processes))
+	cmd := exec.Command(b.self, targetArg, strconv.FormatInt(size, 10), file.Name(), kind, strconv.Itoa(b.processes), strconv.Itoa(b.threads))
 	// Few threads, and no garbage collection that changes the memory.
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=1", "GOGC=off")
 	if err := cmd.Start(); err != nil {

@@ -73,8 +73,22 @@ func (s *sizes) Set(text string) error {
 	return nil
 }
 
+// counts returns a function for a flag that is a list of numbers.
+func counts(to *[]int) func(string) error {
+	return func(list string) error {
+		for word := range strings.SplitSeq(list, ",") {
+			n, err := strconv.Atoi(word)
+			if err != nil || n < 1 {
+				return errors.New("not a list of numbers")
+			}
+			*to = append(*to, n)
+		}
+		return nil
+	}
+}
+
 func main() {
-	if len(os.Args) == 6 && os.Args[1] == targetArg {
+	if len(os.Args) == 7 && os.Args[1] == targetArg {
 		fmt.Fprintln(os.Stderr, "bench: target:", target(os.Args[2:]))
 		os.Exit(1)
 	}
@@ -82,7 +96,7 @@ func main() {
 	memory := sizes{16 << 20, 4 << 30}
 	var parent, plotted string
 	var strict bool
-	var trees sizes
+	var trees, threads []int
 	flag.IntVar(&b.runs, "n", 5, "measure `N` times")
 	flag.Var(&b.of, "sizes", "of the process, in `MiB`")
 	flag.Var(&memory, "memory", "sizes of the process for the resident memory, in `MiB`")
@@ -90,13 +104,8 @@ func main() {
 	flag.StringVar(&b.compress, "compress", "", "measure --compress=`HOW` as well, on memory of which half is empty")
 	flag.BoolVar(&b.lazy, "lazy", false, "measure cr_restart --lazy as well")
 	flag.BoolVar(&b.cold, "cold", false, "measure restarts from the disk as well")
-	flag.Func("trees", fmt.Sprintf("also measure targets of `N` processes with %d MiB in all", some>>20), func(list string) error {
-		err := trees.Set(list)
-		for i := range trees {
-			trees[i] >>= 20
-		}
-		return err
-	})
+	flag.Func("trees", fmt.Sprintf("also measure targets of `N` processes with %d MiB in all", some>>20), counts(&trees))
+	flag.Func("threads", fmt.Sprintf("also measure targets with `N` more threads and %d MiB", smallest>>20), counts(&threads))
 	flag.StringVar(&plotted, "plot", "", "draw the ratios into `FILE`, an SVG image")
 	flag.BoolVar(&strict, "strict", false, "exit status 1 if a limit is exceeded")
 	flag.Func("also", "measure the two commands in `DIR` as well, under its name", func(dir string) error {
@@ -124,7 +133,7 @@ func main() {
 			b.close()
 			os.Exit(1)
 		}()
-		err = b.run(memory, trees)
+		err = b.run(memory, trees, threads)
 		b.close()
 		if err == nil && plotted != "" {
 			err = b.plot(plotted)
@@ -164,7 +173,7 @@ func (b *bench) open(parent, checkpoint, restart string) (err error) {
 }
 
 // run prints the tables.
-func (b *bench) run(memory, trees sizes) error {
+func (b *bench) run(memory sizes, trees, threads []int) error {
 	load, _ := os.ReadFile("/proc/loadavg")
 	fmt.Printf("criu %s, %s; contexts in %s\nmedians of %d runs (fastest); load averages and processes: %s",
 		b.criu.Version, b.criu.Path, b.dir, b.runs, load)
@@ -177,12 +186,19 @@ func (b *bench) run(memory, trees sizes) error {
 		}
 	}
 	for _, n := range trees {
-		b.processes = int(n)
+		b.processes = n
 		if err := b.timesOf(some); err != nil {
 			return fmt.Errorf("%d processes: %w", n, err)
 		}
 	}
 	b.processes = 1
+	for _, n := range threads {
+		b.threads = n
+		if err := b.timesOf(smallest); err != nil {
+			return fmt.Errorf("%d threads: %w", n, err)
+		}
+	}
+	b.threads = 0
 	if err := b.memoryAt(b.command(), memory, limitGrowth); err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ type row struct {
 	name       string
 	size       int64
 	processes  int
+	threads    int
 	ours, criu time.Duration
 }
 
@@ -44,7 +45,7 @@ func (r row) limit() float64 {
 		{at{rowRestart, 4 * large}, 0.40}, {at{rowRestart, large}, 0.45}, {at{rowPlaced, large}, 0.5},
 	}
 	switch {
-	case r.processes > 1:
+	case r.processes > 1 || r.threads > 0:
 		return 0
 	case r.size <= smallest && (r.name == rowCheckpoint || r.name == rowRestart):
 		return 1.2
@@ -68,6 +69,9 @@ func (b *bench) report(ways []way, size int64) {
 	fmt.Fprintf(w, "%d MiB", size>>20)
 	if b.processes > 1 {
 		fmt.Fprintf(w, ", %d processes", b.processes)
+	}
+	if b.threads > 0 {
+		fmt.Fprintf(w, ", %d threads", b.threads)
 	}
 	fmt.Fprint(w, "\t")
 	for _, way := range ways {
@@ -97,7 +101,7 @@ func (b *bench) report(ways []way, size int64) {
 	w = tabwriter.NewWriter(os.Stdout, 0, 0, 3, ' ', 0)
 	add := func(name string, own, other []time.Duration) {
 		if len(own) > 0 {
-			r := row{name, size, b.processes, median(own), median(other)}
+			r := row{name, size, b.processes, b.threads, median(own), median(other)}
 			b.rows = append(b.rows, r)
 			b.verdict(w, r)
 		}
@@ -128,7 +132,7 @@ func (b *bench) verdict(w *tabwriter.Writer, r row) {
 	over, limit := false, ""
 	if l := r.limit(); l > 0 {
 		over, limit = r.ratio() > l, fmt.Sprintf("%.2f", l)
-	} else if r.name == rowFirst && r.processes == 1 {
+	} else if r.name == rowFirst && r.processes == 1 && r.threads == 0 {
 		over, limit = r.ours > limitFirst, limitFirst.String()
 	}
 	switch {
@@ -141,7 +145,7 @@ func (b *bench) verdict(w *tabwriter.Writer, r row) {
 	fmt.Fprint(w, "\n")
 }
 
-// target names the size and the processes of a row.
+// target names the size, the processes or the threads of a row.
 func (r row) target() string {
 	size := fmt.Sprintf("%d MiB", r.size>>20)
 	if r.size >= 1<<30 && r.size%(1<<30) == 0 {
@@ -149,6 +153,9 @@ func (r row) target() string {
 	}
 	if r.processes > 1 {
 		return fmt.Sprintf("%d processes", r.processes)
+	}
+	if r.threads > 0 {
+		return fmt.Sprintf("%d threads", r.threads)
 	}
 	return size
 }

@@ -22,8 +22,9 @@ import (
 // the same in a restored process: criu continues CLOCK_MONOTONIC with the value at the
 // dump.
 
-// targetArg makes this program a target: targetArg SIZE FILE FILL PROCESSES. A target of
-// several processes has as many children, with an equal part of the memory each.
+// targetArg makes this program a target: targetArg SIZE FILE FILL PROCESSES
+// THREADS. A target of several processes has as many children, with an equal part of the
+// memory each. The threads are further ones, of the first process, that wait.
 const targetArg = "target"
 
 // nap is the time that the target sleeps between two readings, so that it does not take
@@ -84,8 +85,18 @@ func target(args []string) error {
 	if err != nil {
 		return err
 	}
+	threads, err := strconv.Atoi(args[4])
+	if err != nil {
+		return err
+	}
+	for range threads {
+		go func() {
+			runtime.LockOSThread() // as long as this goroutine waits, the thread does
+			select {}
+		}()
+	}
 	for range processes - 1 {
-		child := exec.Command(os.Args[0], targetArg, strconv.Itoa(size/processes), args[1], args[2], "0")
+		child := exec.Command(os.Args[0], targetArg, strconv.Itoa(size/processes), args[1], args[2], "0", "0")
 		// It ends with this process, also when both have been restored.
 		child.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
 		if err := child.Start(); err != nil {
