@@ -21,6 +21,19 @@ type Descriptor struct {
 	Readable, Writable bool // how it was opened
 }
 
+// LeadsTo reports whether a name leads this process to what a descriptor of another leads
+// to: the same file, or a device file for the same device.
+func LeadsTo(name string, pid, fd int) bool {
+	var there, open unix.Stat_t
+	if unix.Stat(name, &there) != nil || unix.Stat(Open(pid, fd), &open) != nil {
+		return false
+	}
+	if kind := open.Mode & unix.S_IFMT; kind == unix.S_IFCHR {
+		return there.Mode&unix.S_IFMT == kind && there.Rdev == open.Rdev
+	}
+	return there.Dev == open.Dev && there.Ino == open.Ino
+}
+
 // Descriptors yields what a process has open, in order. A descriptor that is closed
 // meanwhile is left out. An error is that of opendir(3), EACCES where the caller
 // may not trace the process, and the last that it yields.

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -30,10 +31,12 @@ const holder = `
 #include <string.h>
 #include <sys/ipc.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/shm.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -71,6 +74,22 @@ int main(int argc, char **argv)
 		if (sem_open(name, O_CREAT | O_EXCL, 0600, 1) == SEM_FAILED)
 			return 3;
 		printf("%s", name);
+	} else if (!strcmp(argv[1], "queue")) {
+		sprintf(params, "blcr-cli.%d", getpid());
+		printf("%ld", syscall(SYS_mq_open, params, O_CREAT | O_EXCL | O_RDWR, 0600, 0));
+	} else if (!strcmp(argv[1], "unmounted")) {
+		if (mkdir("mnt", 0700) || mount("none", "mnt", "tmpfs", 0, 0)) {
+			printf("-1");
+		} else {
+			printf("%d", open("mnt/blcr-cli-file", O_CREAT | O_RDWR, 0600));
+			if (umount2("mnt", MNT_DETACH))
+				return 3;
+		}
+	} else if (!strcmp(argv[1], "sender")) {
+		int pair[2], on = 1;
+		if (socketpair(AF_UNIX, SOCK_DGRAM, 0, pair) ||
+		    setsockopt(pair[1], SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) || write(pair[0], "x", 1) != 1)
+			return 3;
 	} else if (!strcmp(argv[1], "robust")) {
 		int fd = open("mutex", O_CREAT | O_RDWR, 0600);
 		pthread_mutexattr_t a;
@@ -155,14 +174,28 @@ func TestAdviceUnsaveable(t *testing.T) {
 		{"linked", 95, " has $DIR/first open as descriptor SAID, which was removed under that name and has the name $DIR/second: criu saves a removed file only if it has no name left\n" +
 			"- criu: Can't create link remap for $DIR/first. Use link-remap option.\n- have the program open $DIR/second instead; or remove that, if the name is not needed\n"},
 		{"semaphore", 95, " uses the POSIX semaphore SAID, which criu cannot save while it has a name\n- criu: "},
+		{"queue", 95, " has the POSIX message queue /blcr-cli.PID open as descriptor SAID" + cannot + "\n- criu: Can't lookup mount="},
+		{"unmounted", 95, " has /blcr-cli-file open as descriptor SAID, on a file system that was unmounted since, or that is another mount namespace's" + cannot + "\n- criu: Can't lookup mount="},
+		{"sender", 16, " has a UNIX socket with a message in its queue that says who has sent it, or when (SO_PASSCRED, SO_TIMESTAMP)" + cannot +
+			"\n- criu: skqueue: Control messages in queue, not supported\n- try again, when the program has received it\n"},
 		{"files", 24, " has SAID of the SAID files open that it may have (ulimit -n), and criu has to open some more in it\n- criu: Can't create memfd in victim: Too many open files\n- have root raise that limit: prlimit --pid PID --nofile="},
 		{"memory", 12, " may have SAID of address space (ulimit -v), and criu needs a little more in it\n- criu: remote mmap() failed: Cannot allocate memory\n- have root raise that limit: prlimit --pid PID --as=unlimited\n"},
 	} {
 		t.Run(c.kind, func(t *testing.T) {
 			j := newJob(t, "counter")
 			said := j.hold(c.kind)
-			if c.kind == "semaphore" {
+			switch c.kind {
+			case "semaphore":
 				defer os.Remove("/dev/shm/sem." + said[1:])
+			case "queue":
+				name, _ := unix.BytePtrFromString(fmt.Sprintf("blcr-cli.%d", j.pid))
+				defer unix.Syscall(unix.SYS_MQ_UNLINK, uintptr(unsafe.Pointer(name)), 0, 0)
+				fallthrough
+			case "unmounted":
+				// This can be foreseen.
+				if end := j.wait(j.command("cr_checkpoint", "--check", strconv.Itoa(j.pid))); end != syscall.WaitStatus(c.errno)<<8 {
+					t.Errorf("cr_checkpoint --check: %s, want exit status %d", describe(end), int(c.errno))
+				}
 			}
 			want := fmt.Sprintf("Checkpoint failed: %s\n- process PID (hold)%s", ckpt.Strerror(c.errno), c.detail)
 			want = strings.NewReplacer("SAID", said, "PID", strconv.Itoa(j.pid), "$DIR", j.dir).Replace(want)

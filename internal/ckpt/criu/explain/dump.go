@@ -126,6 +126,8 @@ var dumpRules = []rule{
 		say: func(s *situation, m []string) string {
 			return s.socket(m[1], "a listening socket with a connection that was closed before it was accepted")
 		}},
+	{has: "Control messages in queue", expr: pattern(`^skqueue: Control messages in queue`), errno: busy, hint: "try again, when the program has received it",
+		say: holds("a UNIX socket with a message in its queue that says who has sent it, or when (SO_PASSCRED, SO_TIMESTAMP)")},
 	{has: "corked dgram", expr: pattern(`Can't dump corked dgram socket ([0-9a-f]+)`), errno: busy, hint: tryAgainHint,
 		say: func(s *situation, m []string) string { return s.socket(m[1], "a corked UDP socket") }},
 	{has: "TCP repair mode ON", expr: pattern(`^Can't turn TCP repair mode ON: Operation not permitted`), hint: "save it as root, or when its connections are closed, or with a criu that has that capability",

@@ -16,9 +16,13 @@ import (
 // only CRIU can tell.
 func Foresee(tree []int) []error {
 	var errs []error
+	var mounts map[int]bool
+	if len(tree) > 0 {
+		mounts, _ = proc.Mounts(tree[0])
+	}
 	for _, pid := range tree {
 		s := newSituation(Failure{Tree: []int{pid}})
-		for _, line := range s.foresee() {
+		for _, line := range s.foresee(mounts) {
 			s.Log = []string{line}
 			e := s.explain("dump", dumpRules)
 			// CRIU has not said it.
@@ -29,8 +33,9 @@ func Foresee(tree []int) []error {
 	return errs
 }
 
-// foresee returns the lines that CRIU would write.
-func (s *situation) foresee() (lines []string) {
+// foresee returns the lines that CRIU would write. The mounts are those that the root of
+// the tree sees; nil if they are not known.
+func (s *situation) foresee(mounts map[int]bool) (lines []string) {
 	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	f := s.facts(s.pid)
 	for d, err := range f.descriptors {
@@ -48,7 +53,12 @@ func (s *situation) foresee() (lines []string) {
 		if unix.Stat(proc.Open(s.pid, d.FD), &st) != nil {
 			continue
 		}
-		name, removed := strings.CutSuffix(d.Link, deletedMark)
+		name, removed := cutDeleted(d.Link, &st)
+		if mount, err := proc.MountOf(s.pid, d.FD); err == nil && mounts != nil && !mounts[mount] && !removed &&
+			!strings.HasPrefix(d.Link, "/dev/pts/") && !proc.LeadsTo(d.Link, s.pid, d.FD) {
+			add("Can't lookup mount=%d for fd=%d path=%s", mount, d.FD, d.Link)
+			continue
+		}
 		switch kind := st.Mode & unix.S_IFMT; {
 		case kind == unix.S_IFBLK:
 			add("Can't dump file %d of that type [%o] (unknown %s)", d.FD, st.Mode, d.Link)
@@ -63,16 +73,19 @@ func (s *situation) foresee() (lines []string) {
 		if err != nil {
 			break
 		}
-		name, removed := strings.CutSuffix(m.Path, deletedMark)
 		switch {
 		case strings.HasPrefix(m.Path, "/SYSV"):
 			if machine {
 				add("Task %d with SysVIPC shmem map @%x doesn't live in IPC ns", s.pid, m.Start)
 				machine = false // one is enough
 			}
-		case removed && !strings.HasPrefix(name, "/memfd:"):
+		case strings.HasSuffix(m.Path, deletedMark):
 			var st unix.Stat_t
-			if unix.Stat(m.Link(s.pid), &st) == nil && st.Nlink > 0 {
+			if unix.Stat(m.Link(s.pid), &st) != nil || st.Nlink == 0 {
+				break
+			}
+			// The rings of io_setup(2) are files that never had a name.
+			if name, removed := cutDeleted(m.Path, &st); removed && !strings.HasPrefix(name, "/memfd:") && name != "/[aio]" {
 				if line := fmt.Sprintf("Can't create link remap for %s. Use link-remap option", name); !slices.Contains(lines, line) {
 					add("%s", line)
 				}
@@ -87,6 +100,16 @@ func (s *situation) foresee() (lines []string) {
 		add("remote mmap() failed: %s", ckpt.Strerror(unix.ENOMEM))
 	}
 	return lines
+}
+
+// cutDeleted returns the name of a file of which /proc shows a link, and whether it was
+// removed under that name. A name may end as the mark that /proc puts behind it.
+func cutDeleted(link string, file *unix.Stat_t) (name string, removed bool) {
+	var st unix.Stat_t
+	if unix.Stat(link, &st) == nil && st.Dev == file.Dev && st.Ino == file.Ino {
+		return link, false
+	}
+	return strings.CutSuffix(link, deletedMark)
 }
 
 // restorable is what of anonymous CRIU can restore, at least of some kinds.

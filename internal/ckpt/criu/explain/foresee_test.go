@@ -25,7 +25,13 @@ func TestForesee(t *testing.T) {
 	defer file.Close()
 	cmd := exec.Command("/bin/cat")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	cmd.ExtraFiles = []*os.File{file}
+	// A name may end as what /proc adds to one that was removed.
+	named, err := os.Create(filepath.Join(dir, "named (deleted)"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer named.Close()
+	cmd.ExtraFiles = []*os.File{file, named}
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -56,7 +62,7 @@ func TestForesee(t *testing.T) {
 	if err := os.Remove(file.Name()); err != nil {
 		t.Fatal(err)
 	}
-	limit := unix.Rlimit{Cur: 5, Max: 100}
+	limit := unix.Rlimit{Cur: 6, Max: 100}
 	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &limit, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +75,7 @@ func TestForesee(t *testing.T) {
 		said  string
 	}{
 		{unix.EOPNOTSUPP, fmt.Sprintf("process %d (cat) has %s/first open as descriptor 3, which was removed under that name and has the name %s/second", pid, dir, dir)},
-		{unix.EMFILE, fmt.Sprintf("process %d (cat) has 4 of the 5 files open that it may have", pid)},
+		{unix.EMFILE, fmt.Sprintf("process %d (cat) has 5 of the 6 files open that it may have", pid)},
 	} {
 		said := details(errs[i : i+1])
 		if e, ok := errs[i].(*ckpt.Error); !ok || e.Errno != want.errno || !strings.HasPrefix(said, want.said) || strings.Contains(said, "criu: ") {

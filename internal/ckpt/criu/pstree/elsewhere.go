@@ -18,7 +18,10 @@ type FileElsewhere struct {
 }
 
 // FilesElsewhere returns these files, each once: all of them, unless there are more
-// than limit. Files without a name and terminals are not among them.
+// than limit. A file is among them only if its name leads this process there, too, as it
+// does for a cr_restart in this place. Of a file system that was unmounted, or of a
+// namespace that this process does not see, the name would lead to another file, or to
+// none, and CRIU is to refuse it. Files without a name and terminals are not among them.
 func (t *Tree) FilesElsewhere(limit int) (files []FileElsewhere) {
 	mounts, err := proc.Mounts(t.Root)
 	if err != nil {
@@ -42,7 +45,7 @@ func (t *Tree) FilesElsewhere(limit int) (files []FileElsewhere) {
 				continue
 			}
 			f := FileElsewhere{mount, st.Ino, d.Link}
-			if !seen[f] {
+			if !seen[f] && proc.LeadsTo(d.Link, pid, d.FD) {
 				seen[f] = true
 				files = append(files, f)
 			}
