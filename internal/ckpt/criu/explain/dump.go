@@ -157,6 +157,7 @@ var dumpRules = []rule{
 		say: func(s *situation, m []string) string {
 			return s.process() + " has " + show.Name(m[2]) + " open" + asDescriptor(m[1]) + ", and something else was mounted over it since"
 		}},
+	{has: "Unaccessible path opened", expr: pattern(`^Unaccessible path opened`), errno: unsupported, say: (*situation).hiddenFile},
 	{has: "Can't create link remap", expr: pattern(`^Can't create link remap for (.*)\. Use link-remap option`), errno: unsupported, say: (*situation).otherLink},
 	{has: "Can't open map_files", expr: pattern(`^Can't open map_files: (Permission denied|Operation not permitted)`), say: (*situation).unreadableMapping},
 	{has: "Can't dump that handle", expr: pattern(`^fsnotify: \s*Can't dump that handle`), errno: unsupported, say: (*situation).watchedFile},

@@ -97,6 +97,18 @@ func (s *situation) lostMount(m []string) string {
 	return s.process() + " has " + name + " open" + asDescriptor(fd) + ", on a file system that was unmounted since, or that is another mount namespace's" + cannot
 }
 
+// hiddenFile is the sentence for a file whose name leads to another one.
+func (s *situation) hiddenFile([]string) string {
+	s.hint = "unmount what hides it, or have the program open the file by another name"
+	for d, err := range s.facts(s.pid).descriptors {
+		var st unix.Stat_t
+		if err == nil && strings.HasPrefix(d.Link, "/") && unix.Stat(d.Link, &st) == nil && !proc.LeadsTo(d.Link, s.pid, d.FD) {
+			return s.process() + " has " + show.Name(d.Link) + " open" + asDescriptor(strconv.Itoa(d.FD)) + ", and another file was mounted over that name since" + cannot
+		}
+	}
+	return s.process() + " has a file open over whose name another one was mounted since" + cannot
+}
+
 // otherLink is the sentence for a file that was removed under the name by which the
 // process has it, and that has another one. CRIU saves a removed file only if it
 // has no name at all.
