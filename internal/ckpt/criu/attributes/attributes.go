@@ -1,7 +1,8 @@
 // Package attributes saves and restores what processes and threads have set for
 // themselves and CRIU does not save: the processors that a thread runs on, its
 // I/O priority and timer slack, the filter of a process for core files, its
-// oom_score_adj, and its personality. And it mends timers that CRIU lost.
+// oom_score_adj, its personality, and options of sockets. And it mends timers that CRIU
+// lost.
 //
 // They are a member of the context, which belongs to no image: see [Save]. What is
 // in images belongs to package images.
@@ -30,9 +31,10 @@ const (
 	oomScore    = "oom_score_adj"
 	personality = "personality" // hexadecimal, as in /proc; only where it is not 0
 	timerSlack  = "timerslack_ns"
-	timers      = "timers" // descriptors: "5,7"; see timers.go
-	cpus        = "cpus"   // a list as the kernel writes it: "0-3,8"
-	ioPriority  = "ioprio" // as of ioprio_get(2)
+	timers      = "timers"  // descriptors: "5,7"; see timers.go
+	sockets     = "sockets" // see sockets.go
+	cpus        = "cpus"    // a list as the kernel writes it: "0-3,8"
+	ioPriority  = "ioprio"  // as of ioprio_get(2)
 )
 
 // most is how many lines are read, which is more than there may be threads.
@@ -45,6 +47,7 @@ const defaultSlack = "50000"
 // read is left out.
 func Save(pids []int) []byte {
 	var text []byte
+	options := socketSaver{seen: make(map[string]bool), own: make(map[socketKind]map[option][]byte)}
 	for _, pid := range pids {
 		allowed, err := proc.AllowedCPUs(pid)
 		for _, tid := range proc.Threads(pid) {
@@ -52,6 +55,7 @@ func Save(pids []int) []byte {
 			add := func(name, value string) { values = append(values, name+"="+value) }
 			if tid == pid {
 				saveProcess(pid, add)
+				options.save(pid, add)
 			}
 			if err == nil {
 				saveCPUs(tid, &allowed, add)
@@ -224,6 +228,9 @@ func (r *Restorer) Set(id int32, tid int) {
 	}
 	if list, ok := r.saved.value(id, timers); ok {
 		setTimers(tid, list)
+	}
+	if list, ok := r.saved.value(id, sockets); ok {
+		setSockets(tid, list)
 	}
 	if text, ok := r.saved.value(id, ioPriority); ok {
 		if n, err := strconv.ParseUint(text, 10, 16); err == nil {

@@ -1,0 +1,237 @@
+package attributes
+
+import (
+	"bytes"
+	"encoding/hex"
+	"fmt"
+	"strconv"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/proc"
+)
+
+// A socket has options that CRIU neither saves nor refuses. They are noted where they are
+// other than those of a new socket, and set again.
+//
+//	sockets=3:6.18=88130000,6.13=72656e6f;5:17.104=01000000
+//
+// That is descriptor 3 with TCP_USER_TIMEOUT of 5,000 ms and TCP_CONGESTION of reno, and
+// descriptor 5 with UDP_GRO. Values are in hexadecimal, as getsockopt(2) returns them.
+
+// option is an option of sockets: a level and a number, as of getsockopt(2).
+type option struct{ level, number int }
+
+// The options, by the level. Those that package unix does not name are from linux/in.h,
+// linux/in6.h, linux/tcp.h and linux/netlink.h. CRIU sets what is missing here, as
+// SO_SNDBUF and TCP_NODELAY, or the kernel computes it for each connection, as TCP_MAXSEG.
+var (
+	socketOptions = numbers(unix.SOL_SOCKET, unix.SO_TIMESTAMP, unix.SO_TIMESTAMPNS, unix.SO_TIMESTAMPING, unix.SO_RXQ_OVFL,
+		unix.SO_PEEK_OFF, unix.SO_SELECT_ERR_QUEUE, unix.SO_BUSY_POLL, unix.SO_MAX_PACING_RATE, unix.SO_ZEROCOPY,
+		unix.SO_TIMESTAMP_NEW, unix.SO_TIMESTAMPNS_NEW, unix.SO_TIMESTAMPING_NEW)
+	ipOptions = numbers(unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_RECVERR, unix.IP_RECVTTL, unix.IP_RECVTOS, unix.IP_TRANSPARENT,
+		unix.IP_RECVORIGDSTADDR, unix.IP_MINTTL, unix.IP_NODEFRAG, unix.IP_BIND_ADDRESS_NO_PORT, unix.IP_RECVFRAGSIZE,
+		unix.IP_MULTICAST_IF, unix.IP_MULTICAST_TTL, unix.IP_MULTICAST_LOOP, unix.IP_MULTICAST_ALL, unix.IP_UNICAST_IF)
+	ipv6Options = numbers(unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, unix.IPV6_MULTICAST_IF, unix.IPV6_MULTICAST_HOPS,
+		unix.IPV6_MULTICAST_LOOP, unix.IPV6_MTU_DISCOVER, unix.IPV6_RECVERR, unix.IPV6_MULTICAST_ALL, unix.IPV6_RECVPKTINFO,
+		unix.IPV6_RECVHOPLIMIT, unix.IPV6_RECVPATHMTU, unix.IPV6_DONTFRAG, unix.IPV6_RECVTCLASS, unix.IPV6_TCLASS,
+		unix.IPV6_AUTOFLOWLABEL, unix.IPV6_MINHOPCOUNT, unix.IPV6_RECVORIGDSTADDR, unix.IPV6_TRANSPARENT, unix.IPV6_UNICAST_IF, unix.IPV6_FREEBIND)
+	tcpOptions = numbers(unix.IPPROTO_TCP, unix.TCP_SYNCNT, unix.TCP_LINGER2, unix.TCP_DEFER_ACCEPT, unix.TCP_CONGESTION,
+		unix.TCP_THIN_LINEAR_TIMEOUTS, unix.TCP_USER_TIMEOUT, unix.TCP_FASTOPEN, unix.TCP_NOTSENT_LOWAT, unix.TCP_SAVE_SYN,
+		unix.TCP_FASTOPEN_CONNECT, unix.TCP_INQ)
+	udpOptions     = numbers(unix.IPPROTO_UDP, unix.UDP_NO_CHECK6_TX, unix.UDP_NO_CHECK6_RX, unix.UDP_SEGMENT, unix.UDP_GRO)
+	rawOptions     = numbers(unix.SOL_RAW, icmpFilter)
+	netlinkOptions = numbers(unix.SOL_NETLINK, unix.NETLINK_PKTINFO, unix.NETLINK_BROADCAST_ERROR, unix.NETLINK_NO_ENOBUFS,
+		unix.NETLINK_LISTEN_ALL_NSID, unix.NETLINK_CAP_ACK, unix.NETLINK_EXT_ACK, unix.NETLINK_GET_STRICT_CHK)
+)
+
+const icmpFilter = 1 // ICMP_FILTER (linux/icmp.h)
+
+func numbers(level int, list ...int) (options []option) {
+	for _, number := range list {
+		options = append(options, option{level, number})
+	}
+	return options
+}
+
+// socketKind is what socket(2) makes.
+type socketKind struct{ domain, kind, protocol int }
+
+// kindOf returns the kind of a socket.
+func kindOf(fd int) (k socketKind, err error) {
+	if k.domain, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN); err != nil {
+		return k, err
+	}
+	if k.kind, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err != nil {
+		return k, err
+	}
+	k.protocol, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
+	return k, err
+}
+
+// options returns the options that sockets of a kind may have. Those of UNIX sockets are left
+// alone: a restart may replace such a socket by one of its own.
+func (k socketKind) options() (options []option) {
+	switch k.domain {
+	case unix.AF_NETLINK:
+		return append(append(options, socketOptions...), netlinkOptions...)
+	case unix.AF_INET6:
+		options = append(options, ipv6Options...)
+	case unix.AF_INET:
+	default:
+		return nil
+	}
+	options = append(append(options, socketOptions...), ipOptions...)
+	switch {
+	case k.kind == unix.SOCK_RAW:
+		return append(options, rawOptions...)
+	case k.protocol == unix.IPPROTO_TCP:
+		return append(options, tcpOptions...)
+	case k.protocol == unix.IPPROTO_UDP:
+		return append(options, udpOptions...)
+	}
+	return options
+}
+
+// read returns the value of an option; nil where a socket has none.
+func (o option) read(fd int) []byte {
+	var value [64]byte
+	length := uint32(len(value))
+	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), uintptr(o.level), uintptr(o.number),
+		uintptr(unsafe.Pointer(&value[0])), uintptr(unsafe.Pointer(&length)), 0)
+	if errno != 0 || length == 0 || length > uint32(len(value)) {
+		return nil
+	}
+	return value[:length]
+}
+
+func (o option) write(fd int, value []byte) {
+	_ = unix.SetsockoptString(fd, o.level, o.number, string(value))
+}
+
+// socketSaver notes the options of sockets.
+type socketSaver struct {
+	seen map[string]bool // sockets that were noted, as /proc names them
+	own  map[socketKind]map[option][]byte
+}
+
+// save notes the options of the sockets of a process that no other has noted.
+func (s *socketSaver) save(pid int, add func(name, value string)) {
+	process := -1
+	var list []string
+	for d, err := range proc.Descriptors(pid) {
+		if err != nil || !strings.HasPrefix(d.Link, "socket:") || s.seen[d.Link] {
+			continue
+		}
+		s.seen[d.Link] = true
+		if process < 0 {
+			if process, err = unix.PidfdOpen(pid, 0); err != nil {
+				return
+			}
+			defer unix.Close(process)
+		}
+		fd, err := unix.PidfdGetfd(process, d.FD, 0)
+		if err != nil {
+			return // that it is not permitted, or not known, holds for all
+		}
+		if noted := s.noted(fd); len(noted) > 0 {
+			list = append(list, fmt.Sprintf("%d:%s", d.FD, strings.Join(noted, ",")))
+		}
+		unix.Close(fd)
+	}
+	if list != nil {
+		add(sockets, strings.Join(list, ";"))
+	}
+}
+
+// noted returns the options of a socket that are other than those of a new one.
+func (s *socketSaver) noted(fd int) (list []string) {
+	kind, err := kindOf(fd)
+	if err != nil {
+		return nil
+	}
+	for _, o := range kind.options() {
+		if value := o.read(fd); value != nil && !bytes.Equal(value, s.initial(kind)[o]) {
+			list = append(list, fmt.Sprintf("%d.%d=%s", o.level, o.number, hex.EncodeToString(value)))
+		}
+	}
+	return list
+}
+
+// initial returns the options of a new socket of a kind.
+func (s *socketSaver) initial(kind socketKind) map[option][]byte {
+	if values, known := s.own[kind]; known {
+		return values
+	}
+	values := make(map[option][]byte)
+	s.own[kind] = values
+	fd, err := unix.Socket(kind.domain, kind.kind|unix.SOCK_CLOEXEC, kind.protocol)
+	if err != nil {
+		return values
+	}
+	defer unix.Close(fd)
+	for _, o := range kind.options() {
+		values[o] = o.read(fd)
+	}
+	return values
+}
+
+// setSockets sets the options in a list, which anyone may have made, for sockets of a
+// process, unless they are the standard descriptors of this process.
+func setSockets(pid int, list string) {
+	process, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(process)
+	for text := range strings.SplitSeq(list, ";") {
+		number, noted, _ := strings.Cut(text, ":")
+		fd, err := strconv.Atoi(number)
+		if err != nil {
+			return
+		}
+		socket, err := unix.PidfdGetfd(process, fd, 0)
+		if err != nil {
+			continue
+		}
+		if !isStandard(socket) {
+			setOptions(socket, noted)
+		}
+		unix.Close(socket)
+	}
+}
+
+// setOptions sets those options of a socket that are other than in a list.
+func setOptions(fd int, list string) {
+	kind, err := kindOf(fd)
+	if err != nil {
+		return
+	}
+	values := make(map[string]string)
+	for text := range strings.SplitSeq(list, ",") {
+		name, value, _ := strings.Cut(text, "=")
+		values[name] = value
+	}
+	for _, o := range kind.options() {
+		value, err := hex.DecodeString(values[fmt.Sprintf("%d.%d", o.level, o.number)])
+		if err == nil && len(value) > 0 && !bytes.Equal(value, o.read(fd)) {
+			o.write(fd, value)
+		}
+	}
+}
+
+// isStandard reports whether a file is one of the standard descriptors of this process.
+func isStandard(fd int) bool {
+	var file, own unix.Stat_t
+	if unix.Fstat(fd, &file) != nil {
+		return true
+	}
+	for n := range 3 {
+		if unix.Fstat(n, &own) == nil && own.Dev == file.Dev && own.Ino == file.Ino {
+			return true
+		}
+	}
+	return false
+}

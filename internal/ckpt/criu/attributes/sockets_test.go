@@ -1,0 +1,71 @@
+package attributes
+
+import (
+	"encoding/binary"
+	"os"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestSockets: options of sockets that are other than those of a new one are noted, and set
+// again, but those that are not known here are not.
+func TestSockets(t *testing.T) {
+	for _, x := range []struct {
+		name         string
+		domain, kind int
+		options      []option
+		value        uint32
+	}{
+		{"tcp", unix.AF_INET, unix.SOCK_STREAM, []option{{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT}, {unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT}, {unix.IPPROTO_IP, unix.IP_MINTTL}}, 77},
+		{"udp", unix.AF_INET, unix.SOCK_DGRAM, []option{{unix.IPPROTO_IP, unix.IP_RECVERR}, {unix.IPPROTO_IP, unix.IP_RECVTTL}, {unix.IPPROTO_UDP, unix.UDP_GRO}, {unix.SOL_SOCKET, unix.SO_RXQ_OVFL}}, 1},
+		{"udp6", unix.AF_INET6, unix.SOCK_DGRAM, []option{{unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS}, {unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS}}, 9},
+		{"none", unix.AF_INET, unix.SOCK_DGRAM, nil, 0},
+		{"unix", unix.AF_UNIX, unix.SOCK_STREAM, []option{{unix.SOL_SOCKET, unix.SO_RXQ_OVFL}}, 1},
+		{"netlink", unix.AF_NETLINK, unix.SOCK_RAW, []option{{unix.SOL_NETLINK, unix.NETLINK_EXT_ACK}}, 1},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			fd, err := unix.Socket(x.domain, x.kind|unix.SOCK_CLOEXEC, 0)
+			if err != nil {
+				t.Skip(err) // no IPv6
+			}
+			defer func() { unix.Close(fd) }()
+			value := binary.NativeEndian.AppendUint32(nil, x.value)
+			for _, o := range x.options {
+				o.write(fd, value)
+				if string(o.read(fd)) != string(value) {
+					t.Fatalf("%v cannot be set", o)
+				}
+			}
+			saver := socketSaver{seen: make(map[string]bool), own: make(map[socketKind]map[option][]byte)}
+			noted := ""
+			saver.save(os.Getpid(), func(name, value string) {
+				if name == sockets {
+					noted = value
+				}
+			})
+			if strings.ContainsAny(noted, " \n") || (noted != "") != (x.options != nil && x.domain != unix.AF_UNIX) {
+				t.Fatalf("noted %q", noted)
+			}
+			fresh, err := unix.Socket(x.domain, x.kind|unix.SOCK_CLOEXEC, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := unix.Dup3(fresh, fd, unix.O_CLOEXEC); err != nil {
+				t.Fatal(err)
+			}
+			unix.Close(fresh)
+			// SO_BROADCAST is none of ours.
+			setSockets(os.Getpid(), noted+",1.6=01000000;99999:0.11=01000000")
+			for _, o := range x.options {
+				if got := o.read(fd); (string(got) == string(value)) != (x.domain != unix.AF_UNIX) {
+					t.Errorf("%v is %x, want %x", o, got, value)
+				}
+			}
+			if on, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BROADCAST); err != nil || on != 0 {
+				t.Errorf("SO_BROADCAST is %d, %v", on, err)
+			}
+		})
+	}
+}
