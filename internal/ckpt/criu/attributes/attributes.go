@@ -47,7 +47,7 @@ const defaultSlack = "50000"
 // read is left out.
 func Save(pids []int) []byte {
 	var text []byte
-	options := socketSaver{seen: make(map[string]bool), own: make(map[socketKind]map[option][]byte)}
+	options := newSocketSaver()
 	for _, pid := range pids {
 		allowed, err := proc.AllowedCPUs(pid)
 		for _, tid := range proc.Threads(pid) {
@@ -55,7 +55,7 @@ func Save(pids []int) []byte {
 			add := func(name, value string) { values = append(values, name+"="+value) }
 			if tid == pid {
 				saveProcess(pid, add)
-				options.save(pid, add)
+				saveDescriptors(pid, options, add)
 			}
 			if err == nil {
 				saveCPUs(tid, &allowed, add)
@@ -83,7 +83,30 @@ func saveProcess(pid int, add func(name, value string)) {
 			add(name, value)
 		}
 	}
-	saveTimers(pid, add)
+}
+
+// saveDescriptors notes what CRIU does not save of what a process has open.
+func saveDescriptors(pid int, options *socketSaver, add func(name, value string)) {
+	var due, noted []string
+	for d, err := range proc.Descriptors(pid) {
+		switch {
+		case err != nil:
+		case d.Link == proc.TimerFD:
+			if isSetOrExpired(pid, d.FD) {
+				due = append(due, strconv.Itoa(d.FD))
+			}
+		case strings.HasPrefix(d.Link, "socket:"):
+			if text := options.of(pid, d); text != "" {
+				noted = append(noted, text)
+			}
+		}
+	}
+	if due != nil {
+		add(timers, strings.Join(due, ","))
+	}
+	if noted != nil {
+		add(sockets, strings.Join(noted, ";"))
+	}
 }
 
 // saveCPUs notes the processors of a thread, unless they are all that it may have:

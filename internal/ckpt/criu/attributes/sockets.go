@@ -117,33 +117,31 @@ type socketSaver struct {
 	own  map[socketKind]map[option][]byte
 }
 
-// save notes the options of the sockets of a process that no other has noted.
-func (s *socketSaver) save(pid int, add func(name, value string)) {
-	process := -1
-	var list []string
-	for d, err := range proc.Descriptors(pid) {
-		if err != nil || !strings.HasPrefix(d.Link, "socket:") || s.seen[d.Link] {
-			continue
-		}
-		s.seen[d.Link] = true
-		if process < 0 {
-			if process, err = unix.PidfdOpen(pid, 0); err != nil {
-				return
-			}
-			defer unix.Close(process)
-		}
-		fd, err := unix.PidfdGetfd(process, d.FD, 0)
-		if err != nil {
-			return // that it is not permitted, or not known, holds for all
-		}
-		if noted := s.noted(fd); len(noted) > 0 {
-			list = append(list, fmt.Sprintf("%d:%s", d.FD, strings.Join(noted, ",")))
-		}
-		unix.Close(fd)
+func newSocketSaver() *socketSaver {
+	return &socketSaver{seen: make(map[string]bool), own: make(map[socketKind]map[option][]byte)}
+}
+
+// of returns the options of a socket that is open in a process, as they are noted; "" if
+// there is nothing to be noted, or another process has it open, too, and was asked before.
+func (s *socketSaver) of(pid int, d proc.Descriptor) string {
+	if s.seen[d.Link] {
+		return ""
 	}
-	if list != nil {
-		add(sockets, strings.Join(list, ";"))
+	s.seen[d.Link] = true
+	process, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return ""
 	}
+	defer unix.Close(process)
+	fd, err := unix.PidfdGetfd(process, d.FD, 0)
+	if err != nil {
+		return ""
+	}
+	defer unix.Close(fd)
+	if noted := s.noted(fd); len(noted) > 0 {
+		return fmt.Sprintf("%d:%s", d.FD, strings.Join(noted, ","))
+	}
+	return ""
 }
 
 // noted returns the options of a socket that are other than those of a new one.

@@ -38,9 +38,8 @@ func TestSockets(t *testing.T) {
 					t.Fatalf("%v cannot be set", o)
 				}
 			}
-			saver := socketSaver{seen: make(map[string]bool), own: make(map[socketKind]map[option][]byte)}
 			noted := ""
-			saver.save(os.Getpid(), func(name, value string) {
+			saveDescriptors(os.Getpid(), newSocketSaver(), func(name, value string) {
 				if name == sockets {
 					noted = value
 				}

@@ -14,20 +14,10 @@ import (
 // expires. What is noted is asked some time after CRIU has asked, of processes that still do
 // not run: a timer that is set or has expired by then was so before.
 
-// saveTimers notes the timers of a process that are set or have expired.
-func saveTimers(pid int, add func(name, value string)) {
-	var list []string
-	for d, err := range proc.Descriptors(pid) {
-		if err != nil || d.Link != proc.TimerFD {
-			continue
-		}
-		if t, err := proc.TimerOf(pid, d.FD); err == nil && (t.Expired > 0 || t.Value != unix.Timespec{}) {
-			list = append(list, strconv.Itoa(d.FD))
-		}
-	}
-	if list != nil {
-		add(timers, strings.Join(list, ","))
-	}
+// isSetOrExpired reports whether a timer of a process is set or has expired.
+func isSetOrExpired(pid, fd int) bool {
+	t, err := proc.TimerOf(pid, fd)
+	return err == nil && (t.Expired > 0 || t.Value != unix.Timespec{})
 }
 
 // setTimers has those of the timers in a list expire that CRIU has restored as neither set
