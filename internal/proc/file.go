@@ -22,6 +22,7 @@ const (
 
 	mostArguments = 256 << 10 // what people want to see of a command line
 	mostMounts    = 8 << 20   // there may be 100000 by default, of some 80 bytes
+	mostLocks     = 8 << 20   // of some 60 bytes
 )
 
 // read returns a file whose text is one record for the kernel, so that a read

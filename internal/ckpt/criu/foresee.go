@@ -50,7 +50,7 @@ func (e *engine) ForecastRestart(ctx context.Context, r *ckpt.RestartRequest) *c
 			}
 			return distrustLinks(r, img)
 		},
-		f.processor, f.numbers, f.limits, f.pids, f.owners, f.files, f.clocks, f.memory, f.outside,
+		f.processor, f.numbers, f.limits, f.pids, f.owners, f.files, f.locks, f.clocks, f.memory, f.outside,
 	} {
 		err := step()
 		f.fail(contextError(err))

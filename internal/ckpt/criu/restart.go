@@ -162,6 +162,9 @@ func (r *restart) attempt(ctx context.Context, e *engine) (err error) {
 			command.Enter = pstree.Enter(r.pidns.Init, r.pidns.Init)
 		}
 	}
+	if err == nil {
+		err = r.locksFree(ctx)
+	}
 	if err != nil {
 		return err
 	}

@@ -60,6 +60,7 @@ var (
 	kindMemFD     = kind{"memfd", 0x48453499}
 	kindGhost     = kind{"ghost-file", 0x52583605}
 	kindTCP       = kind{"tcp-stream", 0x51465506}
+	kindFileLocks = kind{"filelocks", 0x54323616}
 )
 
 // commonMagic precedes the magic of the kind (IMG_COMMON_MAGIC). Only

@@ -14,6 +14,7 @@ const (
 	MemFDName     = "memfd.img"
 	TTYInfoName   = "tty-info.img"
 	TTYDataName   = "tty-data.img"
+	FileLocksName = "filelocks.img"
 )
 
 // Names of members of a context that are not CRIU's. Files that were saved with

@@ -1,0 +1,206 @@
+package criu
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/criu/images"
+	"blcr-cli/internal/hints"
+	"blcr-cli/internal/proc"
+	"blcr-cli/internal/show"
+)
+
+// Locks on files. Criu takes those of the job as if the job did, and waits without an end
+// where somebody else has one. So they are looked for before.
+
+// locksFree is the error for locks of the job that somebody else has. One who has ended, or
+// is about to, is waited for, as for pids.
+func (r *restart) locksFree(ctx context.Context) error {
+	deadline := time.Now().Add(patience)
+	for {
+		f := &foresight{Forecast: &ckpt.Forecast{}, source: r.source, plan: r.plan, request: r.request}
+		holder, err := f.conflicts(r.plan.images[images.FilesName])
+		if err != nil {
+			return contextError(err)
+		}
+		if err := interrupted(ctx, "restart"); err != nil {
+			return err
+		}
+		if len(f.Failures) == 0 {
+			return nil
+		}
+		if !leaving(holder) || time.Now().After(deadline) {
+			return f.Failures[0]
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// locks looks for locks of the job that somebody else has.
+func (f *foresight) locks() error {
+	img, err := namedFiles(f.source)
+	if err != nil {
+		return err
+	}
+	_, err = f.conflicts(img)
+	return err
+}
+
+// conflicts adds a failure for each lock that somebody else has. Holder is who has the first
+// of them, -1 if that is not known. Img is files.img.
+func (f *foresight) conflicts(img []byte) (holder int, err error) {
+	if !f.source.Has(images.FileLocksName) {
+		return 0, nil
+	}
+	own, err := f.ownMounts()
+	if err != nil || own {
+		return 0, err // the files are on mounts that CRIU makes
+	}
+	wanted, err := images.Read(f.source, images.FileLocksName, images.Locks)
+	if err != nil || len(wanted) == 0 {
+		return 0, err
+	}
+	names, err := f.openNames(img)
+	if err != nil {
+		return 0, err
+	}
+	held, err := proc.Locks()
+	if err != nil {
+		return 0, nil // a kernel without locks
+	}
+	for _, want := range wanted {
+		name := names[descriptor{want.PID, want.FD}]
+		if name == "" {
+			continue
+		}
+		dev, ino, ok := lockedFile(name)
+		if !ok {
+			continue // Criu says what is wrong with it.
+		}
+		for _, have := range held {
+			if have.Dev != dev || have.Ino != ino || !conflict(want, have) {
+				continue
+			}
+			if len(f.Failures) == 0 {
+				holder = have.PID
+			}
+			f.obstacle(syscall.EBUSY, name, fmt.Sprintf("the job had the file %s locked by %s, and %s has it locked now", show.Name(name), lockCall(want.Kind), lockHolder(have.PID)),
+				"restart the job when that is over")
+			break
+		}
+	}
+	return holder, nil
+}
+
+// descriptor is a descriptor of a process of the job.
+type descriptor struct {
+	pid int32
+	fd  uint32
+}
+
+// openNames returns the names of the files that are opened by their names. Files that had
+// lost theirs, or are in the context, are new ones, which nobody else can have locked.
+func (f *foresight) openNames(img []byte) (map[descriptor]string, error) {
+	list, err := images.Files(img)
+	if err != nil {
+		return nil, err
+	}
+	open := make(map[uint32]bool)
+	for _, file := range list {
+		open[file.ID] = file.Type == images.TypeReg
+	}
+	if err := f.withoutRemoved(open); err != nil {
+		return nil, err
+	}
+	saved, err := f.saved()
+	if err != nil {
+		return nil, err
+	}
+	byID := make(map[uint32]string)
+	for _, file := range list {
+		if open[file.ID] && !saved[file.Name] {
+			byID[file.ID] = file.Name
+		}
+	}
+	tables, err := f.plan.tables(f.source)
+	if err != nil {
+		return nil, err
+	}
+	names := make(map[descriptor]string)
+	for _, task := range f.plan.tasks {
+		name := images.Name("ids", task.PID)
+		if !f.source.Has(name) { // it has ended
+			continue
+		}
+		ids, err := images.Read(f.source, name, images.TaskIDs)
+		if err != nil {
+			return nil, err
+		}
+		for _, fd := range tables[ids.Files] {
+			names[descriptor{task.PID, fd.FD}] = byID[fd.FileID]
+		}
+	}
+	return names, nil
+}
+
+// lockedFile returns by what /proc/locks has a file.
+func lockedFile(name string) (dev, ino uint64, ok bool) {
+	var st unix.Statx_t
+	if unix.Statx(unix.AT_FDCWD, name, 0, unix.STATX_INO|unix.STATX_MNT_ID, &st) != nil {
+		return 0, 0, false
+	}
+	dev = unix.Mkdev(st.Dev_major, st.Dev_minor)
+	if st.Mask&unix.STATX_MNT_ID != 0 { // since Linux 5.8
+		if mounted, seen := proc.DeviceOfMount(st.Mnt_id); seen {
+			dev = mounted
+		}
+	}
+	return dev, st.Ino, true
+}
+
+// conflict reports whether a lock cannot be taken as long as somebody has another one on the
+// same file.
+func conflict(want images.Lock, have proc.Lock) bool {
+	if !want.Write && !have.Write {
+		return false
+	}
+	switch want.Kind {
+	case images.LockFlock:
+		return have.Kind == "FLOCK"
+	case images.LockPOSIX, images.LockOFD:
+		last := int64(math.MaxInt64)
+		if want.Length > 0 {
+			last = want.Start + want.Length - 1
+		}
+		return (have.Kind == "POSIX" || have.Kind == "OFDLCK") && want.Start <= have.Last && have.First <= last
+	}
+	return false // Criu does not wait for a lease.
+}
+
+// lockCall is how a lock is taken.
+func lockCall(kind images.LockKind) string {
+	switch kind {
+	case images.LockFlock:
+		return "flock(2)"
+	case images.LockOFD:
+		return "fcntl(2) with F_OFD_SETLK"
+	}
+	return "fcntl(2) with F_SETLK"
+}
+
+// lockHolder is who has a lock, by the pid of who took it.
+func lockHolder(pid int) string {
+	switch {
+	case pid <= 0:
+		return "another process"
+	case proc.Ended(pid):
+		return fmt.Sprintf("what process %d, which has ended, has started", pid)
+	}
+	return hints.Process(pid)
+}

@@ -1,0 +1,58 @@
+//go:build real
+
+package real
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestLockTaken: a restart of a job that had a file locked, which somebody else has locked
+// by now, fails at once and says who has it, as cr_info --check does. The job is restarted
+// when the lock is free.
+func TestLockTaken(t *testing.T) {
+	engine(t)
+	j := newJob(t, "locktaken")
+	j.write("lock.py", `import fcntl, os, time
+f = open("file", "w")
+fcntl.flock(f, fcntl.LOCK_EX)
+open("ready", "w").close()
+while not os.access("go", os.F_OK):
+	time.sleep(0.01)
+os._exit(7)
+`)
+	p := j.run("/usr/bin/python3", "lock.py")
+	j.until("the program to be ready", func() bool { return j.exists("ready") })
+	ctx := filepath.Join(j.dir, "ctx")
+	save := j.command("cr_checkpoint", "--kill", "-f", ctx, strconv.Itoa(p.pid))
+	j.silent(save, j.wait(save))
+	j.wait(p)
+	name := filepath.Join(j.dir, "file")
+	file, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_SH); err != nil {
+		t.Fatal(err)
+	}
+	sentence := "the job had the file " + name + " locked by flock(2), and process " + strconv.Itoa(os.Getpid()) + " "
+	if said, status := j.told("--check", ctx); status != 1 || !strings.Contains(said, sentence) {
+		t.Errorf("status %d, %q", status, said)
+	}
+	restart := j.command("cr_restart", ctx)
+	end := j.wait(restart)
+	stderr, _ := os.ReadFile(restart.stderr)
+	if !end.Exited() || end.ExitStatus() != int(unix.EBUSY) || !strings.Contains(string(stderr), sentence) {
+		t.Errorf("cr_restart: %s: %s", describe(end), stderr)
+	}
+	file.Close()
+	j.write("go", "")
+	j.ends(j.again(ctx), 7, "", "")
+	j.nothing()
+}
