@@ -31,6 +31,7 @@ func (p *preflight) descriptors(s *subject) {
 		if err != nil {
 			return
 		}
+		p.removed(s, proc.Open(s.Pid, d.FD), d.Link)
 		inode, socket := inodeOf(d, "socket")
 		if socket {
 			if p.sockets[inode] == (openSocket{}) {

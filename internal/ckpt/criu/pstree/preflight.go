@@ -34,7 +34,8 @@ type preflight struct {
 	lasting  map[uint64]bool       // devices of file systems that process 1 sees; nil until it was asked
 	private  map[uint64]bool       // see volatileDevices
 	kept     map[uint64]bool       // mount namespaces
-	found    []error               // *ckpt.Error or *busyError
+	gone     map[fileID]removedFile
+	found    []error // *ckpt.Error or *busyError
 }
 
 // subject is a process that is looked at.
@@ -68,6 +69,7 @@ var rules = []func(*preflight, *subject){
 	(*preflight).launcher,
 	(*preflight).addressSpace,
 	(*preflight).descriptors,
+	(*preflight).removedMappings,
 	(*preflight).volatile,
 	(*preflight).robustMutexes,
 }
@@ -83,7 +85,7 @@ func (t *Tree) preflight() []error {
 	if err := mayRestore(); err != nil {
 		return []error{err}
 	}
-	p := &preflight{Tree: t, freezers: make(proc.Freezers), sockets: make(map[uint64]openSocket), ours: proc.Namespaces(self(), kinds), roots: proc.Namespaces(t.Root, kinds)}
+	p := &preflight{Tree: t, freezers: make(proc.Freezers), sockets: make(map[uint64]openSocket), gone: make(map[fileID]removedFile), ours: proc.Namespaces(self(), kinds), roots: proc.Namespaces(t.Root, kinds)}
 	t.pipes = make(map[uint64]bool)
 	for _, pid := range t.PIDs {
 		process := t.table[pid]
