@@ -279,16 +279,28 @@ func Caught(pid int) (set uint64) {
 		if err != nil {
 			continue // It has ended.
 		}
-		mask := func(name string) uint64 {
-			if len(status[name]) == 0 {
-				return 0
-			}
-			n, _ := strconv.ParseUint(status[name][0], 16, 64)
-			return n
-		}
-		set |= (mask("SigPnd") | mask("ShdPnd")) & mask("SigCgt") &^ mask("SigBlk")
+		set |= (mask(status["SigPnd"]) | mask(status["ShdPnd"])) & mask(status["SigCgt"]) &^ mask(status["SigBlk"])
 	}
 	return set
+}
+
+// Deliverable returns which signals are pending for a thread, or for its process, that it
+// does not block, bit N-1 for signal N; none for one that has ended.
+func Deliverable(tid int) (set uint64) {
+	status, err := fields(tid, "SigPnd", "ShdPnd", "SigBlk")
+	if err != nil {
+		return 0
+	}
+	return (mask(status["SigPnd"]) | mask(status["ShdPnd"])) &^ mask(status["SigBlk"])
+}
+
+// mask is a set of signals in the words of a line of /proc/PID/status.
+func mask(words []string) uint64 {
+	if len(words) == 0 {
+		return 0
+	}
+	n, _ := strconv.ParseUint(words[0], 16, 64)
+	return n
 }
 
 // Registers returns the stack pointer and the program counter of a thread that does not
@@ -316,12 +328,8 @@ func Blocked(tid int) (set uint64, err error) {
 
 // Catches reports whether a process has a handler for a signal.
 func Catches(pid, signal int) bool {
-	words, err := field(pid, "SigCgt")
-	if err != nil {
-		return false
-	}
-	mask, _ := strconv.ParseUint(words[0], 16, 64)
-	return mask&(1<<(signal-1)) != 0
+	words, _ := field(pid, "SigCgt")
+	return mask(words)&(1<<(signal-1)) != 0
 }
 
 // field returns the words of a line of /proc/PID/status.

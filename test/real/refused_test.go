@@ -56,3 +56,43 @@ os._exit(7)
 	j.ends(j.again(ctx), 7, "", "")
 	j.nothing()
 }
+
+// TestStoppedTwice: a stopped process with a signal pending is saved once, and refused until
+// it is continued. It gets the signal.
+func TestStoppedTwice(t *testing.T) {
+	engine(t)
+	j := newJob(t, "stoppedtwice")
+	j.write("signals.py", `import os, signal, time
+got = []
+signal.signal(signal.SIGUSR1, lambda *_: got.append(1))
+open("ready", "w").close()
+while not got:
+	time.sleep(0.01)
+os._exit(7)
+`)
+	p := j.run("/usr/bin/python3", "signals.py")
+	j.until("the program to be ready", func() bool { return j.exists("ready") })
+	pid := strconv.Itoa(p.pid)
+	if err := unix.Kill(p.pid, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	j.until("the program to stop", func() bool { s := stat(p.pid); return s != nil && s.state == 'T' })
+	if err := unix.Kill(p.pid, unix.SIGUSR1); err != nil {
+		t.Fatal(err)
+	}
+	save := j.command("cr_checkpoint", "-f", "ctx", pid)
+	j.silent(save, j.wait(save))
+	for range 2 {
+		save := j.command("cr_checkpoint", "-f", "again", pid)
+		end := j.wait(save)
+		stderr, _ := os.ReadFile(save.stderr)
+		if !end.Exited() || end.ExitStatus() != int(unix.EBUSY) || !strings.Contains(string(stderr), "kill -CONT "+pid) {
+			t.Errorf("cr_checkpoint: %s: %s", describe(end), stderr)
+		}
+	}
+	if err := unix.Kill(p.pid, unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	j.ends(p, 7, "", "")
+	j.nothing()
+}

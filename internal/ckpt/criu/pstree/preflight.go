@@ -70,6 +70,7 @@ var rules = []func(*preflight, *subject){
 	(*preflight).addressSpace,
 	(*preflight).descriptors,
 	(*preflight).removedMappings,
+	(*preflight).stopped,
 	(*preflight).volatile,
 	(*preflight).robustMutexes,
 }

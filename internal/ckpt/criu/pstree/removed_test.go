@@ -44,35 +44,41 @@ func twoMounts(t *testing.T) (name string, files [2]*os.File) {
 	return name, files
 }
 
+// idle starts a shell that waits, with these files open, by way of a command such as env(1),
+// and returns its pid.
+func idle(t *testing.T, by []string, files ...*os.File) int {
+	t.Helper()
+	args := append(by, "sh", "-c", "echo ready; read line")
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.ExtraFiles = files
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		in.Close()
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	if line, _ := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
+		t.Fatalf("%q", line)
+	}
+	return cmd.Process.Pid
+}
+
 // TestRemovedByTwoMounts: a file that is open by two mounts is refused once it is removed,
 // and one that is open twice by one mount is not.
 func TestRemovedByTwoMounts(t *testing.T) {
 	name, files := twoMounts(t)
-	open := func(files ...*os.File) int {
-		cmd := exec.Command("sh", "-c", "echo ready; read line")
-		cmd.ExtraFiles = files
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-		in, err := cmd.StdinPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			in.Close()
-			_ = cmd.Wait()
-		})
-		if line, _ := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
-			t.Fatalf("%q", line)
-		}
-		return cmd.Process.Pid
-	}
-	both, one := open(files[:]...), open(files[0], files[0])
+	both, one := idle(t, nil, files[:]...), idle(t, nil, files[0], files[0])
 	look := func(pid int) error {
 		_, err := resolve(t, &ckpt.CheckpointRequest{ID: int32(pid), Scope: ckpt.ScopeTree})
 		return err

@@ -1,0 +1,35 @@
+package pstree
+
+import (
+	"fmt"
+	"math/bits"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/proc"
+)
+
+// stopped refuses a stopped process that has SIGSTOP pending, as each checkpoint leaves it,
+// and another signal. CRIU has to continue the process for a moment until SIGSTOP comes, and
+// drops what comes first. What is blocked does not come. It is looked for before CRIU is
+// started: once the process is frozen CRIU has done that.
+func (p *preflight) stopped(s *subject) {
+	if p.frozen || s.State != 'T' {
+		return
+	}
+	const stop = 1 << (unix.SIGSTOP - 1)
+	for _, tid := range append([]int{s.Pid}, s.threads...) {
+		set := proc.Deliverable(tid)
+		if others := set &^ stop; set&stop != 0 && others != 0 {
+			number := bits.TrailingZeros64(others) + 1
+			name := unix.SignalName(syscall.Signal(number))
+			if name == "" { // of a real-time signal
+				name = fmt.Sprintf("signal %d", number)
+			}
+			p.refuse(syscall.EBUSY, s, fmt.Sprintf("is stopped and has %s pending, and SIGSTOP, as a checkpoint leaves it: criu would lose %s", name, name),
+				fmt.Sprintf("continue it first: kill -CONT %d", s.Pid))
+			return
+		}
+	}
+}
