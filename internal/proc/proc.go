@@ -38,6 +38,11 @@ type Process struct {
 	// also where it has ended before the others; State is then 'Z'.
 	NumThreads int
 
+	// ExitSignal is the signal that its parent gets when it ends: SIGCHLD unless it was
+	// made by clone(2) with another one, 0 for none, -1 for what is not its group's first
+	// thread.
+	ExitSignal int
+
 	// Kernel says that it is a thread of the kernel.
 	Kernel bool
 
@@ -86,14 +91,14 @@ func parse(text []byte) (*Process, error) {
 	p.Pid = pid
 	// From the state on, which proc(5) counts as the third.
 	fields := strings.Fields(string(text[end+1:]))
-	if len(fields) < 20 {
+	if len(fields) < 36 {
 		return nil, fmt.Errorf("no process in %q", text)
 	}
 	p.State = fields[0][0]
 	for _, f := range []struct {
 		to *int
 		at int
-	}{{&p.PPid, 1}, {&p.Pgid, 2}, {&p.Sid, 3}, {&p.NumThreads, 17}} {
+	}{{&p.PPid, 1}, {&p.Pgid, 2}, {&p.Sid, 3}, {&p.NumThreads, 17}, {&p.ExitSignal, 35}} {
 		if *f.to, err = strconv.Atoi(fields[f.at]); err != nil {
 			return nil, err
 		}

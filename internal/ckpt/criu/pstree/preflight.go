@@ -108,6 +108,7 @@ func (t *Tree) preflight() []error {
 			p.refuse(syscall.EOPNOTSUPP, s, "has ended, and only root is shown how: CRIU restored it, for a user; its parent would be told that it had succeeded",
 				"save it when its parent has waited for it, or as root")
 		}
+		p.exitSignal(s) // also of one that has ended, and has not been waited for
 	}
 	t.passes = len(p.passing) > 0
 	if p.roots[kindNet] == p.ours[kindNet] {
@@ -211,6 +212,21 @@ func (p *preflight) sharedMemory(s *subject) {
 		p.refuse(syscall.EOPNOTSUPP, s, fmt.Sprintf("has its working directory in common with its parent %d (clone(2) with CLONE_FS), which criu cannot save", parent),
 			"start it by fork(2)")
 	}
+}
+
+// exitSignal refuses a process that was made by clone(2) with another signal for its end
+// than SIGCHLD. CRIU gives all that one, and then waitpid(2) with __WCLONE does not find
+// the process. With its next program a process gets SIGCHLD anyway.
+func (p *preflight) exitSignal(s *subject) {
+	if s.parent == nil || s.ExitSignal == int(unix.SIGCHLD) || s.ExitSignal < 0 {
+		return
+	}
+	what := "no signal"
+	if s.ExitSignal != 0 {
+		what = fmt.Sprintf("the signal %d", s.ExitSignal)
+	}
+	p.refuse(syscall.EOPNOTSUPP, s, fmt.Sprintf("sends its parent %d %s when it ends (clone(2)), and criu restores all processes with SIGCHLD", s.PPid, what),
+		"start it by fork(2), or by clone(2) with SIGCHLD")
 }
 
 // uninterruptible reports whether a thread of a process is in a sleep that no signal

@@ -78,6 +78,15 @@ int main(int argc, char **argv)
 	} else if (!strcmp(what, "shares")) { /* something with its child */
 		if (need(clone(child, stack + sizeof stack, flags | SIGCHLD, 0)) == 0)
 			return 0;
+	} else if (!strcmp(what, "signal")) { /* has a child with that signal at its end */
+		if (need(syscall(SYS_clone, (long)flags, 0, 0, 0, 0)) == 0)
+			ready();
+	} else if (!strcmp(what, "ended")) { /* the same, which has ended */
+		siginfo_t info;
+		if (need(syscall(SYS_clone, (long)flags, 0, 0, 0, 0)) == 0)
+			_exit(0);
+		need(waitid(P_ALL, 0, &info, WEXITED | WNOWAIT | __WALL));
+		ready();
 	} else if (!strcmp(what, "vfork")) {
 		if (need(vfork()) == 0)
 			ready();
@@ -179,6 +188,11 @@ func TestPreflight(t *testing.T) {
 		{"shares " + files, 0, ""},
 		{"shares " + fs, unsupported, "has its working directory in common with its parent PID"},
 		{"shares 0x100", unsupported, "has its memory in common with its parent PID"},
+		{"signal 17", 0, ""},
+		{"signal 10", unsupported, "sends its parent PID the signal 10 when it ends"},
+		{"signal 0", unsupported, "sends its parent PID no signal when it ends"},
+		{"ended 17", 0, ""},
+		{"ended 10", unsupported, "sends its parent PID the signal 10 when it ends"},
 		{"vfork", syscall.EBUSY, "process PID (odd) waits in vfork(2) for process"},
 		{"child 0x20000", unsupported, "is in a mount namespace of its own"},
 		{"child 0x40000000", unsupported, "is in a network namespace of its own"},
