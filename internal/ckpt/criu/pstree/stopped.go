@@ -22,14 +22,18 @@ func (p *preflight) stopped(s *subject) {
 	for _, tid := range append([]int{s.Pid}, s.threads...) {
 		set := proc.Deliverable(tid)
 		if others := set &^ stop; set&stop != 0 && others != 0 {
-			number := bits.TrailingZeros64(others) + 1
-			name := unix.SignalName(syscall.Signal(number))
-			if name == "" { // of a real-time signal
-				name = fmt.Sprintf("signal %d", number)
-			}
+			name := signalName(bits.TrailingZeros64(others) + 1)
 			p.refuse(syscall.EBUSY, s, fmt.Sprintf("is stopped and has %s pending, and SIGSTOP, as a checkpoint leaves it: criu would lose %s", name, name),
 				fmt.Sprintf("continue it first: kill -CONT %d", s.Pid))
 			return
 		}
 	}
+}
+
+// signalName is a signal for a sentence. Real-time signals have no names.
+func signalName(signal int) string {
+	if name := unix.SignalName(syscall.Signal(signal)); name != "" {
+		return name
+	}
+	return fmt.Sprintf("signal %d", signal)
 }
