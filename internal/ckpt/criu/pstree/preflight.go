@@ -69,7 +69,6 @@ var rules = []func(*preflight, *subject){
 	(*preflight).launcher,
 	(*preflight).addressSpace,
 	(*preflight).descriptors,
-	(*preflight).removedMappings,
 	(*preflight).stopped,
 	(*preflight).volatile,
 	(*preflight).robustMutexes,
@@ -110,6 +109,7 @@ func (t *Tree) preflight() []error {
 		}
 		p.exitSignal(s) // also of one that has ended, and has not been waited for
 	}
+	p.removedMappings()
 	t.passes = len(p.passing) > 0
 	if p.roots[kindNet] == p.ours[kindNet] {
 		p.passedSockets()

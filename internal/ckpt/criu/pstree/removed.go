@@ -59,16 +59,24 @@ func (p *preflight) removed(s *subject, path, link string) {
 	}
 }
 
-// removedMappings looks at what a process has mapped. That is not done once more when the
-// process is frozen, as there may be many mappings. Only root may see it.
-func (p *preflight) removedMappings(s *subject) {
-	if p.frozen {
+// removedMappings looks at what the processes have mapped, if any has a removed file open. That
+// is not done once more when they are frozen, as there may be many mappings. Only root may see
+// it.
+func (p *preflight) removedMappings() {
+	if p.frozen || len(p.gone) == 0 {
 		return
 	}
-	for m, err := range proc.Mappings(s.Pid) {
-		if err != nil {
-			return
+	for _, pid := range p.PIDs {
+		process := p.table[pid]
+		if process == nil || process.Dead() {
+			continue
 		}
-		p.removed(s, m.Link(s.Pid), m.Path)
+		s := newSubject(process)
+		for m, err := range proc.Mappings(pid) {
+			if err != nil {
+				break
+			}
+			p.removed(s, m.Link(pid), m.Path)
+		}
 	}
 }

@@ -99,7 +99,8 @@ func TestRemovedByTwoMounts(t *testing.T) {
 	}
 }
 
-// TestRemovedMapped: a mapping counts as a descriptor does.
+// TestRemovedMapped: a mapping counts as a descriptor does, where there is a descriptor of a
+// removed file.
 func TestRemovedMapped(t *testing.T) {
 	name, files := twoMounts(t)
 	for _, f := range files {
@@ -116,8 +117,13 @@ func TestRemovedMapped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &preflight{Tree: &Tree{}, gone: make(map[fileID]removedFile)}
-	p.removedMappings(newSubject(process))
+	pid := os.Getpid()
+	p := &preflight{Tree: &Tree{PIDs: []int{pid}, table: map[int]*proc.Process{pid: process}}, gone: make(map[fileID]removedFile)}
+	if p.removedMappings(); len(p.found) > 0 {
+		t.Errorf("%v", p.found)
+	}
+	p.removed(newSubject(process), proc.Open(pid, int(files[0].Fd())), name+deleted)
+	p.removedMappings()
 	if len(p.found) != 1 || ckpt.ErrnoOf(final(p.found[0])) != syscall.EOPNOTSUPP {
 		t.Errorf("%v", p.found)
 	}
