@@ -94,9 +94,9 @@ func keepStdioFailure() error {
 }
 
 // memoryFailure is for a job that was ended, since its memory could not be read while it
-// ran.
+// ran. Its status is for a job whose root had succeeded before.
 func memoryFailure(err error) *failure {
-	return &failure{message: "Job killed: the rest of its memory cannot be restored: " + ckpt.Strerror(ckpt.ErrnoOf(err)),
+	return &failure{status: ckpt.ExitStatus(ckpt.ErrnoOf(err)), message: "Job killed: the rest of its memory cannot be restored: " + ckpt.Strerror(ckpt.ErrnoOf(err)),
 		details: detailsOf(err), cause: err}
 }
 

@@ -86,6 +86,11 @@ func (w *work) fail(f *failure) int {
 	w.con.Details(w.log)
 	w.con.Errorf("%s\n", f.message)
 	w.con.Details(f.details)
+	return w.statusOf(f)
+}
+
+// statusOf returns the exit status for a failure.
+func (w *work) statusOf(f *failure) int {
 	if w.status != nil {
 		return *w.status
 	}
@@ -154,6 +159,11 @@ func (w *work) do() (status int, err error) {
 		memory := memoryFailure(err)
 		w.con.Errorf("%s\n", memory.message)
 		w.con.Details(memory.details)
+		if end == 0 {
+			// The root has not been killed, but others have.
+			engines.AwaitDetached()
+			return w.statusOf(memory), nil
+		}
 	}
 	// This process may be a restored copy, which CRIU has not released completely.
 	engines.AwaitDetached()

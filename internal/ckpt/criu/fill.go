@@ -250,15 +250,22 @@ func (r *restart) fillBehind() *coming {
 	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), fillProcessors))
 	go func() {
 		defer close(c.done)
-		if err := filler.Fill(context.Background()); err != nil {
-			// They would wait for ever, or go on with other memory than theirs.
-			pstree.Signal(root, int32(syscall.SIGKILL))
-			c.err, _ = fillError(err)
+		defer source.Close()
+		err := filler.Fill(context.Background())
+		if err == nil {
+			// Until it has ended, pages may be waited for.
+			guard.End()
+			filler.Close()
+			return
 		}
-		// Until it has ended, pages may be waited for.
-		guard.End()
+		// They would wait for ever, or go on with other memory than theirs.
+		c.err, _ = fillError(err)
+		if !guard.Lives() {
+			pstree.Signal(root, int32(syscall.SIGKILL))
+		}
+		// What processes have made meanwhile the guard has to know as well.
 		filler.Close()
-		source.Close()
+		guard.EndJob()
 	}()
 	return c
 }

@@ -4,7 +4,7 @@
 // runs. If this process is killed, the kernel closes its userfaultfds, and what has not
 // come yet is zeros for the job, which would go on with them. So another process has the
 // same userfaultfds open: while it lives, whoever needs such a page waits. It ends the
-// job if this process ends before all memory is in place.
+// job if this process ends before all memory is in place, or says that it cannot come.
 //
 // How memory is filled belongs to package memory.
 package lazyguard
@@ -13,11 +13,11 @@ import (
 	"encoding/binary"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt"
-	"blcr-cli/internal/ckpt/criu/pstree"
 	"blcr-cli/internal/proc"
 	"blcr-cli/internal/reexec"
 	"blcr-cli/internal/signals"
@@ -27,7 +27,8 @@ const role = "lazy-guard"
 
 // socket is the descriptor by which the guard is told: a message of 4 bytes with a
 // descriptor to keep; one with the pid of the job's root; one with the number 0 that
-// says that the guard is not needed any more.
+// says that the guard is not needed any more. Its end without that one says that the job
+// has to be ended.
 const socket = 3
 
 func init() {
@@ -41,48 +42,43 @@ func init() {
 
 // guard is the process. It returns its exit status.
 func guard() int {
-	root, end := 0, -1 // the job's root, and its pidfd
+	j := job{end: -1}
 	for {
 		message, control := make([]byte, 4), make([]byte, unix.CmsgSpace(4))
-		n, _, _, _, err := unix.Recvmsg(socket, message, control, 0)
+		n, controlSize, _, _, err := unix.Recvmsg(socket, message, control, unix.MSG_CMSG_CLOEXEC)
 		switch {
 		case err == unix.EINTR:
 			continue
 		case err != nil || n == 0:
-			if root != 0 && !ended(end) {
-				pstree.Signal(root, int32(unix.SIGKILL))
-				awaitEnd(end)
-			}
+			j.kill()
 			return 1
 		}
 		switch number := int32(binary.NativeEndian.Uint32(message)); {
 		case number > 0:
-			root = int(number)
-			end, _ = unix.PidfdOpen(root, 0)
+			j.root = int(number)
+			j.end, _ = unix.PidfdOpen(j.root, 0)
 		case number == 0:
 			return 0
+		default:
+			j.uffds = append(j.uffds, descriptors(control[:controlSize])...)
 		}
-		// A descriptor that has come stays open.
 	}
+}
+
+// descriptors returns those that have come with a message.
+func descriptors(control []byte) (fds []int) {
+	messages, _ := unix.ParseSocketControlMessage(control)
+	for _, m := range messages {
+		more, _ := unix.ParseUnixRights(&m)
+		fds = append(fds, more...)
+	}
+	return fds
 }
 
 // ended reports whether a process has ended.
 func ended(pidfd int) bool {
 	n, _ := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, 0)
 	return n > 0
-}
-
-// awaitEnd waits for the end of a process, which needs no page after it.
-func awaitEnd(pidfd int) {
-	if pidfd < 0 {
-		return
-	}
-	const limit = 10000 // milliseconds
-	for {
-		if _, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, limit); err != unix.EINTR {
-			return
-		}
-	}
 }
 
 // Guard is such a process. Its methods may be called by several goroutines.
@@ -145,9 +141,40 @@ func (g *Guard) End() {
 	if err := g.tell(0, nil); err != nil {
 		_ = syscall.Kill(g.pid, unix.SIGKILL)
 	}
+	g.hangUp()
+	_, _ = signals.Wait(g.pid)
+}
+
+// Lives reports whether the guard has not ended.
+func (g *Guard) Lives() bool {
 	g.mu.Lock()
+	defer g.mu.Unlock()
+	n, _ := unix.Poll([]unix.PollFd{{Fd: int32(g.conn)}}, 0)
+	return n == 0
+}
+
+// EndJob has the guard end the job, and returns when nobody is left of it who lacks memory,
+// or after a while: the guard goes on with what is left then.
+func (g *Guard) EndJob() {
+	pidfd, err := unix.PidfdOpen(g.pid, 0)
+	g.hangUp()
+	if err == nil {
+		defer unix.Close(pidfd)
+		for deadline := time.Now().Add(patience); !ended(pidfd); time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				return
+			}
+		}
+	}
+	_, _ = signals.Wait(g.pid)
+}
+
+// patience is how long the end of a job is waited for.
+const patience = 10 * time.Second
+
+func (g *Guard) hangUp() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	unix.Close(g.conn)
 	g.conn = -1
-	g.mu.Unlock()
-	_, _ = signals.Wait(g.pid)
 }

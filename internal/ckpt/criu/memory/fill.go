@@ -126,6 +126,9 @@ func shift(list []Piece) int64 {
 func (f *Filler) add(s *space) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.keep != nil {
+		f.keep(s.fd)
+	}
 	if f.closed {
 		unix.Close(s.fd)
 		return
@@ -133,9 +136,6 @@ func (f *Filler) add(s *space) {
 	_ = unix.SetNonblock(s.fd, true)
 	s.uffd = os.NewFile(uintptr(s.fd), "userfaultfd")
 	f.spaces = append(f.spaces, s)
-	if f.keep != nil {
-		f.keep(s.fd)
-	}
 	f.changed.Broadcast()
 	f.serving.Go(s.serve)
 }
@@ -198,7 +198,7 @@ func (f *Filler) Fill(ctx context.Context) error {
 }
 
 // Close closes every userfaultfd. Pages that are not in place then are zeros for the
-// processes.
+// processes, unless others have the userfaultfds open as well.
 func (f *Filler) Close() {
 	f.mu.Lock()
 	f.closed = true

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -12,6 +13,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/proc"
 )
 
 func TestPieces(t *testing.T) {
@@ -80,17 +83,10 @@ func registered(t *testing.T, size int) (uffd int, memory []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	register(t, int(fd), memory)
-	return int(fd), memory
-}
-
-func register(t *testing.T, fd int, memory []byte) {
-	t.Helper()
-	const uffdioRegister = 0xc020aa00
-	arg := struct{ start, length, mode, ioctls uint64 }{address(memory), uint64(len(memory)), 1, 0}
-	if err := ioctl(fd, uffdioRegister, unsafe.Pointer(&arg)); err != nil {
+	if err := register(int(fd), address(memory), address(memory)+uint64(size), registerMissing); err != nil {
 		t.Fatal(err)
 	}
+	return int(fd), memory
 }
 
 func address(memory []byte) uint64 { return uint64(uintptr(unsafe.Pointer(&memory[0]))) }
@@ -345,5 +341,30 @@ func TestFeedPieces(t *testing.T) {
 		if !bytes.Equal(got, want) {
 			t.Errorf("%v: %d bytes, other than expected", list, len(got))
 		}
+	}
+}
+
+// Memory that is registered for write protection as well is shown so, and is filled as before.
+func TestRegisterWriteProtect(t *testing.T) {
+	uffd, memory := registered(t, 1<<20)
+	if err := RegisterWriteProtect(uffd, address(memory), address(memory)+1<<20); err != nil {
+		t.Skip("needs Linux 5.7:", err)
+	}
+	want := proc.Registered{Start: address(memory), End: address(memory) + 1<<20, WriteProtect: true}
+	if got := proc.RegisteredMappings(os.Getpid()); !slices.Contains(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if Gone(uffd) {
+		t.Error("this process is said to be gone")
+	}
+	img := image(1 << 20)
+	f := NewFiller(new(atomic.Int64), FaultSize)
+	defer f.Close()
+	f.Add(uffd, []Piece{{address(memory), 0, 1 << 20}}, reading(img), nil)
+	if err := f.Fill(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(content(t, memory), img) {
+		t.Error("other memory")
 	}
 }

@@ -13,11 +13,16 @@ import (
 // unix does not have.
 const (
 	uffdioAPI      = 0xc018aa3f
+	uffdioRegister = 0xc020aa00
 	uffdioWake     = 0x8010aa02
 	uffdioCopy     = 0xc028aa03
 	uffdioZeropage = 0xc020aa04
 
 	uffdAPI = 0xaa // the version
+
+	registerMissing      = 1
+	registerWriteProtect = 2
+	zeropageDontWake     = 1
 
 	eventPagefault = 0x12
 	eventFork      = 0x13
@@ -73,6 +78,30 @@ func zeroPage(fd int, address uint64) error {
 		zeroed              int64
 	}{start: address, length: pageSize}
 	return ioctl(fd, uffdioZeropage, unsafe.Pointer(&arg))
+}
+
+// Gone reports whether the address space of a userfaultfd is gone: no process is left
+// that it was for.
+func Gone(uffd int) bool {
+	// The kernel tells that apart from an address at which nothing is mapped. A program
+	// may map this one if it insists, but the kernel does not choose it.
+	const nowhere = 64 << 10
+	arg := struct {
+		start, length, mode uint64
+		zeroed              int64
+	}{start: nowhere, length: pageSize, mode: zeropageDontWake}
+	return ioctl(uffd, uffdioZeropage, unsafe.Pointer(&arg)) == unix.ESRCH
+}
+
+// RegisterWriteProtect registers memory for write protection, too, which /proc shows.
+// Nothing is protected, and no page changes. It takes Linux 5.7.
+func RegisterWriteProtect(uffd int, start, end uint64) error {
+	return register(uffd, start, end, registerMissing|registerWriteProtect)
+}
+
+func register(fd int, start, end, mode uint64) error {
+	arg := struct{ start, length, mode, ioctls uint64 }{start, end - start, mode, 0}
+	return ioctl(fd, uffdioRegister, unsafe.Pointer(&arg))
 }
 
 // wake wakes whoever waits for a page.
