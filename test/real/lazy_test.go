@@ -102,6 +102,83 @@ func TestLazyTruncated(t *testing.T) {
 	t.Error("all memory was in place each time")
 }
 
+// TestLazyOrphan: neither does a process that does not descend from the job's root any more,
+// whether the root has ended or not.
+func TestLazyOrphan(t *testing.T) {
+	for _, root := range []string{"waits", "ends"} {
+		for _, by := range []string{"killed", "truncated"} {
+			t.Run(root+"/"+by, func(t *testing.T) { testLazyOrphan(t, root == "ends", by == "truncated") })
+		}
+	}
+}
+
+func testLazyOrphan(t *testing.T, ends, truncated bool) {
+	j := newCaller(t)
+	ctx := j.savedAndKilled(j.script("perl", `$x = ("0123456789abcdef" x 65536) x 500; $n = length $x;
+		$want = unpack("%32C*", substr($x, 0, 65536));
+		open F, ">ready"; close F;
+		select undef, undef, undef, 0.001 until -e "go";
+		unless (fork) {
+			exit if fork;
+			open F, ">orphan.new"; print F $$; close F; rename "orphan.new", "orphan";
+			while (1) { for ($i = 0; $i + 65536 <= $n; $i += 65536) {
+				if (unpack("%32C*", substr($x, $i, 65536)) != $want) { open F, ">wrong"; close F } } } }
+		wait;
+		exit if -e "ends";
+		sleep 1 while 1;`))
+	good, err := os.ReadFile(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.write("go", "")
+	if ends {
+		j.write("ends", "")
+	}
+	for range 10 {
+		j.write("bad", string(good))
+		_ = os.Remove(filepath.Join(j.dir, "orphan"))
+		keepClear(j.pid)
+		p := j.command("cr_restart", "--lazy", filepath.Join(j.dir, "bad"))
+		j.until("the orphan to run", func() bool { return j.exists("orphan") })
+		orphan, _ := strconv.Atoi(j.read("orphan"))
+		if ends {
+			j.until("the root to end", func() bool { return ended(j.pid) })
+		}
+		whole := len(j.guards()) == 0
+		if truncated {
+			if err := os.Truncate(filepath.Join(j.dir, "bad"), 1<<20); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			_ = unix.Kill(p.pid, unix.SIGKILL)
+		}
+		j.until("the job to be ended, or whole", func() bool { return whole || len(j.guards()) == 0 })
+		tried := ended(orphan)
+		if !tried { // it was faster
+			_ = unix.Kill(orphan, unix.SIGKILL)
+			_ = unix.Kill(j.pid, unix.SIGKILL)
+		}
+		end := j.wait(p)
+		j.nothing()
+		if j.exists("wrong") {
+			t.Fatal("the orphan went on with other memory")
+		}
+		if tried {
+			if truncated && ends && (!end.Exited() || end.ExitStatus() != int(unix.EIO)) {
+				t.Errorf("the root had succeeded before: %s", describe(end))
+			}
+			return
+		}
+	}
+	t.Error("all memory was in place each time")
+}
+
+// ended reports whether a process has ended, waited for or not.
+func ended(pid int) bool {
+	s := stat(pid)
+	return s == nil || s.state == 'Z'
+}
+
 // TestLazySignals: cr_restart passes signals on as always, and is there until all memory
 // is in place.
 func TestLazySignals(t *testing.T) {
