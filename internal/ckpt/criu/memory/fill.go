@@ -101,7 +101,7 @@ func NewFiller(filled *atomic.Int64, faultSize int64) *Filler {
 // pieces is in the order of their offsets and addresses, and must not be changed. View
 // may be nil.
 func (f *Filler) Add(uffd int, list []Piece, read Read, view View) {
-	s := &space{filler: f, fd: uffd, read: read, view: view, pieces: pieces{list: list}, shift: shift(list)}
+	s := &space{filler: f, fd: uffd, read: read, view: view, pieces: newPieces(list), shift: shift(list)}
 	for _, p := range list {
 		for w := (p.Offset + s.shift) / windowSize; w*windowSize-s.shift < p.Offset+p.Length; w++ {
 			if n := len(s.waiting); n == 0 || s.waiting[n-1] != w {
@@ -163,7 +163,7 @@ func (f *Filler) Try() error {
 	f.mu.Unlock()
 	page := make([]byte, pageSize)
 	for _, s := range spaces {
-		list := s.current().list
+		list := slices.Collect(s.current().all)
 		every := max(1, len(list)/tried)
 		for i := 0; i < len(list); i += every {
 			if err := s.read(page, list[i].Offset); err != nil {

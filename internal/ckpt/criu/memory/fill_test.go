@@ -17,54 +17,6 @@ import (
 	"blcr-cli/internal/proc"
 )
 
-func TestPieces(t *testing.T) {
-	const page = 4096
-	p := pieces{list: []Piece{{10 * page, 0, 4 * page}, {20 * page, 4 * page, 4 * page}}}
-	check := func(p pieces, want ...Piece) {
-		t.Helper()
-		if !slices.Equal(p.list, want) {
-			t.Errorf("got %v, want %v", p.list, want)
-		}
-	}
-	check(p.without(0, 10*page), p.list...)
-	check(p.without(11*page, 21*page), Piece{10 * page, 0, page}, Piece{21 * page, 5 * page, 3 * page})
-	check(p.without(11*page, 12*page), Piece{10 * page, 0, page}, Piece{12 * page, 2 * page, 2 * page}, p.list[1])
-	check(p.without(0, 100*page))
-	moved := p.move(12*page, 22*page, 112*page)
-	check(moved, Piece{10 * page, 0, 2 * page}, Piece{112 * page, 2 * page, 2 * page},
-		Piece{120 * page, 4 * page, 2 * page}, Piece{22 * page, 6 * page, 2 * page})
-	for address, offset := range map[uint64]int64{10: 0, 11: 1, 112: 2, 113: 3, 120: 4, 22: 6, 23: 7} {
-		got, ok := moved.find(address * page)
-		if !ok || got.Offset+int64(address*page-got.Address) != offset*page {
-			t.Errorf("page %d is at %v, want page %d", address, got, offset)
-		}
-	}
-	for _, address := range []uint64{9, 12, 14, 20, 24, 114, 119, 122} {
-		if got, ok := moved.find(address * page); ok {
-			t.Errorf("page %d is at %v", address, got)
-		}
-	}
-	for address, offset := range map[uint64]int64{10: 0, 13: 3, 20: 4, 23: 7} {
-		if got, ok := p.find(address * page); !ok || got.Offset+int64(address*page-got.Address) != offset*page {
-			t.Errorf("page %d is at %v, want page %d", address, got, offset)
-		}
-	}
-	for _, address := range []uint64{0, 9, 14, 19, 24} {
-		if got, ok := p.find(address * page); ok {
-			t.Errorf("page %d is at %v", address, got)
-		}
-	}
-	if got, ok := p.next(3*page, 5*page); !ok || got != (Piece{13 * page, 3 * page, page}) {
-		t.Errorf("%v", got)
-	}
-	if got, ok := p.next(8*page, 100*page); ok {
-		t.Errorf("%v", got)
-	}
-	if got, ok := p.next(2*page, 2*page); ok {
-		t.Errorf("%v", got)
-	}
-}
-
 // registered returns memory of this process whose pages a userfaultfd waits for.
 func registered(t *testing.T, size int) (uffd int, memory []byte) {
 	t.Helper()
