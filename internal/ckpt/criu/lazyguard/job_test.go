@@ -26,11 +26,11 @@ func TestMain(m *testing.M) {
 // wait registers memory, always at the same address, says which descriptor the userfaultfd
 // is, and sleeps.
 func wait() {
-	const at, size = 0x2000000000, 1 << 20
+	const at, size = 0x20000000, 1 << 20
 	fd, _, _ := unix.Syscall(unix.SYS_USERFAULTFD, unix.O_CLOEXEC|unix.O_NONBLOCK, 0, 0)
 	api := struct{ api, features, ioctls uint64 }{api: 0xaa}
 	register := struct{ start, length, mode, ioctls uint64 }{start: at, length: size, mode: 1}
-	_, err := unix.MmapPtr(-1, 0, unsafe.Pointer(uintptr(at)), size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_FIXED)
+	_, err := unix.MmapPtr(-1, 0, unsafe.Add(nil, at), size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_FIXED_NOREPLACE)
 	_, _, errno := unix.Syscall(unix.SYS_IOCTL, fd, 0xc018aa3f, uintptr(unsafe.Pointer(&api)))
 	_, _, errno2 := unix.Syscall(unix.SYS_IOCTL, fd, 0xc020aa00, uintptr(unsafe.Pointer(&register)))
 	if err != nil || errno != 0 || errno2 != 0 {
