@@ -114,7 +114,7 @@ func TestLazyOrphan(t *testing.T) {
 
 func testLazyOrphan(t *testing.T, ends, truncated bool) {
 	j := newCaller(t)
-	ctx := j.savedAndKilled(j.script("perl", `$x = ("0123456789abcdef" x 65536) x 500; $n = length $x;
+	ctx := j.savedAndKilled(j.script("perl", `$x = ("0123456789abcdef" x 65536) x 250; $n = length $x;
 		$want = unpack("%32C*", substr($x, 0, 65536));
 		open F, ">ready"; close F;
 		select undef, undef, undef, 0.001 until -e "go";
