@@ -9,8 +9,6 @@ import (
 	"time"
 	"unicode/utf16"
 
-	"golang.org/x/sys/unix"
-
 	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/ckpt/criu/inspect"
 )
@@ -301,12 +299,4 @@ func stateName(s images.State) string {
 		return "zombie"
 	}
 	return fmt.Sprintf("state_%d", s)
-}
-
-// signalName returns the name of a signal.
-func signalName(n unix.WaitStatus) string {
-	if name := unix.SignalName(n.Signal()); name != "" {
-		return name
-	}
-	return fmt.Sprintf("signal %d", int(n.Signal()))
 }

@@ -132,7 +132,7 @@ func processState(p *inspect.Process) string {
 	case !p.State.Ended():
 		return state
 	case p.Status.Signaled():
-		return state + ", " + signalName(p.Status)
+		return state + ", " + show.Signal(p.Status.Signal())
 	}
 	return state + ", " + strconv.Itoa(p.Status.ExitStatus())
 }

@@ -155,18 +155,18 @@ func (w *work) do() (status int, err error) {
 		return 0, waitJobFailure(pid, err)
 	}
 	// What is left of the job may need its memory still.
+	var lost *failure
 	if err := inPlace(); err != nil {
-		memory := memoryFailure(err)
-		w.con.Errorf("%s\n", memory.message)
-		w.con.Details(memory.details)
-		if end == 0 {
-			// The root has not been killed, but others have.
-			engines.AwaitDetached()
-			return w.statusOf(memory), nil
-		}
+		lost = memoryFailure(err)
+		w.con.Errorf("%s\n", lost.message)
+		w.con.Details(lost.details)
 	}
 	// This process may be a restored copy, which CRIU has not released completely.
 	engines.AwaitDetached()
+	if lost != nil && end == 0 {
+		// The root has not been killed, but others have.
+		return w.statusOf(lost), nil
+	}
 	return signals.EndAs(end), nil
 }
 

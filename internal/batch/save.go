@@ -113,10 +113,10 @@ func (b *batch) end(sig syscall.Signal) {
 	switch {
 	case b.job == nil:
 	case !b.job.running:
-		b.Log.Printf("%s: the restart is given up", signalName(sig))
+		b.Log.Printf("%s: the restart is given up", show.Signal(sig))
 		_ = unix.Kill(b.job.pid, unix.SIGTERM)
 	default:
-		b.Log.Printf("%s: the job is saved and ended", signalName(sig))
+		b.Log.Printf("%s: the job is saved and ended", show.Signal(sig))
 		if b.save == nil {
 			b.startSave()
 		}
@@ -243,7 +243,7 @@ func (b *batch) ended() End {
 	took := since(b.last.started)
 	switch {
 	case status.Signaled():
-		b.Log.Printf("the job was killed by %s after %s; its contexts stay in %s", signalName(status.Signal()), took, show.Name(b.dir.path))
+		b.Log.Printf("the job was killed by %s after %s; its contexts stay in %s", show.Signal(status.Signal()), took, show.Name(b.dir.path))
 		return End{Status: 128 + int(status.Signal()), Signal: status.Signal()}
 	case status.ExitStatus() != 0:
 		b.Log.Printf("the job has ended with status %d after %s; its contexts stay in %s", status.ExitStatus(), took, show.Name(b.dir.path))
@@ -263,7 +263,7 @@ var requeueTime = 2 * time.Minute
 // requeue has the batch system start the job again, if that is wanted.
 func (b *batch) requeue() End {
 	if b.dying != 0 {
-		b.Log.Printf("%s: given up", signalName(b.dying))
+		b.Log.Printf("%s: given up", show.Signal(b.dying))
 		return End{Status: 128 + int(b.dying), Signal: b.dying}
 	}
 	status := StatusSaved
@@ -317,11 +317,4 @@ func (b *batch) run(c *exec.Cmd) error {
 			return fmt.Errorf("it was killed, since it had not ended after %v", requeueTime)
 		}
 	}
-}
-
-func signalName(sig syscall.Signal) string {
-	if name := unix.SignalName(sig); name != "" {
-		return name
-	}
-	return sig.String()
 }

@@ -10,11 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Deleted is what the kernel shows behind the name of a file that was removed under that name.
+const Deleted = " (deleted)"
+
 // Descriptor is an open descriptor of a process.
 type Descriptor struct {
 	FD int
 
-	// Link is what /proc says that it leads to: a path, with " (deleted)" behind
+	// Link is what /proc says that it leads to: a path, with Deleted behind
 	// it for a file that has lost its name, or as "socket:[123]".
 	Link string
 
@@ -32,6 +35,17 @@ func LeadsTo(name string, pid, fd int) bool {
 		return there.Mode&unix.S_IFMT == kind && there.Rdev == open.Rdev
 	}
 	return there.Dev == open.Dev && there.Ino == open.Ino
+}
+
+// CopyDescriptor opens what a process has open as fd in this process as well; see
+// pidfd_getfd(2), which Linux has from 5.6 on. The caller owns the new descriptor.
+func CopyDescriptor(pid, fd int) (int, error) {
+	process, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(process)
+	return unix.PidfdGetfd(process, fd, 0)
 }
 
 // Descriptors yields what a process has open, in order. A descriptor that is closed
@@ -148,17 +162,19 @@ func parseTimer(text string) (t Timer, err error) {
 	return t, nil
 }
 
-// Mounts returns the numbers of the mounts that a process sees.
-func Mounts(pid int) (map[int]bool, error) {
+// Mounts returns the numbers of the mounts that a process sees, with the device numbers of
+// their file systems. On some, as Btrfs, stat(2) says another one.
+func Mounts(pid int) (map[int]uint64, error) {
 	text, err := readAll(fmt.Sprintf("/proc/%d/mountinfo", pid), mostMounts)
 	if err != nil {
 		return nil, err
 	}
-	mounts := make(map[int]bool)
+	mounts := make(map[int]uint64)
 	for line := range strings.Lines(string(text)) {
-		number, _, _ := strings.Cut(line, " ")
-		if n, err := strconv.Atoi(number); err == nil {
-			mounts[n] = true
+		var number, parent int
+		var major, minor uint32
+		if n, _ := fmt.Sscanf(line, "%d %d %d:%d", &number, &parent, &major, &minor); n == 4 {
+			mounts[number] = unix.Mkdev(major, minor)
 		}
 	}
 	return mounts, nil

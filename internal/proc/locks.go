@@ -20,7 +20,7 @@ type Lock struct {
 }
 
 // Locks returns the locks of processes that are to be seen here. What is waited for is not
-// among them. Dev is that of DeviceOfMount.
+// among them. Dev is that of Mounts.
 func Locks() ([]Lock, error) {
 	text, err := readAll("/proc/locks", mostLocks)
 	if err != nil {
@@ -58,21 +58,4 @@ func parseLocks(text string) (locks []Lock) {
 		locks = append(locks, l)
 	}
 	return locks
-}
-
-// DeviceOfMount returns the device number of the file system that is mounted here with that
-// number. On some, as Btrfs, stat(2) says another one. Not ok is a mount that is not seen.
-func DeviceOfMount(mount uint64) (dev uint64, ok bool) {
-	text, err := readAll("/proc/self/mountinfo", mostMounts)
-	if err != nil {
-		return 0, false
-	}
-	for line := range strings.Lines(string(text)) {
-		var number uint64
-		var parent, major, minor uint32
-		if n, _ := fmt.Sscanf(line, "%d %d %d:%d", &number, &parent, &major, &minor); n == 4 && number == mount {
-			return unix.Mkdev(major, minor), true
-		}
-	}
-	return 0, false
 }

@@ -19,7 +19,7 @@ type Mapping struct {
 	Dev, Ino   uint64 // of the file, as of stat(2) on most file systems
 
 	// Path as the kernel shows it here: with each line feed written as \012,
-	// and with " (deleted)" behind it for a file that has lost its name.
+	// and with Deleted behind it for a file that has lost its name.
 	Path string
 }
 

@@ -415,7 +415,7 @@ func Executable(pid int) string {
 	if err != nil {
 		return ""
 	}
-	return strings.TrimSuffix(path, " (deleted)")
+	return strings.TrimSuffix(path, Deleted)
 }
 
 // ExecutableLink is the program itself, whatever has become of its name. Following

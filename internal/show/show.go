@@ -1,5 +1,5 @@
 // Package show formats values for messages and reports that were not written by this
-// program: names, lines of another program, sizes.
+// program: names, lines of another program, sizes, signals.
 //
 // How a value is shown in a line for people belongs here. Sentences do not, nor does a
 // format that a program reads. It imports nothing of this module.
@@ -9,7 +9,10 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"syscall"
 	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
 )
 
 // Name returns a name (of a file, a user, a process) for a line: unchanged, or quoted
@@ -56,4 +59,12 @@ func Size[N int64 | uint64](n N) string {
 		return fmt.Sprintf("%.1f %ciB", value, units[unit])
 	}
 	return fmt.Sprintf("%.0f %ciB", value, units[unit])
+}
+
+// Signal returns the name of a signal, as "SIGTERM", or "signal 34" for one without a name.
+func Signal(signal syscall.Signal) string {
+	if name := unix.SignalName(signal); name != "" {
+		return name
+	}
+	return fmt.Sprintf("signal %d", int(signal))
 }

@@ -1,6 +1,10 @@
 package show
 
-import "testing"
+import (
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
 
 func TestName(t *testing.T) {
 	for name, want := range map[string]string{
@@ -37,5 +41,13 @@ func TestSize(t *testing.T) {
 	}
 	if got := Size(uint64(1<<64 - 1)); got != "16 EiB" {
 		t.Errorf("the largest: %q", got)
+	}
+}
+
+func TestSignal(t *testing.T) {
+	for signal, want := range map[unix.Signal]string{unix.SIGTERM: "SIGTERM", 34: "signal 34", 0: "signal 0"} {
+		if got := Signal(signal); got != want {
+			t.Errorf("%d: %q, want %q", int(signal), got, want)
+		}
 	}
 }

@@ -134,16 +134,11 @@ func (f *foresight) listFiles(img []byte) (list []images.File, checks map[uint32
 
 // ownMounts reports whether a process has a mount namespace that was saved.
 func (f *foresight) ownMounts() (bool, error) {
-	for _, task := range f.plan.tasks {
-		name := images.Name("ids", task.PID)
-		if !f.source.Has(name) { // it has ended
-			continue
-		}
-		ids, err := images.Read(f.source, name, images.TaskIDs)
+	for task, err := range f.plan.ids(f.source) {
 		if err != nil {
 			return false, err
 		}
-		if f.source.Has(images.Name("mountpoints", ids.Mount)) {
+		if f.source.Has(images.Name("mountpoints", task.Mount)) {
 			return true, nil
 		}
 	}

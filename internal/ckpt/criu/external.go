@@ -2,6 +2,7 @@ package criu
 
 import (
 	"fmt"
+	"iter"
 	"path"
 	"slices"
 	"strings"
@@ -120,23 +121,40 @@ func (p *plan) tables(source source) (images.Tables, error) {
 	return tables, err
 }
 
+// taskIDs are what a process of the job shares with others.
+type taskIDs struct {
+	pid int32
+	images.IDs
+}
+
+// ids yields them for each process that had not ended. An error is the last that it yields.
+func (p *plan) ids(source source) iter.Seq2[taskIDs, error] {
+	return func(yield func(taskIDs, error) bool) {
+		for _, task := range p.tasks {
+			name := images.Name("ids", task.PID)
+			if !source.Has(name) { // it has ended
+				continue
+			}
+			ids, err := images.Read(source, name, images.TaskIDs)
+			if !yield(taskIDs{task.PID, ids}, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
 // eachTable calls do with the N of every fdinfo-N.img, and a process that has this table.
 func (p *plan) eachTable(source source, do func(n uint32, pid int32) error) error {
 	seen := make(map[uint32]bool)
-	for _, task := range p.tasks {
-		name := images.Name("ids", task.PID)
-		if !source.Has(name) { // it has ended
-			continue
-		}
-		ids, err := images.Read(source, name, images.TaskIDs)
+	for task, err := range p.ids(source) {
 		if err != nil {
 			return err
 		}
-		if seen[ids.Files] || !source.Has(images.Name("fdinfo", ids.Files)) {
+		if seen[task.Files] || !source.Has(images.Name("fdinfo", task.Files)) {
 			continue
 		}
-		seen[ids.Files] = true
-		if err := do(ids.Files, task.PID); err != nil {
+		seen[task.Files] = true
+		if err := do(task.Files, task.pid); err != nil {
 			return err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"os"
 	"syscall"
 	"time"
 
@@ -22,13 +23,14 @@ import (
 // locksFree is the error for locks of the job that somebody else has. One who has ended, or
 // is about to, is waited for, as for pids.
 func (r *restart) locksFree(ctx context.Context) error {
-	deadline := time.Now().Add(patience)
-	for {
-		f := &foresight{Forecast: &ckpt.Forecast{}, source: r.source, plan: r.plan, request: r.request}
-		holder, err := f.conflicts(r.plan.images[images.FilesName])
-		if err != nil {
-			return contextError(err)
-		}
+	f := &foresight{Forecast: &ckpt.Forecast{}, source: r.source, plan: r.plan, request: r.request}
+	wanted, err := f.wanted(r.plan.images[images.FilesName])
+	if err != nil {
+		return contextError(err)
+	}
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		f.Failures = nil
+		holder := f.conflicts(wanted)
 		if err := interrupted(ctx, "restart"); err != nil {
 			return err
 		}
@@ -38,7 +40,6 @@ func (r *restart) locksFree(ctx context.Context) error {
 		if !leaving(holder) || time.Now().After(deadline) {
 			return f.Failures[0]
 		}
-		time.Sleep(5 * time.Millisecond)
 	}
 }
 
@@ -48,54 +49,73 @@ func (f *foresight) locks() error {
 	if err != nil {
 		return err
 	}
-	_, err = f.conflicts(img)
+	wanted, err := f.wanted(img)
+	f.conflicts(wanted)
 	return err
 }
 
-// conflicts adds a failure for each lock that somebody else has. Holder is who has the first
-// of them, -1 if that is not known. Img is files.img.
-func (f *foresight) conflicts(img []byte) (holder int, err error) {
+// wantedLock is a lock that CRIU is going to take.
+type wantedLock struct {
+	images.Lock
+	name     string // of the file
+	dev, ino uint64 // by which /proc/locks has it
+}
+
+// wanted returns the locks of the job on files that are opened by their names. Img is
+// files.img.
+func (f *foresight) wanted(img []byte) (wanted []wantedLock, err error) {
 	if !f.source.Has(images.FileLocksName) {
-		return 0, nil
+		return nil, nil
 	}
 	own, err := f.ownMounts()
 	if err != nil || own {
-		return 0, err // the files are on mounts that CRIU makes
+		return nil, err // the files are on mounts that CRIU makes
 	}
-	wanted, err := images.Read(f.source, images.FileLocksName, images.Locks)
-	if err != nil || len(wanted) == 0 {
-		return 0, err
+	locks, err := images.Read(f.source, images.FileLocksName, images.Locks)
+	if err != nil || len(locks) == 0 {
+		return nil, err
 	}
 	names, err := f.openNames(img)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	held, err := proc.Locks()
-	if err != nil {
-		return 0, nil // a kernel without locks
-	}
-	for _, want := range wanted {
-		name := names[descriptor{want.PID, want.FD}]
+	mounts, _ := proc.Mounts(os.Getpid())
+	for _, lock := range locks {
+		name := names[descriptor{lock.PID, lock.FD}]
 		if name == "" {
 			continue
 		}
-		dev, ino, ok := lockedFile(name)
-		if !ok {
-			continue // Criu says what is wrong with it.
+		if dev, ino, ok := lockedFile(name, mounts); ok { // else CRIU says what is wrong with it
+			wanted = append(wanted, wantedLock{lock, name, dev, ino})
 		}
+	}
+	return wanted, nil
+}
+
+// conflicts adds a failure for each lock that somebody else has. Holder is who has the first
+// of them, -1 if that is not known.
+func (f *foresight) conflicts(wanted []wantedLock) (holder int) {
+	if len(wanted) == 0 {
+		return 0
+	}
+	held, err := proc.Locks()
+	if err != nil {
+		return 0 // a kernel without locks
+	}
+	for _, want := range wanted {
 		for _, have := range held {
-			if have.Dev != dev || have.Ino != ino || !conflict(want, have) {
+			if have.Dev != want.dev || have.Ino != want.ino || !conflict(want.Lock, have) {
 				continue
 			}
 			if len(f.Failures) == 0 {
 				holder = have.PID
 			}
-			f.obstacle(syscall.EBUSY, name, fmt.Sprintf("the job had the file %s locked by %s, and %s has it locked now", show.Name(name), lockCall(want.Kind), lockHolder(have.PID)),
+			f.obstacle(syscall.EBUSY, want.name, fmt.Sprintf("the job had the file %s locked by %s, and %s has it locked now", show.Name(want.name), lockCall(want.Kind), lockHolder(have.PID)),
 				"restart the job when that is over")
 			break
 		}
 	}
-	return holder, nil
+	return holder
 }
 
 // descriptor is a descriptor of a process of the job.
@@ -133,31 +153,26 @@ func (f *foresight) openNames(img []byte) (map[descriptor]string, error) {
 		return nil, err
 	}
 	names := make(map[descriptor]string)
-	for _, task := range f.plan.tasks {
-		name := images.Name("ids", task.PID)
-		if !f.source.Has(name) { // it has ended
-			continue
-		}
-		ids, err := images.Read(f.source, name, images.TaskIDs)
+	for task, err := range f.plan.ids(f.source) {
 		if err != nil {
 			return nil, err
 		}
-		for _, fd := range tables[ids.Files] {
-			names[descriptor{task.PID, fd.FD}] = byID[fd.FileID]
+		for _, fd := range tables[task.Files] {
+			names[descriptor{task.pid, fd.FD}] = byID[fd.FileID]
 		}
 	}
 	return names, nil
 }
 
-// lockedFile returns by what /proc/locks has a file.
-func lockedFile(name string) (dev, ino uint64, ok bool) {
+// lockedFile returns by what /proc/locks has a file on one of these mounts.
+func lockedFile(name string, mounts map[int]uint64) (dev, ino uint64, ok bool) {
 	var st unix.Statx_t
 	if unix.Statx(unix.AT_FDCWD, name, 0, unix.STATX_INO|unix.STATX_MNT_ID, &st) != nil {
 		return 0, 0, false
 	}
 	dev = unix.Mkdev(st.Dev_major, st.Dev_minor)
 	if st.Mask&unix.STATX_MNT_ID != 0 { // since Linux 5.8
-		if mounted, seen := proc.DeviceOfMount(st.Mnt_id); seen {
+		if mounted, seen := mounts[int(st.Mnt_id)]; seen {
 			dev = mounted
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"blcr-cli/internal/ckpt/criu/imagedir"
 	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/ckpt/criu/pstree"
+	"blcr-cli/internal/proc"
 )
 
 // protocolTCP is IPPROTO_TCP.
@@ -228,12 +229,7 @@ func (r *restart) completeConnections() error {
 
 // complete sends what is to be sent by the socket of a process, pid as it is here.
 func (e *connectionEnd) complete(source source, pid int) error {
-	process, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(process)
-	socket, err := unix.PidfdGetfd(process, int(e.fd), 0)
+	socket, err := proc.CopyDescriptor(pid, int(e.fd))
 	if err != nil {
 		return err
 	}

@@ -111,14 +111,20 @@ func (o option) write(fd int, value []byte) {
 	_ = unix.SetsockoptString(fd, o.level, o.number, string(value))
 }
 
+// setting is an option with its value; nil where a socket has none.
+type setting struct {
+	option
+	value []byte
+}
+
 // socketSaver notes the options of sockets.
 type socketSaver struct {
 	seen map[string]bool // sockets that were noted, as /proc names them
-	own  map[socketKind]map[option][]byte
+	own  map[socketKind][]setting
 }
 
 func newSocketSaver() *socketSaver {
-	return &socketSaver{seen: make(map[string]bool), own: make(map[socketKind]map[option][]byte)}
+	return &socketSaver{seen: make(map[string]bool), own: make(map[socketKind][]setting)}
 }
 
 // of returns the options of a socket that is open in a process, as they are noted; "" if
@@ -128,12 +134,7 @@ func (s *socketSaver) of(pid int, d proc.Descriptor) string {
 		return ""
 	}
 	s.seen[d.Link] = true
-	process, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
-		return ""
-	}
-	defer unix.Close(process)
-	fd, err := unix.PidfdGetfd(process, d.FD, 0)
+	fd, err := proc.CopyDescriptor(pid, d.FD)
 	if err != nil {
 		return ""
 	}
@@ -150,47 +151,42 @@ func (s *socketSaver) noted(fd int) (list []string) {
 	if err != nil {
 		return nil
 	}
-	for _, o := range kind.options() {
-		if value := o.read(fd); value != nil && !bytes.Equal(value, s.initial(kind)[o]) {
+	for _, o := range s.initial(kind) {
+		if value := o.read(fd); value != nil && !bytes.Equal(value, o.value) {
 			list = append(list, fmt.Sprintf("%d.%d=%s", o.level, o.number, hex.EncodeToString(value)))
 		}
 	}
 	return list
 }
 
-// initial returns the options of a new socket of a kind.
-func (s *socketSaver) initial(kind socketKind) map[option][]byte {
-	if values, known := s.own[kind]; known {
-		return values
+// initial returns the options of a new socket of a kind. Without one, as where only root may
+// make it, they have no values.
+func (s *socketSaver) initial(kind socketKind) []setting {
+	if settings, known := s.own[kind]; known {
+		return settings
 	}
-	values := make(map[option][]byte)
-	s.own[kind] = values
 	fd, err := unix.Socket(kind.domain, kind.kind|unix.SOCK_CLOEXEC, kind.protocol)
-	if err != nil {
-		return values
+	if err == nil {
+		defer unix.Close(fd)
 	}
-	defer unix.Close(fd)
+	var settings []setting
 	for _, o := range kind.options() {
-		values[o] = o.read(fd)
+		settings = append(settings, setting{o, o.read(fd)})
 	}
-	return values
+	s.own[kind] = settings
+	return settings
 }
 
 // setSockets sets the options in a list, which anyone may have made, for sockets of a
 // process, unless they are the standard descriptors of this process.
 func setSockets(pid int, list string) {
-	process, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
-		return
-	}
-	defer unix.Close(process)
 	for text := range strings.SplitSeq(list, ";") {
 		number, noted, _ := strings.Cut(text, ":")
 		fd, err := strconv.Atoi(number)
 		if err != nil {
 			return
 		}
-		socket, err := unix.PidfdGetfd(process, fd, 0)
+		socket, err := proc.CopyDescriptor(pid, fd)
 		if err != nil {
 			continue
 		}

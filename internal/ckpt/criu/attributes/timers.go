@@ -23,11 +23,6 @@ func isSetOrExpired(pid, fd int) bool {
 // setTimers has those of the timers in a list expire that CRIU has restored as neither set
 // nor expired.
 func setTimers(pid int, list string) {
-	process, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
-		return
-	}
-	defer unix.Close(process)
 	for text := range strings.SplitSeq(list, ",") {
 		fd, err := strconv.Atoi(text)
 		if err != nil {
@@ -37,7 +32,7 @@ func setTimers(pid int, list string) {
 		if err != nil || t.Expired > 0 || t.Value != (unix.Timespec{}) {
 			continue
 		}
-		own, err := unix.PidfdGetfd(process, fd, 0)
+		own, err := proc.CopyDescriptor(pid, fd)
 		if err != nil {
 			continue
 		}

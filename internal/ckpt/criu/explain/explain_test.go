@@ -272,7 +272,7 @@ func TestSemaphore(t *testing.T) {
 	var mappings []proc.Mapping
 	for m := range f.mappings {
 		if m.Path == "/dev/shm/sem."+semaphore {
-			m.Path = file.Name() + deletedMark
+			m.Path = file.Name() + proc.Deleted
 		}
 		mappings = append(mappings, m)
 	}

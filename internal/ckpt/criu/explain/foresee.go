@@ -16,7 +16,7 @@ import (
 // only CRIU can tell.
 func Foresee(tree []int) []error {
 	var errs []error
-	var mounts map[int]bool
+	var mounts map[int]uint64
 	if len(tree) > 0 {
 		mounts, _ = proc.Mounts(tree[0])
 	}
@@ -35,7 +35,7 @@ func Foresee(tree []int) []error {
 
 // foresee returns the lines that CRIU would write. The mounts are those that the root of
 // the tree sees; nil if they are not known.
-func (s *situation) foresee(mounts map[int]bool) (lines []string) {
+func (s *situation) foresee(mounts map[int]uint64) (lines []string) {
 	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	f := s.facts(s.pid)
 	for d, err := range f.descriptors {
@@ -54,10 +54,12 @@ func (s *situation) foresee(mounts map[int]bool) (lines []string) {
 			continue
 		}
 		name, removed := cutDeleted(d.Link, &st)
-		if mount, err := proc.MountOf(s.pid, d.FD); err == nil && mounts != nil && !mounts[mount] && !removed &&
-			!strings.HasPrefix(d.Link, "/dev/pts/") && !proc.LeadsTo(d.Link, s.pid, d.FD) {
-			add("Can't lookup mount=%d for fd=%d path=%s", mount, d.FD, d.Link)
-			continue
+		if mounts != nil && !removed && !strings.HasPrefix(d.Link, "/dev/pts/") {
+			mount, err := proc.MountOf(s.pid, d.FD)
+			if _, here := mounts[mount]; err == nil && !here && !proc.LeadsTo(d.Link, s.pid, d.FD) {
+				add("Can't lookup mount=%d for fd=%d path=%s", mount, d.FD, d.Link)
+				continue
+			}
 		}
 		switch kind := st.Mode & unix.S_IFMT; {
 		case kind == unix.S_IFBLK:
@@ -79,7 +81,7 @@ func (s *situation) foresee(mounts map[int]bool) (lines []string) {
 				add("Task %d with SysVIPC shmem map @%x doesn't live in IPC ns", s.pid, m.Start)
 				machine = false // one is enough
 			}
-		case strings.HasSuffix(m.Path, deletedMark):
+		case strings.HasSuffix(m.Path, proc.Deleted):
 			var st unix.Stat_t
 			if unix.Stat(m.Link(s.pid), &st) != nil || st.Nlink == 0 {
 				break
@@ -106,10 +108,11 @@ func (s *situation) foresee(mounts map[int]bool) (lines []string) {
 // removed under that name. A name may end as the mark that /proc puts behind it.
 func cutDeleted(link string, file *unix.Stat_t) (name string, removed bool) {
 	var st unix.Stat_t
-	if unix.Stat(link, &st) == nil && st.Dev == file.Dev && st.Ino == file.Ino {
+	name, removed = strings.CutSuffix(link, proc.Deleted)
+	if removed && unix.Stat(link, &st) == nil && st.Dev == file.Dev && st.Ino == file.Ino {
 		return link, false
 	}
-	return strings.CutSuffix(link, deletedMark)
+	return name, removed
 }
 
 // restorable is what of anonymous CRIU can restore, at least of some kinds.

@@ -215,19 +215,16 @@ func (s *situation) mapping(address string) *proc.Mapping {
 	return nil
 }
 
-// deletedMark is what the kernel puts behind a name that is no longer there.
-const deletedMark = " (deleted)"
-
 // identify finds out which file the process has open or mapped under a name that
 // was removed: its device and inode as of stat(2), 0 if that cannot be seen.
 // Descriptor is " as descriptor 3", or "" if it is mapped.
 func (s *situation) identify(name string) (st unix.Stat_t, descriptor string) {
-	if fd := s.descriptor(func(link string) bool { return link == name+deletedMark }); fd >= 0 {
+	if fd := s.descriptor(func(link string) bool { return link == name+proc.Deleted }); fd >= 0 {
 		_ = unix.Stat(proc.Open(s.pid, fd), &st)
 		return st, asDescriptor(strconv.Itoa(fd))
 	}
 	for m := range s.facts(s.pid).mappings {
-		if m.Path == name+deletedMark {
+		if m.Path == name+proc.Deleted {
 			if unix.Stat(m.Link(s.pid), &st) != nil { // few may follow that link
 				st = unix.Stat_t{Dev: m.Dev, Ino: m.Ino}
 			}

@@ -163,14 +163,17 @@ func (f *Filler) Try() error {
 	f.mu.Unlock()
 	page := make([]byte, pageSize)
 	for _, s := range spaces {
-		list := slices.Collect(s.current().all)
-		every := max(1, len(list)/tried)
-		for i := 0; i < len(list); i += every {
-			if err := s.read(page, list[i].Offset); err != nil {
+		list := s.current()
+		every, i := max(1, list.count()/tried), 0
+		for piece := range list.all {
+			if i++; (i-1)%every != 0 {
+				continue
+			}
+			if err := s.read(page, piece.Offset); err != nil {
 				return err
 			}
 			s.mu.RLock()
-			_, err := s.copy(list[i].Address, page)
+			_, err := s.copy(piece.Address, page)
 			s.mu.RUnlock()
 			if err != nil {
 				return err
@@ -538,7 +541,7 @@ func (s *space) zero(address uint64) error {
 	if _, ok := s.pieces.find(address); ok {
 		return unix.EAGAIN
 	}
-	switch err := zeroPage(s.fd, address); err {
+	switch err := zeroPage(s.fd, address, 0); err {
 	case nil:
 		return nil
 	case unix.EEXIST, unix.ENOENT:

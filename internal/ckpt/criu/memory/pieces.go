@@ -63,6 +63,14 @@ func chunks(list []Piece, size int) (p pieces) {
 	return p
 }
 
+// count returns how many pieces there are.
+func (p pieces) count() (n int) {
+	for _, c := range p {
+		n += len(c.list)
+	}
+	return n
+}
+
 // all yields each piece.
 func (p pieces) all(yield func(Piece) bool) {
 	for _, c := range p {

@@ -71,12 +71,13 @@ func copyPages(fd int, address uint64, data []byte) (int, error) {
 	return int(max(arg.copied, 0)), err
 }
 
-// zeroPage puts a page of zeros at an address, and wakes whoever waits for it.
-func zeroPage(fd int, address uint64) error {
+// zeroPage puts a page of zeros at an address, and wakes whoever waits for it,
+// unless mode is zeropageDontWake.
+func zeroPage(fd int, address, mode uint64) error {
 	arg := struct {
 		start, length, mode uint64
 		zeroed              int64
-	}{start: address, length: pageSize}
+	}{start: address, length: pageSize, mode: mode}
 	return ioctl(fd, uffdioZeropage, unsafe.Pointer(&arg))
 }
 
@@ -86,11 +87,7 @@ func Gone(uffd int) bool {
 	// The kernel tells that apart from an address at which nothing is mapped. A program
 	// may map this one if it insists, but the kernel does not choose it.
 	const nowhere = 64 << 10
-	arg := struct {
-		start, length, mode uint64
-		zeroed              int64
-	}{start: nowhere, length: pageSize, mode: zeropageDontWake}
-	return ioctl(uffd, uffdioZeropage, unsafe.Pointer(&arg)) == unix.ESRCH
+	return zeroPage(uffd, nowhere, zeropageDontWake) == unix.ESRCH
 }
 
 // RegisterWriteProtect registers memory for write protection, too, which /proc shows.

@@ -33,11 +33,11 @@ func (t *Tree) FilesElsewhere(limit int) (files []FileElsewhere) {
 			if err != nil || len(files) == limit {
 				break // CRIU will report what is wrong
 			}
-			if !strings.HasPrefix(d.Link, "/") || strings.HasSuffix(d.Link, " (deleted)") || strings.HasPrefix(d.Link, "/dev/pts/") {
+			if !strings.HasPrefix(d.Link, "/") || strings.HasSuffix(d.Link, proc.Deleted) || strings.HasPrefix(d.Link, "/dev/pts/") {
 				continue
 			}
 			mount, err := proc.MountOf(pid, d.FD)
-			if err != nil || mounts[mount] {
+			if _, here := mounts[mount]; err != nil || here {
 				continue
 			}
 			var st unix.Stat_t

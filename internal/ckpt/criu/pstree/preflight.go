@@ -223,7 +223,7 @@ func (p *preflight) exitSignal(s *subject) {
 	}
 	what := "no signal"
 	if s.ExitSignal != 0 {
-		what = signalName(s.ExitSignal)
+		what = show.Signal(syscall.Signal(s.ExitSignal))
 	}
 	p.refuse(syscall.EOPNOTSUPP, s, fmt.Sprintf("sends its parent %d %s when it ends (clone(2)), and criu restores all processes with SIGCHLD", s.PPid, what),
 		"start it by fork(2), or by clone(2) with SIGCHLD")

@@ -26,12 +26,9 @@ type removedFile struct {
 // fileID identifies a file.
 type fileID struct{ dev, ino uint64 }
 
-// deleted is what the kernel shows behind the name of a removed file.
-const deleted = " (deleted)"
-
 // removed looks at a file that a process has, which a path in /proc leads to and link names.
 func (p *preflight) removed(s *subject, path, link string) {
-	if !strings.HasPrefix(link, "/") || !strings.HasSuffix(link, deleted) {
+	if !strings.HasPrefix(link, "/") || !strings.HasSuffix(link, proc.Deleted) {
 		return
 	}
 	var st unix.Statx_t // which asks no server
@@ -52,7 +49,7 @@ func (p *preflight) removed(s *subject, path, link string) {
 		if first.pid != s.Pid {
 			who = hints.Process(first.pid)
 		}
-		p.refuse(syscall.EOPNOTSUPP, s, fmt.Sprintf("has the removed file %s open, which %s has open by another mount, too, as of 'mount --bind', and criu cannot make it again on both", show.Name(strings.TrimSuffix(link, deleted)), who),
+		p.refuse(syscall.EOPNOTSUPP, s, fmt.Sprintf("has the removed file %s open, which %s has open by another mount, too, as of 'mount --bind', and criu cannot make it again on both", show.Name(strings.TrimSuffix(link, proc.Deleted)), who),
 			"have the program close one of the two, or open both by the same directory")
 		first.refused = true
 		p.gone[id] = first

@@ -122,7 +122,7 @@ func TestRemovedMapped(t *testing.T) {
 	if p.removedMappings(); len(p.found) > 0 {
 		t.Errorf("%v", p.found)
 	}
-	p.removed(newSubject(process), proc.Open(pid, int(files[0].Fd())), name+deleted)
+	p.removed(newSubject(process), proc.Open(pid, int(files[0].Fd())), name+proc.Deleted)
 	p.removedMappings()
 	if len(p.found) != 1 || ckpt.ErrnoOf(final(p.found[0])) != syscall.EOPNOTSUPP {
 		t.Errorf("%v", p.found)

@@ -45,7 +45,7 @@ func sharedFile(pid int, at uint64) string {
 			break
 		}
 		if at >= m.Start && at < m.End {
-			if m.Shared && strings.HasPrefix(m.Path, "/") && !strings.HasSuffix(m.Path, " (deleted)") {
+			if m.Shared && strings.HasPrefix(m.Path, "/") && !strings.HasSuffix(m.Path, proc.Deleted) {
 				return m.Path
 			}
 			break

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/proc"
+	"blcr-cli/internal/show"
 )
 
 // stopped refuses a stopped process that has SIGSTOP pending, as each checkpoint leaves it,
@@ -22,18 +23,10 @@ func (p *preflight) stopped(s *subject) {
 	for _, tid := range append([]int{s.Pid}, s.threads...) {
 		set := proc.Deliverable(tid)
 		if others := set &^ stop; set&stop != 0 && others != 0 {
-			name := signalName(bits.TrailingZeros64(others) + 1)
+			name := show.Signal(syscall.Signal(bits.TrailingZeros64(others) + 1))
 			p.refuse(syscall.EBUSY, s, fmt.Sprintf("is stopped and has %s pending, and SIGSTOP, as a checkpoint leaves it: criu would lose %s", name, name),
 				fmt.Sprintf("continue it first: kill -CONT %d", s.Pid))
 			return
 		}
 	}
-}
-
-// signalName is a signal for a sentence. Real-time signals have no names.
-func signalName(signal int) string {
-	if name := unix.SignalName(syscall.Signal(signal)); name != "" {
-		return name
-	}
-	return fmt.Sprintf("signal %d", signal)
 }

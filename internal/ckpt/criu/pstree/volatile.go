@@ -47,7 +47,7 @@ func (p *preflight) volatile(s *subject) {
 			if err != nil || what != "" {
 				break
 			}
-			if devices[m.Dev] && !strings.HasSuffix(m.Path, " (deleted)") && !p.saves(m.Shared) {
+			if devices[m.Dev] && !strings.HasSuffix(m.Path, proc.Deleted) && !p.saves(m.Shared) {
 				what, name = "has the file mapped", m.Path
 			}
 		}
@@ -61,7 +61,7 @@ func (p *preflight) volatile(s *subject) {
 
 // isVolatile looks at a file, which a path in /proc leads to and link names.
 func (p *preflight) isVolatile(path, link string) bool {
-	if !strings.HasPrefix(link, "/") || strings.HasSuffix(link, " (deleted)") {
+	if !strings.HasPrefix(link, "/") || strings.HasSuffix(link, proc.Deleted) {
 		return false
 	}
 	var st unix.Statx_t // which asks no server

@@ -184,14 +184,14 @@ func (m *mapped) look() (path string, err error) {
 		var named unix.Stat_t
 		if unix.Stat(m.name, &named) == nil && named.Dev == m.id.dev && named.Ino == m.id.ino {
 			path, st, err = m.name, named, nil
-		} else if strings.HasSuffix(m.name, deletedMark) {
+		} else if strings.HasSuffix(m.name, proc.Deleted) {
 			return "", nil
 		}
 	}
 	if err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return "", err
 	}
-	if strings.HasSuffix(m.name, deletedMark) {
+	if strings.HasSuffix(m.name, proc.Deleted) {
 		var named unix.Stat_t
 		if unix.Lstat(m.name, &named) != nil || named.Dev != st.Dev || named.Ino != st.Ino {
 			return "", nil
@@ -199,9 +199,6 @@ func (m *mapped) look() (path string, err error) {
 	}
 	return path, nil
 }
-
-// deletedMark is what the kernel appends to the name of a deleted file.
-const deletedMark = " (deleted)"
 
 // store writes the data of a file into the context.
 func (s *saver) store(f *images.SavedFile, file *os.File) error {
