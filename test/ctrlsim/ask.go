@@ -308,6 +308,12 @@ func (s *supervisor) askThread(t *askedTask, primed func()) {
 		if err := tr.interrupt(); err != nil {
 			return err
 		}
+		// The module looks for the handler and sends the signal in one step. Here the
+		// thread may have removed the handler in between, before an exec, and would die.
+		// It is dropped, as it would be at the exec.
+		if st, err := readStatus(t.tid); err != nil || st.caught&(1<<(abi.Sig-1)) == 0 {
+			return errGone
+		}
 		if err := unix.Tgkill(t.p.pid, t.tid, unix.Signal(abi.Sig)); err != nil {
 			return errGone
 		}

@@ -457,3 +457,31 @@ func TestRequestAtAnyTime(t *testing.T) {
 		})
 	}
 }
+
+// TestRequestBeforeExec has a request arrive while a child of cr_restart goes on to its
+// exec, which takes the handler away.
+func TestRequestBeforeExec(t *testing.T) {
+	t.Parallel()
+	starts := 5
+	if harness.All() {
+		starts = 100
+	}
+	l := launches[1]
+	for i := range starts {
+		var asking sync.WaitGroup
+		restart := 0
+		trace(t, l, agentOf(t, ""), nil, func(number int, call ctrlsim.SystemCall) {
+			if number == 1 {
+				restart = call.Pid
+			}
+			if call.Pid != restart && call.Number == unix.SYS_RT_SIGACTION && call.Args[0] == 64 {
+				asking.Go(func() { call.Stranger(ctrlsim.Stranger{Scope: "tree"}) })
+				time.Sleep(time.Duration(i%20) * 100 * time.Microsecond)
+			}
+		})
+		asking.Wait()
+		if t.Failed() {
+			t.FailNow()
+		}
+	}
+}
