@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/binary"
 	"io"
+	"math/bits"
 	"os"
 	"runtime"
 	"syscall"
@@ -26,11 +27,12 @@ import (
 // restart the caller still has a child to wait for. The other one, the worker, makes
 // the checkpoint and is left out of it.
 //
-// BLCR's module leaves the worker out of the tree that it saves. There the two separate
-// at the program's entry point (package entry), and the code below runs in the worker.
+// The two separate at the program's entry point (package entry), and the code below runs
+// in the worker. Where they could not, the worker is a program of its own (package reexec).
 //
-// With CRIU the worker is a program of its own (package reexec). CRIU cannot leave out a
-// process, so the worker has to leave the tree first if it is in the scope:
+// BLCR's module leaves the worker out of the tree that it saves. CRIU cannot leave out a
+// process, so the worker has to leave the tree first if it is in the scope. A worker of
+// the entry point cannot: it kills itself, and the process that waits starts another one:
 //
 //	script ── waiting process             (saved)
 //	init ── monitor ── worker ── criu     (a session of their own)
@@ -71,6 +73,10 @@ const (
 	roleMonitor      = "monitor"
 )
 
+// leaves is of which signal a worker of the entry point dies that would have to leave the
+// tree. It was not caught before, nor sent to this process.
+const leaves = unix.SIGKILL
+
 // worker is the state that is handed to a worker.
 type worker struct {
 	waiting int // pid of the waiting process if the worker has left its tree, else 0
@@ -96,11 +102,25 @@ func startRole(role string, numbers []int, args []string, attr reexec.Attr) (pid
 // for example without /proc. delegate leaves nothing open and waits by raw system calls
 // only: BLCR's module cannot save a process that has an epoll descriptor open.
 func (s *settings) delegate(args []string, con *cli.Console) (status int, done bool) {
-	if entry.IsWorker() && !s.engine.Includes(&s.request) {
+	included := s.engine.Includes(&s.request)
+	if entry.IsWorker() {
+		if included {
+			_ = unix.Kill(os.Getpid(), leaves)
+		}
+		if s.engine.Expected().Claims {
+			// Up to the end of this process.
+			atwork.New(os.Getppid(), int(s.request.FD))
+		}
 		return 0, false
 	}
 	forward := signals.NewForwarder()
-	if end := entry.Ended(); end != nil {
+	switch end := entry.Ended(); {
+	case end == nil:
+	case included && unix.WaitStatus(end.Status).Signal() == leaves:
+		if end.Caught != 0 {
+			signals.DieOf(syscall.Signal(bits.TrailingZeros64(end.Caught) + 1))
+		}
+	default:
 		selfckpt.Save()
 		forward.Add(end.Caught)
 		if end.Errno != 0 {
@@ -111,9 +131,9 @@ func (s *settings) delegate(args []string, con *cli.Console) (status int, done b
 	}
 	claim := &atwork.Claim{}
 	if s.engine.Expected().Claims {
-		claim = atwork.New(int(s.request.FD))
+		claim = atwork.New(os.Getpid(), int(s.request.FD))
 	}
-	if s.engine.Includes(&s.request) {
+	if included {
 		return s.delegateOutside(args, con, forward, claim), true
 	}
 	// Before the worker can issue a request.

@@ -193,7 +193,7 @@ func (w *work) bringBack(engine ckpt.Engine) (pid int, err error) {
 	defer interrupt()
 	if w.engine.Expected().Claims {
 		// Another request must not save this process while it makes the job.
-		w.claim = atwork.New(int(w.request.FD))
+		w.claim = atwork.New(os.Getpid(), int(w.request.FD))
 		defer func() {
 			if !w.request.Lazy || err != nil {
 				w.claim.Close()

@@ -27,11 +27,10 @@ type Claim struct {
 	held bool
 }
 
-// New claims the calling process until every process that has the descriptor has closed
-// it. If no lock is available, the Claim claims nothing, and there is no error: the
+// New claims a process until every process that has the descriptor has closed it. If no lock is available, the Claim claims nothing, and there is no error: the
 // request only is not protected from others. The descriptor never has the number avoid,
 // which may be that of the context.
-func New(avoid int) *Claim {
+func New(pid, avoid int) *Claim {
 	c := &Claim{}
 	fd, err := open(os.Geteuid(), true)
 	if err != nil {
@@ -44,7 +43,7 @@ func New(avoid int) *Claim {
 		return c
 	}
 	fd = moved
-	offset, err := offsetOf(os.Getpid())
+	offset, err := offsetOf(pid)
 	if err == nil {
 		lock := unix.Flock_t{Type: unix.F_WRLCK, Start: offset, Len: 1}
 		err = unix.FcntlFlock(uintptr(fd), unix.F_OFD_SETLK, &lock)

@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 		os.RemoveAll(dir)
 		os.Exit(status)
 	case "claimed": // claims itself, and starts a process that inherits the claim
-		claim := New(-1)
+		claim := New(os.Getpid(), -1)
 		if claim.FD() < 0 {
 			fmt.Println("no claim")
 			os.Exit(1)
@@ -114,13 +114,13 @@ func TestClaim(t *testing.T) {
 
 // TestAvoid: the descriptor has another number than the one to avoid.
 func TestAvoid(t *testing.T) {
-	probe := New(-1)
+	probe := New(os.Getpid(), -1)
 	if probe.FD() < 0 {
 		t.Fatal("no claim can be had")
 	}
 	number := probe.FD()
 	probe.Close()
-	claim := New(number)
+	claim := New(os.Getpid(), number)
 	defer claim.Close()
 	if claim.FD() < 0 || claim.FD() == number {
 		t.Errorf("descriptor %d, to be avoided is %d", claim.FD(), number)

@@ -3,13 +3,12 @@ package entry
 import "syscall"
 
 // A cr_checkpoint consists of two processes: one makes the checkpoint, the worker, and
-// the one that was started waits for it. With BLCR's module they separate at the
-// program's entry point, before the Go runtime is started (worker_amd64.s). So the
-// runtime is started once, in the worker. The process that waits has one thread and the
-// descriptors with which it was started, and the module can save it.
+// the one that was started waits for it. They separate at the program's entry point,
+// before the Go runtime is started (worker_amd64.s). So the runtime is started once, in
+// the worker. The process that waits has one thread and the descriptors with which it was
+// started, and BLCR's module can save it.
 //
-// This is done in a program that was started by the name of cr_checkpoint, where the
-// control file may be opened and CR_ENGINE does not name another engine.
+// This is done in a program that was started by the name of cr_checkpoint.
 
 // Written by the entry point.
 var (
@@ -22,6 +21,13 @@ var (
 // IsWorker reports whether this process was made at the entry point as the worker of its
 // parent.
 func IsWorker() bool { return worker != 0 }
+
+func init() {
+	if IsWorker() {
+		// 0 is the value of the process that waits. The runtime has started its monitor.
+		_, _, _ = syscall.RawSyscall(syscall.SYS_PRCTL, syscall.PR_SET_TIMERSLACK, 0, 0)
+	}
+}
 
 // WorkerEnd is how the worker of this process has ended.
 type WorkerEnd struct {

@@ -6,10 +6,10 @@
 #define SYS_clone 56
 #define SYS_wait4 61
 #define SYS_kill 62
+#define SYS_prctl 157
 #define SYS_exit_group 231
-#define SYS_faccessat 269
-#define AT_FDCWD -100
-#define W_OK 2
+#define PR_SET_TIMERSLACK 29
+#define MONITOR_SLACK 1000000   // in nanoseconds
 #define SIG_SETMASK 2
 #define SIGCHLD 17
 #define CR_SIGNUM 64
@@ -35,21 +35,9 @@ GLOBL name<>(SB), RODATA|NOPTR, $16
 DATA name<>+0(SB)/8, $"cr_check"
 DATA name<>+8(SB)/8, $"point\x00\x00\x00"
 
-GLOBL variable<>(SB), RODATA|NOPTR, $16
-DATA variable<>+0(SB)/8, $"CR_ENGIN"
-DATA variable<>+8(SB)/8, $"E=\x00\x00\x00\x00\x00\x00"
-
-GLOBL kernel<>(SB), RODATA|NOPTR, $8
-DATA kernel<>+0(SB)/8, $"kernel\x00\x00"
-
-GLOBL control<>(SB), RODATA|NOPTR, $24
-DATA control<>+0(SB)/8, $"/proc/ch"
-DATA control<>+8(SB)/8, $"eckpoint"
-DATA control<>+16(SB)/8, $"/ctrl\x00\x00\x00"
-
 // delegate continues the start of the program, on the stack that the kernel made. In a
-// cr_checkpoint that is going to use BLCR's module it makes the worker, which continues
-// with the Go runtime, and waits for it.
+// cr_checkpoint it makes the worker, which continues with the Go runtime, and waits for
+// it.
 TEXT ·delegate(SB),NOSPLIT|NOFRAME,$0
 	// Is the last part of argv[0] this command's name? In a role (package reexec) it
 	// is not.
@@ -71,33 +59,6 @@ notslash:
 	CALL	·prefix(SB)
 	JNE	run
 	CMPB	(DI), $0
-	JNE	run
-
-	// CR_ENGINE, if it is set, is empty or "kernel". The first one counts.
-	LEAQ	16(SP)(R12*8), BX       // envp
-environment:
-	MOVQ	(BX), DI
-	ADDQ	$8, BX
-	TESTQ	DI, DI
-	JEQ	engine
-	LEAQ	variable<>(SB), SI
-	CALL	·prefix(SB)
-	JNE	environment
-	CMPB	(DI), $0
-	JEQ	engine
-	LEAQ	kernel<>(SB), SI
-	CALL	·prefix(SB)
-	JNE	run
-	CMPB	(DI), $0
-	JNE	run
-
-engine:
-	MOVQ	$AT_FDCWD, DI
-	LEAQ	control<>(SB), SI
-	MOVL	$W_OK, DX
-	MOVL	$SYS_faccessat, AX
-	SYSCALL
-	TESTQ	AX, AX
 	JNE	run
 
 	// With every signal blocked until it is clear which process acts on it.
@@ -124,6 +85,13 @@ engine:
 	JGT	wait
 	JLT	unmask                  // delegate in package main tries again, and reports it
 	MOVL	$1, ·worker(SB)
+	// The runtime's monitor, a thread, sleeps for 20 µs at a time, and wakes a thousand
+	// times in a request of 0.1 s. With this it wakes once in a millisecond. Only what
+	// the main thread starts before init (worker.go) gets it.
+	MOVL	$PR_SET_TIMERSLACK, DI
+	MOVL	$MONITOR_SLACK, SI
+	MOVL	$SYS_prctl, AX
+	SYSCALL
 unmask:
 	CALL	setmask<>(SB)
 alone:

@@ -15,9 +15,8 @@ import (
 	"blcr-cli/test/harness"
 )
 
-// This file looks at the two processes of a cr_checkpoint that uses BLCR's module:
-// the one that was started, which waits, and its worker. They separate at the entry
-// point.
+// This file looks at the two processes of a cr_checkpoint: the one that was started,
+// which waits, and its worker. They separate at the entry point.
 
 // callsOf runs a cr_checkpoint and returns the numbers of the system calls of each of
 // its processes, that of the one that was started first.
@@ -74,8 +73,8 @@ func TestWorker(t *testing.T) {
 	}
 }
 
-// TestWorkerElsewhere pins when the worker is made at the entry point: for a
-// cr_checkpoint that was not told to use another engine.
+// TestWorkerElsewhere pins when the worker is made at the entry point: in a program
+// that was started by the name of cr_checkpoint, with whatever engine.
 func TestWorkerElsewhere(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -85,13 +84,8 @@ func TestWorkerElsewhere(t *testing.T) {
 	}{
 		{"cr_checkpoint", nil, 2},
 		{"/usr/bin/cr_checkpoint", nil, 2},
-		{"./cr_checkpoint", []string{"CR_ENGINE="}, 2},
-		{"cr_checkpoint", []string{"CR_ENGINE=kernel"}, 2},
-		{"cr_checkpoint", []string{"CR_ENGINE=kernel", "CR_ENGINE=criu"}, 2},
-		{"cr_checkpoint", []string{"XCR_ENGINE=criu", "CR_ENGINES=criu", "CR_ENGIN", "", "A"}, 2},
-		{"cr_checkpoint", []string{"CR_ENGINE=criu"}, 1},
-		{"cr_checkpoint", []string{"CR_ENGINE=kernels"}, 1},
-		{"cr_checkpoint", []string{"CR_ENGINE=kerne"}, 1},
+		{"./cr_checkpoint", []string{"CR_ENGINE=kernel"}, 2},
+		{"cr_checkpoint", []string{"CR_ENGINE=criu"}, 2},
 		{"cr_checkpoint:worker", nil, 1},
 		{"cr_checkpoints", nil, 1},
 		{"cr_checkpoint/", nil, 1},
@@ -104,8 +98,8 @@ func TestWorkerElsewhere(t *testing.T) {
 	}
 	// Without the module, or without permission to use it.
 	for _, scenario := range []string{"open ENOENT", "open EACCES"} {
-		if got := len(callsOf(t, scenario, "cr_checkpoint", nil, "--version")); got != 1 {
-			t.Errorf("%s: %d processes, want 1", scenario, got)
+		if got := len(callsOf(t, scenario, "cr_checkpoint", nil, "--version")); got != 2 {
+			t.Errorf("%s: %d processes, want 2", scenario, got)
 		}
 	}
 }
