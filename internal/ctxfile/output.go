@@ -105,10 +105,11 @@ func (o *output) prepare(n int64) {
 		return
 	}
 	o.allocated, o.ahead = max(o.allocated, end), true
+	const step = 128 << 10 // each page of zeroFrame costs a page fault
 	for o.preparing.Store(true); ; {
 		// What is reserved is not touched, and nothing is reserved meanwhile.
 		at := max(o.prepared, roundUp(o.next))
-		part := zeroFrame[:max(min(end-at, frameSize), 0)]
+		part := zeroFrame[:max(min(end-at, step), 0)]
 		if len(part) == 0 || o.calls.isAborted() || writeAt(o.fd, part, at) != nil {
 			return
 		}
