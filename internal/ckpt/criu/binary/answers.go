@@ -121,11 +121,7 @@ func (f *answerFile) keep(id identity, a answer) {
 	if f == nil || len(text) > maxSize {
 		return
 	}
-	dir, err := f.open()
-	if err == unix.ENOENT {
-		_ = unix.Mkdir(f.dir, 0o700) // it fails if another one was faster, too
-		dir, err = f.open()
-	}
+	dir, err := f.create()
 	if err != nil {
 		return
 	}
@@ -141,6 +137,29 @@ func (f *answerFile) keep(id identity, a answer) {
 		return
 	}
 	_ = unix.Unlinkat(dir, temp, 0)
+}
+
+// lock waits until no other process that has the lock asks a criu, for as long as an answer
+// may take. The caller calls unlock.
+func (f *answerFile) lock() (unlock func()) {
+	dir, err := f.create()
+	if err != nil {
+		return func() {}
+	}
+	for end := time.Now().Add(limit); unix.Flock(dir, unix.LOCK_EX|unix.LOCK_NB) == unix.EWOULDBLOCK && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	return func() { unix.Close(dir) }
+}
+
+// create is open for a directory that need not be there.
+func (f *answerFile) create() (int, error) {
+	dir, err := f.open()
+	if err == unix.ENOENT {
+		_ = unix.Mkdir(f.dir, 0o700) // it fails if another one was faster, too
+		dir, err = f.open()
+	}
+	return dir, err
 }
 
 // open opens the directory, if it can be trusted. The caller closes it.

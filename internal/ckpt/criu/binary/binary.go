@@ -268,6 +268,11 @@ func (s *search) ask(name string, id identity) (answer, error) {
 	if a, ok := s.answers.recall(id); ok {
 		return a, nil
 	}
+	// Of many that begin together, as on a node that has just started, one asks.
+	defer s.answers.lock()()
+	if a, ok := s.answers.recall(id); ok {
+		return a, nil
+	}
 	a, err := check(name)
 	if err == nil {
 		s.answers.keep(id, a)
