@@ -4,6 +4,7 @@ package real
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -317,6 +318,39 @@ func TestAdviceChanged(t *testing.T) {
 		t.Fatal(err)
 	}
 	j.nothing()
+	j.restart(ctx)
+	j.finish()
+}
+
+// TestAdviceOtherKind: a file that the job had open and that is something else now is not
+// opened. CRIU would wait for ever for the other end of a FIFO, and write into a device.
+func TestAdviceOtherKind(t *testing.T) {
+	engine(t)
+	j := newJob(t, "counter")
+	j.launch()
+	out, ctx := j.proc.stdout, filepath.Join(j.dir, "ctx")
+	j.checkpoint(ctx, "--kill", strconv.Itoa(j.pid))
+	j.killed([]int{j.pid})
+	for _, c := range []struct {
+		kind string
+		make func() error
+	}{
+		{"FIFO", func() error { return unix.Mkfifo(out, 0o600) }},
+		{"device", func() error { return os.Symlink("/dev/null", out) }},
+		{"directory", func() error { return os.Mkdir(out, 0o700) }},
+	} {
+		if err := errors.Join(os.Remove(out), c.make()); err != nil {
+			t.Fatal(err)
+		}
+		want := fmt.Sprintf("- %s is not the file that was saved: it is of another kind\n- bring it back, or have it found elsewhere by cr_restart --relocate\n", out)
+		j.fails(j.command("cr_restart", ctx), 116, "Restart failed: Stale file handle\n"+want)
+		j.nothing()
+	}
+	// A link to a file is as good as one.
+	other := filepath.Join(j.dir, "other")
+	if err := errors.Join(os.Remove(out), os.WriteFile(other, nil, 0o600), os.Symlink(other, out)); err != nil {
+		t.Fatal(err)
+	}
 	j.restart(ctx)
 	j.finish()
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/cpu"
 	"blcr-cli/internal/ckpt/criu/images"
@@ -27,7 +29,7 @@ func (c *capture) noteProcessor() error {
 // demands is the error for a machine that cannot run the job, with all reasons.
 func (r *restart) demands() error {
 	f := &foresight{Forecast: &ckpt.Forecast{}, source: r.source, plan: r.plan, request: r.request}
-	for _, step := range []func() error{f.processor, f.numbers, f.limits, f.mapped} {
+	for _, step := range []func() error{f.processor, f.numbers, f.limits, f.named} {
 		if err := step(); err != nil {
 			return contextError(err)
 		}
@@ -98,8 +100,9 @@ func (f *foresight) numbers() error {
 	return nil
 }
 
-// mapped looks at the programs and libraries of the processes.
-func (f *foresight) mapped() error {
+// named looks at the programs and libraries of the processes, and at open files that are
+// something else now: CRIU would wait for the other end of a FIFO, and write into a device.
+func (f *foresight) named() error {
 	own, err := f.ownMounts()
 	if err != nil || own {
 		return err // they are on mounts that CRIU makes
@@ -108,12 +111,47 @@ func (f *foresight) mapped() error {
 	if err != nil {
 		return err
 	}
+	needed, err := f.needed(list)
+	if err != nil {
+		return err
+	}
+	saved, err := f.saved()
+	if err != nil {
+		return err
+	}
+	// The plan has taken from CRIU what it would check of open files.
+	was, err := images.Read(f.source, images.FilesName, images.Files)
+	if err != nil {
+		return err
+	}
+	modes := make(map[uint32]uint32)
+	for _, file := range was {
+		modes[file.ID] = file.Mode
+	}
 	for _, file := range list {
-		if mapped[file.ID] && file.Type == images.TypeReg && strings.HasPrefix(file.Name, "/") {
+		file.Mode = modes[file.ID]
+		switch {
+		case file.Type != images.TypeReg || !strings.HasPrefix(file.Name, "/"):
+		case mapped[file.ID] || needed[file.ID] && !saved[file.Name] && f.otherKind(file):
 			f.file(file, checks[file.ID])
 		}
 	}
 	return nil
+}
+
+// otherKind reports whether there is a file of that name that is of another kind.
+func (f *foresight) otherKind(file images.File) bool {
+	var st unix.Stat_t
+	return file.Mode != 0 && statOf(file, &st) == nil && (st.Mode^file.Mode)&unix.S_IFMT != 0
+}
+
+// statOf is stat(2) of what a descriptor of the job would lead to.
+func statOf(file images.File, st *unix.Stat_t) error {
+	const itself = unix.O_PATH | unix.O_NOFOLLOW
+	if file.Flags&itself == itself {
+		return unix.Lstat(file.Name, st) // a symbolic link itself
+	}
+	return unix.Stat(file.Name, st)
 }
 
 // listFiles returns the entries of a files.img, what CRIU checks of them, and which of them

@@ -236,12 +236,7 @@ func (f *foresight) file(file images.File, check images.Validation) {
 		relocate = "bring the one that was saved back, or have it found elsewhere by cr_restart --relocate; cr_checkpoint --save-all takes mapped files along"
 	}
 	var st unix.Stat_t
-	const itself = unix.O_PATH | unix.O_NOFOLLOW
-	stat := unix.Stat
-	if file.Flags&itself == itself {
-		stat = unix.Lstat // a symbolic link itself
-	}
-	if err := stat(file.Name, &st); err != nil {
+	if err := statOf(file, &st); err != nil {
 		errno := ckpt.ErrnoOf(err)
 		f.obstacle(errno, file.Name, fmt.Sprintf("cannot open %s: %s", name, ckpt.Strerror(errno)), relocate)
 		return
