@@ -31,7 +31,7 @@ LDFLAGS    := $(if $(filter amd64,$(shell $(GO) env GOARCH 2>/dev/null)),-E blcr
 LDFLAGS    += -funcalign $(if $(filter amd64,$(shell $(GO) env GOARCH 2>/dev/null)),1,8)
 # What is not inlined, which makes the commands smaller by 220 kB: packages that make
 # and read texts, that make system calls, and all of ours but those that move data.
-SMALLER     = fmt reflect regexp/... text/template/... time github.com/urfave/cli/v2 \
+SMALLER     = unicode sort hash/... internal/reflectlite internal/godebug internal/sync path/... github.com/xrash/... github.com/cpuguy83/... google.golang.org/... log math/... iter maps html/... internal/bisect internal/testlog internal/fmtsort github.com/klauspost/compress/internal/... fmt reflect regexp/... text/template/... time github.com/urfave/cli/v2 \
               os syscall internal/poll context errors strings strconv golang.org/x/sys/unix \
               bytes crypto/... encoding/... flag internal/strconv internal/syscall/... io/... \
               net/... slices sync unicode/... blcr-cli/...

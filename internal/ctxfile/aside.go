@@ -1,9 +1,7 @@
 package ctxfile
 
 import (
-	"cmp"
 	"errors"
-	"slices"
 	"sort"
 	"sync"
 
@@ -87,7 +85,7 @@ func (a *aside) count() int {
 
 // sorted returns what is in the file, by where it belongs.
 func (a *aside) sorted() []movedAside {
-	slices.SortFunc(a.pieces, func(x, y movedAside) int { return cmp.Compare(x.offset, y.offset) })
+	sort.Slice(a.pieces, func(i, j int) bool { return a.pieces[i].offset < a.pieces[j].offset })
 	return a.pieces
 }
 

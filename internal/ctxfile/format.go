@@ -1,11 +1,11 @@
 package ctxfile
 
 import (
-	"cmp"
 	"encoding/binary"
 	"hash/crc32"
 	"math"
 	"slices"
+	"sort"
 	"strings"
 	"unicode"
 )
@@ -249,7 +249,7 @@ func parseIndex(b []byte, t trailer, version int, compressed bool) (entries []en
 	if len(b) != 0 {
 		return nil, nil, damaged
 	}
-	slices.SortFunc(used, func(a, b extent) int { return cmp.Compare(a.offset, b.offset) })
+	sort.Slice(used, func(i, j int) bool { return used[i].offset < used[j].offset })
 	for i := 1; i < len(used); i++ {
 		if used[i-1].end() > used[i].offset {
 			return nil, nil, invalid("", "extents overlap")

@@ -1,9 +1,7 @@
 package ctxfile
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
 	"sort"
 	"sync"
 	"sync/atomic"
@@ -260,7 +258,7 @@ func gapsOf(entries []*entry, end int64, do func(extent) error) error {
 			}
 		}
 	}
-	slices.SortFunc(used, func(a, b extent) int { return cmp.Compare(a.offset, b.offset) })
+	sort.Slice(used, func(i, j int) bool { return used[i].offset < used[j].offset })
 	at := int64(pageSize)
 	for _, x := range append(used, extent{end, 0}) {
 		if x.offset > at {
