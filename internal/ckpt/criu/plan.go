@@ -3,6 +3,7 @@ package criu
 import (
 	"context"
 	"errors"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -44,8 +45,9 @@ type plan struct {
 	// namespace for them is not made by criu; else 0.
 	ahead images.Clocks
 
-	tasks   []images.Task
-	stopped map[int32]bool // those that were stopped when they were saved
+	tasks     []images.Task
+	stopped   map[int32]bool // those that were stopped when they were saved
+	sid, pgid int32          // cr_restart's, as SessionOptions has them
 }
 
 // newPlan reads what it needs from the context.
@@ -96,6 +98,15 @@ func (p *plan) sessions(source source, r *ckpt.RestartRequest) error {
 		return err
 	}
 	o.KeepPGIDs = p.keptGroups
+	if source.Has(images.TTYInfoName) {
+		// A program on a terminal of the job's own, as under script(1), needs it to be
+		// interrupted, and to learn that it is closed. BLCR restores no such terminals.
+		ttys, err := images.Read(source, images.TTYInfoName, images.TTYs)
+		if err != nil {
+			return err
+		}
+		o.KeepSIDs = images.TerminalSessions(ttys)
+	}
 	if p.tasks, err = images.Tasks(pstree); err != nil {
 		return err
 	}
@@ -106,6 +117,7 @@ func (p *plan) sessions(source source, r *ckpt.RestartRequest) error {
 		}
 		o.SID, o.PGID = int32(sid), int32(unix.Getpgrp())
 	}
+	p.sid, p.pgid = o.SID, o.PGID
 	// cr_restart's session has no id where its leader is outside of the pid
 	// namespace, as it is of the new one that --no-restore-pid makes. A job in
 	// such a session cannot be saved again. So it gets a session of its own,
@@ -147,17 +159,56 @@ func inContainer(pid int) bool {
 	return err == nil && len(inner) > 1 && inner[len(inner)-1] == 1
 }
 
-// states notes which processes were stopped.
+// states notes which processes were stopped. Criu stops them by the signal that had stopped
+// them. In an orphaned process group the kernel ignores those of a terminal, so there it is
+// SIGSTOP.
 func (p *plan) states(source source) error {
 	p.stopped = make(map[int32]bool)
+	attended := p.attended()
 	for _, task := range p.tasks {
-		core, err := images.Read(source, images.Name("core", task.PID), images.ReadCore)
+		name := images.Name("core", task.PID)
+		core, err := images.Read(source, name, images.ReadCore)
 		if err != nil {
 			return err
 		}
 		p.stopped[task.PID] = core.State == images.StateStopped
+		if p.stopped[task.PID] && !attended[task.PGID] {
+			if p.images[name], err = images.Read(source, name, images.StopBySIGSTOP); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
+}
+
+// attended returns the process groups of the job that are not orphaned: a member has a parent
+// that can continue it, in the same session and in another group.
+func (p *plan) attended() map[int32]bool {
+	groups := map[int32]bool{p.pgid: attended()}
+	parents := make(map[int32]images.Task)
+	for _, task := range p.tasks {
+		parent, ok := parents[task.PPID]
+		if !ok { // the root
+			parent = images.Task{SID: p.sid, PGID: p.pgid}
+		}
+		if parent.SID == task.SID && parent.PGID != task.PGID {
+			groups[task.PGID] = true
+		}
+		parents[task.PID] = task
+	}
+	return groups
+}
+
+// attended reports whether the process group of cr_restart is not orphaned, as far as its
+// ancestors tell.
+func attended() bool {
+	own, err := proc.Read(os.Getpid())
+	for p := own; err == nil && p.Sid == own.Sid; p, err = proc.Read(p.PPid) {
+		if p.Pgid != own.Pgid {
+			return true
+		}
+	}
+	return false
 }
 
 // relocate changes the names of files.

@@ -29,14 +29,13 @@ func (p *plan) threads(source source, r *ckpt.RestartRequest) error {
 	for _, task := range p.tasks {
 		for _, id := range task.Threads {
 			name := images.Name("core", id)
-			if !source.Has(name) { // it has ended
-				continue
+			img, err := p.served(source, name)
+			if err == nil && img != nil { // it has not ended
+				p.images[name], err = images.SetThread(img, o)
 			}
-			img, err := images.Read(source, name, func(core []byte) ([]byte, error) { return images.SetThread(core, o) })
 			if err != nil {
 				return err
 			}
-			p.images[name] = img
 		}
 	}
 	return nil

@@ -102,24 +102,38 @@ func ExternalSockets(files []File, tables Tables) []ExternalSocket {
 	return external
 }
 
-// ExternalTTYs returns the terminals that a restart has to provide, in the order
-// of ttys. Not among them are pseudo terminals whose master is in the tree, and
-// those that had hung up: criu makes both itself. /dev/tty is among them unless
-// the terminal behind it is one of these. tables serve for External.FDs only.
-func ExternalTTYs(files []File, ttys []TTY, tables Tables) []ExternalTTY {
+// TerminalSessions returns the sessions whose controlling terminal is a pseudo terminal with
+// its master in the tree, as those of what script(1) and expect(1) run.
+func TerminalSessions(ttys []TTY) map[int32]bool {
+	_, controlled := internalTTYs(ttys)
+	return controlled
+}
+
+// internalTTYs returns which terminals criu makes itself, and the sessions whose
+// controlling terminal is one of those.
+func internalTTYs(ttys []TTY) (internal func(TTY) bool, controlled map[int32]bool) {
 	masters := make(map[uint32]bool)
 	for _, t := range ttys {
 		if t.Master {
 			masters[t.Index] = true
 		}
 	}
-	internal := func(t TTY) bool { return t.Type == TTYPty && (t.Hung || masters[t.Index]) }
-	controlled := make(map[int32]bool) // sessions whose controlling terminal is internal
+	internal = func(t TTY) bool { return t.Type == TTYPty && (t.Hung || masters[t.Index]) }
+	controlled = make(map[int32]bool)
 	for _, t := range ttys {
 		if internal(t) && t.SID != 0 {
 			controlled[t.SID] = true
 		}
 	}
+	return internal, controlled
+}
+
+// ExternalTTYs returns the terminals that a restart has to provide, in the order
+// of ttys. Not among them are pseudo terminals whose master is in the tree, and
+// those that had hung up: criu makes both itself. /dev/tty is among them unless
+// the terminal behind it is one of these. tables serve for External.FDs only.
+func ExternalTTYs(files []File, ttys []TTY, tables Tables) []ExternalTTY {
+	internal, controlled := internalTTYs(ttys)
 	open := make(map[uint32][]uint32)
 	for _, f := range files {
 		if f.Type == TypeTTY {

@@ -82,6 +82,10 @@ type SessionOptions struct {
 	RestoreSID  bool // --restore-sid
 	RestorePGID bool // --restore-pgid
 
+	// KeepSIDs are sessions that are restored without RestoreSID, too, if their leader was
+	// saved.
+	KeepSIDs map[int32]bool
+
 	// KeepPGIDs are process groups that are restored without RestorePGID, too.
 	KeepPGIDs map[int32]bool
 
@@ -101,9 +105,9 @@ func (e *InUseError) Error() string { return fmt.Sprintf("process id %d is in us
 // writes the ids that criu really has: then criu has nothing to migrate and needs
 // no --shell-job, which would override a group of the root that is kept.
 //
-// Without RestoreSID every task joins the session, as with BLCR; a session leader
-// becomes an ordinary member (see DropControllingTTYs for its terminal). With it,
-// tasks of the root's session join nevertheless if its leader was not saved: then
+// Without RestoreSID every task joins the session, as with BLCR, but for those in
+// KeepSIDs; a session leader becomes an ordinary member (see DropControllingTTYs for its
+// terminal). With it, tasks of the root's session join nevertheless if its leader was not saved: then
 // no process could make that session.
 //
 // Without RestorePGID every task of that session joins the group, but for those
@@ -122,7 +126,7 @@ func SetSessions(pstree []byte, o SessionOptions) ([]byte, []Task, error) {
 		o.SID, o.PGID = root.PID, root.PID
 	}
 	for i, t := range tasks {
-		join := !o.RestoreSID || t.SID == 0 || t.SID == root.SID && !leads[t.SID]
+		join := !o.RestoreSID && !(o.KeepSIDs[t.SID] && leads[t.SID]) || t.SID == 0 || t.SID == root.SID && !leads[t.SID]
 		if join {
 			tasks[i].SID = o.SID
 		}

@@ -31,6 +31,7 @@ const (
 	coreThread = 5
 
 	taskCgroups = 9
+	taskStop    = 21
 
 	threadCreds   = 10
 	threadCgroups = 16
@@ -66,6 +67,14 @@ func SetThread(core []byte, o ThreadOptions) ([]byte, error) {
 			}
 			return task.lower(o.Limits)
 		})
+	})
+}
+
+// StopBySIGSTOP changes core-TID.img so that criu stops the process by SIGSTOP, whatever had
+// stopped it.
+func StopBySIGSTOP(core []byte) ([]byte, error) {
+	return kindCore.rewrite(core, func(_ int, m message) (message, error) {
+		return m.change(coreTask, func(task message) (message, error) { return task.without(taskStop, taskStop), nil })
 	})
 }
 

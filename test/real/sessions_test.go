@@ -1,0 +1,99 @@
+//go:build real
+
+package real
+
+import (
+	"path/filepath"
+	"strconv"
+	"testing"
+)
+
+// Sessions, process groups and terminals of a job that joins cr_restart's, as it does
+// without --restore-sid.
+
+// TestOwnTerminal: a program on a pseudo terminal of the job's own, as under script(1), is
+// still interrupted by it, and ends when it is closed.
+func TestOwnTerminal(t *testing.T) {
+	engine(t)
+	for _, option := range []string{"", "--no-restore-pid", "--restore-sid"} {
+		t.Run("way"+option, func(t *testing.T) {
+			j := newJob(t, "ownterminal")
+			j.write("terminal.py", `import os, pty, signal, sys, time
+child, master = pty.fork()
+if child == 0:
+	signal.signal(signal.SIGINT, lambda *_: print("interrupted", flush=True))
+	signal.signal(signal.SIGHUP, lambda *_: os._exit(5))
+	print("begun", flush=True)
+	while True:
+		time.sleep(0.01)
+def until(text):
+	got = b""
+	while text not in got:
+		got += os.read(master, 100)
+until(b"begun")
+open("ready", "w").close()
+while not os.path.exists("go"):
+	time.sleep(0.01)
+os.write(master, b"\x03")
+until(b"interrupted")
+os.close(master)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+`)
+			p := j.run("/usr/bin/python3", "terminal.py")
+			j.until("the program to be ready", func() bool { return j.exists("ready") })
+			save := j.command("cr_checkpoint", "--kill", "-f", "ctx", strconv.Itoa(p.pid))
+			j.silent(save, j.wait(save))
+			j.wait(p)
+			j.write("go", "")
+			args := []string{"ctx"}
+			if option != "" {
+				args = []string{option, "ctx"}
+			}
+			j.ends(j.command("cr_restart", args...), 5, "", "")
+			j.nothing()
+		})
+	}
+}
+
+// TestStoppedOrphan: a process that Ctrl-Z had stopped is restored stopped where no shell
+// could continue it: in an orphaned process group the kernel ignores that signal.
+func TestStoppedOrphan(t *testing.T) {
+	engine(t)
+	for _, option := range []string{"", "--no-restore-pid", "--restore-pgid"} {
+		t.Run("way"+option, func(t *testing.T) {
+			j := newJob(t, "stoppedorphan")
+			j.write("stopped.py", `import os, signal, sys, time
+child = os.fork()
+if child == 0:
+	while True:
+		time.sleep(0.01)
+		if os.path.exists("go"):
+			os._exit(5)
+os.kill(child, signal.SIGTSTP)
+os.waitpid(child, os.WUNTRACED)
+open("ready", "w").close()
+while not os.path.exists("go"):
+	time.sleep(0.01)
+state = ""
+while state != "T":
+	state = open("/proc/%d/stat" % child).read().rsplit(")", 1)[1].split()[0]
+	if state == "Z":
+		sys.exit(6)
+os.kill(child, signal.SIGCONT)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+`)
+			p := j.run("/usr/bin/python3", "stopped.py")
+			j.until("the program to be ready", func() bool { return j.exists("ready") })
+			save := j.command("cr_checkpoint", "--kill", "-f", "ctx", strconv.Itoa(p.pid))
+			j.silent(save, j.wait(save))
+			j.wait(p)
+			j.write("go", "")
+			args := []string{"/usr/bin/setsid", "-w", filepath.Join(bin, "cr_restart"), "ctx"}
+			if option != "" {
+				args = append(args[:3], option, "ctx")
+			}
+			j.ends(j.start("cr_restart", args, nil), 5, "", "")
+			j.nothing()
+		})
+	}
+}
