@@ -3,6 +3,7 @@
 package real
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -95,4 +96,28 @@ os._exit(7)
 	}
 	j.ends(p, 7, "", "")
 	j.nothing()
+}
+
+// TestStoppedForTerminal: what is stopped in the background because it wants its terminal is
+// refused, in words, and stays stopped.
+func TestStoppedForTerminal(t *testing.T) {
+	engine(t)
+	for _, sig := range []unix.Signal{unix.SIGTTIN, unix.SIGTTOU} {
+		j := newJob(t, "stoppedforterminal")
+		p := j.start("sleep", []string{"/bin/sleep", "1000"}, nil)
+		j.pid = p.pid
+		stopped := func() bool { s := stat(p.pid); return s != nil && s.state == 'T' }
+		if err := unix.Kill(p.pid, sig); err != nil {
+			t.Fatal(err)
+		}
+		j.until("the program to stop", stopped)
+		j.fails(j.command("cr_checkpoint", "-f", "ctx", strconv.Itoa(p.pid)), 95, fmt.Sprintf("Checkpoint failed: Operation not supported\n"+
+			"- process %d (sleep) is stopped because it is in the background and wants its terminal (SIGTTIN, SIGTTOU), and CRIU cannot save it so\n"+
+			"- criu: SEIZE %[1]d: unsupported stop signal %d\n- bring it to the foreground, where Ctrl-Z may stop it\n", p.pid, int(sig)))
+		if !stopped() {
+			t.Errorf("it does not stay stopped")
+		}
+		_ = unix.Kill(p.pid, unix.SIGKILL)
+		j.wait(p)
+	}
 }

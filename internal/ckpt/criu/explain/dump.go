@@ -226,11 +226,15 @@ var dumpRules = []rule{
 			}
 			return fmt.Sprintf("%s has %s open%s, and %s may not look it up, as criu has to", s.process(), show.Name(name), asDescriptor(fmt.Sprint(fd)), hints.User(os.Geteuid()))
 		}},
+	{has: "unsupported stop signal", expr: pattern(`^SEIZE (\d+): unsupported stop signal 2[12]`), errno: unsupported,
+		hint: "bring it to the foreground, where Ctrl-Z may stop it", say: func(s *situation, m []string) string {
+			return s.named(m[1]) + " is stopped because it is in the background and wants its terminal (SIGTTIN, SIGTTOU), and CRIU cannot save it so"
+		}},
 	{has: "unexpectedly", expr: pattern(`^(\d+) was stopped by (?:5|19) unexpectedly`), errno: busy, hint: tryAgainHint, say: continued},
 	{has: "task interruption", expr: pattern(`^Unexpected (\d+) task interruption, aborting`), errno: busy, hint: tryAgainHint, say: continued},
 	{has: "pending SIGTRAP", expr: pattern(`Can't dump the (\d+) thread with a pending SIGTRAP`), errno: busy, hint: tryAgainHint,
 		say: func(s *situation, m []string) string {
-			return s.named(m[1]) + " is at a debugger's breakpoint"
+			return s.named(m[1]) + " has a SIGTRAP pending: it is at a debugger's breakpoint, or blocks that signal"
 		}},
 	{has: "Can't get rlimit", expr: pattern(`^Can't get rlimit`), hint: "to save other users' processes criu needs the capability CAP_SYS_RESOURCE",
 		say: func(s *situation, _ []string) string {

@@ -86,7 +86,7 @@ var killedLine = pattern(`^[0-9]+ killed by signal 9`)
 var followUp = pattern(`\(pid: \d+\) failed with -?\d+$|^Can't retrieve FDs from socket|^Message reply from daemon is trimmed|^Can't open \d+'s mapfile link|^Can't make \w+ns id` +
 	`|^One or more namespaces doesn't belong|^sockets: Can't get 1:34 opt|^BUG at |^Can't stop all tasks on rt_sigreturn|is in unexpected state: b7f|^Task stopped with 11: ` +
 	`|^inet: In-flight connections can be ignored|^Command \d+ for daemon failed|^Can't dump page with parasite|^remote_mprotect failed|^Can't rmap memfd for parasite|^Can't infect \(pid: ` +
-	`|^kerndat_\w+ failed when init|^Could not initialize kernel features|^Unable to open fd=\d+ id=`)
+	`|^Unable to detach from \d+: No such process|^kerndat_\w+ failed when init|^Could not initialize kernel features|^Unable to open fd=\d+ id=`)
 
 // aboutPid is in lines that say which process CRIU was saving.
 var aboutPid = pattern(`\(pid: (\d+)\) (?:failed with -?\d+|with parasite)$|^Can't open (\d+)'s mapfile link`)
