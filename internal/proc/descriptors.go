@@ -162,6 +162,32 @@ func parseTimer(text string) (t Timer, err error) {
 	return t, nil
 }
 
+// EventFD is what Descriptor.Link is for a descriptor of eventfd(2).
+const EventFD = "anon_inode:[eventfd]"
+
+// EventCount returns the counter of such a descriptor of a process.
+func EventCount(pid, fd int) (uint64, error) {
+	text, err := FDInfo(pid, fd, "eventfd-count")
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseUint(text, 16, 64)
+}
+
+// FDInfo returns a value of /proc/PID/fdinfo, by its name; ENOENT where there is none.
+func FDInfo(pid, fd int, name string) (string, error) {
+	text, err := read(fmt.Sprintf("/proc/%d/fdinfo/%d", pid, fd))
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(line, name+":"); ok {
+			return strings.TrimSpace(value), nil
+		}
+	}
+	return "", unix.ENOENT
+}
+
 // Mounts returns the numbers of the mounts that a process sees, with the device numbers of
 // their file systems. On some, as Btrfs, stat(2) says another one.
 func Mounts(pid int) (map[int]uint64, error) {
@@ -182,16 +208,11 @@ func Mounts(pid int) (map[int]uint64, error) {
 
 // MountOf returns the number of the mount that a descriptor's file was opened on.
 func MountOf(pid, fd int) (int, error) {
-	text, err := read(fmt.Sprintf("/proc/%d/fdinfo/%d", pid, fd))
+	text, err := FDInfo(pid, fd, "mnt_id")
 	if err != nil {
 		return 0, err
 	}
-	for line := range strings.Lines(string(text)) {
-		if number, ok := strings.CutPrefix(line, "mnt_id:"); ok {
-			return strconv.Atoi(strings.TrimSpace(number))
-		}
-	}
-	return 0, unix.ENOENT
+	return strconv.Atoi(text)
 }
 
 // Devices returns the device numbers, as of st_dev of stat(2) on most file systems, of the

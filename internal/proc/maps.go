@@ -2,6 +2,7 @@ package proc
 
 import (
 	"bufio"
+	"encoding/binary"
 	"fmt"
 	"io/fs"
 	"iter"
@@ -95,6 +96,31 @@ func VDSO(pid int) (start, end uint64) {
 		}
 	}
 	return start, end
+}
+
+// LacksVDSO reports whether a process has the data of vdso(7) and not its code.
+func LacksVDSO(pid int) bool {
+	const codeAt = 33 // AT_SYSINFO_EHDR
+	text, _ := read(fmt.Sprintf("/proc/%d/auxv", pid))
+	for ; len(text) >= 16; text = text[16:] {
+		// Where the kernel has put it there is nearly always the ELF file that it is. That is
+		// found sooner than all mappings are read.
+		magic := make([]byte, 4)
+		if at := binary.NativeEndian.Uint64(text[8:]); binary.NativeEndian.Uint64(text) == codeAt && ReadMemory(pid, uintptr(at), magic) && string(magic) == "\x7fELF" {
+			return false
+		}
+	}
+	data := false
+	for line := range mapsLines(pid) {
+		// There is [vvar], and [vvar_vclock] since Linux 6.13.
+		if _, name, _ := strings.Cut(line, " ["); !strings.Contains(line, "/") && strings.HasSuffix(name, "]") {
+			if name == "vdso]" {
+				return false
+			}
+			data = data || strings.HasPrefix(name, "vvar")
+		}
+	}
+	return data
 }
 
 // parseMapping reads a line of a maps file; not ok is one without a path.

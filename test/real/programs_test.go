@@ -64,6 +64,7 @@ var programs = []program{
 	{name: "devices", runOn: true},
 	{name: "dup"},
 	{name: "epoll", runOn: true},
+	{name: "eventfd", runOn: true},
 	{name: "eventfd_semaphore", runOn: true, cannot: known("CRIU restores it as an eventfd that is none")},
 	{name: "fdtable", runOn: true},
 	{name: "fifo"},

@@ -1,8 +1,8 @@
 // Package attributes saves and restores what processes and threads have set for
 // themselves and CRIU does not save: the processors that a thread runs on, its
 // I/O priority and timer slack, the filter of a process for core files, its
-// oom_score_adj, its personality, and options of sockets. And it mends timers that CRIU
-// lost.
+// oom_score_adj, its personality, options of sockets, and large counters of eventfd(2). And
+// it mends timers that CRIU lost.
 //
 // They are a member of the context, which belongs to no image: see [Save]. What is
 // in images belongs to package images.
@@ -10,6 +10,7 @@ package attributes
 
 import (
 	"fmt"
+	"math"
 	"math/bits"
 	"os"
 	"strconv"
@@ -33,6 +34,7 @@ const (
 	timerSlack  = "timerslack_ns"
 	timers      = "timers"  // descriptors: "5,7"; see timers.go
 	sockets     = "sockets" // see sockets.go
+	events      = "events"  // see events.go
 	cpus        = "cpus"    // a list as the kernel writes it: "0-3,8"
 	ioPriority  = "ioprio"  // as of ioprio_get(2)
 )
@@ -87,13 +89,17 @@ func saveProcess(pid int, add func(name, value string)) {
 
 // saveDescriptors notes what CRIU does not save of what a process has open.
 func saveDescriptors(pid int, options *socketSaver, add func(name, value string)) {
-	var due, noted []string
+	var due, counts, noted []string
 	for d, err := range proc.Descriptors(pid) {
 		switch {
 		case err != nil:
 		case d.Link == proc.TimerFD:
 			if isSetOrExpired(pid, d.FD) {
 				due = append(due, strconv.Itoa(d.FD))
+			}
+		case d.Link == proc.EventFD:
+			if count, err := proc.EventCount(pid, d.FD); err == nil && count > math.MaxUint32 {
+				counts = append(counts, fmt.Sprintf("%d:%x", d.FD, count))
 			}
 		case strings.HasPrefix(d.Link, "socket:"):
 			if text := options.of(pid, d); text != "" {
@@ -103,6 +109,9 @@ func saveDescriptors(pid int, options *socketSaver, add func(name, value string)
 	}
 	if due != nil {
 		add(timers, strings.Join(due, ","))
+	}
+	if counts != nil {
+		add(events, strings.Join(counts, ","))
 	}
 	if noted != nil {
 		add(sockets, strings.Join(noted, ";"))
@@ -251,6 +260,9 @@ func (r *Restorer) Set(id int32, tid int) {
 	}
 	if list, ok := r.saved.value(id, timers); ok {
 		setTimers(tid, list)
+	}
+	if list, ok := r.saved.value(id, events); ok {
+		setCounts(tid, list)
 	}
 	if list, ok := r.saved.value(id, sockets); ok {
 		setSockets(tid, list)

@@ -54,9 +54,14 @@ func (p *preflight) descriptors(s *subject) {
 				continue
 			}
 		}
-		if kind, owner := ownerOf(pidfd, d.FD); owner != 0 && !p.owns(kind, owner) {
+		switch kind, owner := ownerOf(pidfd, d.FD); {
+		case owner == 0:
+		case !p.owns(kind, owner):
 			p.refuse(syscall.EOPNOTSUPP, s, fmt.Sprintf("has a file open as descriptor %d that sends its signals to %s (F_SETOWN), which is not among those to be saved", d.FD, kind.name(owner)),
 				"save them together, or have the program give the file another owner")
+		case kind == ownerThread && later(owner):
+			p.refuse(syscall.EOPNOTSUPP, s, fmt.Sprintf("has a file open as descriptor %d that sends its signals to %s (F_OWNER_TID), and criu restores files before any but first threads", d.FD, kind.name(owner)),
+				"have the program give the file to the process (F_OWNER_PID), or to its first thread")
 		}
 	}
 }
@@ -109,6 +114,12 @@ func (p *preflight) owns(kind ownerKind, id int) bool {
 	}
 	leader, err := proc.Leader(id)
 	return err != nil || slices.Contains(p.PIDs, leader) // one that has just ended owns nothing
+}
+
+// later reports whether a thread is not the first of its process.
+func later(tid int) bool {
+	leader, err := proc.Leader(tid)
+	return err == nil && leader != tid
 }
 
 // passing is a socket that has descriptors in its queue which nobody has received yet

@@ -68,6 +68,7 @@ var rules = []func(*preflight, *subject){
 	(*preflight).executable,
 	(*preflight).launcher,
 	(*preflight).addressSpace,
+	(*preflight).vdso,
 	(*preflight).descriptors,
 	(*preflight).stopped,
 	(*preflight).volatile,
@@ -423,6 +424,15 @@ func (p *preflight) executable(s *subject) {
 	if name := proc.Executable(s.Pid); strings.HasPrefix(name, "/memfd:") {
 		p.refuse(syscall.EOPNOTSUPP, s, fmt.Sprintf("runs a program that is only in memory, %s (memfd_create(2)), which criu cannot restore", show.Name(name)),
 			"start the program from a file")
+	}
+}
+
+// vdso refuses a process that has unmapped the code of vdso(7) and kept its data. CRIU
+// restores all other parts of them.
+func (p *preflight) vdso(s *subject) {
+	if proc.LacksVDSO(s.Pid) {
+		p.refuse(syscall.EOPNOTSUPP, s, "has unmapped the kernel's code for it, [vdso], and kept the data of that, [vvar], which criu cannot restore alone",
+			"have the program unmap both, or none")
 	}
 }
 

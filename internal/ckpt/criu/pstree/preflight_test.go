@@ -23,6 +23,7 @@ import (
 // cannot have that.
 const oddities = `
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -56,6 +57,28 @@ static int child(void *none) { ready(); return 0; }
 static void *unsharing(void *none) { need(unshare(flags)); ready(); return 0; }
 static void *plain(void *none) { ready(); return 0; }
 static void *last(void *none) { pthread_join(main_thread, 0); ready(); return 0; }
+
+static void owns(int fd)
+{
+	struct f_owner_ex owner = { F_OWNER_TID, syscall(SYS_gettid) };
+	need(fcntl(fd, F_SETOWN_EX, &owner));
+	ready();
+}
+
+static void *owning(void *none) { owns(flags); return 0; }
+
+/* Unmaps what the kernel has mapped under a name that begins so. */
+static void unmap(const char *name)
+{
+	char line[4096], *at;
+	unsigned long start, end;
+	FILE *maps = fopen("/proc/self/maps", "r");
+
+	while (fgets(line, sizeof line, maps))
+		if ((at = strstr(line, name)) && sscanf(line, "%lx-%lx", &start, &end) == 2)
+			need(munmap((void *)start, end - start));
+	fclose(maps);
+}
 
 static void thread(void *(*f)(void *))
 {
@@ -113,6 +136,21 @@ int main(int argc, char **argv)
 			need(write(fd, stack, n));
 		sprintf(path, "/proc/self/fd/%d", fd);
 		execl(path, "program", "thread", (char *)0);
+	} else if (!strcmp(what, "owner")) { /* a thread gets the signals of a pipe */
+		int ends[2];
+		need(pipe(ends));
+		if (flags) {
+			flags = ends[0];
+			thread(owning);
+		} else {
+			owns(ends[0]);
+		}
+	} else if (!strcmp(what, "vdso")) {
+		if (flags & 1)
+			unmap("[vdso]");
+		if (flags & 2)
+			unmap("[vvar");
+		ready();
 	} else if (!strcmp(what, "reserve")) {
 		if (mmap(0, (size_t)flags << 40, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) == MAP_FAILED)
 			need(-1);
@@ -207,6 +245,12 @@ func TestPreflight(t *testing.T) {
 		{"policy 0x40000000", 0, ""}, // SCHED_RESET_ON_FORK
 		{"policy 6", unsupported, "has the scheduling policy SCHED_DEADLINE"},
 		{"memfd", unsupported, "runs a program that is only in memory, /memfd:program"},
+		{"owner 0", 0, ""},
+		{"owner 1", unsupported, "as descriptor 3 that sends its signals to thread TID (F_OWNER_"},
+		{"vdso 0", 0, ""},
+		{"vdso 1", unsupported, "has unmapped the kernel's code for it, [vdso]"},
+		{"vdso 2", 0, ""}, // CRIU restores it
+		{"vdso 3", 0, ""},
 		{"reserve 20", 0, ""}, // as AddressSanitizer
 		{"reserve 86", unsupported, "has reserved 86 TiB of address space"},
 	} {
