@@ -63,6 +63,40 @@ func TestForesee(t *testing.T) {
 	j.finish()
 }
 
+// TestForeseeAtOnce: a job with children that have just ended with the checkpoint, and with
+// files in /proc that are its own, can be restarted, and cr_info --check says so at once.
+func TestForeseeAtOnce(t *testing.T) {
+	engine(t)
+	j := newJob(t, "foresee")
+	j.write("own.py", `import os, time
+files = [os.open("/proc/%d/%s" % (os.getpid(), name), os.O_RDONLY) for name in ("status", "mem", "fd", "task/%d/stat" % os.getpid())]
+children = []
+for n in range(8):
+	children.append(os.fork())
+	if children[n] == 0:
+		while True: time.sleep(1)
+open("ready", "w").close()
+while not os.access("go", os.F_OK):
+	time.sleep(0.01)
+for pid in children:
+	os.kill(pid, 9)
+	os.wait()
+os._exit(7 if ("Pid:\t%d\n" % os.getpid()).encode() in os.pread(files[0], 4096, 0) else 1)
+`)
+	p := j.run("/usr/bin/python3", "own.py")
+	j.until("the program to be ready", func() bool { return j.exists("ready") })
+	ctx := filepath.Join(j.dir, "ctx")
+	save := j.command("cr_checkpoint", "--kill", "-f", ctx, strconv.Itoa(p.pid))
+	j.silent(save, j.wait(save))
+	if said, status := j.told("--check", ctx); status != 0 {
+		t.Errorf("status %d, %q", status, said)
+	}
+	j.wait(p)
+	again := j.again(ctx)
+	j.write("go", "")
+	j.ends(again, 7, "", "")
+}
+
 // TestDamagedMemory: one bit of the memory in a context makes cr_info --verify name the
 // place, and cr_restart refuse, before the job runs.
 func TestDamagedMemory(t *testing.T) {

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -50,7 +53,7 @@ func (e *engine) ForecastRestart(ctx context.Context, r *ckpt.RestartRequest) *c
 			}
 			return distrustLinks(r, img)
 		},
-		f.processor, f.numbers, f.limits, f.pids, f.owners, f.files, f.locks, f.clocks, f.memory, f.outside,
+		f.processor, f.numbers, f.limits, func() error { return f.pids(ctx) }, f.owners, f.files, f.locks, f.clocks, f.memory, f.outside,
 	} {
 		err := step()
 		f.fail(contextError(err))
@@ -95,15 +98,23 @@ func (f *foresight) machine() bool {
 	return true
 }
 
-// pids looks for numbers of processes and threads that are in use.
-func (f *foresight) pids() error {
+// pids looks for numbers of processes and threads that are in use, and waits for those of what
+// has ended, as a restart does.
+func (f *foresight) pids(ctx context.Context) error {
+	deadline := time.Now().Add(patience)
+	if !f.plan.container() {
+		_ = f.plan.pidsFree(ctx) // what is in use is named below
+	}
 	table, err := proc.All()
 	if err != nil {
 		return ckpt.SystemError("read", "/proc", err)
 	}
-	groups := make(map[int]bool) // and sessions
+	groups, living := make(map[int]bool), make(map[int]bool) // and sessions
 	for _, p := range table {
 		groups[p.Pgid], groups[p.Sid] = true, true
+		if !p.Dead() {
+			living[p.Pgid], living[p.Sid] = true, true
+		}
 	}
 	for _, task := range f.plan.tasks {
 		f.PIDs = append(f.PIDs, int(task.PID))
@@ -112,7 +123,7 @@ func (f *foresight) pids() error {
 		}
 		for _, id := range slices.Compact(append([]int32{task.PID}, task.Threads...)) {
 			n := int(id)
-			if !taken(n) && !groups[n] {
+			if !taken(n) && (!groups[n] || !living[n] && unused(ctx, n, deadline)) {
 				continue
 			}
 			if holder := hints.Holder(n); holder != "" {
@@ -166,7 +177,7 @@ func (f *foresight) files() error {
 		return err
 	}
 	for _, file := range list {
-		if file.Type != images.TypeReg || !needed[file.ID] && !mapped[file.ID] || saved[file.Name] {
+		if file.Type != images.TypeReg || !needed[file.ID] && !mapped[file.ID] || saved[file.Name] || f.ofJob(file.Name) {
 			continue
 		}
 		var check images.Validation
@@ -176,6 +187,17 @@ func (f *foresight) files() error {
 		f.file(file, check)
 	}
 	return nil
+}
+
+// ofJob reports whether a name is in /proc and of a process or thread of the job, which is
+// there when CRIU opens it.
+func (f *foresight) ofJob(name string) bool {
+	rest, ok := strings.CutPrefix(name, "/proc/")
+	number, _, _ := strings.Cut(rest, "/")
+	id, err := strconv.ParseInt(number, 10, 32)
+	return ok && err == nil && slices.ContainsFunc(f.plan.tasks, func(t images.Task) bool {
+		return t.PID == int32(id) || slices.Contains(t.Threads, int32(id))
+	})
 }
 
 // needed returns the entries of files.img that are opened by their names, except for

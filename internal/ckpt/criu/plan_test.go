@@ -19,6 +19,7 @@ import (
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/proc"
+	"blcr-cli/test/harness"
 )
 
 // memoryContext is a context in memory.
@@ -202,6 +203,46 @@ func TestPidInUse(t *testing.T) {
 	free := &plan{tasks: []images.Task{{PID: 1<<22 + 1}}}
 	if err := free.pidsFree(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestForeseenPids: what has ended is waited for, by cr_info --check as well, and what runs is
+// named.
+func TestForeseenPids(t *testing.T) {
+	look := func(pid int) []error {
+		f := &foresight{Forecast: &ckpt.Forecast{}, plan: &plan{tasks: []images.Task{{PID: int32(pid), Threads: []int32{int32(pid)}}}}}
+		if err := f.pids(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return f.Failures
+	}
+	if errs := look(os.Getpid()); len(errs) != 1 || ckpt.ErrnoOf(errs[0]) != unix.EBUSY {
+		t.Errorf("of a process that runs: %v", errs)
+	}
+	child := exec.Command("true")
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pid := child.Process.Pid
+	harness.Poll(t, "a process to end", func() bool { return proc.Ended(pid) })
+	found := make(chan []error)
+	go func() { found <- look(pid) }()
+	_ = child.Wait()
+	if errs := <-found; errs != nil {
+		t.Errorf("of one that has ended: %v", errs)
+	}
+}
+
+// TestOfJob: files in /proc that are the job's own are there when it is restored.
+func TestOfJob(t *testing.T) {
+	f := &foresight{plan: &plan{tasks: []images.Task{{PID: 40, Threads: []int32{40, 42}}}}}
+	for name, want := range map[string]bool{
+		"/proc/40": true, "/proc/40/status": true, "/proc/42/task/42/fd": true,
+		"/proc/4/status": false, "/proc/401/status": false, "/proc/sys/kernel": false, "/proc": false, "/40/x": false, "/home/proc/40": false,
+	} {
+		if f.ofJob(name) != want {
+			t.Errorf("%s: %v", name, !want)
+		}
 	}
 }
 

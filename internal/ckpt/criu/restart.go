@@ -131,7 +131,13 @@ func (r *restart) run(ctx context.Context, e *engine) (err error) {
 // It is false if err is another error, or if there was no use in waiting.
 func freed(ctx context.Context, err error, deadline time.Time) bool {
 	id, inUse := pidInUse(err)
-	for inUse && ctx.Err() == nil && time.Now().Before(deadline) {
+	return inUse && unused(ctx, id, deadline)
+}
+
+// unused waits until a number is free that only what has ended uses. It is false if
+// something that runs uses it, or that takes too long.
+func unused(ctx context.Context, id int, deadline time.Time) bool {
+	for ctx.Err() == nil && time.Now().Before(deadline) {
 		used, living := proc.Uses(id)
 		if living {
 			return false
