@@ -251,5 +251,19 @@ func Place(pid int, which string) (path, link string) {
 	return path, string(b[:max(n, 0)])
 }
 
+// TooDeep reports whether the path of a process's working directory is longer than PATH_MAX.
+func TooDeep(pid int) bool {
+	_, err := unix.Readlink(fmt.Sprintf("/proc/%d/cwd", pid), make([]byte, 1))
+	return err == unix.ENAMETOOLONG
+}
+
+// Named returns the process or thread that a name in /proc is of; 0 for other names.
+func Named(name string) int {
+	rest, _ := strings.CutPrefix(name, "/proc/")
+	number, _, _ := strings.Cut(rest, "/")
+	id, _ := strconv.ParseInt(number, 10, 32)
+	return int(id)
+}
+
 // Under is the path by which a process finds a name, seen from here.
 func Under(pid int, name string) string { return fmt.Sprintf("/proc/%d/root%s", pid, name) }

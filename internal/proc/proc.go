@@ -267,6 +267,13 @@ func InnerPids(pid int) ([]int, error) {
 	return pids, nil
 }
 
+// OutsideSession reports whether a process in another pid namespace is in a session of which
+// the leader is outside of that.
+func OutsideSession(pid int) bool {
+	ids, err := field(pid, "NSsid")
+	return err == nil && len(ids) > 1 && ids[len(ids)-1] == "0" && !Ended(pid)
+}
+
 // Tracer returns the pid of the process that traces this one, 0 for none.
 func Tracer(pid int) (int, error) {
 	n, err := field(pid, "TracerPid")

@@ -161,3 +161,71 @@ func TestPreflight(t *testing.T) {
 		})
 	}
 }
+
+// refusedByCRIU is programs of Python's that CRIU itself refuses, with the status.
+var refusedByCRIU = map[string]struct {
+	status int
+	source string
+}{
+	"packet pipe": {95, `os.pipe2(os.O_DIRECT)`},
+	"pidfd":       {95, `os.pidfd_open(os.getppid())`},
+	"tun device":  {95, `os.open("/dev/net/tun", os.O_RDWR)`},
+	"misc device": {95, `os.open("/dev/loop-control", os.O_RDWR)`},
+	"tty0":        {95, `os.open("/dev/tty0", os.O_RDWR | os.O_NOCTTY)`},
+	"deep": {36, `
+for n in range(20):
+    os.mkdir("d" * 240)
+    os.chdir("d" * 240)`},
+	"TCP pending": {16, `
+import socket
+l = socket.create_server(("127.0.0.1", 0))
+c = socket.create_connection(l.getsockname())`},
+	"UNIX pending": {16, `
+import socket
+l = socket.socket(socket.AF_UNIX)
+l.bind(here + "/socket")
+l.listen()
+c = socket.socket(socket.AF_UNIX)
+c.connect(here + "/socket")
+c.send(b"x")`},
+	"UNIX closed": {16, `
+import socket
+l = socket.socket(socket.AF_UNIX)
+l.bind(here + "/socket")
+l.listen()
+c = socket.socket(socket.AF_UNIX)
+c.connect(here + "/socket")
+c.close()`},
+}
+
+// TestCheckAgrees: --check has the status of the checkpoint, which is that of CRIU's refusal.
+func TestCheckAgrees(t *testing.T) {
+	engine(t)
+	python := harness.Tool(t, "/usr/bin/python3", "python3")
+	for kind, c := range refusedByCRIU {
+		t.Run(kind, func(t *testing.T) {
+			j := newJob(t, "counter")
+			j.write("refused.py", "import os, time\nhere = os.getcwd()\n"+c.source+"\nopen(here + '/ready', 'w').close()\nwhile True: time.sleep(1)\n")
+			p := j.start("refused", []string{python, "refused.py"}, nil)
+			j.until("the program to be ready", func() bool {
+				select {
+				case <-p.ended:
+					t.Skipf("not here: %s", describe(p.end))
+				default:
+				}
+				return j.exists("ready")
+			})
+			said, status := j.asked(strconv.Itoa(p.pid))
+			if status != c.status || !strings.HasPrefix(said, "process ") {
+				t.Errorf("--check: status %d, %q", status, said)
+			}
+			save := j.command("cr_checkpoint", "--kill", "-f", filepath.Join(j.dir, "ctx"), strconv.Itoa(p.pid))
+			if end := j.wait(save); end != syscall.WaitStatus(c.status<<8) {
+				t.Errorf("cr_checkpoint: %s", describe(end))
+			}
+			_ = syscall.Kill(-p.pid, syscall.SIGKILL)
+			j.wait(p)
+			j.noContext()
+		})
+	}
+}

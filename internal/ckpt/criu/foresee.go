@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -192,11 +190,9 @@ func (f *foresight) files() error {
 // ofJob reports whether a name is in /proc and of a process or thread of the job, which is
 // there when CRIU opens it.
 func (f *foresight) ofJob(name string) bool {
-	rest, ok := strings.CutPrefix(name, "/proc/")
-	number, _, _ := strings.Cut(rest, "/")
-	id, err := strconv.ParseInt(number, 10, 32)
-	return ok && err == nil && slices.ContainsFunc(f.plan.tasks, func(t images.Task) bool {
-		return t.PID == int32(id) || slices.Contains(t.Threads, int32(id))
+	id := int32(proc.Named(name))
+	return id > 0 && slices.ContainsFunc(f.plan.tasks, func(t images.Task) bool {
+		return t.PID == id || slices.Contains(t.Threads, id)
 	})
 }
 

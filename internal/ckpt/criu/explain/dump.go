@@ -157,6 +157,10 @@ var dumpRules = []rule{
 		say: func(s *situation, m []string) string {
 			return s.process() + " has " + show.Name(m[2]) + " open" + asDescriptor(m[1]) + ", and something else was mounted over it since"
 		}},
+	{has: "Can't read link of fd", expr: pattern(`^Can't read link of fd \d+: File name too long`), hint: "have the program work in another directory, or close the file",
+		say: func(s *situation, _ []string) string {
+			return s.process() + " works in a directory, or has a file open, with a longer path than criu can save, of 4,095 bytes"
+		}},
 	{has: "Unaccessible path opened", expr: pattern(`^Unaccessible path opened`), errno: unsupported, say: (*situation).hiddenFile},
 	{has: "Can't create link remap", expr: pattern(`^Can't create link remap for (.*)\. Use link-remap option`), errno: unsupported, say: (*situation).otherLink},
 	{has: "Can't open map_files", expr: pattern(`^Can't open map_files: (Permission denied|Operation not permitted)`), say: (*situation).unreadableMapping},

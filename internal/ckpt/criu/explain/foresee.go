@@ -3,6 +3,7 @@ package explain
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -22,7 +23,7 @@ func Foresee(tree []int) []error {
 	}
 	for _, pid := range tree {
 		s := newSituation(Failure{Tree: []int{pid}})
-		for _, line := range s.foresee(mounts) {
+		for _, line := range s.foresee(tree, mounts) {
 			s.Log = []string{line}
 			e := s.explain("dump", dumpRules)
 			// CRIU has not said it.
@@ -35,15 +36,34 @@ func Foresee(tree []int) []error {
 
 // foresee returns the lines that CRIU would write. The mounts are those that the root of
 // the tree sees; nil if they are not known.
-func (s *situation) foresee(mounts map[int]uint64) (lines []string) {
+func (s *situation) foresee(tree []int, mounts map[int]uint64) (lines []string) {
 	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	f := s.facts(s.pid)
+	if proc.OutsideSession(s.pid) {
+		add("A session leader of %d(%d) is outside of its pid namespace", s.pid, s.pid)
+	}
+	if proc.TooDeep(s.pid) {
+		add("Can't read link of fd 0: %s", ckpt.Strerror(unix.ENAMETOOLONG))
+	}
 	for d, err := range f.descriptors {
 		if err != nil {
 			break
 		}
-		if name, ok := strings.CutPrefix(d.Link, "anon_inode:"); ok && anonymous[name] != "" && !restorable[name] {
+		name, isAnonymous := strings.CutPrefix(d.Link, "anon_inode:")
+		switch {
+		case isAnonymous && anonymous[name] != "" && !restorable[name], name == "bpf-map" && s.otherMap(d.FD):
 			add("Can't dump file %d of that type [600] (anon %s)", d.FD, d.Link)
+			continue
+		case name == "[pidfd]", strings.HasPrefix(d.Link, "pidfd:["):
+			// 0 is a process that has no number here, and -1 one that has ended.
+			if pid, _ := strconv.Atoi(s.info(d.FD, "Pid")); pid > 0 && !slices.Contains(tree, pid) {
+				add("pidfd: pidfd pid %d is not a part of process tree", pid)
+			}
+			continue
+		case strings.HasPrefix(d.Link, "pipe:["):
+			if flags, _ := strconv.ParseUint(s.info(d.FD, "flags"), 8, 64); flags&unix.O_DIRECT != 0 {
+				add("The packetized mode for pipes is not supported yet")
+			}
 			continue
 		}
 		if !strings.HasPrefix(d.Link, "/") {
@@ -62,6 +82,14 @@ func (s *situation) foresee(mounts map[int]uint64) (lines []string) {
 			}
 		}
 		switch kind := st.Mode & unix.S_IFMT; {
+		case kind == unix.S_IFCHR && st.Rdev == tunDevice:
+			if ours, err := proc.Namespace(unix.Getpid(), "net"); err == nil {
+				if theirs, err := proc.Namespace(tree[0], "net"); err == nil && ours == theirs {
+					add("tun: Net namespace is required to dump tun link")
+				}
+			}
+		case kind == unix.S_IFCHR && unknownDevice(st.Rdev):
+			add("Can't dump file %d of that type [%o] (chr %d:%d)", d.FD, st.Mode, unix.Major(st.Rdev), unix.Minor(st.Rdev))
 		case kind == unix.S_IFBLK:
 			add("Can't dump file %d of that type [%o] (unknown %s)", d.FD, st.Mode, d.Link)
 		case kind == unix.S_IFREG && removed && st.Nlink > 0 && !strings.HasPrefix(name, "/memfd:"):
@@ -102,6 +130,38 @@ func (s *situation) foresee(mounts map[int]uint64) (lines []string) {
 		add("remote mmap() failed: %s", ckpt.Strerror(unix.ENOMEM))
 	}
 	return lines
+}
+
+// info returns what the kernel says of a descriptor; "" where it does not.
+func (s *situation) info(fd int, name string) string {
+	value, _ := proc.FDInfo(s.pid, fd, name)
+	return value
+}
+
+// otherMap reports whether a BPF map is of a type that no CRIU saves. Those built with
+// libbpf save BPF_MAP_TYPE_HASH and BPF_MAP_TYPE_ARRAY.
+func (s *situation) otherMap(fd int) bool {
+	kind := s.info(fd, "map_type")
+	return kind != "" && kind != "1" && kind != "2"
+}
+
+// tunDevice is /dev/net/tun; see linux/miscdevice.h.
+var tunDevice = unix.Mkdev(10, 200)
+
+// unknownDevice reports whether a character device is of a kind that no CRIU knows, and
+// that none of its plugins is for: of terminals that which stands for the one in the
+// foreground, and serial ports; the memory of virtual consoles; and devices with one major
+// number in common, such as /dev/fuse, except for tun and autofs.
+func unknownDevice(device uint64) bool {
+	switch minor := unix.Minor(device); unix.Major(device) {
+	case 4:
+		return minor == 0 || minor >= 64
+	case 7:
+		return true
+	case 10:
+		return minor != 200 && minor != 235
+	}
+	return false
 }
 
 // cutDeleted returns the name of a file of which /proc shows a link, and whether it was

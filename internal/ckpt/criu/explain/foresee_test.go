@@ -84,6 +84,63 @@ func TestForesee(t *testing.T) {
 	}
 }
 
+// TestForeseeDescriptors: descriptors that only look into fdinfo tells from those that can be
+// saved.
+func TestForeseeDescriptors(t *testing.T) {
+	var ends [2]int
+	if err := unix.Pipe2(ends[:], unix.O_DIRECT|unix.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	pidfd, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	cmd := exec.Command("/bin/cat")
+	for _, fd := range []int{ends[0], ends[1], pidfd} {
+		file := os.NewFile(uintptr(fd), "")
+		defer file.Close()
+		cmd.ExtraFiles = append(cmd.ExtraFiles, file)
+	}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	defer in.Close()
+	pid := cmd.Process.Pid
+	outside := fmt.Sprintf("has a descriptor open of process %d (explain.test), which is not among those to be saved", os.Getpid())
+	for n, tree := range [][]int{{pid}, {pid, os.Getpid()}} {
+		said := ""
+		s := newSituation(Failure{Tree: tree[:1]})
+		for _, line := range s.foresee(tree, nil) {
+			s.Log = []string{line}
+			e := s.explain("dump", dumpRules)
+			if e.Errno != unix.EOPNOTSUPP {
+				t.Errorf("%q: %v", line, e)
+			}
+			said += strings.Join(e.Detail, "\n")
+		}
+		if !strings.Contains(said, "has a pipe in packet mode (O_DIRECT), which criu cannot save") || strings.Contains(said, outside) != (n == 0) {
+			t.Errorf("of %v: %q", tree, said)
+		}
+	}
+}
+
+// TestUnknownDevice: devices that CRIU saves are not among those that it does not know.
+func TestUnknownDevice(t *testing.T) {
+	for device, want := range map[[2]uint32]bool{
+		{1, 3}: false, {4, 0}: true, {4, 1}: false, {4, 64}: true, {5, 0}: false, {5, 1}: false, {5, 2}: false, {7, 0}: true,
+		{10, 200}: false, {10, 229}: true, {10, 235}: false, {136, 0}: false, {195, 0}: false, {226, 128}: false,
+	} {
+		if unknownDevice(unix.Mkdev(device[0], device[1])) != want {
+			t.Errorf("%v: %v", device, !want)
+		}
+	}
+}
+
 func details(errs []error) string {
 	var all []string
 	for _, err := range errs {

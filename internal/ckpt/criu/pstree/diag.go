@@ -15,6 +15,8 @@ import (
 type unixSocket struct {
 	kind, state uint8  // SOCK_STREAM …, established …
 	inode, peer uint64 // 0 for one that has not been accepted, or is closed
+	unread      bool   // it has sent what has not been read
+	pending     []byte // the peers of those that it has not accepted: 32 bits for each inode, as above
 }
 
 // States of TCP in the kernel. UNIX sockets are in the first or the last, too.
@@ -32,14 +34,16 @@ const (
 // unixSockets lists the UNIX sockets.
 func unixSockets() (all []unixSocket, err error) {
 	const (
-		showPeer = 4  // UDIAG_SHOW_PEER
-		peer     = 2  // UNIX_DIAG_PEER
-		body     = 16 // of struct unix_diag_msg
+		show    = 4 | 8 | 16 // UDIAG_SHOW_PEER, _ICONS, _RQLEN
+		peer    = 2          // UNIX_DIAG_PEER
+		pending = 3          // UNIX_DIAG_ICONS
+		queues  = 4          // UNIX_DIAG_RQLEN
+		body    = 16         // of struct unix_diag_msg
 	)
 	m := []byte{unix.AF_UNIX, 0, 0, 0}                  // struct unix_diag_req
 	m = binary.NativeEndian.AppendUint32(m, ^uint32(0)) // all states
 	m = binary.NativeEndian.AppendUint32(m, 0)          // of no inode in particular
-	m = binary.NativeEndian.AppendUint32(m, showPeer)
+	m = binary.NativeEndian.AppendUint32(m, show)
 	m = append(m, make([]byte, 8)...) // cookie
 	err = diagnose(m, body, func(data []byte) {
 		s := unixSocket{kind: data[1], state: data[2], inode: uint64(binary.NativeEndian.Uint32(data[4:]))}
@@ -48,8 +52,14 @@ func unixSockets() (all []unixSocket, err error) {
 			if size < unix.SizeofRtAttr || size > len(attrs) {
 				break
 			}
-			if binary.NativeEndian.Uint16(attrs[2:]) == peer && size >= unix.SizeofRtAttr+4 {
-				s.peer = uint64(binary.NativeEndian.Uint32(attrs[unix.SizeofRtAttr:]))
+			value := attrs[unix.SizeofRtAttr:size]
+			switch kind := binary.NativeEndian.Uint16(attrs[2:]); {
+			case kind == peer && len(value) >= 4:
+				s.peer = uint64(binary.NativeEndian.Uint32(value))
+			case kind == pending:
+				s.pending = slices.Clone(value)
+			case kind == queues && len(value) >= 8: // of a socket that listens: how many may wait
+				s.unread = s.state == established && binary.NativeEndian.Uint32(value[4:]) != 0
 			}
 			attrs = attrs[min((size+3)&^3, len(attrs)):]
 		}
@@ -89,6 +99,7 @@ type connection struct {
 	family      uint8  // AF_INET or AF_INET6
 	id          []byte // struct inet_diag_sockid
 	inode       uint64 // 0 for one that has not been accepted, or that no process has open any more
+	waiting     bool   // what listens has not accepted all
 }
 
 // tcpSockets lists the TCP sockets.
@@ -111,6 +122,7 @@ func tcpSockets() (all []connection, err error) {
 			}
 			all = append(all, connection{
 				local: end(8, 4), peer: end(24, 6), state: data[1], family: data[0], id: slices.Clone(data[4:52]), inode: uint64(binary.NativeEndian.Uint32(data[68:])),
+				waiting: data[1] == listening && binary.NativeEndian.Uint32(data[56:]) != 0, // idiag_rqueue
 			})
 		})
 		if err != nil {

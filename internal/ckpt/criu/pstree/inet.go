@@ -1,6 +1,7 @@
 package pstree
 
 import (
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"syscall"
@@ -36,6 +37,9 @@ func (p *preflight) connections() {
 	otherEnd := otherEnds(sockets)
 	for _, c := range sockets {
 		h, ours := p.sockets[c.inode]
+		if ours && c.waiting && c.inode != 0 {
+			p.unaccepted(h, "a listening socket with a connection that it has not accepted yet")
+		}
 		if c.inode == 0 || !ours || c.state == listening || c.state == closed {
 			continue
 		}
@@ -54,6 +58,43 @@ func (p *preflight) connections() {
 		case !known || !inside:
 			p.refuse(syscall.EOPNOTSUPP, h.subject, of+", whose other end"+holder(other.inode)+" is not among those to be saved: it would be broken after a restart",
 				"save it when the connection is closed, or save both ends together")
+		}
+	}
+}
+
+// unaccepted refuses a socket of a connection that CRIU cannot save before it is accepted. It
+// is found by CRIU as well, and here before anything is stopped.
+func (p *preflight) unaccepted(h openSocket, what string) {
+	e := with(refusal(syscall.EBUSY, "%s has %s open as descriptor %d, which criu cannot save", hints.Process(h.Pid), what, h.fd),
+		"try again, when the connection has been accepted")
+	p.found = append(p.found, &busyError{e, unreadLimit})
+}
+
+// unixConnections refuses UNIX sockets of which CRIU cannot save a connection that is not
+// accepted yet. It can if that has sent nothing.
+func (p *preflight) unixConnections() {
+	if p.frozen || len(p.sockets) == 0 {
+		return
+	}
+	sockets, err := unixSockets()
+	if err != nil {
+		return // CRIU asks as well
+	}
+	unread := make(map[uint64]bool)
+	for _, s := range sockets {
+		if s.unread {
+			unread[s.inode] = true
+		}
+	}
+	for _, s := range sockets {
+		h, ours := p.sockets[s.inode]
+		for peers := s.pending; ours && s.inode != 0 && len(peers) >= 4; peers = peers[4:] {
+			peer := uint64(binary.NativeEndian.Uint32(peers))
+			if of, inside := p.sockets[peer]; peer == 0 {
+				p.unaccepted(h, "a listening socket with a connection that was closed before it was accepted")
+			} else if inside && unread[peer] {
+				p.unaccepted(of, "a socket that has sent something by a connection that is not accepted yet")
+			}
 		}
 	}
 }

@@ -115,6 +115,7 @@ func (t *Tree) preflight() []error {
 	if p.roots[kindNet] == p.ours[kindNet] {
 		p.passedSockets()
 		p.connections()
+		p.unixConnections()
 	}
 	return p.found
 }
