@@ -215,6 +215,16 @@ func MountOf(pid, fd int) (int, error) {
 	return strconv.Atoi(text)
 }
 
+// OpenFlags returns the flags of open(2) that a descriptor has; 0 if they cannot be seen.
+func OpenFlags(pid, fd int) int {
+	text, err := FDInfo(pid, fd, "flags")
+	if err != nil {
+		return 0
+	}
+	flags, _ := strconv.ParseInt(text, 8, 0)
+	return int(flags)
+}
+
 // Devices returns the device numbers, as of st_dev of stat(2) on most file systems, of the
 // file systems that are mounted where a process sees them, and which mount namespaces are
 // kept by a mount there, as 'mount --bind /proc/PID/ns/mnt FILE' does, by their inodes.

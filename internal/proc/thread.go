@@ -63,6 +63,12 @@ func Confined(id int) (noNewPrivileges, filtered bool) {
 	return set("NoNewPrivs"), set("Seccomp")
 }
 
+// Permitted reports whether a process has any capability that it may use.
+func Permitted(pid int) bool {
+	words, _ := field(pid, "CapPrm")
+	return mask(words) != 0
+}
+
 // ThreadNamespaces is Namespaces for a thread.
 func ThreadNamespaces(pid, tid int, kinds []string) []uint64 {
 	return namespaces(threadDir(pid, tid)+"/ns", kinds)

@@ -328,3 +328,91 @@ var userCriu = sync.OnceValues(func() (string, error) {
 	}
 	return dir, nil
 })
+
+// beyondUsers is programs of Python's that root starts, and that become the ordinary
+// user's with something that this user could not have again, or that criu may not save for
+// it. What they do as that user is in the string later.
+var beyondUsers = map[string]struct {
+	program string
+	status  int
+	said    string
+}{
+	"own file, mode changed": {`later = 'f = os.open("f", os.O_RDWR | os.O_CREAT, 0o600); os.write(f, b"content"); os.fchmod(f, 0o400)'`, 13, "may not open it again to read and write"},
+	"mapped, mode changed":   {`later = 'import ctypes; f = os.open("f", os.O_RDWR | os.O_CREAT, 0o600); os.truncate(f, 4096); ctypes.CDLL(None).mmap(None, 4096, 3, 1, f, 0); os.close(f); os.chmod("f", 0o400)'`, 13, "/f mapped, and"},
+	"log of root's":          {`os.dup2(os.open("log", os.O_WRONLY | os.O_CREAT, 0o644), 1)`, 13, "/log open as descriptor 1, and user nobody may not open it again to write"},
+	"directory of root's":    {`os.mkdir("d", 0o700); inherit(os.open("d", os.O_RDONLY))`, 13, "may not open it again to read"},
+	"working directory":      {`os.mkdir("d", 0o700); there = "d"`, 13, "works in "},
+	"FIFO":                   {`os.mkfifo("fifo", 0o600); inherit(os.open("fifo", os.O_RDWR))`, 13, "/fifo open as descriptor "},
+	"O_NOATIME":              {`open("f", "w").close(); os.chmod("f", 0o644); inherit(os.open("f", os.O_RDONLY | os.O_NOATIME))`, 1, "with O_NOATIME"},
+	"removed, mode changed":  {`later = 'f = os.open("f", os.O_RDWR | os.O_CREAT, 0o600); os.write(f, b"content"); os.fchmod(f, 0); os.unlink("f")'`, 13, "has the removed file "},
+	"removed file of root's": {`inherit(os.open("f", os.O_RDWR | os.O_CREAT, 0o600)); os.chmod("f", 0o666); os.unlink("f")`, 1, "which belongs to root"},
+	"TCP port":               {`s = socket.socket(); s.bind(("127.0.0.1", 1023)); s.listen(); inherit(s.fileno())`, 13, "with the port 1023"},
+	"raw socket":             {`s = socket.socket(socket.AF_INET, socket.SOCK_RAW, 1); inherit(s.fileno())`, 1, "which takes CAP_NET_RAW to restore"},
+	"packet socket":          {`s = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM); inherit(s.fileno())`, 1, "which takes CAP_NET_RAW to restore"},
+	"mark":                   {`s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.setsockopt(socket.SOL_SOCKET, 36, 5); inherit(s.fileno())`, 1, "with the mark 5 (SO_MARK)"},
+	"UNIX socket of root's":  {`os.mkdir("d", 0o755); s = socket.socket(socket.AF_UNIX); s.bind(os.path.abspath("d/s")); s.listen(); inherit(s.fileno())`, 13, "may not make it again in that directory"},
+	"not to be traced":       {`later = 'import ctypes; ctypes.CDLL(None).prctl(4, 0)'`, 1, "may not be traced by user nobody"},
+	"capabilities":           {`become += ["--inh-caps", "+chown", "--ambient-caps", "+chown"]`, 1, "it has capabilities"},
+	"filter of system calls": {`later = 'import ctypes, struct; l = ctypes.CDLL(None); b = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0x7fff0000)); l.prctl(38, 1, 0, 0, 0); l.prctl(22, 2, ctypes.create_string_buffer(struct.pack("HxxxxxxP", 1, ctypes.addressof(b))))'`, 1, "has a filter of system calls"},
+	"network of root's":      {`become = ["unshare", "--net"] + become`, 1, "is in another network namespace than cr_checkpoint"},
+}
+
+// TestRefusedAsUser: such a program is refused, before anything is done to it, and --check
+// says the same.
+func TestRefusedAsUser(t *testing.T) {
+	criu := criuForUsers(t)
+	python := harness.Tool(t, "/usr/bin/python3", "python3")
+	tool(t, "setpriv")
+	for kind, c := range beyondUsers {
+		t.Run(kind, func(t *testing.T) {
+			j := newUserJob(t, "counter", criu)
+			j.write("beyond.py", fmt.Sprintf(`
+import os, socket, sys
+def inherit(fd): os.set_inheritable(fd, True); keep.append(fd)
+keep, later, there = [], "", "."
+become = ["setpriv", "--reuid", "%d", "--regid", "%d", "--clear-groups"]
+%s
+os.environ["HERE"] = os.getcwd()
+os.chdir(there)
+os.execvp(become[0], become + ["--", "%s", "-c", """
+import os, time
+open(os.environ["HERE"] + "/running", "w").close()
+""" + later + """
+open(os.environ["HERE"] + "/ready", "w").close()
+while True: time.sleep(1)
+"""])`, ordinary.Uid, ordinary.Gid, c.program, python))
+			p := j.start("beyond", []string{python, "beyond.py"}, &syscall.Credential{})
+			for _, name := range []string{p.stdout, p.stderr} {
+				if err := os.Chown(name, int(ordinary.Uid), int(ordinary.Gid)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			j.until("the program to be ready", func() bool {
+				select {
+				case <-p.ended:
+					text, _ := os.ReadFile(p.stderr)
+					t.Fatalf("it has ended: %s\n%s", describe(p.end), text)
+				default:
+				}
+				return j.exists("ready")
+			})
+			said, status := j.asked(strconv.Itoa(p.pid))
+			if status != c.status || !strings.Contains(said, c.said) {
+				t.Errorf("--check: status %d, %q", status, said)
+			}
+			run := j.command("cr_checkpoint", "--kill", "-f", filepath.Join(j.dir, "ctx"), strconv.Itoa(p.pid))
+			end := j.wait(run)
+			if text, _ := os.ReadFile(run.stderr); end != syscall.WaitStatus(c.status<<8) || !strings.Contains(string(text), c.said) {
+				t.Errorf("cr_checkpoint: %s, %q", describe(end), text)
+			}
+			select {
+			case <-p.ended:
+				t.Errorf("the program has ended: %s", describe(p.end))
+			default:
+			}
+			_ = syscall.Kill(-p.pid, syscall.SIGKILL)
+			j.wait(p)
+			j.noContext()
+		})
+	}
+}

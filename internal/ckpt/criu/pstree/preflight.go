@@ -35,7 +35,10 @@ type preflight struct {
 	private  map[uint64]bool       // see volatileDevices
 	kept     map[uint64]bool       // mount namespaces
 	gone     map[fileID]removedFile
-	found    []error // *ckpt.Error or *busyError
+	user     bool             // CRIU has the rights of a user
+	may      map[access]error // what access(2) says
+	asked    map[uint64]bool  // sockets, by their inodes
+	found    []error          // *ckpt.Error or *busyError
 }
 
 // subject is a process that is looked at.
@@ -73,6 +76,8 @@ var rules = []func(*preflight, *subject){
 	(*preflight).stopped,
 	(*preflight).volatile,
 	(*preflight).robustMutexes,
+	(*preflight).filtered,
+	(*preflight).permissions,
 }
 
 // vforkLimit is how long a parent is waited for that waits for its child in vfork(2).
@@ -86,7 +91,7 @@ func (t *Tree) preflight() []error {
 	if err := mayRestore(); err != nil {
 		return []error{err}
 	}
-	p := &preflight{Tree: t, freezers: make(proc.Freezers), sockets: make(map[uint64]openSocket), gone: make(map[fileID]removedFile), ours: proc.Namespaces(self(), kinds), roots: proc.Namespaces(t.Root, kinds)}
+	p := &preflight{Tree: t, freezers: make(proc.Freezers), sockets: make(map[uint64]openSocket), gone: make(map[fileID]removedFile), user: unprivileged(), may: make(map[access]error), asked: make(map[uint64]bool), ours: proc.Namespaces(self(), kinds), roots: proc.Namespaces(t.Root, kinds)}
 	t.pipes = make(map[uint64]bool)
 	for _, pid := range t.PIDs {
 		process := t.table[pid]
@@ -98,6 +103,7 @@ func (t *Tree) preflight() []error {
 			s.parent = t.table[process.PPid]
 		}
 		switch {
+		case p.untraceable(s): // and there is nothing to be seen of it
 		case !process.Dead():
 			for _, rule := range rules {
 				rule(p, s)
@@ -119,6 +125,9 @@ func (t *Tree) preflight() []error {
 	}
 	return p.found
 }
+
+// unprivileged is a variable for tests.
+var unprivileged = binary.Unprivileged
 
 // mayRestore refuses a caller that could save processes and could not restore them:
 // root of a user namespace, or of a container, without power over its network. CRIU
@@ -252,6 +261,9 @@ const (
 	kindNet
 	kindPid
 	kindUser
+	kindIPC
+	kindUTS
+	kindTime     = 7
 	kindChildren = 8
 )
 
@@ -276,6 +288,8 @@ func (p *preflight) namespaces(s *subject) {
 			// CRIU would save the whole namespace.
 			p.refuse(syscall.EOPNOTSUPP, s, "is in a mount namespace of its own, which criu cannot restore without the container around it",
 				fmt.Sprintf("save it from inside: nsenter --mount --target %d cr_checkpoint …; it is restarted where the same files are", s.Pid))
+		default:
+			p.foreign(s, theirs)
 		}
 	} else if other := p.differs(theirs); other != "" {
 		p.refuse(syscall.EOPNOTSUPP, s, fmt.Sprintf("is in %s %s namespace of its own, which criu cannot restore together with the others", article(other), word(other)),
