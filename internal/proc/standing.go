@@ -12,10 +12,19 @@ import (
 // Capable reports whether this process has a capability, by its number (CAP_SYS_ADMIN),
 // in its effective set.
 func Capable(capability int) bool {
+	return capabilities()[capability/32].Effective&(1<<(capability%32)) != 0
+}
+
+// Inheritable returns the inheritable capabilities of this process, as bits.
+func Inheritable() uint64 {
+	data := capabilities()
+	return uint64(data[1].Inheritable)<<32 | uint64(data[0].Inheritable)
+}
+
+func capabilities() (data [2]unix.CapUserData) {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	err := unix.Capget(&header, &data[0])
-	return err == nil && data[capability/32].Effective&(1<<(capability%32)) != 0
+	_ = unix.Capget(&header, &data[0])
+	return data
 }
 
 // Standing returns, in one line, what this process may do and which part of the

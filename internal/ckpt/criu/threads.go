@@ -11,18 +11,19 @@ import (
 
 // As with BLCR a job is restored in the control groups of its cr_restart, and in
 // their namespace, and with no capability that is not in the bounding set of
-// cr_restart. Criu would do more than that: with the image of the control groups
+// cr_restart. Without CAP_SETPCAP, as for an ordinary user, the job has exactly the
+// bounding set and the securebits of cr_restart. Criu would do more than that: with the image of the control groups
 // it starts a process to move threads, which it then ends by SIGTERM, which all of
 // its processes ignore here; and it drops capabilities that are dropped already,
 // for which an ordinary user has no permission. Of limits see limits.go.
 
 // threads changes the images of threads accordingly.
 func (p *plan) threads(source source, r *ckpt.RestartRequest) error {
-	o := images.ThreadOptions{NoCgroups: source.Has(images.CgroupName), Dropped: dropped(), Groups: groups()}
+	o := images.ThreadOptions{NoCgroups: source.Has(images.CgroupName), Dropped: dropped(), Groups: groups(), Own: ownCredentials()}
 	if r.AnyLimits || !proc.Capable(unix.CAP_SYS_RESOURCE) {
 		o.Limits = highestLimits()
 	}
-	if !o.NoCgroups && o.Dropped == 0 && o.Groups == nil && o.Limits == nil {
+	if !o.NoCgroups && o.Dropped == 0 && o.Own == nil && o.Groups == nil && o.Limits == nil {
 		return nil
 	}
 	p.hidden = append(p.hidden, images.CgroupName)
@@ -50,6 +51,21 @@ func dropped() (bits uint64) {
 		}
 	}
 	return bits
+}
+
+// ownCredentials returns those of this process that a job gets without CAP_SETPCAP: nobody
+// else can change a bounding set or the securebits, or inherit more capabilities. nil if
+// this process may set them.
+func ownCredentials() *images.OwnCredentials {
+	if proc.Capable(unix.CAP_SETPCAP) {
+		return nil
+	}
+	const keepCaps = 1 << 4 // SECBIT_KEEP_CAPS, which the start of criu clears
+	bits, err := unix.PrctlRetInt(unix.PR_GET_SECUREBITS, 0, 0, 0, 0)
+	if err != nil {
+		return nil
+	}
+	return &images.OwnCredentials{Inheritable: proc.Inheritable(), Securebits: uint32(bits) &^ keepCaps}
 }
 
 // groups returns the supplementary groups of cr_restart for an ordinary user, whose

@@ -16,6 +16,11 @@ type ThreadOptions struct {
 	// already.
 	Dropped uint64
 
+	// Own, if it is not nil, is for a restore without CAP_SETPCAP: the thread keeps what
+	// of the bounding set and the securebits of the restore it has, and inherits no
+	// capability that the restore does not.
+	Own *OwnCredentials
+
 	// Groups, if it is not nil, are the supplementary groups that the thread gets
 	// instead of its own. An ordinary user cannot have others than those that it
 	// has already.
@@ -23,6 +28,12 @@ type ThreadOptions struct {
 
 	// Limits are the highest limits that a process gets, by the numbers of getrlimit(2).
 	Limits []uint64
+}
+
+// OwnCredentials are those of the process that restores.
+type OwnCredentials struct {
+	Inheritable uint64 // capabilities, as bits
+	Securebits  uint32 // as of capabilities(7)
 }
 
 // Fields of core_entry, task_core_entry, thread_core_entry and creds_entry.
@@ -36,8 +47,10 @@ const (
 	threadCreds   = 10
 	threadCgroups = 16
 
-	credsBounding = 12
-	credsGroups   = 14
+	credsInheritable = 9
+	credsBounding    = 12
+	credsSecurebits  = 13
+	credsGroups      = 14
 )
 
 // SetThread changes core-TID.img.
@@ -54,7 +67,15 @@ func SetThread(core []byte, o ThreadOptions) ([]byte, error) {
 						creds = append(creds, intField(credsGroups, uint64(gid)))
 					}
 				}
-				return creds.setBounding(o.Dropped)
+				if o.Own == nil {
+					return creds.capabilities(credsBounding, o.Dropped, ^uint64(0))
+				}
+				creds = creds.put(intField(credsSecurebits, uint64(o.Own.Securebits)))
+				creds, err := creds.capabilities(credsInheritable, 0, o.Own.Inheritable)
+				if err != nil {
+					return nil, err
+				}
+				return creds.capabilities(credsBounding, ^uint64(0), ^uint64(0))
 			})
 		})
 		if err != nil {
@@ -78,18 +99,19 @@ func StopBySIGSTOP(core []byte) ([]byte, error) {
 	})
 }
 
-// setBounding adds capabilities to the bounding set of a creds_entry.
-func (m message) setBounding(bits uint64) (message, error) {
-	words, err := m.repeated(credsBounding)
-	if err != nil || bits == 0 || len(words) == 0 {
+// capabilities adds some to a set of a creds_entry, and leaves no others than those of
+// most in it.
+func (m message) capabilities(set uint32, more, most uint64) (message, error) {
+	words, err := m.repeated(set)
+	if err != nil || more == 0 && most == ^uint64(0) || len(words) == 0 {
 		return m, err
 	}
-	m = m.without(credsBounding, credsBounding)
+	m = m.without(set, set)
 	for i, w := range words {
 		if i < 2 {
-			w |= uint64(uint32(bits >> (32 * i)))
+			w = (w | uint64(uint32(more>>(32*i)))) & uint64(uint32(most>>(32*i)))
 		}
-		m = append(m, intField(credsBounding, w))
+		m = append(m, intField(set, w))
 	}
 	return m, nil
 }

@@ -48,6 +48,13 @@ func TestSetThread(t *testing.T) {
 			want:    &criucore.CoreEntry{ThreadCore: &criucore.ThreadCoreEntry{Creds: creds()}},
 			options: ThreadOptions{Dropped: 1},
 		},
+		"no right to set capabilities": {
+			core: &criucore.CoreEntry{ThreadCore: &criucore.ThreadCoreEntry{Creds: &criucreds.CredsEntry{
+				CapInh: []uint32{0x81, 3}, CapBnd: []uint32{1, 2}, Secbits: new(uint32(0x10)), CapPrm: []uint32{0, 0}}}},
+			want: &criucore.CoreEntry{ThreadCore: &criucore.ThreadCoreEntry{Creds: &criucreds.CredsEntry{
+				CapInh: []uint32{0x80, 1}, CapBnd: []uint32{0xffffffff, 0xffffffff}, Secbits: new(uint32(4)), CapPrm: []uint32{0, 0}}}},
+			options: ThreadOptions{Dropped: 1, Own: &OwnCredentials{Inheritable: 1<<32 | 0x84, Securebits: 4}},
+		},
 		"supplementary groups": {
 			core:    &criucore.CoreEntry{ThreadCore: &criucore.ThreadCoreEntry{Creds: &criucreds.CredsEntry{Gid: new(uint32(7)), Groups: []uint32{7, 9}}}},
 			want:    &criucore.CoreEntry{ThreadCore: &criucore.ThreadCoreEntry{Creds: &criucreds.CredsEntry{Gid: new(uint32(7)), Groups: []uint32{8, 1 << 31}}}},
