@@ -347,10 +347,10 @@ var beyondUsers = map[string]struct {
 	"removed, mode changed":  {`later = 'f = os.open("f", os.O_RDWR | os.O_CREAT, 0o600); os.write(f, b"content"); os.fchmod(f, 0); os.unlink("f")'`, 13, "has the removed file "},
 	"removed file of root's": {`inherit(os.open("f", os.O_RDWR | os.O_CREAT, 0o600)); os.chmod("f", 0o666); os.unlink("f")`, 1, "which belongs to root"},
 	"TCP port":               {`s = socket.socket(); s.bind(("127.0.0.1", 1023)); s.listen(); inherit(s.fileno())`, 13, "with the port 1023"},
-	"raw socket":             {`s = socket.socket(socket.AF_INET, socket.SOCK_RAW, 1); inherit(s.fileno())`, 1, "which takes CAP_NET_RAW to restore"},
-	"packet socket":          {`s = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM); inherit(s.fileno())`, 1, "which takes CAP_NET_RAW to restore"},
+	"raw socket":             {`s = socket.socket(socket.AF_INET, socket.SOCK_RAW, 1); inherit(s.fileno())`, 1, "which takes CAP_NET_RAW"},
+	"packet socket":          {`s = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM); inherit(s.fileno())`, 1, "which takes CAP_NET_RAW"},
 	"mark":                   {`s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.setsockopt(socket.SOL_SOCKET, 36, 5); inherit(s.fileno())`, 1, "with the mark 5 (SO_MARK)"},
-	"UNIX socket of root's":  {`os.mkdir("d", 0o755); s = socket.socket(socket.AF_UNIX); s.bind(os.path.abspath("d/s")); s.listen(); inherit(s.fileno())`, 13, "may not make it again in that directory"},
+	"UNIX socket of root's":  {`os.mkdir("d", 0o755); s = socket.socket(socket.AF_UNIX); s.bind(os.path.abspath("d/s")); s.listen(); inherit(s.fileno())`, 13, "may not make again in that directory"},
 	"not to be traced":       {`later = 'import ctypes; ctypes.CDLL(None).prctl(4, 0)'`, 1, "may not be traced by user nobody"},
 	"capabilities":           {`become += ["--inh-caps", "+chown", "--ambient-caps", "+chown"]`, 1, "it has capabilities"},
 	"filter of system calls": {`later = 'import ctypes, struct; l = ctypes.CDLL(None); b = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0x7fff0000)); l.prctl(38, 1, 0, 0, 0); l.prctl(22, 2, ctypes.create_string_buffer(struct.pack("HxxxxxxP", 1, ctypes.addressof(b))))'`, 1, "has a filter of system calls"},
@@ -413,6 +413,106 @@ while True: time.sleep(1)
 			_ = syscall.Kill(-p.pid, syscall.SIGKILL)
 			j.wait(p)
 			j.noContext()
+		})
+	}
+}
+
+// TestForeseeAsUser: what a user may not have again since the checkpoint is said by
+// cr_info --check, as by cr_restart. When it may, the job is restarted.
+func TestForeseeAsUser(t *testing.T) {
+	criu := criuForUsers(t)
+	python := harness.Tool(t, "/usr/bin/python3", "python3")
+	for kind, c := range map[string]struct {
+		have, what string
+		mode       os.FileMode // which forbids it; 0 for another owner, as of what is mapped the mode is compared
+	}{
+		"file":        {`f = os.open("what", os.O_RDWR | os.O_CREAT, 0o600)`, "cannot open ", 0o400},
+		"mapped":      {`f = os.open("what", os.O_RDWR | os.O_CREAT, 0o600); os.truncate(f, 4096); ctypes.CDLL(None).mmap(None, 4096, 1, 1, f, 0); os.close(f)`, "cannot open ", 0},
+		"FIFO":        {`os.mkfifo("what", 0o600); f = os.open("what", os.O_RDONLY | os.O_NONBLOCK)`, "cannot open ", 0o400},
+		"directory":   {`os.mkdir("what", 0o700); f = os.open("what", os.O_RDONLY)`, "cannot open ", 0o300},
+		"there":       {`os.mkdir("what", 0o700); os.chdir("what")`, "cannot open ", 0o300},
+		"UNIX socket": {`os.mkdir("what", 0o700); s = socket.socket(socket.AF_UNIX); s.bind(here + "/what/s"); s.listen()`, "which user nobody may not make again in that directory", 0o500},
+	} {
+		t.Run(kind, func(t *testing.T) {
+			j := newUserJob(t, "counter", criu)
+			j.args = []string{python, "-c", fmt.Sprintf(`
+import ctypes, os, socket, time
+here = os.getcwd()
+%s
+def put(name, text):
+    with open(here + "/new", "w") as f: f.write(text)
+    os.rename(here + "/new", here + "/" + name)
+n = 0
+put("ready", "%%d 0\n" %% os.getpid())
+while not os.path.exists(here + "/finish"):
+    n += 1
+    put("beat", "%%020d\n" %% n)
+    time.sleep(.02)
+os._exit(42)`, c.have)}
+			j.launch()
+			ctx := filepath.Join(j.dir, "ctx")
+			all := tree(j.pid)
+			j.checkpoint(ctx, "--kill", strconv.Itoa(j.pid))
+			j.killed(all)
+			what := filepath.Join(j.dir, "what")
+			before, err := os.Stat(what)
+			switch {
+			case err != nil:
+			case c.mode == 0:
+				err = os.Chown(what, 0, 0)
+			default:
+				err = os.Chmod(what, c.mode)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if said, status := j.told("--check", ctx); status != 1 || !strings.Contains(said, c.what) {
+				t.Errorf("cr_info --check: %d, %q", status, said)
+			}
+			p := j.command("cr_restart", ctx)
+			if end := j.wait(p); !end.Exited() || end.ExitStatus() == 0 || end.ExitStatus() == 42 {
+				t.Errorf("cr_restart: %s", describe(end))
+			}
+			j.nothing()
+			if err := os.Chown(what, int(ordinary.Uid), int(ordinary.Gid)); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Chmod(what, before.Mode()); err != nil {
+				t.Fatal(err)
+			}
+			if said, status := j.told("--check", ctx); status != 0 {
+				t.Errorf("cr_info --check: %d, %q", status, said)
+			}
+			j.restart(ctx)
+			j.finish()
+		})
+	}
+}
+
+// TestCapabilitiesAsUser: a user's job is restored whose bounding set, securebits and
+// inheritable capabilities are others than those of cr_restart.
+func TestCapabilitiesAsUser(t *testing.T) {
+	criu := criuForUsers(t)
+	for _, option := range []string{"--bounding-set=-chown", "--securebits=+noroot", "--inh-caps=+chown"} {
+		t.Run(option, func(t *testing.T) {
+			j := newUserJob(t, "counter", criu)
+			j.cred = nil
+			j.args = slices.Concat([]string{tool(t, "setpriv"), option, "--reuid", fmt.Sprint(ordinary.Uid), "--regid", fmt.Sprint(ordinary.Gid), "--clear-groups"}, j.args)
+			j.launch()
+			for _, name := range []string{j.proc.stdout, j.proc.stderr} {
+				if err := os.Chown(name, int(ordinary.Uid), int(ordinary.Gid)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			j.cred = &ordinary
+			ctx := filepath.Join(j.dir, "ctx")
+			for range 2 {
+				all := tree(j.pid)
+				j.checkpoint(ctx, "--clobber", "--kill", strconv.Itoa(j.pid))
+				j.killed(all)
+				j.restart(ctx)
+			}
+			j.finish()
 		})
 	}
 }

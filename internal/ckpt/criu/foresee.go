@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -27,11 +28,12 @@ type foresight struct {
 	source  source
 	plan    *plan
 	request *ckpt.RestartRequest
+	modes   map[uint32]uint32 // how files are opened besides their flags, as of access(2), by images.File.ID
 }
 
 // ForecastRestart implements ckpt.Engine.
 func (e *engine) ForecastRestart(ctx context.Context, r *ckpt.RestartRequest) *ckpt.Forecast {
-	f := &foresight{Forecast: &ckpt.Forecast{}, plan: &plan{images: make(map[string][]byte)}, request: r}
+	f := &foresight{Forecast: &ckpt.Forecast{}, plan: &plan{images: make(map[string][]byte)}, request: r, modes: make(map[uint32]uint32)}
 	f.fail(distrust(r))
 	var err error
 	if f.source, err = openSource(ctx, r); err != nil {
@@ -51,7 +53,7 @@ func (e *engine) ForecastRestart(ctx context.Context, r *ckpt.RestartRequest) *c
 			}
 			return distrustLinks(r, img)
 		},
-		f.processor, f.numbers, f.limits, func() error { return f.pids(ctx) }, f.owners, f.files, f.locks, f.clocks, f.memory, f.outside,
+		f.processor, f.numbers, f.limits, func() error { return f.pids(ctx) }, f.owners, f.files, f.sockets, f.locks, f.clocks, f.memory, f.outside,
 	} {
 		err := step()
 		f.fail(contextError(err))
@@ -217,6 +219,7 @@ func (f *foresight) needed(list []images.File) (map[uint32]bool, error) {
 			needed[file.ID] = true
 		case open[file.ID] && file.Type == images.TypeFIFO:
 			needed[file.RegID] = true
+			f.modes[file.RegID] = unix.R_OK | unix.W_OK // CRIU opens it in both ways first
 		}
 	}
 	for _, task := range f.plan.tasks {
@@ -229,6 +232,14 @@ func (f *foresight) needed(list []images.File) (map[uint32]bool, error) {
 			return nil, err
 		}
 		needed[dirs.Cwd], needed[dirs.Root] = true, true
+		f.modes[dirs.Cwd] |= unix.X_OK
+		memory, err := images.Read(f.source, images.Name("mm", task.PID), images.TaskMemory)
+		if err != nil {
+			return nil, err
+		}
+		for _, id := range memory.Written {
+			f.modes[id] |= unix.W_OK
+		}
 	}
 	return needed, f.withoutRemoved(needed)
 }
@@ -294,16 +305,45 @@ func (f *foresight) access(file images.File, name string) {
 	case unix.O_RDWR:
 		mode = unix.R_OK | unix.W_OK
 	}
-	switch {
-	case file.Flags&unix.O_PATH != 0:
-		return
-	case file.Mode&unix.S_IFMT == unix.S_IFDIR:
-		mode = unix.X_OK
+	if file.Flags&unix.O_PATH != 0 {
+		mode = unix.F_OK
 	}
-	if err := unix.Faccessat(unix.AT_FDCWD, file.Name, mode, unix.AT_EACCESS); err != nil {
+	if err := unix.Faccessat(unix.AT_FDCWD, file.Name, mode|f.modes[file.ID], unix.AT_EACCESS); err != nil {
 		errno := ckpt.ErrnoOf(err)
 		f.obstacle(errno, file.Name, fmt.Sprintf("cannot open %s: %s", name, ckpt.Strerror(errno)), "change its permissions, or have it found elsewhere by cr_restart --relocate")
+		return
 	}
+	var st unix.Stat_t
+	if file.Flags&unix.O_NOATIME != 0 && !proc.Capable(unix.CAP_FOWNER) && unix.Stat(file.Name, &st) == nil && int(st.Uid) != unix.Geteuid() {
+		f.obstacle(unix.EPERM, file.Name, fmt.Sprintf("cannot open %s: %s: only its owner may, with O_NOATIME", name, ckpt.Strerror(unix.EPERM)), "have it found elsewhere by cr_restart --relocate")
+	}
+}
+
+// sockets looks for sockets that it takes more rights to make than this process has.
+func (f *foresight) sockets() error {
+	if f.plan.container() { // its network is made, too
+		return nil
+	}
+	img, err := namedFiles(f.source)
+	if err != nil {
+		return err
+	}
+	files, err := images.Files(img)
+	for _, file := range files {
+		has := hints.Socket{Mark: file.Mark, Priority: file.Priority}
+		switch {
+		case file.Type == images.TypePacket:
+			has.Raw = true
+		case file.Type == images.TypeInet:
+			has.Raw, has.Port = file.SocketType == unix.SOCK_RAW, file.Inet.Local.Port
+		case file.Type == images.TypeUnix && !file.External && (file.SocketType == unix.SOCK_DGRAM || file.State == unix.BPF_TCP_LISTEN):
+			has.Name = strings.TrimSuffix(file.SocketName, "\x00")
+		}
+		if errno, what := has.Lacks(); errno != 0 {
+			f.obstacle(errno, "socket", "the job has a socket "+what, "restart the job as root")
+		}
+	}
+	return err
 }
 
 // clocks notes what clocks that are behind lead to.

@@ -52,6 +52,7 @@ const (
 	vmaFile   = 4 // shmid
 	vmaFlags  = 6 // of mmap(2)
 	vmaStatus = 7
+	vmaOpen   = 10 // fdflags, of open(2)
 
 	mapPrivate = 0x2
 	mapHugeTLB = 0x40000
@@ -76,6 +77,9 @@ type Memory struct {
 	// Mapped are the files that are mapped, as File.ID, one for each mapping.
 	// Mappings of memfds, sockets and the like are left out: these have no name.
 	Mapped []uint32
+
+	// Written are those of Mapped that were opened for writing as well.
+	Written []uint32
 
 	// Size is how many bytes are mapped, of files or not. The vsyscall page,
 	// which the kernel shows to every process, does not count.
@@ -109,6 +113,9 @@ func TaskMemory(mm []byte) (Memory, error) {
 		}
 		if status&(vmaFilePrivate|vmaFileShared) != 0 && status&(vmaAIORing|vmaMemFD|vmaSocket) == 0 {
 			mem.Mapped = append(mem.Mapped, v.u32(vmaFile))
+			if v.u32(vmaOpen)&accessMode != readOnly {
+				mem.Written = append(mem.Written, v.u32(vmaFile))
+			}
 		}
 	}
 	return mem, m.require(mmExe)

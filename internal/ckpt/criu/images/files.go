@@ -75,14 +75,15 @@ const (
 	ttyFileFlags = 3
 	ttyFileReg   = 6
 
-	unixInode = 2
-	unixType  = 3
-	unixState = 4
-	unixFlags = 5
-	unixUsage = 6 // uflags
-	unixPeer  = 8
-	unixName  = 11
-	unixDir   = 14
+	unixInode   = 2
+	unixType    = 3
+	unixState   = 4
+	unixFlags   = 5
+	unixUsage   = 6 // uflags
+	unixPeer    = 8
+	unixOptions = 10
+	unixName    = 11
+	unixDir     = 14
 
 	inetInode     = 2
 	inetType      = 4
@@ -93,6 +94,11 @@ const (
 	inetFlags     = 9
 	inetLocal     = 11
 	inetPeer      = 12
+	inetOptions   = 14
+
+	// Of sk_opts_entry.
+	socketPriority = 8
+	socketMark     = 10
 
 	memfdFlags = 2
 	memfdPos   = 3
@@ -138,6 +144,8 @@ type File struct {
 	SocketType uint32 // of socket(2)
 	State      uint32 // of TCP, for UNIX sockets as well: 1 is connected, 10 listening
 	Inode      uint32
+	Mark       uint32 // SO_MARK
+	Priority   uint32 // SO_PRIORITY
 
 	// Of TypeUnix. The name may be abstract (begin with a NUL byte) or empty; a
 	// name in the file system ends in a NUL byte and may be relative to Dir.
@@ -207,6 +215,7 @@ func parseFile(m message) (File, error) {
 		f.SocketType, f.Flags = body.u32(unixType), body.u32(unixFlags)
 		f.State, f.Inode, f.Peer = body.u32(unixState), body.u32(unixInode), body.u32(unixPeer)
 		f.External = body.u32(unixUsage)&unixExtern != 0
+		err = f.options(body, unixOptions)
 	case TypeInet:
 		f.SocketType, f.Flags = body.u32(inetType), body.u32(inetFlags)
 		f.State, f.Inode = body.u32(inetState), body.u32(inetInode)
@@ -214,10 +223,20 @@ func parseFile(m message) (File, error) {
 		if f.Inet.Local, err = inetAddr(body, inetLocal, inetLocalPort); err == nil {
 			f.Inet.Peer, err = inetAddr(body, inetPeer, inetPeerPort)
 		}
+		if err == nil {
+			err = f.options(body, inetOptions)
+		}
 	case TypeMemFD:
 		f.Flags, f.Pos, f.MemFD = body.u32(memfdFlags), body.u64(memfdPos), body.u32(memfdInode)
 	}
 	return f, err
+}
+
+// options reads what of a sk_opts_entry takes a right.
+func (f *File) options(body message, num uint32) error {
+	options, err := body.sub(num)
+	f.Mark, f.Priority = options.u32(socketMark), options.u32(socketPriority)
+	return err
 }
 
 // inetAddr reads an address, of which the image has the 32-bit words as they are

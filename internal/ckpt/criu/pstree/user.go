@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"unsafe"
@@ -153,7 +151,7 @@ func (p *preflight) file(s *subject, d proc.Descriptor) {
 		}
 		again.name = path
 		what = fmt.Sprintf("has the removed file %%s open as descriptor %d", d.FD)
-		if !mayGive(&st) {
+		if !hints.MayGive(&st) {
 			p.refuse(syscall.EPERM, s, fmt.Sprintf(what+", which belongs to %s, and %s may not make it again", show.Name(name), hints.User(int(st.Uid)), me()), asRoot)
 			return
 		}
@@ -198,15 +196,6 @@ func (p *preflight) reopens(s *subject, again access, name, what string) bool {
 	return false
 }
 
-// mayGive reports whether this process may make a file with that owner and group.
-func mayGive(st *unix.Stat_t) bool {
-	if proc.Capable(unix.CAP_CHOWN) {
-		return true
-	}
-	groups, _ := unix.Getgroups()
-	return int(st.Uid) == unix.Geteuid() && (int(st.Gid) == unix.Getegid() || slices.Contains(groups, int(st.Gid)))
-}
-
 // socket looks at a socket, which is open in this process as well.
 func (p *preflight) socket(s *subject, fd, ours int) {
 	var addr [128]byte
@@ -219,51 +208,17 @@ func (p *preflight) socket(s *subject, fd, ours int) {
 		return value
 	}
 	family, kind := binary.NativeEndian.Uint16(addr[:]), option(unix.SO_TYPE)
-	inet := family == unix.AF_INET || family == unix.AF_INET6
-	lacks := func(errno syscall.Errno, what string, capability int, name string) {
-		if !proc.Capable(capability) {
-			p.refuse(errno, s, fmt.Sprintf("has a socket open as descriptor %d %s, which takes %s to restore", fd, what, name), asRoot)
-		}
-	}
+	has := hints.Socket{Mark: uint32(option(unix.SO_MARK)), Priority: uint32(option(unix.SO_PRIORITY))}
 	switch {
-	case family == unix.AF_PACKET || inet && kind == unix.SOCK_RAW:
-		lacks(syscall.EPERM, "that takes packets as they are (raw)", unix.CAP_NET_RAW, "CAP_NET_RAW")
-	case inet:
-		if port := binary.BigEndian.Uint16(addr[2:]); port != 0 && uint64(port) < freePorts() {
-			lacks(syscall.EACCES, fmt.Sprintf("with the port %d", port), unix.CAP_NET_BIND_SERVICE, "CAP_NET_BIND_SERVICE")
-		}
+	case family == unix.AF_PACKET:
+		has.Raw = true
+	case family == unix.AF_INET || family == unix.AF_INET6:
+		has.Raw, has.Port = kind == unix.SOCK_RAW, binary.BigEndian.Uint16(addr[2:])
 	case family == unix.AF_UNIX && (kind == unix.SOCK_DGRAM || option(unix.SO_ACCEPTCONN) != 0):
 		name, _, _ := bytes.Cut(addr[2:max(size, 2)], []byte{0})
-		p.named(s, fd, string(name))
+		has.Name = string(name)
 	}
-	if mark := option(unix.SO_MARK); mark != 0 {
-		lacks(syscall.EPERM, fmt.Sprintf("with the mark %d (SO_MARK)", mark), unix.CAP_NET_ADMIN, "CAP_NET_ADMIN")
-	}
-	if priority := option(unix.SO_PRIORITY); uint(priority) > 6 {
-		lacks(syscall.EPERM, fmt.Sprintf("with the priority %d (SO_PRIORITY)", priority), unix.CAP_NET_ADMIN, "CAP_NET_ADMIN")
-	}
-}
-
-// freePorts is the first port that anybody may use.
-func freePorts() uint64 {
-	if n := proc.Numbers("/proc/sys/net/ipv4/ip_unprivileged_port_start"); len(n) == 1 {
-		return n[0]
-	}
-	return 1024
-}
-
-// named looks at the name of a UNIX socket, which CRIU makes again, with its owner. One
-// that is not absolute is somewhere below a directory that is not known.
-func (p *preflight) named(s *subject, fd int, name string) {
-	if !strings.HasPrefix(name, "/") {
-		return
-	}
-	what := fmt.Sprintf("has the UNIX socket %s open as descriptor %d, and %s may not make it again", show.Name(name), fd, me())
-	var st unix.Stat_t
-	switch {
-	case unix.Faccessat(unix.AT_FDCWD, filepath.Dir(name), unix.W_OK|unix.X_OK, unix.AT_EACCESS) == unix.EACCES:
-		p.refuse(syscall.EACCES, s, what+" in that directory", asRoot)
-	case unix.Lstat(name, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFSOCK && !mayGive(&st):
-		p.refuse(syscall.EPERM, s, fmt.Sprintf("%s as one that belongs to %s", what, hints.User(int(st.Uid))), asRoot)
+	if errno, what := has.Lacks(); errno != 0 {
+		p.refuse(errno, s, fmt.Sprintf("has a socket open as descriptor %d %s", fd, what), asRoot)
 	}
 }

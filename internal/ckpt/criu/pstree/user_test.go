@@ -113,7 +113,7 @@ func TestPermissions(t *testing.T) {
 		{"UNIX socket in a directory", func(dir string) {
 			bind(t, dir)
 			_ = os.Chmod(dir, 0o500)
-		}, syscall.EACCES, "has the UNIX socket DIR/socket open as descriptor FD, and USER may not make it again in that directory"},
+		}, syscall.EACCES, "has a socket open as descriptor FD with the name DIR/socket, which USER may not make again in that directory"},
 	} {
 		t.Run(strings.ReplaceAll(c.what, " ", "-"), func(t *testing.T) {
 			dir := t.TempDir()
