@@ -506,10 +506,13 @@ func TestCapabilitiesAsUser(t *testing.T) {
 			}
 			j.cred = &ordinary
 			ctx := filepath.Join(j.dir, "ctx")
-			for range 2 {
+			for n := range 2 {
 				all := tree(j.pid)
 				j.checkpoint(ctx, "--clobber", "--kill", strconv.Itoa(j.pid))
 				j.killed(all)
+				if said, status := j.told("--check", ctx); status != 0 || n == 0 && !strings.Contains(said, "what only root may set becomes that of cr_restart: ") {
+					t.Errorf("cr_info --check: %d, %q", status, said)
+				}
 				j.restart(ctx)
 			}
 			j.finish()

@@ -53,7 +53,7 @@ func (e *engine) ForecastRestart(ctx context.Context, r *ckpt.RestartRequest) *c
 			}
 			return distrustLinks(r, img)
 		},
-		f.processor, f.numbers, f.limits, func() error { return f.pids(ctx) }, f.owners, f.files, f.sockets, f.locks, f.clocks, f.memory, f.outside,
+		f.processor, f.numbers, f.limits, f.rights, func() error { return f.pids(ctx) }, f.owners, f.files, f.sockets, f.locks, f.clocks, f.memory, f.outside,
 	} {
 		err := step()
 		f.fail(contextError(err))

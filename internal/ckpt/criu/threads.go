@@ -1,6 +1,9 @@
 package criu
 
 import (
+	"slices"
+	"strings"
+
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt"
@@ -44,13 +47,25 @@ func (p *plan) threads(source source, r *ckpt.RestartRequest) error {
 
 // dropped returns the capabilities that are not in the bounding set of this
 // process, of those that the kernel has.
-func dropped() (bits uint64) {
+func dropped() uint64 {
+	_, bits := bounding()
+	return bits
+}
+
+// bounding returns which of the kernel's capabilities are in the bounding set of this
+// process, and which are not.
+func bounding() (in, out uint64) {
 	for c := range 64 {
-		if has, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(c), 0, 0, 0); err == nil && has == 0 {
-			bits |= 1 << c
+		has, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(c), 0, 0, 0)
+		switch {
+		case err != nil:
+		case has == 0:
+			out |= 1 << c
+		default:
+			in |= 1 << c
 		}
 	}
-	return bits
+	return in, out
 }
 
 // ownCredentials returns those of this process that a job gets without CAP_SETPCAP: nobody
@@ -85,6 +100,54 @@ func groups() []uint32 {
 		ids = append(ids, uint32(gid))
 	}
 	return ids
+}
+
+// rights notes what the job gets from cr_restart instead of its own.
+func (f *foresight) rights() error {
+	own, theirs := ownCredentials(), groups()
+	in, _ := bounding()
+	priority, err := unix.Getpriority(unix.PRIO_PROCESS, 0) // 20 - nice, as the kernel has it
+	if err != nil {
+		return nil
+	}
+	nice := !proc.Capable(unix.CAP_SYS_NICE)
+	var others [5]bool
+	for _, task := range f.plan.tasks {
+		core, err := images.Read(f.source, images.Name("core", task.PID), images.ReadCore)
+		if err != nil {
+			return err
+		}
+		if core.State.Ended() {
+			continue
+		}
+		had, err := images.Read(f.source, images.Name("core", task.PID), images.ReadRights)
+		if err != nil {
+			return err
+		}
+		if theirs != nil {
+			same := len(theirs) == len(had.Groups)
+			for _, gid := range theirs {
+				same = same && slices.Contains(had.Groups, uint64(gid))
+			}
+			others[0] = others[0] || !same
+		}
+		if own != nil {
+			others[1] = others[1] || in&^had.Bounding != 0 || had.Inheritable&^own.Inheritable != 0
+			others[2] = others[2] || had.Securebits != own.Securebits
+		}
+		others[3] = others[3] || nice && 20-int(had.Nice) > priority
+		others[4] = others[4] || nice && (had.Policy == unix.SCHED_FIFO || had.Policy == unix.SCHED_RR)
+	}
+	var names []string
+	for i, name := range []string{"supplementary groups", "bounding set and inheritable capabilities", "securebits", "nice value", "scheduling policy"} {
+		if others[i] {
+			names = append(names, name)
+		}
+	}
+	if names != nil {
+		f.Notes = append(f.Notes, "what only root may set becomes that of cr_restart: "+strings.Join(names, ", "))
+	}
+	return nil
 }
 
 // readAttributes reads what the processes and threads had set for themselves.

@@ -176,10 +176,13 @@ func (s *situation) unreadableMapping([]string) string {
 // whose name CRIU cannot find out. /proc shows its file system.
 func (s *situation) watchedFile([]string) string {
 	s.hint = "have it watch files on another file system, or none while it is saved"
-	as, where := "", ""
+	as, where, kind := "", "", "inotify"
 	for _, fd := range s.descriptors(func(link string) bool { return link == "anon_inode:inotify" || link == "anon_inode:[fanotify]" }) {
 		if as == "" {
 			as = fmt.Sprintf(" (descriptor %d)", fd)
+			if s.link(strconv.Itoa(fd)) != "anon_inode:inotify" {
+				kind = "fanotify"
+			}
 		}
 		for _, dev := range proc.Watched(s.pid, fd) {
 			// Of all file systems it is overlayfs that does not tell names.
@@ -189,5 +192,8 @@ func (s *situation) watchedFile([]string) string {
 			}
 		}
 	}
-	return s.process() + " watches a file by inotify" + as + where + ", and criu cannot find out the name of that file"
+	if os.Geteuid() != 0 {
+		s.hint += "; or have root save it"
+	}
+	return s.process() + " watches a file by " + kind + as + where + ", and criu cannot find out the name of that file"
 }

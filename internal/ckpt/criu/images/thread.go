@@ -44,6 +44,8 @@ const (
 	taskCgroups = 9
 	taskStop    = 21
 
+	threadNice    = 3
+	threadPolicy  = 4
 	threadCreds   = 10
 	threadCgroups = 16
 
@@ -97,6 +99,47 @@ func StopBySIGSTOP(core []byte) ([]byte, error) {
 	return kindCore.rewrite(core, func(_ int, m message) (message, error) {
 		return m.change(coreTask, func(task message) (message, error) { return task.without(taskStop, taskStop), nil })
 	})
+}
+
+// Rights are what of a thread only root may set, as a rule.
+type Rights struct {
+	Groups                []uint64 // supplementary
+	Inheritable, Bounding uint64   // capabilities, as bits
+	Securebits            uint32
+	Nice                  int32
+	Policy                uint32 // of sched_setscheduler(2)
+}
+
+// ReadRights reads them from core-TID.img. Of what had ended there are none.
+func ReadRights(core []byte) (r Rights, err error) {
+	m, err := kindCore.only(core)
+	if err != nil {
+		return r, err
+	}
+	thread, err := m.sub(coreThread)
+	if err != nil {
+		return r, err
+	}
+	creds, err := thread.sub(threadCreds)
+	if err != nil {
+		return r, err
+	}
+	nice := thread.u32(threadNice)
+	r.Nice, r.Policy = int32(nice>>1)^-int32(nice&1), thread.u32(threadPolicy)
+	r.Securebits = creds.u32(credsSecurebits)
+	if r.Groups, err = creds.repeated(credsGroups); err != nil {
+		return r, err
+	}
+	for set, bits := range map[uint32]*uint64{credsInheritable: &r.Inheritable, credsBounding: &r.Bounding} {
+		words, err := creds.repeated(set)
+		if err != nil {
+			return r, err
+		}
+		for i, w := range words[:min(len(words), 2)] {
+			*bits |= w << (32 * i)
+		}
+	}
+	return r, nil
 }
 
 // capabilities adds some to a set of a creds_entry, and leaves no others than those of

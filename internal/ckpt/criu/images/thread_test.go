@@ -1,6 +1,7 @@
 package images
 
 import (
+	"reflect"
 	"testing"
 
 	criucreds "github.com/checkpoint-restore/go-criu/v8/crit/images/creds"
@@ -89,5 +90,15 @@ func TestSetThread(t *testing.T) {
 				t.Errorf("got %v, %v, want %v", found, err, test.want)
 			}
 		})
+	}
+}
+
+// TestReadRights reads what a core image has of them.
+func TestReadRights(t *testing.T) {
+	core := &criucore.CoreEntry{ThreadCore: &criucore.ThreadCoreEntry{SchedNice: new(int32(-5)), SchedPolicy: new(uint32(1)), Creds: &criucreds.CredsEntry{
+		CapInh: []uint32{1, 2}, CapBnd: []uint32{3, 4}, Secbits: new(uint32(0x10)), Groups: []uint32{7, 9}}}}
+	want := Rights{Groups: []uint64{7, 9}, Inheritable: 2<<32 | 1, Bounding: 4<<32 | 3, Securebits: 0x10, Nice: -5, Policy: 1}
+	if got, err := ReadRights(encode(t, kindCore, core)); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, %v, want %+v", got, err, want)
 	}
 }
