@@ -62,17 +62,17 @@ func populateHeap() {
 }
 
 // Saver, Restorer and Forecaster are this engine as one to choose, for commands that save,
-// that restore, and that do neither. All can forecast both. A command thus does not
+// that restore, and that do neither. Only the last can forecast a restart. A command thus does not
 // contain what it never runs, which is a tenth of it.
-func Saver() ckpt.Candidate { return candidate((*engine).save, nil) }
+func Saver() ckpt.Candidate { return candidate((*engine).save, nil, nil) }
 
 // Restorer is for commands that restore; see Saver.
-func Restorer() ckpt.Candidate { return candidate(nil, (*engine).restore) }
+func Restorer() ckpt.Candidate { return candidate(nil, (*engine).restore, nil) }
 
 // Forecaster is for commands that neither save nor restore; see Saver.
-func Forecaster() ckpt.Candidate { return candidate(nil, nil) }
+func Forecaster() ckpt.Candidate { return candidate(nil, nil, (*engine).foresee) }
 
-func candidate(save saveFunc, restore restoreFunc) ckpt.Candidate {
+func candidate(save saveFunc, restore restoreFunc, foresee foreseeFunc) ckpt.Candidate {
 	return ckpt.Candidate{
 		Name: "criu",
 		Open: func() (ckpt.Engine, error) {
@@ -80,7 +80,7 @@ func candidate(save saveFunc, restore restoreFunc) ckpt.Candidate {
 			if err != nil {
 				return nil, err
 			}
-			e.capture, e.restart = save, restore
+			e.capture, e.restart, e.forecast = save, restore, foresee
 			return e, nil
 		},
 		Recognizes:  recognizes,
@@ -97,6 +97,7 @@ func candidate(save saveFunc, restore restoreFunc) ckpt.Candidate {
 type (
 	saveFunc    func(*engine, context.Context, *ckpt.CheckpointRequest) (ckpt.Capture, error)
 	restoreFunc func(*engine, context.Context, *ckpt.RestartRequest) (pid int, err error)
+	foreseeFunc func(*engine, context.Context, *ckpt.RestartRequest) *ckpt.Forecast
 )
 
 // recognizes tells whether there is a context of ours on a descriptor.
@@ -107,8 +108,9 @@ func recognizes(fd int) bool {
 
 // engine is one request, by means of one criu.
 type engine struct {
-	capture saveFunc    // nil in a command that does not save
-	restart restoreFunc // nil in a command that does not restore
+	capture  saveFunc    // nil in a command that does not save
+	restart  restoreFunc // nil in a command that does not restore
+	forecast foreseeFunc // of a restart; nil in a command that saves or restores
 
 	criu *binary.Binary
 	log  []string
@@ -127,6 +129,11 @@ func (e *engine) Capture(ctx context.Context, r *ckpt.CheckpointRequest) (ckpt.C
 // Restart implements ckpt.Engine, in a command that restores.
 func (e *engine) Restart(ctx context.Context, r *ckpt.RestartRequest) (pid int, err error) {
 	return e.restart(e, ctx, r)
+}
+
+// ForecastRestart implements ckpt.Engine, in a command that neither saves nor restores.
+func (e *engine) ForecastRestart(ctx context.Context, r *ckpt.RestartRequest) *ckpt.Forecast {
+	return e.forecast(e, ctx, r)
 }
 
 // Describe returns the criu that is used.

@@ -31,8 +31,8 @@ type foresight struct {
 	modes   map[uint32]uint32 // how files are opened besides their flags, as of access(2), by images.File.ID
 }
 
-// ForecastRestart implements ckpt.Engine.
-func (e *engine) ForecastRestart(ctx context.Context, r *ckpt.RestartRequest) *ckpt.Forecast {
+// foresee looks at whether a context can be restored.
+func (e *engine) foresee(ctx context.Context, r *ckpt.RestartRequest) *ckpt.Forecast {
 	f := &foresight{Forecast: &ckpt.Forecast{}, plan: &plan{images: make(map[string][]byte)}, request: r, modes: make(map[uint32]uint32)}
 	f.fail(distrust(r))
 	var err error
