@@ -339,7 +339,7 @@ var beyondUsers = map[string]struct {
 }{
 	"own file, mode changed": {`later = 'f = os.open("f", os.O_RDWR | os.O_CREAT, 0o600); os.write(f, b"content"); os.fchmod(f, 0o400)'`, 13, "may not open it again to read and write"},
 	"mapped, mode changed":   {`later = 'import ctypes; f = os.open("f", os.O_RDWR | os.O_CREAT, 0o600); os.truncate(f, 4096); ctypes.CDLL(None).mmap(None, 4096, 3, 1, f, 0); os.close(f); os.chmod("f", 0o400)'`, 13, "/f mapped, and"},
-	"log of root's":          {`os.dup2(os.open("log", os.O_WRONLY | os.O_CREAT, 0o644), 1)`, 13, "/log open as descriptor 1, and user nobody may not open it again to write"},
+	"log of root's":          {`os.dup2(os.open("log", os.O_WRONLY | os.O_CREAT, 0o644), 11)`, 13, "/log open as descriptor 11, and user nobody may not open it again to write"},
 	"directory of root's":    {`os.mkdir("d", 0o700); inherit(os.open("d", os.O_RDONLY))`, 13, "may not open it again to read"},
 	"working directory":      {`os.mkdir("d", 0o700); there = "d"`, 13, "works in "},
 	"FIFO":                   {`os.mkfifo("fifo", 0o600); inherit(os.open("fifo", os.O_RDWR))`, 13, "/fifo open as descriptor "},
@@ -415,6 +415,32 @@ while True: time.sleep(1)
 			j.noContext()
 		})
 	}
+}
+
+// TestLogOfRoot: a program whose standard output is a log that root has opened is saved for
+// its user, who cannot have that again, but another one by --keep-stdio.
+func TestLogOfRoot(t *testing.T) {
+	criu := criuForUsers(t)
+	tool(t, "setpriv")
+	j := newUserJob(t, "counter", criu)
+	j.write("log", "")
+	log := filepath.Join(j.dir, "log")
+	if err := os.Chown(log, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	p := j.start("sh", []string{"/bin/sh", "-c", fmt.Sprintf(`exec >log 2>&1; exec setpriv --reuid %d --regid %d --clear-groups sleep 1000`, ordinary.Uid, ordinary.Gid)}, &syscall.Credential{})
+	j.pid = p.pid
+	j.until("the program to run", func() bool { return comm(p.pid) == "sleep" })
+	save := j.command("cr_checkpoint", "--kill", "-f", "ctx", strconv.Itoa(p.pid))
+	j.silent(save, j.wait(save))
+	j.wait(p)
+	j.fails(j.command("cr_restart", "ctx"), 13, "Restart failed: Permission denied\n- cannot open "+log+": Permission denied\n...")
+	p = j.command("cr_restart", "--keep-stdio", "ctx")
+	j.until("the program to run", func() bool { return comm(j.pid) == "sleep" })
+	if err := syscall.Kill(j.pid, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	j.ends(p, 128+int(syscall.SIGTERM), "", "")
 }
 
 // TestForeseeAsUser: what a user may not have again since the checkpoint is said by

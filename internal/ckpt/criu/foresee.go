@@ -33,7 +33,7 @@ type foresight struct {
 
 // foresee looks at whether a context can be restored.
 func (e *engine) foresee(ctx context.Context, r *ckpt.RestartRequest) *ckpt.Forecast {
-	f := &foresight{Forecast: &ckpt.Forecast{}, plan: &plan{images: make(map[string][]byte)}, request: r, modes: make(map[uint32]uint32)}
+	f := &foresight{Forecast: &ckpt.Forecast{}, plan: &plan{images: make(map[string][]byte)}, request: r}
 	f.fail(distrust(r))
 	var err error
 	if f.source, err = openSource(ctx, r); err != nil {
@@ -203,6 +203,7 @@ func (f *foresight) ofJob(name string) bool {
 // name and is in the context.
 func (f *foresight) needed(list []images.File) (map[uint32]bool, error) {
 	needed := make(map[uint32]bool)
+	f.modes = make(map[uint32]uint32)
 	tables, err := f.plan.tables(f.source)
 	if err != nil {
 		return nil, err

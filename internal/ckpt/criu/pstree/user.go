@@ -145,14 +145,15 @@ func (p *preflight) file(s *subject, d proc.Descriptor) {
 	default:
 		return
 	}
+	if d.FD <= 2 && kind == unix.S_IFREG {
+		// A log of at(1)'s or a service's: cr_restart --keep-stdio has another.
+		again.mode &= unix.R_OK
+	}
 	if removed {
 		if kind != unix.S_IFREG && kind != unix.S_IFIFO {
 			return
 		}
 		again.name = path
-		if d.FD <= 2 { // as with at(1): CRIU reads it, and cr_restart --keep-stdio has another
-			again.mode = unix.R_OK
-		}
 		what = fmt.Sprintf("has the removed file %%s open as descriptor %d", d.FD)
 		if d.FD > 2 && !hints.MayGive(&st) {
 			p.refuse(syscall.EPERM, s, fmt.Sprintf(what+", which belongs to %s, and %s may not make it again", show.Name(name), hints.User(int(st.Uid)), me()), asRoot)
