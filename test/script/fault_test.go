@@ -715,8 +715,6 @@ func sameAsBefore(before []ctrlsim.Call, c ctrlsim.Call) bool {
 var checkpointTolerated = []*tolerated{
 	{call: `openat control file|ioctl VERSION|ioctl HAND_PHASE1`, from: `ioctl VERSION`,
 		reason: "without its guard it leaves itself out of every checkpoint"},
-	{call: `faccessat /proc/checkpoint/ctrl`, variant: `atomic/.*`,
-		reason: "without the module the worker is made by exec; and the module is there, after all"},
 	{call: `clone`, variant: `atomic/.*`,
 		reason: "a second attempt is made, by exec"},
 	{call: `newfstatat BIN/cr_checkpoint`, variant: `renamed/.*`,
