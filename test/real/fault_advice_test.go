@@ -337,7 +337,6 @@ func TestAdviceOtherKind(t *testing.T) {
 	}{
 		{"FIFO", func() error { return unix.Mkfifo(out, 0o600) }},
 		{"device", func() error { return os.Symlink("/dev/null", out) }},
-		{"directory", func() error { return os.Mkdir(out, 0o700) }},
 	} {
 		if err := errors.Join(os.Remove(out), c.make()); err != nil {
 			t.Fatal(err)

@@ -65,30 +65,27 @@ func TestInterruptLarge(t *testing.T) {
 	j.nothing()
 }
 
-// TestInterruptFIFO: a restore that hangs in open(2), of a FIFO without a reader
-// that is where a file was, ends by every signal.
-func TestInterruptFIFO(t *testing.T) {
+// TestInterruptOpen: a restore that hangs in open(2), of a file on which another process has
+// a lease, ends by every signal.
+func TestInterruptOpen(t *testing.T) {
 	j := newCaller(t)
 	p := j.script("bash", `exec 5>out; >ready; while :; do sleep 0.1; done`)
 	ctx := j.savedAndKilled(p)
-	out := filepath.Join(j.dir, "out")
-	if err := os.Remove(out); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Mkfifo(out, 0o644); err != nil {
-		t.Fatal(err)
-	}
 	for _, sig := range []syscall.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT} {
+		out, err := os.OpenFile(filepath.Join(j.dir, "out"), os.O_RDWR, 0)
+		if err == nil {
+			_, err = unix.FcntlInt(out.Fd(), unix.F_SETLEASE, unix.F_WRLCK)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 		p = j.command("cr_restart", ctx)
 		j.until("the restore to hang", func() bool { return stat(j.pid) != nil && hangsInOpen(j.pid) })
 		_ = unix.Kill(p.pid, sig)
 		j.diesOf(p, sig)
+		out.Close()
 	}
-	// With a file there it comes back.
-	if err := os.Remove(out); err != nil {
-		t.Fatal(err)
-	}
-	j.write("out", "")
+	// Without a lease it comes back.
 	p = j.command("cr_restart", ctx)
 	j.until("the job to run", func() bool { return stat(j.pid) != nil && comm(j.pid) == "bash" && j.tracer() == 0 })
 	_ = unix.Kill(p.pid, unix.SIGKILL)

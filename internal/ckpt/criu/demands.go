@@ -139,10 +139,15 @@ func (f *foresight) named() error {
 	return nil
 }
 
-// otherKind reports whether there is a file of that name that is of another kind.
+// otherKind reports whether there is a FIFO or a device where a file was. What else is there
+// CRIU cannot open, and says so.
 func (f *foresight) otherKind(file images.File) bool {
 	var st unix.Stat_t
-	return file.Mode != 0 && statOf(file, &st) == nil && (st.Mode^file.Mode)&unix.S_IFMT != 0
+	if file.Mode&unix.S_IFMT != unix.S_IFREG || statOf(file, &st) != nil {
+		return false
+	}
+	kind := st.Mode & unix.S_IFMT
+	return kind == unix.S_IFIFO || kind == unix.S_IFCHR || kind == unix.S_IFBLK
 }
 
 // statOf is stat(2) of what a descriptor of the job would lead to.
