@@ -104,7 +104,8 @@ func startRole(role string, numbers []int, args []string, attr reexec.Attr) (pid
 func (s *settings) delegate(args []string, con *cli.Console) (status int, done bool) {
 	included := s.engine.Includes(&s.request)
 	if entry.IsWorker() {
-		if included {
+		// In another namespace's /proc the tree is not to be known; the engine says so.
+		if included && proc.Here() == nil {
 			_ = unix.Kill(os.Getpid(), leaves)
 		}
 		if s.engine.Expected().Claims {
