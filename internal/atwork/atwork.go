@@ -27,9 +27,10 @@ type Claim struct {
 	held bool
 }
 
-// New claims a process until every process that has the descriptor has closed it. If no lock is available, the Claim claims nothing, and there is no error: the
-// request only is not protected from others. The descriptor never has the number avoid,
-// which may be that of the context.
+// New claims a process until every process that has the descriptor has closed it. If no
+// lock is available, the Claim claims nothing, and there is no error: the request only is
+// not protected from others. The descriptor never has the number avoid, which may be that
+// of the context.
 func New(pid, avoid int) *Claim {
 	c := &Claim{}
 	fd, err := open(os.Geteuid(), true)

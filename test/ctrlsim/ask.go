@@ -204,7 +204,7 @@ func (s *supervisor) newAskedProc(k *ask, st stat) (*askedProc, unix.Errno) {
 		return nil, 0
 	}
 	p := &askedProc{k: k, pid: st.pid, fd: -1, planted: -1}
-	p.ready = status.caught&(1<<(abi.Sig-1)) != 0
+	p.ready = status.handles()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, q := range k.procs {
@@ -311,7 +311,7 @@ func (s *supervisor) askThread(t *askedTask, primed func()) {
 		// The module looks for the handler and sends the signal in one step. Here the
 		// thread may have removed the handler in between, before an exec, and would die.
 		// It is dropped, as it would be at the exec.
-		if st, err := readStatus(t.tid); err != nil || st.caught&(1<<(abi.Sig-1)) == 0 {
+		if st, err := readStatus(t.tid); err != nil || !st.handles() {
 			return errGone
 		}
 		if err := unix.Tgkill(t.p.pid, t.tid, unix.Signal(abi.Sig)); err != nil {

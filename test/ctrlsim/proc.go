@@ -12,6 +12,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/ckpt/kernel/abi"
 )
 
 // What is to be known about other processes, from /proc and their memory.
@@ -109,6 +111,9 @@ func readStatus(tid int) (status, error) {
 	}
 	return st, nil
 }
+
+// handles says whether there is a handler for signal 64.
+func (st status) handles() bool { return st.caught&(1<<(abi.Sig-1)) != 0 }
 
 // interrupted says whether a system call of the thread would give EINTR now.
 func (st status) interrupted() bool {

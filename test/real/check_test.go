@@ -134,32 +134,48 @@ func TestPreflight(t *testing.T) {
 			j := newJob(t, "counter")
 			j.write("strange.py", "import os, time\nhere = os.getcwd()\ndef ready():\n    open(here + '/ready', 'w').close()\n    while True: time.sleep(1)\n"+source)
 			p := j.start("strange", []string{python, "strange.py"}, nil)
-			j.until("the program to be ready", func() bool {
-				select {
-				case <-p.ended:
-					t.Skipf("not here: %s", describe(p.end))
-				default:
-				}
-				return j.exists("ready")
-			})
-			said, status := j.asked(strconv.Itoa(p.pid))
-			if status != 95 || !strings.HasPrefix(said, "process ") {
-				t.Errorf("--check: status %d, %q", status, said)
-			}
-			c := j.command("cr_checkpoint", "--kill", "-f", filepath.Join(j.dir, "ctx"), strconv.Itoa(p.pid))
-			if end := j.wait(c); end != 95<<8 {
-				t.Errorf("cr_checkpoint: %s", describe(end))
-			}
-			select {
-			case <-p.ended:
-				t.Errorf("the program has ended: %s", describe(p.end))
-			default:
-			}
-			_ = syscall.Kill(-p.pid, syscall.SIGKILL)
-			j.wait(p)
-			j.noContext()
+			j.readyOr(p, t.Skipf)
+			j.refuses(p, 95, "process ")
 		})
 	}
+}
+
+// readyOr waits until a program has made the file "ready". If it ends before, it calls fail
+// with how.
+func (j *job) readyOr(p *process, fail func(format string, args ...any)) {
+	j.t.Helper()
+	j.until("the program to be ready", func() bool {
+		select {
+		case <-p.ended:
+			text, _ := os.ReadFile(p.stderr)
+			fail("it has ended: %s\n%s", describe(p.end), text)
+		default:
+		}
+		return j.exists("ready")
+	})
+}
+
+// refuses checks that --check and a checkpoint with --kill have that status and say that
+// about a program, and that it runs on. It ends the program.
+func (j *job) refuses(p *process, status int, text string) {
+	j.t.Helper()
+	said, checked := j.asked(strconv.Itoa(p.pid))
+	if checked != status || !strings.HasPrefix(said, "process ") || !strings.Contains(said, text) {
+		j.t.Errorf("--check: status %d, %q", checked, said)
+	}
+	save := j.command("cr_checkpoint", "--kill", "-f", filepath.Join(j.dir, "ctx"), strconv.Itoa(p.pid))
+	end := j.wait(save)
+	if stderr, _ := os.ReadFile(save.stderr); end != syscall.WaitStatus(status<<8) || !strings.Contains(string(stderr), text) {
+		j.t.Errorf("cr_checkpoint: %s, %q", describe(end), stderr)
+	}
+	select {
+	case <-p.ended:
+		j.t.Errorf("the program has ended: %s", describe(p.end))
+	default:
+	}
+	_ = syscall.Kill(-p.pid, syscall.SIGKILL)
+	j.wait(p)
+	j.noContext()
 }
 
 // refusedByCRIU is programs of Python's that CRIU itself refuses, with the status.
@@ -207,25 +223,8 @@ func TestCheckAgrees(t *testing.T) {
 			j := newJob(t, "counter")
 			j.write("refused.py", "import os, time\nhere = os.getcwd()\n"+c.source+"\nopen(here + '/ready', 'w').close()\nwhile True: time.sleep(1)\n")
 			p := j.start("refused", []string{python, "refused.py"}, nil)
-			j.until("the program to be ready", func() bool {
-				select {
-				case <-p.ended:
-					t.Skipf("not here: %s", describe(p.end))
-				default:
-				}
-				return j.exists("ready")
-			})
-			said, status := j.asked(strconv.Itoa(p.pid))
-			if status != c.status || !strings.HasPrefix(said, "process ") {
-				t.Errorf("--check: status %d, %q", status, said)
-			}
-			save := j.command("cr_checkpoint", "--kill", "-f", filepath.Join(j.dir, "ctx"), strconv.Itoa(p.pid))
-			if end := j.wait(save); end != syscall.WaitStatus(c.status<<8) {
-				t.Errorf("cr_checkpoint: %s", describe(end))
-			}
-			_ = syscall.Kill(-p.pid, syscall.SIGKILL)
-			j.wait(p)
-			j.noContext()
+			j.readyOr(p, t.Skipf)
+			j.refuses(p, c.status, "process ")
 		})
 	}
 }

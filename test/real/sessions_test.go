@@ -11,6 +11,18 @@ import (
 // Sessions, process groups and terminals of a job that joins cr_restart's, as it does
 // without --restore-sid.
 
+// savedPython starts a program of Python's, saves and ends it when it is ready, and tells it to go
+// on when it is restarted.
+func (j *job) savedPython(program string) {
+	j.t.Helper()
+	p := j.run("/usr/bin/python3", program)
+	j.until("the program to be ready", func() bool { return j.exists("ready") })
+	save := j.command("cr_checkpoint", "--kill", "-f", "ctx", strconv.Itoa(p.pid))
+	j.silent(save, j.wait(save))
+	j.wait(p)
+	j.write("go", "")
+}
+
 // TestOwnTerminal: a program on a pseudo terminal of the job's own, as under script(1), is
 // still interrupted by it, and ends when it is closed.
 func TestOwnTerminal(t *testing.T) {
@@ -39,12 +51,7 @@ until(b"interrupted")
 os.close(master)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 `)
-			p := j.run("/usr/bin/python3", "terminal.py")
-			j.until("the program to be ready", func() bool { return j.exists("ready") })
-			save := j.command("cr_checkpoint", "--kill", "-f", "ctx", strconv.Itoa(p.pid))
-			j.silent(save, j.wait(save))
-			j.wait(p)
-			j.write("go", "")
+			j.savedPython("terminal.py")
 			args := []string{"ctx"}
 			if option != "" {
 				args = []string{option, "ctx"}
@@ -82,12 +89,7 @@ while state != "T":
 os.kill(child, signal.SIGCONT)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 `)
-			p := j.run("/usr/bin/python3", "stopped.py")
-			j.until("the program to be ready", func() bool { return j.exists("ready") })
-			save := j.command("cr_checkpoint", "--kill", "-f", "ctx", strconv.Itoa(p.pid))
-			j.silent(save, j.wait(save))
-			j.wait(p)
-			j.write("go", "")
+			j.savedPython("stopped.py")
 			args := []string{"/usr/bin/setsid", "-w", filepath.Join(bin, "cr_restart"), "ctx"}
 			if option != "" {
 				args = append(args[:3], option, "ctx")

@@ -387,32 +387,8 @@ while True: time.sleep(1)
 					t.Fatal(err)
 				}
 			}
-			j.until("the program to be ready", func() bool {
-				select {
-				case <-p.ended:
-					text, _ := os.ReadFile(p.stderr)
-					t.Fatalf("it has ended: %s\n%s", describe(p.end), text)
-				default:
-				}
-				return j.exists("ready")
-			})
-			said, status := j.asked(strconv.Itoa(p.pid))
-			if status != c.status || !strings.Contains(said, c.said) {
-				t.Errorf("--check: status %d, %q", status, said)
-			}
-			run := j.command("cr_checkpoint", "--kill", "-f", filepath.Join(j.dir, "ctx"), strconv.Itoa(p.pid))
-			end := j.wait(run)
-			if text, _ := os.ReadFile(run.stderr); end != syscall.WaitStatus(c.status<<8) || !strings.Contains(string(text), c.said) {
-				t.Errorf("cr_checkpoint: %s, %q", describe(end), text)
-			}
-			select {
-			case <-p.ended:
-				t.Errorf("the program has ended: %s", describe(p.end))
-			default:
-			}
-			_ = syscall.Kill(-p.pid, syscall.SIGKILL)
-			j.wait(p)
-			j.noContext()
+			j.readyOr(p, t.Fatalf)
+			j.refuses(p, c.status, c.said)
 		})
 	}
 }

@@ -52,8 +52,8 @@ func open() (*engine, error) {
 	return &engine{criu: criu}, nil
 }
 
-// populateHeap has the pages of the heap there that most requests use, which costs a
-// tenth of as many page faults. Linux before 5.14 cannot.
+// populateHeap has the kernel make the pages of the heap that most requests use at once, which
+// costs less than a page fault for each. Linux before 5.14 cannot.
 func populateHeap() {
 	// The heap grows by so much at a time, to a multiple of it.
 	const chunk = 4 << 20
@@ -62,8 +62,8 @@ func populateHeap() {
 }
 
 // Saver, Restorer and Forecaster are this engine as one to choose, for commands that save,
-// that restore, and that do neither. Only the last can forecast a restart. A command thus does not
-// contain what it never runs, which is a tenth of it.
+// that restore, and that do neither. Only the last can forecast a restart. A command thus
+// does not contain what it never runs, which is a tenth of it.
 func Saver() ckpt.Candidate { return candidate((*engine).save, nil, nil) }
 
 // Restorer is for commands that restore; see Saver.

@@ -28,7 +28,7 @@ func (c *capture) noteProcessor() error {
 
 // demands is the error for a machine that cannot run the job, with all reasons.
 func (r *restart) demands() error {
-	f := &foresight{Forecast: &ckpt.Forecast{}, source: r.source, plan: r.plan, request: r.request}
+	f := r.foresight()
 	for _, step := range []func() error{f.processor, f.numbers, f.limits, f.named} {
 		if err := step(); err != nil {
 			return contextError(err)
@@ -52,6 +52,11 @@ func (r *restart) demands() error {
 		}
 	}
 	return &first
+}
+
+// foresight returns a look at what this restart needs.
+func (r *restart) foresight() *foresight {
+	return &foresight{Forecast: &ckpt.Forecast{}, source: r.source, plan: r.plan, request: r.request}
 }
 
 // processor looks for what the processor of the checkpoint could do and this one cannot.
@@ -111,7 +116,10 @@ func (f *foresight) named() error {
 	if err != nil {
 		return err
 	}
-	needed, err := f.needed(list)
+	open, err := f.open(list)
+	if err == nil {
+		err = f.withoutRemoved(open)
+	}
 	if err != nil {
 		return err
 	}
@@ -132,7 +140,7 @@ func (f *foresight) named() error {
 		file.Mode = modes[file.ID]
 		switch {
 		case file.Type != images.TypeReg || !strings.HasPrefix(file.Name, "/"):
-		case mapped[file.ID] || needed[file.ID] && !saved[file.Name] && f.otherKind(file):
+		case mapped[file.ID] || open[file.ID] && !saved[file.Name] && f.otherKind(file):
 			f.file(file, checks[file.ID])
 		}
 	}

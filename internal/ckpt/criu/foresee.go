@@ -198,30 +198,39 @@ func (f *foresight) ofJob(name string) bool {
 	})
 }
 
-// needed returns the entries of files.img that are opened by their names, except for
-// those that are mapped: not terminals, which may be replaced, and not what had lost its
-// name and is in the context.
-func (f *foresight) needed(list []images.File) (map[uint32]bool, error) {
-	needed := make(map[uint32]bool)
+// open returns the entries of files.img that are opened by their names for descriptors: not
+// terminals, which may be replaced.
+func (f *foresight) open(list []images.File) (map[uint32]bool, error) {
 	f.modes = make(map[uint32]uint32)
 	tables, err := f.plan.tables(f.source)
 	if err != nil {
 		return nil, err
 	}
-	open := make(map[uint32]bool)
+	described := make(map[uint32]bool)
 	for _, fds := range tables {
 		for _, fd := range fds {
-			open[fd.FileID] = true
+			described[fd.FileID] = true
 		}
 	}
+	open := make(map[uint32]bool)
 	for _, file := range list {
 		switch {
-		case open[file.ID] && file.Type == images.TypeReg:
-			needed[file.ID] = true
-		case open[file.ID] && file.Type == images.TypeFIFO:
-			needed[file.RegID] = true
+		case described[file.ID] && file.Type == images.TypeReg:
+			open[file.ID] = true
+		case described[file.ID] && file.Type == images.TypeFIFO:
+			open[file.RegID] = true
 			f.modes[file.RegID] = unix.R_OK | unix.W_OK // CRIU opens it in both ways first
 		}
+	}
+	return open, nil
+}
+
+// needed returns the entries of files.img that are opened by their names, except for
+// those that are mapped, and not what had lost its name and is in the context.
+func (f *foresight) needed(list []images.File) (map[uint32]bool, error) {
+	needed, err := f.open(list)
+	if err != nil {
+		return nil, err
 	}
 	for _, task := range f.plan.tasks {
 		name := images.Name("fs", task.PID)

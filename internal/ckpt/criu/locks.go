@@ -10,7 +10,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/hints"
 	"blcr-cli/internal/proc"
@@ -23,7 +22,7 @@ import (
 // locksFree is the error for locks of the job that somebody else has. One who has ended, or
 // is about to, is waited for, as for pids.
 func (r *restart) locksFree(ctx context.Context) error {
-	f := &foresight{Forecast: &ckpt.Forecast{}, source: r.source, plan: r.plan, request: r.request}
+	f := r.foresight()
 	wanted, err := f.wanted(r.plan.images[images.FilesName])
 	if err != nil {
 		return contextError(err)

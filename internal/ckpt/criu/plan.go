@@ -94,18 +94,17 @@ func (p *plan) sessions(source source, r *ckpt.RestartRequest) error {
 		return err
 	}
 	o := images.SessionOptions{RestoreSID: r.RestoreSid, RestorePGID: r.RestorePgid}
-	if p.keptGroups, err = jobControl(source, pstree); err != nil {
-		return err
-	}
-	o.KeepPGIDs = p.keptGroups
 	if source.Has(images.TTYInfoName) {
-		// A program on a terminal of the job's own, as under script(1), needs it to be
-		// interrupted, and to learn that it is closed. BLCR restores no such terminals.
 		ttys, err := images.Read(source, images.TTYInfoName, images.TTYs)
 		if err != nil {
 			return err
 		}
-		o.KeepSIDs = images.TerminalSessions(ttys)
+		if p.keptGroups, err = jobControl(source, pstree, ttys); err != nil {
+			return err
+		}
+		// A program on a terminal of the job's own, as under script(1), needs it to be
+		// interrupted, and to learn that it is closed. BLCR restores no such terminals.
+		o.KeepPGIDs, o.KeepSIDs = p.keptGroups, images.TerminalSessions(ttys)
 	}
 	if p.tasks, err = images.Tasks(pstree); err != nil {
 		return err

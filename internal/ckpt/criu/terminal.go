@@ -26,15 +26,11 @@ type terminal struct {
 
 // jobControl returns the process groups of shells with job control and of what
 // these have started; none if cr_restart has no terminal for them.
-func jobControl(source source, pstree []byte) (groups map[int32]bool, err error) {
-	if !source.Has(images.TTYInfoName) || !hasTerminal() {
+func jobControl(source source, pstree []byte, ttys []images.TTY) (groups map[int32]bool, err error) {
+	if !hasTerminal() {
 		return nil, nil
 	}
 	tasks, err := images.Tasks(pstree)
-	if err != nil {
-		return nil, err
-	}
-	ttys, err := images.Read(source, images.TTYInfoName, images.TTYs)
 	if err != nil {
 		return nil, err
 	}

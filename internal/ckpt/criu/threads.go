@@ -15,10 +15,10 @@ import (
 // As with BLCR a job is restored in the control groups of its cr_restart, and in
 // their namespace, and with no capability that is not in the bounding set of
 // cr_restart. Without CAP_SETPCAP, as for an ordinary user, the job has exactly the
-// bounding set and the securebits of cr_restart. Criu would do more than that: with the image of the control groups
-// it starts a process to move threads, which it then ends by SIGTERM, which all of
-// its processes ignore here; and it drops capabilities that are dropped already,
-// for which an ordinary user has no permission. Of limits see limits.go.
+// bounding set and the securebits of cr_restart. Criu would do more than that: with the
+// image of the control groups it starts a process to move threads, which it then ends by
+// SIGTERM, which all of its processes ignore here; and it drops capabilities that are
+// dropped already, for which an ordinary user has no permission. Of limits see limits.go.
 
 // threads changes the images of threads accordingly.
 func (p *plan) threads(source source, r *ckpt.RestartRequest) error {

@@ -61,7 +61,7 @@ func (s *situation) foresee(tree []int, mounts map[int]uint64) (lines []string) 
 			}
 			continue
 		case strings.HasPrefix(d.Link, "pipe:["):
-			if flags, _ := strconv.ParseUint(s.info(d.FD, "flags"), 8, 64); flags&unix.O_DIRECT != 0 {
+			if proc.OpenFlags(s.pid, d.FD)&unix.O_DIRECT != 0 {
 				add("The packetized mode for pipes is not supported yet")
 			}
 			continue

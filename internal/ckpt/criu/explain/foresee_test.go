@@ -14,24 +14,13 @@ import (
 	"blcr-cli/internal/ckpt"
 )
 
-// TestForesee: what a process has that CRIU refuses is said in the words of a dump that
-// has failed, without a line of CRIU's.
-func TestForesee(t *testing.T) {
-	dir := t.TempDir()
-	file, err := os.Create(filepath.Join(dir, "first"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
+// cat starts a cat in a session of its own, with these files open, and returns its pid when
+// it reads. It ends with the test.
+func cat(t *testing.T, open ...*os.File) (pid int) {
+	t.Helper()
 	cmd := exec.Command("/bin/cat")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	// A name may end as what /proc adds to one that was removed.
-	named, err := os.Create(filepath.Join(dir, "named (deleted)"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer named.Close()
-	cmd.ExtraFiles = []*os.File{file, named}
+	cmd.ExtraFiles = open
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -43,8 +32,10 @@ func TestForesee(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer cmd.Wait()
-	defer in.Close()
+	t.Cleanup(func() {
+		in.Close()
+		_ = cmd.Wait()
+	})
 	// At its start it opens files, which would be counted.
 	if _, err := in.Write([]byte("x")); err != nil {
 		t.Fatal(err)
@@ -52,7 +43,25 @@ func TestForesee(t *testing.T) {
 	if _, err := out.Read(make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
-	pid := cmd.Process.Pid
+	return cmd.Process.Pid
+}
+
+// TestForesee: what a process has that CRIU refuses is said in the words of a dump that
+// has failed, without a line of CRIU's.
+func TestForesee(t *testing.T) {
+	dir := t.TempDir()
+	file, err := os.Create(filepath.Join(dir, "first"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	// A name may end as what /proc adds to one that was removed.
+	named, err := os.Create(filepath.Join(dir, "named (deleted)"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer named.Close()
+	pid := cat(t, file, named)
 	if errs := Foresee([]int{pid}); len(errs) > 0 {
 		t.Errorf("of a process that can be saved: %q", details(errs))
 	}
@@ -95,22 +104,13 @@ func TestForeseeDescriptors(t *testing.T) {
 	if err != nil {
 		t.Skip(err)
 	}
-	cmd := exec.Command("/bin/cat")
+	var open []*os.File
 	for _, fd := range []int{ends[0], ends[1], pidfd} {
 		file := os.NewFile(uintptr(fd), "")
 		defer file.Close()
-		cmd.ExtraFiles = append(cmd.ExtraFiles, file)
+		open = append(open, file)
 	}
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer cmd.Wait()
-	defer in.Close()
-	pid := cmd.Process.Pid
+	pid := cat(t, open...)
 	outside := fmt.Sprintf("has a descriptor open of process %d (explain.test), which is not among those to be saved", os.Getpid())
 	for n, tree := range [][]int{{pid}, {pid, os.Getpid()}} {
 		said := ""

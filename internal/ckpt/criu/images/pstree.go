@@ -107,8 +107,8 @@ func (e *InUseError) Error() string { return fmt.Sprintf("process id %d is in us
 //
 // Without RestoreSID every task joins the session, as with BLCR, but for those in
 // KeepSIDs; a session leader becomes an ordinary member (see DropControllingTTYs for its
-// terminal). With it, tasks of the root's session join nevertheless if its leader was not saved: then
-// no process could make that session.
+// terminal). With it, tasks of the root's session join nevertheless if its leader was not
+// saved: then no process could make that session.
 //
 // Without RestorePGID every task of that session joins the group, but for those
 // in KeepPGIDs. Tasks in a session of their own always keep their groups, since no

@@ -78,10 +78,6 @@ func (p *preflight) permissions(s *subject) {
 	if _, dir := proc.Place(s.Pid, "root"); strings.HasPrefix(dir, "/") && dir != "/" && !proc.Capable(unix.CAP_SYS_CHROOT) {
 		p.refuse(syscall.EPERM, s, fmt.Sprintf("has the root directory %s, which takes CAP_SYS_CHROOT to restore", show.Name(dir)), "have root save and restart the job, or run both commands in there")
 	}
-	pidfd, err := unix.PidfdOpen(s.Pid, 0)
-	if err == nil {
-		defer unix.Close(pidfd)
-	}
 	for d, err := range proc.Descriptors(s.Pid) {
 		if err != nil {
 			return
@@ -90,7 +86,7 @@ func (p *preflight) permissions(s *subject) {
 			p.file(s, d)
 		} else if inode, ok := inodeOf(d, "socket"); ok && !p.asked[inode] {
 			p.asked[inode] = true
-			if ours, err := unix.PidfdGetfd(pidfd, d.FD, 0); err == nil {
+			if ours, err := proc.CopyDescriptor(s.Pid, d.FD); err == nil {
 				p.socket(s, d.FD, ours)
 				unix.Close(ours)
 			}
