@@ -164,7 +164,7 @@ func (c *capture) freeze(ctx context.Context, e *engine) (err error) {
 	if err := interrupted(ctx, "checkpoint"); err != nil {
 		return err
 	}
-	command := stream.Command{Path: e.criu.Path, Environment: e.criu.Environment(), Args: append(c.options(root), where...), Inherit: inherited, Enter: enter}
+	command := stream.Command{Path: e.criu.Path, Environment: e.criu.Environment(), Lend: e.criu.LendKerndat, Args: append(c.options(root), where...), Inherit: inherited, Enter: enter}
 	if through := c.tree.Through(); through != nil {
 		command.Args = slices.Concat(through[1:], []string{command.Path}, command.Args)
 		command.Path, command.Enter = through[0], nil

@@ -152,7 +152,7 @@ func unused(ctx context.Context, id int, deadline time.Time) bool {
 
 // attempt has criu restore the processes.
 func (r *restart) attempt(ctx context.Context, e *engine) (err error) {
-	command := stream.Command{Path: e.criu.Path, Environment: e.criu.Environment(), Args: r.options(), Inherit: r.plan.inherited, InSession: true, Personality: r.plan.personality()}
+	command := stream.Command{Path: e.criu.Path, Environment: e.criu.Environment(), Lend: e.criu.LendKerndat, Args: r.options(), Inherit: r.plan.inherited, InSession: true, Personality: r.plan.personality()}
 	switch {
 	case r.plan.container():
 		// Its pids are those of a pid namespace, which criu makes.

@@ -20,8 +20,8 @@ const badFor = time.Minute
 // answer is not remembered, and that is all. A nil *answerFile remembers nothing.
 type answerFile struct{ dir string }
 
-// answerDir is where the answers of user euid are; "" for nowhere. It goes when
-// the machine restarts.
+// answerDir is where the answers of user euid are: a place that is empty when the machine
+// has restarted.
 func answerDir(euid int, runtimeDir string) string {
 	switch {
 	case euid == 0:
@@ -29,14 +29,9 @@ func answerDir(euid int, runtimeDir string) string {
 	case filepath.IsAbs(runtimeDir):
 		return filepath.Join(runtimeDir, "blcr-cli")
 	}
-	return ""
-}
-
-func newAnswerFile(dir string) *answerFile {
-	if dir == "" {
-		return nil
-	}
-	return &answerFile{dir}
+	// As in a batch job. It is for all to write to, so that somebody else may have taken
+	// the name; see open.
+	return fmt.Sprintf("/dev/shm/blcr-cli-%d", euid)
 }
 
 // fileName is the same for what was at a path before, whose answer is thus
@@ -47,13 +42,14 @@ func fileName(id identity) string {
 	return fmt.Sprintf("criu-check-%016x", h.Sum64())
 }
 
-// The file is four lines, of which the last shows that it is whole.
+// The file is four lines, of which the last shows that they are whole, and a cache of
+// criu's.
 const (
 	good    = "usable "
 	without = "usable-without-breakpoints "
 	bad     = "unusable "
 	lastly  = "end\n"
-	maxSize = 16 << 10
+	maxSize = 16 << 10 // it leaves room for mostKerndat
 )
 
 func encode(id identity, a answer) string {
@@ -64,14 +60,14 @@ func encode(id identity, a answer) string {
 	case a.noBreakpoints:
 		line = without + a.version
 	}
-	return "blcr-cli criu check 3\n" + id.key + "\n" + line + "\n" + lastly
+	return "blcr-cli criu check 4\n" + id.key + "\n" + line + "\n" + lastly + a.kerndat
 }
 
 // decode is encode's reverse. It is not ok if the text is none that encode made
 // for id.
 func decode(id identity, text string) (a answer, ok bool) {
-	lines := strings.SplitAfterN(text, "\n", 4)
-	if len(lines) != 4 {
+	lines := strings.SplitAfterN(text, "\n", 5)
+	if len(lines) != 5 {
 		return answer{}, false
 	}
 	line := strings.TrimSuffix(lines[2], "\n")
@@ -81,6 +77,7 @@ func decode(id identity, text string) (a answer, ok bool) {
 		a.version = ""
 		a.why = strings.TrimPrefix(line, bad)
 	}
+	a.kerndat = lines[4]
 	return a, encode(id, a) == text
 }
 

@@ -37,6 +37,9 @@ type Binary struct {
 	// NoBreakpoints tells that it has to do without hardware breakpoints, because it
 	// would wait for ever for one that this machine does not deliver.
 	NoBreakpoints bool
+
+	kerndat    string // what LendKerndat lends; "" where criu finds its cache by itself
+	runtimeDir string // criu's XDG_RUNTIME_DIR; "" if it gets none
 }
 
 // Find returns the path of a usable criu. If the environment variable CR_CRIU
@@ -65,13 +68,21 @@ type search struct {
 	private []string    // where "make criu" puts one
 	dirs    []string    // where others are
 	answers *answerFile // nil if there is no place for answers
+
+	unprivileged bool                     // as the function says
+	learnKerndat func(name string) string // nil where criu keeps its cache by itself
 }
 
 func newSearch() *search {
 	s := &search{
 		named:   os.Getenv("CR_CRIU"),
 		dirs:    append(filepath.SplitList(os.Getenv("PATH")), "/usr/local/sbin", "/usr/sbin", "/sbin"),
-		answers: newAnswerFile(answerDir(unix.Geteuid(), os.Getenv("XDG_RUNTIME_DIR"))),
+		answers: &answerFile{answerDir(unix.Geteuid(), os.Getenv("XDG_RUNTIME_DIR"))},
+
+		unprivileged: Unprivileged(),
+	}
+	if !s.unprivileged && !keepsKerndat() {
+		s.learnKerndat = learnKerndat
 	}
 	if exe, err := os.Executable(); err == nil { // which is without symbolic links
 		s.private = privateNames(exe)
@@ -133,7 +144,7 @@ func (s *search) find() (*Binary, error) {
 				failure.Detail = append(failure.Detail, way)
 			}
 		case newest == nil || newer(a.version, newest.Version):
-			newest = &Binary{Path: name, Version: a.version, NoBreakpoints: a.noBreakpoints}
+			newest = &Binary{Path: name, Version: a.version, NoBreakpoints: a.noBreakpoints, kerndat: a.kerndat, runtimeDir: s.runtimeDir(id)}
 		}
 	}
 	if newest != nil {
@@ -273,7 +284,14 @@ func (s *search) ask(name string, id identity) (answer, error) {
 	if a, ok := s.answers.recall(id); ok {
 		return a, nil
 	}
-	a, err := check(name)
+	runtimeDir := s.runtimeDir(id)
+	if runtimeDir != "" {
+		_ = unix.Mkdir(runtimeDir, 0o700) // the lock has made its parent
+	}
+	a, err := check(name, runtimeDir)
+	if err == nil && a.usable && s.learnKerndat != nil && s.answers != nil {
+		a.kerndat = s.learnKerndat(name)
+	}
 	if err == nil {
 		s.answers.keep(id, a)
 	}

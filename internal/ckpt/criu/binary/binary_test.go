@@ -84,7 +84,7 @@ func checkNone(t *testing.T, s *search, detail ...string) {
 }
 
 // answersIn returns a place for answers, which is not there yet.
-func answersIn(t testing.TB) *answerFile { return newAnswerFile(filepath.Join(t.TempDir(), "answers")) }
+func answersIn(t testing.TB) *answerFile { return &answerFile{filepath.Join(t.TempDir(), "answers")} }
 
 // setLimit sets limit for the test.
 func setLimit(t *testing.T, d time.Duration) {
@@ -352,8 +352,8 @@ func TestPlaces(t *testing.T) {
 		{0, "/run/user/0", "/run/blcr-cli"},
 		{0, "", "/run/blcr-cli"},
 		{1, "/run/user/1", "/run/user/1/blcr-cli"},
-		{1, "", ""},
-		{1, "run", ""},
+		{1, "", "/dev/shm/blcr-cli-1"},
+		{1, "run", "/dev/shm/blcr-cli-1"},
 	} {
 		if got := answerDir(tt.euid, tt.dir); got != tt.want {
 			t.Errorf("answerDir(%d, %q) = %q, want %q", tt.euid, tt.dir, got, tt.want)
@@ -494,7 +494,7 @@ func TestPlanted(t *testing.T) {
 			}
 		})
 	}
-	for _, answers := range []*answerFile{nil, newAnswerFile(""), newAnswerFile("/dev/null/x"), newAnswerFile("/proc/x")} {
+	for _, answers := range []*answerFile{nil, {"/dev/null/x"}, {"/proc/x"}} {
 		checkFound(t, &search{dirs: []string{dir}, answers: answers}, path)
 	}
 }

@@ -24,7 +24,7 @@ func breakpointsWork(path string) bool {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	pid, err := syscall.ForkExec(path, []string{path, "--version"}, &syscall.ProcAttr{
-		Env: environment(), Sys: &syscall.SysProcAttr{Ptrace: true, Setpgid: true},
+		Env: environment(""), Sys: &syscall.SysProcAttr{Ptrace: true, Setpgid: true},
 	})
 	if err != nil {
 		return false

@@ -26,6 +26,8 @@ type answer struct {
 	why     string // it is not usable: one printable line
 
 	noBreakpoints bool // see [Binary]
+
+	kerndat string // see [Binary]
 }
 
 // Unprivileged reports whether criu needs its option --unprivileged: for anybody but root
@@ -35,15 +37,15 @@ func Unprivileged() bool {
 	return unix.Geteuid() != 0 || !proc.Capable(unix.CAP_SYS_ADMIN) || !proc.Capable(unix.CAP_NET_ADMIN)
 }
 
-// check runs the criu at name twice, for "check" and for its version. The error
-// says that it gave no answer: it could not be started, or did not end by
-// itself.
-func check(name string) (answer, error) {
+// check runs the criu at name twice, for "check", with that XDG_RUNTIME_DIR, and for its
+// version. The error says that it gave no answer: it could not be started, or did not end
+// by itself.
+func check(name, runtimeDir string) (answer, error) {
 	args := []string{"check", NoConfig}
 	if Unprivileged() {
 		args = append(args, "--unprivileged")
 	}
-	out, err := run(name, args...)
+	out, err := run(name, runtimeDir, args...)
 	var exit *exec.ExitError
 	switch {
 	case err == nil:
@@ -55,7 +57,7 @@ func check(name string) (answer, error) {
 		return answer{}, err
 	}
 	a := answer{usable: true}
-	if out, err = run(name, "--version"); err == nil {
+	if out, err = run(name, "", "--version"); err == nil {
 		a.version = version(out)
 	}
 	// From then on criu finds out by itself.
@@ -63,14 +65,15 @@ func check(name string) (answer, error) {
 	return a, nil
 }
 
-// run runs the command for at most limit and returns the end of what it wrote.
-func run(name string, args ...string) (string, error) {
+// run runs the command, with that XDG_RUNTIME_DIR, for at most limit and returns the end of
+// what it wrote.
+func run(name, runtimeDir string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	var out tail
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Stdout, cmd.Stderr = &out, &out
-	cmd.Env = environment()
+	cmd.Env = environment(runtimeDir)
 	// A group of its own, so that what it has started ends with it.
 	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }

@@ -10,19 +10,24 @@ const NoConfig = "--no-default-config"
 // where it is to do without hardware breakpoints, what tells it so: a fault that it has to
 // be able to endure, FI_NO_BREAKPOINTS in criu's fault-injection.h.
 func (b *Binary) Environment() []string {
+	env := environment(b.runtimeDir)
 	if b.NoBreakpoints {
-		return append(environment(), "CRIU_FAULT=130")
+		env = append(env, "CRIU_FAULT=130")
 	}
-	return environment()
+	return env
 }
 
-// environment is none of the caller's. Criu takes a configuration file from CRIU_CONFIG_FILE and HOME, and starts iptables, nft
+// environment is none of the caller's, with that XDG_RUNTIME_DIR if it is not "". Criu takes a configuration file from CRIU_CONFIG_FILE and HOME, and starts iptables, nft
 // and tar by PATH; the dynamic loader takes libraries from LD_LIBRARY_PATH and
 // LD_PRELOAD. Where sudo or su has kept these, another user would choose what root
 // runs.
-func environment() []string {
-	return []string{
+func environment(runtimeDir string) []string {
+	env := []string{
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 		"LC_ALL=C",
 	}
+	if runtimeDir != "" {
+		env = append(env, "XDG_RUNTIME_DIR="+runtimeDir)
+	}
+	return env
 }

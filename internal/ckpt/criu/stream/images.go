@@ -117,6 +117,7 @@ func (c *Criu) request() error {
 	if err != nil {
 		return err
 	}
+	c.endLoan()
 	c.mu.Lock()
 	c.named = true
 	c.mu.Unlock()

@@ -22,6 +22,10 @@ type Command struct {
 	// Environment is criu's whole environment; Start adds to it.
 	Environment []string
 
+	// Lend, if not nil, calls start, which starts criu, and lends it something until end is
+	// called: when criu has asked for an image, has reported a stage, or is given up.
+	Lend func(start func()) (end func())
+
 	// Inherit has the descriptors that criu gets as 3, 4, …; they stay the
 	// caller's.
 	Inherit []int

@@ -208,6 +208,7 @@ func (c *Criu) hear(fd int) {
 		unix.Close(fd)
 		return
 	}
+	c.endLoan()
 	s := &Stage{criu: c, fd: fd}
 	var root string
 	s.Name, root, _ = strings.Cut(string(text[:n]), " ")

@@ -88,6 +88,8 @@ type Criu struct {
 	pipes  keeper
 	disown func() // gives up the adoption of orphans; nil before Start
 
+	endLoan func() // ends what Command.Lend has begun; it may be called again
+
 	mu      sync.Mutex
 	process *process        // nil before Start
 	stages  map[*Stage]bool // reported, and not answered yet
@@ -102,7 +104,7 @@ type Criu struct {
 func New(mode Mode, h Handler) (*Criu, error) {
 	c := &Criu{
 		mode: mode, handler: h, dir: tempdir.None, images: -1, conn: -1, lazy: -1, lazyConn: -1, scripts: -1, callerLimit: callerLimit,
-		stages: make(map[*Stage]bool), wake: [2]int{-1, -1}, done: make(chan struct{}),
+		stages: make(map[*Stage]bool), wake: [2]int{-1, -1}, done: make(chan struct{}), endLoan: func() {},
 	}
 	err := unix.Pipe2(c.wake[:], unix.O_CLOEXEC|unix.O_NONBLOCK)
 	if err != nil {
@@ -134,7 +136,13 @@ func (c *Criu) Start(command Command) error {
 	command.Environment = append(command.Environment, socketVar+"="+c.name)
 	command.writes = c.mode == Files
 	c.disown = adoptOrphans()
-	p, err := start(command)
+	var p *process
+	var err error
+	if command.Lend != nil {
+		c.endLoan = sync.OnceFunc(command.Lend(func() { p, err = start(command) }))
+	} else {
+		p, err = start(command)
+	}
 	if err != nil {
 		close(c.done)
 		return err
@@ -283,6 +291,7 @@ func (c *Criu) rouse() {
 // release closes all descriptors and removes the directory. Scripts that wait
 // for an answer take that for a no.
 func (c *Criu) release() {
+	c.endLoan()
 	c.removeDir()
 	c.mu.Lock()
 	defer c.mu.Unlock()

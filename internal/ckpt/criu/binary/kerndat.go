@@ -1,0 +1,119 @@
+package binary
+
+import (
+	"fmt"
+	"hash/fnv"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// Criu finds out what the kernel can do each time that it starts, by a dozen of processes
+// and by iptables: that is most of what it does until it stops the first process. It does
+// not if it finds a cache of that, which it keeps until the machine restarts (kerndat.c).
+// That of root is a file in /run, if that is a tmpfs: in many containers it is not. That of
+// others is in XDG_RUNTIME_DIR, which it does not get from the caller's environment. So
+// there is one cache for each criu beside the answers, and as long-lived as they are.
+
+// kerndatName is what criu calls its cache.
+const kerndatName = "criu.kdat"
+
+// runDir is where root's is. Tests replace it.
+var runDir = "/run"
+
+// mostKerndat is more than any cache takes, some hundred bytes.
+const mostKerndat = 8 << 10
+
+// kerndatFD is the descriptor by which criu gets a cache. It is one that nobody gives to a
+// criu by accident.
+const kerndatFD = 187
+
+// kerndatLink is where that is found by the criu that has it, and by no other.
+var kerndatLink = fmt.Sprintf("/proc/self/fd/%d", kerndatFD)
+
+// keepsKerndat reports whether the criu of a privileged user keeps its cache by itself.
+func keepsKerndat() bool {
+	var fs unix.Statfs_t
+	return unix.Statfs(runDir, &fs) == nil && uint32(fs.Type) == unix.TMPFS_MAGIC
+}
+
+// learnKerndat returns the cache of the privileged criu at name, "" if it makes none. For
+// that it runs where there is an empty tmpfs in place of /run, which nobody else sees.
+func learnKerndat(name string) string {
+	learnt := make(chan string)
+	go func() {
+		// The thread is of no use for anything else, and ends with this goroutine.
+		runtime.LockOSThread()
+		var cache string
+		defer func() { learnt <- cache }()
+		if unix.Unshare(unix.CLONE_NEWNS) != nil || unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "") != nil ||
+			unix.Mount("tmpfs", runDir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=755,size=1m") != nil {
+			return
+		}
+		_, _ = run(name, "", "check", NoConfig) // how it ends is known
+		if data, err := os.ReadFile(filepath.Join(runDir, kerndatName)); err == nil && len(data) <= mostKerndat {
+			cache = string(data)
+		}
+	}()
+	return <-learnt
+}
+
+// LendKerndat calls start, which starts this criu in this process's mount namespace, and
+// lends it its cache, until end is called. That is to be done once criu has asked for an
+// image or has reported a stage: it has read the cache then. Of several that have it at a
+// time, all but one may find it gone, and then only take longer.
+func (b *Binary) LendKerndat(start func()) (end func()) {
+	fd := -1
+	if b.kerndat != "" {
+		fd = inheritable(b.kerndat)
+	}
+	if fd < 0 {
+		start()
+		return func() {}
+	}
+	defer unix.Close(fd)
+	// Should this process be killed, what is left leads nowhere, and criu removes it.
+	path := filepath.Join(runDir, kerndatName)
+	_ = unix.Symlink(kerndatLink, path)
+	start()
+	return func() {
+		if target, err := os.Readlink(path); err == nil && target == kerndatLink {
+			_ = unix.Unlink(path)
+		}
+	}
+}
+
+// inheritable returns kerndatFD, with the data in it, for programs to inherit, or -1 if
+// that cannot be had.
+func inheritable(data string) int {
+	file, err := unix.MemfdCreate(kerndatName, unix.MFD_CLOEXEC)
+	if err != nil {
+		return -1
+	}
+	defer unix.Close(file)
+	if n, err := unix.Write(file, []byte(data)); err != nil || n != len(data) {
+		return -1
+	}
+	fd, err := unix.FcntlInt(uintptr(file), unix.F_DUPFD, kerndatFD)
+	if err != nil {
+		return -1
+	}
+	if fd != kerndatFD {
+		unix.Close(fd)
+		return -1
+	}
+	return fd
+}
+
+// runtimeDir is the XDG_RUNTIME_DIR for the criu of that identity, in which an unprivileged
+// one keeps its cache; "" if there is none. Whether it is there does not matter.
+func (s *search) runtimeDir(id identity) string {
+	if s.answers == nil || !s.unprivileged {
+		return ""
+	}
+	h := fnv.New64a()
+	h.Write([]byte(id.key))
+	return filepath.Join(s.answers.dir, fmt.Sprintf("criu-%016x", h.Sum64()))
+}
