@@ -5,9 +5,10 @@ import (
 	"hash/fnv"
 	"os"
 	"path/filepath"
-	"runtime"
 
 	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/thread"
 )
 
 // Criu finds out what the kernel can do each time that it starts, by a dozen of processes
@@ -42,12 +43,8 @@ func keepsKerndat() bool {
 // learnKerndat returns the cache of the privileged criu at name, "" if it makes none. For
 // that it runs where there is an empty tmpfs in place of /run, which nobody else sees.
 func learnKerndat(name string) string {
-	learnt := make(chan string)
-	go func() {
-		// The thread is of no use for anything else, and ends with this goroutine.
-		runtime.LockOSThread()
-		var cache string
-		defer func() { learnt <- cache }()
+	var cache string
+	thread.Run(func() {
 		if unix.Unshare(unix.CLONE_NEWNS) != nil || unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "") != nil ||
 			unix.Mount("tmpfs", runDir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=755,size=1m") != nil {
 			return
@@ -56,8 +53,8 @@ func learnKerndat(name string) string {
 		if data, err := os.ReadFile(filepath.Join(runDir, kerndatName)); err == nil && len(data) <= mostKerndat {
 			cache = string(data)
 		}
-	}()
-	return <-learnt
+	})
+	return cache
 }
 
 // LendKerndat calls start, which starts this criu in this process's mount namespace, and

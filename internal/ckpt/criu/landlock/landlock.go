@@ -12,13 +12,13 @@
 package landlock
 
 import (
-	"runtime"
 	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/proc"
+	"blcr-cli/internal/thread"
 )
 
 // Kernel reports whether this kernel has Landlock.
@@ -50,7 +50,7 @@ func Confined(pids []int) (pid int) {
 		return 0
 	}
 	var kept int
-	onThread(func() { pid, _, kept = find(pids, time.Now().Add(limit)) })
+	thread.Run(func() { pid, _, kept = find(pids, time.Now().Add(limit)) })
 	for range 1000 { // milliseconds
 		if tracer, err := proc.Tracer(kept); kept == 0 || err != nil || tracer == 0 {
 			break
@@ -58,23 +58,6 @@ func Confined(pids []int) (pid int) {
 		time.Sleep(time.Millisecond)
 	}
 	return pid
-}
-
-// onThread calls a function on a thread of the system that ends after it. Whatever that
-// thread still traces is let go of then.
-func onThread(call func()) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread()
-		if unix.Gettid() == unix.Getpid() { // this one does not end
-			onThread(call)
-			runtime.UnlockOSThread()
-			return
-		}
-		call()
-	}()
-	<-done
 }
 
 // find is Confined on a thread of its own. It also returns how many threads have answered,

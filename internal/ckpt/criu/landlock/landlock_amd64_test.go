@@ -20,6 +20,7 @@ import (
 
 	"blcr-cli/internal/proc"
 	"blcr-cli/internal/reexec"
+	"blcr-cli/internal/thread"
 )
 
 const (
@@ -266,7 +267,7 @@ func (s *subject) says(want string) {
 func (s *subject) ask() (found bool, answers int) {
 	s.Helper()
 	in, late := 0, 0
-	onThread(func() { in, answers, late = find([]int{s.pid}, time.Now().Add(time.Minute)) })
+	thread.Run(func() { in, answers, late = find([]int{s.pid}, time.Now().Add(time.Minute)) })
 	if late != 0 || in != 0 && in != s.pid {
 		s.Fatalf("thread %d is late, process %d is confined", late, in)
 	}
@@ -501,7 +502,7 @@ func TestKilled(t *testing.T) {
 // TestLate: a thread that does not stop is let go of.
 func TestLate(t *testing.T) {
 	s := newSubject(t, "computes")
-	onThread(func() {
+	thread.Run(func() {
 		for _, tid := range proc.Threads(s.pid) {
 			ask(s.pid, tid, os.Getpid(), false, time.Now().Add(-time.Second))
 		}

@@ -12,6 +12,7 @@ import (
 	"blcr-cli/internal/forkexec"
 	"blcr-cli/internal/proc"
 	"blcr-cli/internal/signals"
+	"blcr-cli/internal/thread"
 )
 
 // Command is how to start a criu.
@@ -147,11 +148,10 @@ func start(command Command) (*process, error) {
 		// else. It must not end, either: for the kernel it is the parent of what
 		// it has started, which may have asked for a signal at its parent's end.
 		forked := make(chan error)
-		go func() {
-			runtime.LockOSThread()
+		go thread.Run(func() {
 			forked <- fork()
 			select {}
-		}()
+		})
 		err = <-forked
 	}
 	unix.Close(out)
