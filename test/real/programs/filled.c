@@ -28,7 +28,7 @@ static int has(int region, size_t page)
 
 static uint64_t word(int region, size_t page, size_t i)
 {
-	return ((uint64_t)region << 56 ^ page << 12 ^ i ^ (uint64_t)getpid() << 32) * 0x9e3779b97f4a7c15u | 1;
+	return ((uint64_t)region << 56 ^ page << 12 ^ i ^ (uint64_t)self << 32) * 0x9e3779b97f4a7c15u | 1;
 }
 
 static uint64_t *at(int region, size_t page) { return (uint64_t *)(mem[region] + page * 4096); }
@@ -107,6 +107,7 @@ static void set_up(void)
 
 static void child_main(char **argv)
 {
+	self = getpid();
 	dir = argv[1];
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	set_up();
