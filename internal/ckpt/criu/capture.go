@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -38,6 +39,7 @@ type capture struct {
 	tree    *pstree.Tree
 	criu    *stream.Criu
 	writer  store
+	finish  func() error // closes writer; further calls wait for the first one and return the same
 
 	preparing sync.WaitGroup // of the context's file, see prepareFile
 
@@ -143,6 +145,7 @@ func (c *capture) freeze(ctx context.Context, e *engine) (err error) {
 	if err := c.prepare(e); err != nil {
 		return c.writing(err)
 	}
+	c.finish = sync.OnceValue(c.writer.Close)
 	defer func() {
 		if err != nil {
 			c.criu.Close()
@@ -325,7 +328,7 @@ func (c *capture) writing(err error) error {
 func (c *capture) Write(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, c.writer.Abort)
 	defer stop()
-	if err := c.writer.Close(); err != nil {
+	if err := c.finish(); err != nil {
 		if cause := interrupted(ctx, "checkpoint"); cause != nil {
 			return cause
 		}
@@ -346,6 +349,10 @@ func (c *capture) Release() {
 	}
 	c.frozen.Answer(true)
 	c.frozen = nil
+	if ckpt.RunsOn(c.request.Signal) && runtime.NumCPU() > 1 {
+		// Criu takes a while to leave the processes, and one processor.
+		go c.finish()
+	}
 	c.close()
 	c.stood = time.Since(c.begun)
 	// Processes that were stopped have been stopped again by criu.
