@@ -153,11 +153,11 @@ func offsetOf(pid int) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	inner, err := proc.InnerPids(pid)
+	inner, err := proc.InnerPid(pid)
 	if err != nil {
 		return 0, err
 	}
-	return int64(namespace)<<22 | int64(inner[len(inner)-1]), nil
+	return int64(namespace)<<22 | int64(inner), nil
 }
 
 // directories returns the directories in which the file of a user may be, the preferred

@@ -267,6 +267,15 @@ func InnerPids(pid int) ([]int, error) {
 	return pids, nil
 }
 
+// InnerPid returns the number that a process knows itself by.
+func InnerPid(pid int) (int, error) {
+	pids, err := InnerPids(pid)
+	if err != nil {
+		return 0, err
+	}
+	return pids[len(pids)-1], nil
+}
+
 // OutsideSession reports whether a process in another pid namespace is in a session of which
 // the leader is outside of that.
 func OutsideSession(pid int) bool {

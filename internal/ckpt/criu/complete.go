@@ -83,8 +83,8 @@ func (c *capture) restoreCode() error {
 	page := make([]byte, os.Getpagesize())
 	for _, pid := range c.tree.PIDs {
 		saved := pid
-		if inner, err := proc.InnerPids(pid); err == nil && len(inner) > 0 {
-			saved = inner[len(inner)-1]
+		if inner, err := proc.InnerPid(pid); err == nil {
+			saved = inner
 		}
 		taken := c.memory.pagemaps[images.Name("pagemap", uint32(saved))]
 		for _, address := range proc.Code(pid) {

@@ -370,8 +370,8 @@ func (r *restart) stopRunning(those func(pid int) bool) {
 		return
 	}
 	for _, pid := range tree {
-		inner, err := proc.InnerPids(pid)
-		if err == nil && !r.plan.stopped[int32(inner[len(inner)-1])] && those(pid) {
+		inner, err := proc.InnerPid(pid)
+		if err == nil && !r.plan.stopped[int32(inner)] && those(pid) {
 			r.held = append(r.held, pid)
 			_ = unix.Kill(pid, unix.SIGSTOP)
 		}

@@ -206,8 +206,8 @@ func outerNumbers(root int) map[int32]int {
 	}
 	for _, pid := range tree {
 		for _, tid := range proc.Threads(pid) {
-			if inner, err := proc.InnerPids(tid); err == nil {
-				numbers[int32(inner[len(inner)-1])] = tid
+			if inner, err := proc.InnerPid(tid); err == nil {
+				numbers[int32(inner)] = tid
 			}
 		}
 	}

@@ -70,8 +70,8 @@ func Save(pids []int) []byte {
 			if values == nil {
 				continue
 			}
-			if inner, err := proc.InnerPids(tid); err == nil {
-				text = fmt.Appendf(text, "%d %s\n", inner[len(inner)-1], strings.Join(values, " "))
+			if inner, err := proc.InnerPid(tid); err == nil {
+				text = fmt.Appendf(text, "%d %s\n", inner, strings.Join(values, " "))
 			}
 		}
 	}

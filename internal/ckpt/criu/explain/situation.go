@@ -70,8 +70,8 @@ func newSituation(f Failure) *situation {
 	if f.Inside {
 		s.inner = make(map[int]int)
 		for _, pid := range f.Tree {
-			if inner, err := proc.InnerPids(pid); err == nil {
-				s.inner[inner[len(inner)-1]] = pid
+			if inner, err := proc.InnerPid(pid); err == nil {
+				s.inner[inner] = pid
 			}
 		}
 	}

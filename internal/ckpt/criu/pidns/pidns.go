@@ -278,7 +278,7 @@ func (n *Namespace) Outer(inner int) int {
 		if err != nil || ns != inside {
 			continue
 		}
-		if pids, err := proc.InnerPids(pid); err == nil && pids[len(pids)-1] == inner {
+		if number, err := proc.InnerPid(pid); err == nil && number == inner {
 			return pid
 		}
 	}

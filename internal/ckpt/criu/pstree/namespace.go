@@ -26,11 +26,10 @@ func (t *Tree) Namespace() (enter func() error, root int, err error) {
 	if theirs == ours {
 		return nil, t.Root, nil
 	}
-	pids, err := proc.InnerPids(t.Root)
+	inner, err := proc.InnerPid(t.Root)
 	if err != nil {
 		return nil, 0, none()
 	}
-	inner := pids[len(pids)-1]
 	if inner == 1 {
 		// The whole namespace, which CRIU saves from outside.
 		return nil, t.Root, nil
@@ -40,7 +39,7 @@ func (t *Tree) Namespace() (enter func() error, root int, err error) {
 		if ns, err := proc.Namespace(pid, "pid"); err != nil || ns != theirs {
 			continue
 		}
-		if pids, err := proc.InnerPids(pid); err == nil && pids[len(pids)-1] == 1 {
+		if inner, err := proc.InnerPid(pid); err == nil && inner == 1 {
 			first = pid
 		}
 	}
