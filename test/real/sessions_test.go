@@ -62,6 +62,62 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 	}
 }
 
+// TestSessionsBelow: sessions below one that is kept come back, however they have come to be.
+func TestSessionsBelow(t *testing.T) {
+	engine(t)
+	for _, test := range []struct {
+		name, program string
+		kept          bool
+	}{
+		{"leader", "leader()", true},
+		{"leader below a leader", "leader(); below(os.setsid)", true},
+		{"born before the second", "leader(); below(lambda: below(lambda: None) or os.setsid())", true},
+		{"born before the first", "below(lambda: None); leader()", false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			j := newJob(t, "below")
+			j.write("terminal.py", `import fcntl, os, sys, termios, time
+master, slave = os.openpty()
+def leader():
+	os.setsid()
+	fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+def stay():
+	while not os.path.exists("end"):
+		time.sleep(0.01)
+	os._exit(0)
+def below(first):
+	done = os.pipe()
+	if os.fork() == 0:
+		first()
+		os.write(done[1], b"x")
+		stay()
+	os.read(done[0], 1)
+child = os.fork()
+if child == 0:
+	`+test.program+`
+	open("ready", "w").close()
+	while not os.path.exists("go"):
+		time.sleep(0.01)
+	try:
+		os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+		has = True
+	except OSError:
+		has = False
+	open("end", "w").close()
+	os._exit(5 if has else 6)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+`)
+			j.savedPython("terminal.py")
+			want := 6
+			if test.kept {
+				want = 5
+			}
+			j.ends(j.command("cr_restart", "ctx"), want, "", "")
+			j.nothing()
+		})
+	}
+}
+
 // TestStoppedOrphan: a process that Ctrl-Z had stopped is restored stopped where no shell
 // could continue it: in an orphaned process group the kernel ignores that signal.
 func TestStoppedOrphan(t *testing.T) {

@@ -190,6 +190,36 @@ func TestSetSessionsOfLeader(t *testing.T) {
 	}
 }
 
+// TestSetSessionsKept: a session on a terminal of the job's own is kept with those below it,
+// or it is not where criu could not restore that. The root is in a session from outside.
+func TestSetSessionsKept(t *testing.T) {
+	task := func(pid, ppid, sid int32) Task { return Task{PID: pid, PPID: ppid, PGID: sid, SID: sid} }
+	for _, test := range []struct {
+		name  string
+		tasks []Task
+		want  []int32
+	}{
+		{"alone", []Task{task(70, 0, 60), task(71, 70, 71)}, []int32{400, 71}},
+		{"one more below", []Task{task(70, 0, 60), task(71, 70, 71), task(72, 71, 72), task(73, 72, 72)}, []int32{400, 71, 72, 72}},
+		{"born before the second", []Task{task(70, 0, 60), task(71, 70, 71), task(72, 71, 72), task(73, 72, 71)}, []int32{400, 71, 72, 71}},
+		{"another one beside it", []Task{task(70, 0, 60), task(71, 70, 71), task(72, 70, 72)}, []int32{400, 71, 400}},
+		{"born before the first", []Task{task(70, 0, 60), task(71, 70, 71), task(72, 71, 60)}, []int32{400, 400, 400}},
+		{"leader has ended", []Task{task(70, 0, 60), task(71, 70, 71), task(72, 71, 65)}, []int32{400, 400, 400}},
+		{"adopted by the root", []Task{task(70, 0, 60), task(71, 70, 71), task(72, 70, 71)}, []int32{400, 71, 71}},
+		{"the root leads", []Task{task(70, 0, 70), task(71, 70, 71), task(72, 71, 70)}, []int32{400, 400, 400}},
+		{"born in two", []Task{task(70, 0, 60), task(71, 70, 71), task(72, 71, 72), task(73, 72, 73), task(74, 73, 71), task(75, 73, 72)}, []int32{400, 400, 400, 400, 400, 400}},
+	} {
+		_, tasks, err := SetSessions(pstree(test.tasks...), SessionOptions{SID: 400, PGID: 500, KeepSIDs: map[int32]bool{71: true}})
+		var got []int32
+		for _, t := range tasks {
+			got = append(got, t.SID)
+		}
+		if err != nil || !slices.Equal(got, test.want) {
+			t.Errorf("%s: got %v, want %v, %v", test.name, got, test.want, err)
+		}
+	}
+}
+
 func TestSetSessionsOfEndedLeader(t *testing.T) {
 	// The leader of session 60 has ended, and 0 was outside the namespace.
 	in := pstree(Task{70, 0, 0, 0, nil}, Task{72, 70, 60, 60, nil})

@@ -1,6 +1,9 @@
 package images
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Fields of pstree_entry.
 const (
@@ -82,8 +85,8 @@ type SessionOptions struct {
 	RestoreSID  bool // --restore-sid
 	RestorePGID bool // --restore-pgid
 
-	// KeepSIDs are sessions that are restored without RestoreSID, too, if their leader was
-	// saved.
+	// KeepSIDs are sessions that are restored without RestoreSID, too, with those of all
+	// descendants of their leaders, if the leaders were saved and criu can restore that.
 	KeepSIDs map[int32]bool
 
 	// KeepPGIDs are process groups that are restored without RestorePGID, too.
@@ -120,19 +123,15 @@ func SetSessions(pstree []byte, o SessionOptions) ([]byte, []Task, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	leads := sessionLeaders(tasks)
-	root := tasks[0]
 	if o.NewSession {
-		o.SID, o.PGID = root.PID, root.PID
+		o.SID, o.PGID = tasks[0].PID, tasks[0].PID
 	}
-	for i, t := range tasks {
-		join := !o.RestoreSID && !(o.KeepSIDs[t.SID] && leads[t.SID]) || t.SID == 0 || t.SID == root.SID && !leads[t.SID]
-		if join {
-			tasks[i].SID = o.SID
-		}
-		if join && !o.RestorePGID && !o.KeepPGIDs[t.PGID] || t.PGID == 0 {
-			tasks[i].PGID = o.PGID
-		}
+	saved := slices.Clone(tasks)
+	o.assign(tasks)
+	if !o.RestoreSID && !restorable(tasks) {
+		o.KeepSIDs = nil
+		copy(tasks, saved)
+		o.assign(tasks)
 	}
 	if err := o.check(tasks); err != nil {
 		return nil, nil, err
@@ -142,6 +141,49 @@ func SetSessions(pstree []byte, o SessionOptions) ([]byte, []Task, error) {
 		return m.put(intField(pstreeSID, uint64(tasks[i].SID))), nil
 	})
 	return out, tasks, err
+}
+
+// assign gives the tasks their sessions and groups.
+func (o SessionOptions) assign(tasks []Task) {
+	leads := sessionLeaders(tasks)
+	root := tasks[0].SID
+	below := make(map[int32]bool) // tasks in kept sessions, and their descendants
+	for i, t := range tasks {
+		keep := leads[t.SID] && (o.KeepSIDs[t.SID] || below[t.PPID])
+		below[t.PID] = keep || below[t.PPID]
+		join := !o.RestoreSID && !keep || t.SID == 0 || t.SID == root && !leads[t.SID]
+		if join {
+			tasks[i].SID = o.SID
+		}
+		if join && !o.RestorePGID && !o.KeepPGIDs[t.PGID] || t.PGID == 0 {
+			tasks[i].PGID = o.PGID
+		}
+	}
+}
+
+// restorable reports whether criu can give the tasks their sessions (prepare_pstree_ids). A
+// task is in its own, in its parent's, or in that of an ancestor, if those in between were
+// born there. Children of the root may be in any, by help of a process that ends.
+func restorable(tasks []Task) bool {
+	known, born := make(map[int32]Task), make(map[int32]int32)
+	for _, t := range tasks {
+		known[t.PID] = t
+		parent := known[t.PPID]
+		if t.PPID == 0 || t.PPID == tasks[0].PID || t.SID == t.PID || t.SID == parent.SID {
+			continue
+		}
+		for parent.PID != t.SID {
+			if sid := born[parent.PID]; sid != 0 && sid != t.SID || parent.PPID == 0 {
+				return false
+			}
+			born[parent.PID] = t.SID
+			parent = known[parent.PPID]
+		}
+		if parent.SID != t.SID {
+			return false
+		}
+	}
+	return true
 }
 
 // sessionLeaders returns the sessions whose leader is among tasks.
