@@ -3,9 +3,15 @@
 package real
 
 import (
+	"fmt"
+	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
+	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // Sessions, process groups and terminals of a job that joins cr_restart's, as it does
@@ -115,6 +121,70 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 			j.ends(j.command("cr_restart", "ctx"), want, "", "")
 			j.nothing()
 		})
+	}
+}
+
+// TestTakenTerminal: a pseudo terminal of the job's own is another one if its number is in
+// use, or much higher than any that is.
+func TestTakenTerminal(t *testing.T) {
+	engine(t)
+	for _, test := range []struct {
+		name           string
+		before, beside int // terminals that there are when it is made, and when it is restored
+	}{
+		{"in use", 0, 3},
+		{"high", 60, 0},
+		{"the same", 0, 0},
+	} {
+		for _, option := range []string{"--restore-pid", "--no-restore-pid"} {
+			t.Run(test.name+option, func(t *testing.T) {
+				j := newJob(t, "taken")
+				j.write("terminal.py", fmt.Sprintf(`import os, pty, sys, time
+others = [os.openpty() for _ in range(%d)]
+master, slave = os.openpty()
+hung, gone = os.openpty() # one of which the other end is closed
+os.close(hung)
+for m, s in others:
+	os.close(m)
+	os.close(s)
+child = os.fork()
+if child == 0:
+	os.setsid()
+	os.close(os.open(os.ttyname(slave), os.O_RDWR)) # it controls this one now
+open("ready", "w").close()
+while not os.path.exists("go"):
+	time.sleep(0.01)
+if child == 0:
+	line = os.read(slave, 100)
+	tty = os.open("/dev/tty", os.O_RDWR)
+	os.write(tty, b"got " + line + os.fstat(slave).st_rdev.to_bytes(4, "big").hex().encode() + os.stat(os.ttyname(slave)).st_rdev.to_bytes(4, "big").hex().encode())
+	os._exit(0)
+os.write(master, b"line\n")
+os.waitpid(child, 0)
+got = os.read(master, 1000).replace(b"\r", b"")
+assert os.read(gone, 1) == b"" # hung up
+print(os.ptsname(master) if hasattr(os, "ptsname") else "")
+assert got.startswith(b"line\ngot line\n") and got[-16:-8] == got[-8:], got
+sys.exit(5)
+`, test.before))
+				j.savedPython("terminal.py")
+				var beside []*os.File
+				for range test.beside {
+					f, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer f.Close()
+					beside = append(beside, f)
+				}
+				if said, status := j.told("--check", "ctx"); status != 0 || strings.Contains(said, "becomes /dev/pts/") == (test.name == "the same") {
+					t.Errorf("cr_info --check: status %d: %s", status, said)
+				}
+				j.ends(j.command("cr_restart", option, "ctx"), 5, "...", "")
+				runtime.KeepAlive(beside)
+				j.nothing()
+			})
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -409,6 +410,10 @@ func (f *foresight) outside() error {
 	terminals := 0
 	for _, tty := range images.ExternalTTYs(files, ttys, tables) {
 		terminals += len(tty.FDs)
+	}
+	numbers := otherPTYs(images.OwnPTYs(ttys), ptysInUse())
+	for _, n := range slices.Sorted(maps.Keys(numbers)) {
+		f.Notes = append(f.Notes, fmt.Sprintf("the job's own terminal %s becomes %s", images.SlaveName(n), images.SlaveName(numbers[n])))
 	}
 	if terminals > 0 {
 		f.Notes = append(f.Notes, "the job had a terminal: it gets that of cr_restart, or /dev/null")

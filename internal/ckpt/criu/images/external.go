@@ -109,6 +109,18 @@ func TerminalSessions(ttys []TTY) map[int32]bool {
 	return controlled
 }
 
+// OwnPTYs returns the numbers of the pseudo terminals that criu makes itself.
+func OwnPTYs(ttys []TTY) map[uint32]bool {
+	internal, _ := internalTTYs(ttys)
+	own := make(map[uint32]bool)
+	for _, t := range ttys {
+		if internal(t) {
+			own[t.Index] = true
+		}
+	}
+	return own
+}
+
 // internalTTYs returns which terminals criu makes itself, and the sessions whose
 // controlling terminal is one of those.
 func internalTTYs(ttys []TTY) (internal func(TTY) bool, controlled map[int32]bool) {

@@ -14,6 +14,8 @@ import (
 
 	criufdinfo "github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
 	criupstree "github.com/checkpoint-restore/go-criu/v8/crit/images/pstree"
+	"golang.org/x/sys/unix"
+
 	criutty "github.com/checkpoint-restore/go-criu/v8/crit/images/tty"
 	"google.golang.org/protobuf/proto"
 )
@@ -414,6 +416,36 @@ func TestDropControllingTTYs(t *testing.T) {
 	entries := entries(t, out, func() *criutty.TtyInfoEntry { return new(criutty.TtyInfoEntry) })
 	if len(entries) != 1 || entries[0].GetSid() != 0 || entries[0].GetPgrp() != 0 || entries[0].GetRdev() != 0x8800 {
 		t.Errorf("%v", entries)
+	}
+}
+
+// TestRenumberPTYs: the number, the device and the name of a slave change, all else stays.
+func TestRenumberPTYs(t *testing.T) {
+	inTTY, inFiles := read(t, "tty-info"), read(t, "files")
+	const n = 70000
+	tty, files, err := RenumberPTYs(inTTY, inFiles, map[uint32]uint32{0: n})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := must[[]TTY](t)(TTYs(tty)); len(got) != 1 || got[0].Index != n || got[0].Master {
+		t.Errorf("terminals %+v", got)
+	}
+	info := entries(t, tty, func() *criutty.TtyInfoEntry { return new(criutty.TtyInfoEntry) })[0]
+	if want := uint32(unix.Mkdev(136, n)); info.GetRdev() != want {
+		t.Errorf("device %#x, want %#x", info.GetRdev(), want)
+	}
+	named := 0
+	for _, f := range must[[]File](t)(Files(files)) {
+		if f.Name == "/dev/pts/70000" {
+			named++
+		}
+	}
+	if named != 1 {
+		t.Errorf("%d files are named so", named)
+	}
+	tty, files, err = RenumberPTYs(tty, files, map[uint32]uint32{n: 0, 5: 6})
+	if err != nil || !bytes.Equal(tty, inTTY) || !bytes.Equal(files, inFiles) {
+		t.Error("and back again it is not the same:", err)
 	}
 }
 

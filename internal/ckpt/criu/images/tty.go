@@ -1,6 +1,9 @@
 package images
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"fmt"
+)
 
 // TTYType is the kind of a terminal (enum TtyType in tty.proto).
 type TTYType uint32
@@ -27,6 +30,9 @@ const (
 
 	ptyIndex = 1 // of tty_pty_entry
 )
+
+// slaveMajor is the major number of the slaves of pseudo terminals.
+const slaveMajor = 136
 
 // TTY is an entry of tty-info.img (tty_info_entry in tty.proto): a terminal, or
 // one end of a pseudo terminal.
@@ -115,6 +121,51 @@ func DropControllingTTYs(ttyInfo []byte, tasks []Task) ([]byte, error) {
 		}
 		return m.put(intField(ttySID, 0)).put(intField(ttyPGrp, 0)), nil
 	})
+}
+
+// SlaveName is the name of the slave of a pseudo terminal.
+func SlaveName(index uint32) string { return fmt.Sprintf("/dev/pts/%d", index) }
+
+// RenumberPTYs changes tty-info.img and files.img so that pseudo terminals have other
+// numbers: numbers has the new one by the old one.
+func RenumberPTYs(ttyInfo, files []byte, numbers map[uint32]uint32) (ttyInfo2, files2 []byte, err error) {
+	slaves := make(map[uint32]uint32) // old numbers by TTY.ID
+	ttyInfo2, err = kindTTYInfo.rewrite(ttyInfo, func(_ int, m message) (message, error) {
+		t, err := parseTTY(m)
+		n, other := numbers[t.Index]
+		if err != nil || t.Type != TTYPty || !other {
+			return m, err
+		}
+		if !t.Master {
+			slaves[t.ID] = t.Index
+			m = m.put(intField(ttyRdev, uint64(slaveMajor<<8|n&0xff|n&^0xff<<12)))
+		}
+		pty, err := m.sub(ttyPty)
+		if err != nil {
+			return nil, err
+		}
+		return m.put(bytesField(ttyPty, pty.put(intField(ptyIndex, uint64(n))).append(nil))), nil
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	list, err := Files(files)
+	if err != nil {
+		return nil, nil, err
+	}
+	old := make(map[uint32]uint32) // numbers by File.ID of the entry with the name
+	for _, f := range list {
+		if n, slave := slaves[f.TTYInfoID]; f.Type == TypeTTY && slave {
+			old[f.RegID] = n
+		}
+	}
+	files2, err = rewriteReg(files, func(f File, reg message) message {
+		if n, slave := old[f.ID]; slave && f.Name == SlaveName(n) {
+			return reg.put(bytesField(regName, []byte(SlaveName(numbers[n]))))
+		}
+		return nil
+	})
+	return ttyInfo2, files2, err
 }
 
 // PruneTTYInfo removes from tty-info.img the terminals that no file refers to.

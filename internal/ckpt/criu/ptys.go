@@ -1,0 +1,64 @@
+package criu
+
+import (
+	"maps"
+	"os"
+	"slices"
+	"strconv"
+
+	"blcr-cli/internal/ckpt/criu/images"
+)
+
+// ptysTried is how far the number of a pseudo terminal may be above the first one that is
+// free: criu makes as many terminals, one after the other, to get the one that it wants
+// (__pty_open_ptmx_index).
+const ptysTried = 32
+
+// renumber gives pseudo terminals of the job's own, which criu makes again, other numbers
+// where criu could not have theirs. The job has them by descriptors; a name that it has kept
+// is that of another terminal.
+func (p *plan) renumber(ttys []images.TTY) error {
+	numbers := otherPTYs(images.OwnPTYs(ttys), ptysInUse())
+	if len(numbers) == 0 {
+		return nil
+	}
+	ttyInfo, files, err := images.RenumberPTYs(p.images[images.TTYInfoName], p.images[images.FilesName], numbers)
+	if err == nil {
+		p.images[images.TTYInfoName], p.images[images.FilesName] = ttyInfo, files
+	}
+	return err
+}
+
+// otherPTYs returns new numbers for those of own that cannot be had, by the old ones.
+func otherPTYs(own, inUse map[uint32]bool) map[uint32]uint32 {
+	first := uint32(0)
+	for inUse[first] {
+		first++
+	}
+	had := func(n uint32) bool { return !inUse[n] && n-first < ptysTried }
+	numbers := make(map[uint32]uint32)
+	next := first
+	for _, n := range slices.Sorted(maps.Keys(own)) {
+		if had(n) {
+			continue
+		}
+		for inUse[next] || own[next] && had(next) {
+			next++
+		}
+		numbers[n] = next
+		next++
+	}
+	return numbers
+}
+
+// ptysInUse returns the numbers of the pseudo terminals that there are.
+func ptysInUse() map[uint32]bool {
+	inUse := make(map[uint32]bool)
+	entries, _ := os.ReadDir("/dev/pts")
+	for _, entry := range entries {
+		if n, err := strconv.ParseUint(entry.Name(), 10, 32); err == nil {
+			inUse[uint32(n)] = true
+		}
+	}
+	return inUse
+}
