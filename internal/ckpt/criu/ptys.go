@@ -35,7 +35,8 @@ func otherPTYs(own, inUse map[uint32]bool) map[uint32]uint32 {
 	for inUse[first] {
 		first++
 	}
-	had := func(n uint32) bool { return !inUse[n] && n-first < ptysTried }
+	// Of many, each has to be the next one when criu comes to it, in their order.
+	had := func(n uint32) bool { return !inUse[n] && n-first < ptysTried && len(own) <= ptysTried }
 	numbers := make(map[uint32]uint32)
 	next := first
 	for _, n := range slices.Sorted(maps.Keys(own)) {
@@ -45,7 +46,9 @@ func otherPTYs(own, inUse map[uint32]bool) map[uint32]uint32 {
 		for inUse[next] || own[next] && had(next) {
 			next++
 		}
-		numbers[n] = next
+		if n != next {
+			numbers[n] = next
+		}
 		next++
 	}
 	return numbers

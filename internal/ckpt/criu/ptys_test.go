@@ -15,6 +15,10 @@ func TestOtherPTYs(t *testing.T) {
 		}
 		return s
 	}
+	many, shifted := set(), make(map[uint32]uint32)
+	for n := range uint32(ptysTried + 1) {
+		many[n], shifted[n] = true, n+1
+	}
 	for _, test := range []struct {
 		own, inUse map[uint32]bool
 		want       map[uint32]uint32
@@ -27,6 +31,8 @@ func TestOtherPTYs(t *testing.T) {
 		{set(31, 32), set(), map[uint32]uint32{32: 0}},
 		{set(34, 35), set(0, 1, 2), map[uint32]uint32{35: 3}},
 		{set(0, 700), set(5), map[uint32]uint32{700: 1}},
+		{many, set(), map[uint32]uint32{}},
+		{many, set(0), shifted},
 	} {
 		if got := otherPTYs(test.own, test.inUse); !maps.Equal(got, test.want) {
 			t.Errorf("own %v, in use %v: got %v, want %v", test.own, test.inUse, got, test.want)
