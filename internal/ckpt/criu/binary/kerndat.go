@@ -105,11 +105,17 @@ func inheritable(data string) int {
 }
 
 // runtimeDir is the XDG_RUNTIME_DIR for the criu of that identity, in which an unprivileged
-// one keeps its cache; "" if there is none. Whether it is there does not matter.
+// one keeps its cache; "" if there is none. Criu believes what it finds there, so it has to
+// be where nobody else can write. Whether it is there does not matter.
 func (s *search) runtimeDir(id identity) string {
-	if s.answers == nil || !s.unprivileged {
+	if !s.unprivileged {
 		return ""
 	}
+	dir, err := s.answers.open()
+	if err != nil {
+		return ""
+	}
+	unix.Close(dir)
 	h := fnv.New64a()
 	h.Write([]byte(id.key))
 	return filepath.Join(s.answers.dir, fmt.Sprintf("criu-%016x", h.Sum64()))

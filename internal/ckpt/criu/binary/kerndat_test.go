@@ -43,7 +43,7 @@ func TestLearnKerndat(t *testing.T) {
 func TestRuntimeDir(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "criu")
-	fake(t, path, `[ -d "$XDG_RUNTIME_DIR" ] && echo good`)
+	fake(t, path, `[ -z "$XDG_RUNTIME_DIR" ] || [ -d "$XDG_RUNTIME_DIR" ] || exit 1`)
 	t.Setenv("XDG_RUNTIME_DIR", "/none")
 	s := &search{dirs: []string{dir}, answers: answersIn(t), unprivileged: true}
 	b, err := s.find()
@@ -56,6 +56,16 @@ func TestRuntimeDir(t *testing.T) {
 	}
 	if again, err := s.find(); err != nil || *again != *b {
 		t.Errorf("then %+v, %v", again, err)
+	}
+	// Where others may write there is none.
+	if err := os.Chmod(s.answers.dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if unsafe, err := s.find(); err != nil || unsafe.runtimeDir != "" {
+		t.Errorf("where others may write %+v, %v", unsafe, err)
+	}
+	if err := os.Chmod(s.answers.dir, 0o700); err != nil {
+		t.Fatal(err)
 	}
 	// Another one gets another.
 	fake(t, path, works+" true")
