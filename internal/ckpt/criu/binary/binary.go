@@ -38,8 +38,11 @@ type Binary struct {
 	// would wait for ever for one that this machine does not deliver.
 	NoBreakpoints bool
 
-	kerndat    string // what LendKerndat lends; "" where criu finds its cache by itself
 	runtimeDir string // criu's XDG_RUNTIME_DIR; "" if it gets none
+
+	// What LendKerndat lends, "" where criu finds its cache by itself, and the name of a
+	// file to lock.
+	kerndat, kerndatLock string
 }
 
 // Find returns the path of a usable criu. If the environment variable CR_CRIU
@@ -144,7 +147,10 @@ func (s *search) find() (*Binary, error) {
 				failure.Detail = append(failure.Detail, way)
 			}
 		case newest == nil || newer(a.version, newest.Version):
-			newest = &Binary{Path: name, Version: a.version, NoBreakpoints: a.noBreakpoints, kerndat: a.kerndat, runtimeDir: s.runtimeDir(id)}
+			newest = &Binary{Path: name, Version: a.version, NoBreakpoints: a.noBreakpoints, runtimeDir: s.runtimeDir(id)}
+			if a.kerndat != "" {
+				newest.kerndat, newest.kerndatLock = a.kerndat, filepath.Join(s.answers.dir, "lending")
+			}
 		}
 	}
 	if newest != nil {

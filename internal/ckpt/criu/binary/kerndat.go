@@ -59,26 +59,39 @@ func learnKerndat(name string) string {
 
 // LendKerndat calls start, which starts this criu in this process's mount namespace, and
 // lends it its cache, until end is called. That is to be done once criu has asked for an
-// image or has reported a stage: it has read the cache then. Of several that have it at a
-// time, all but one may find it gone, and then only take longer.
+// image or has reported a stage: it has read the cache then. A criu that cannot have it only
+// takes longer.
 func (b *Binary) LendKerndat(start func()) (end func()) {
-	fd := -1
-	if b.kerndat != "" {
-		fd = inheritable(b.kerndat)
-	}
-	if fd < 0 {
+	if b.kerndat == "" {
 		start()
 		return func() {}
 	}
-	defer unix.Close(fd)
-	// Should this process be killed, what is left leads nowhere, and criu removes it.
+	// Of several at a time the last one removes the link.
+	lock, err := unix.Open(b.kerndatLock, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err == nil && unix.Flock(lock, unix.LOCK_SH|unix.LOCK_NB) != nil {
+		unix.Close(lock)
+		err = unix.EWOULDBLOCK
+	}
+	if err != nil {
+		start()
+		return func() {}
+	}
 	path := filepath.Join(runDir, kerndatName)
-	_ = unix.Symlink(kerndatLink, path)
-	start()
+	if fd := inheritable(b.kerndat); fd >= 0 {
+		// Should this process be killed, what is left leads nowhere, and criu removes it.
+		_ = unix.Symlink(kerndatLink, path)
+		start()
+		unix.Close(fd)
+	} else {
+		start()
+	}
 	return func() {
-		if target, err := os.Readlink(path); err == nil && target == kerndatLink {
-			_ = unix.Unlink(path)
+		if unix.Flock(lock, unix.LOCK_EX|unix.LOCK_NB) == nil {
+			if target, err := os.Readlink(path); err == nil && target == kerndatLink {
+				_ = unix.Unlink(path)
+			}
 		}
+		unix.Close(lock)
 	}
 }
 

@@ -80,7 +80,7 @@ func TestLendKerndat(t *testing.T) {
 	defer func(was string) { runDir = was }(runDir)
 	runDir = t.TempDir()
 	path := filepath.Join(runDir, kerndatName)
-	b := Binary{kerndat: "some\x00bytes"}
+	b := Binary{kerndat: "some\x00bytes", kerndatLock: filepath.Join(t.TempDir(), "lock")}
 	read := func() (text string) {
 		out, _ := exec.Command("cat", path).Output()
 		return string(out)
@@ -106,6 +106,9 @@ func TestLendKerndat(t *testing.T) {
 		t.Errorf("at the same time: read %q", got)
 	}
 	end()
+	if gone(path) {
+		t.Error("the first one that ends removes it")
+	}
 	second()
 	if !gone(path) {
 		t.Errorf("%s is left", path)
