@@ -18,7 +18,8 @@ type Descriptor struct {
 	FD int
 
 	// Link is what /proc says that it leads to: a path, with Deleted behind
-	// it for a file that has lost its name, or as "socket:[123]".
+	// it for a file that has lost its name, or as "socket:[123]"; "" for a path that is
+	// longer than PATH_MAX.
 	Link string
 
 	Readable, Writable bool // how it was opened
@@ -72,7 +73,9 @@ func Descriptors(pid int) iter.Seq2[Descriptor, error] {
 		for _, fd := range fds {
 			name := strconv.Itoa(fd)
 			n, err := unix.Readlinkat(dir, name, link)
-			if err != nil {
+			if err == unix.ENAMETOOLONG {
+				n = 0
+			} else if err != nil {
 				continue
 			}
 			// The link's permissions say how the file is open.
@@ -91,29 +94,47 @@ func Descriptors(pid int) iter.Seq2[Descriptor, error] {
 // has become of the file's name.
 func Open(pid, fd int) string { return fmt.Sprintf("/proc/%d/fd/%d", pid, fd) }
 
-// Watched returns the devices of the files that an inotify descriptor watches, as
-// st_dev of stat(2) on most file systems.
-func Watched(pid, fd int) []uint64 {
+// Inotify and Fanotify are what Descriptor.Link is for descriptors of inotify(7) and
+// fanotify(7).
+const (
+	Inotify  = "anon_inode:inotify"
+	Fanotify = "anon_inode:[fanotify]"
+)
+
+// Watch is a file that an inotify or fanotify descriptor watches.
+type Watch struct {
+	Dev, Ino uint64          // st_dev and st_ino of stat(2) on most file systems
+	Handle   unix.FileHandle // for open_by_handle_at(2); of size 0 where the file system has none
+}
+
+// Watched returns the files that an inotify or fanotify descriptor watches.
+func Watched(pid, fd int) (files []Watch) {
 	text, err := read(fmt.Sprintf("/proc/%d/fdinfo/%d", pid, fd))
 	if err != nil {
 		return nil
 	}
-	var devices []uint64
 	for line := range strings.Lines(string(text)) {
-		// "inotify wd:1 ino:2b3 sdev:800013 mask:800afce ignored_mask:0 …": the
+		// "inotify wd:1 ino:2b3 sdev:800013 mask:800afce ignored_mask:0 fhandle-bytes:8
+		// fhandle-type:1 f_handle:b30200008a1e0d4a", or "fanotify ino:2b3 sdev:…": the
 		// kernel's dev_t, with 20 bits for the minor number.
-		if !strings.HasPrefix(line, "inotify ") {
+		if !strings.HasPrefix(line, "inotify wd:") && !strings.HasPrefix(line, "fanotify ino:") {
 			continue
 		}
+		values := make(map[string]string)
 		for _, word := range strings.Fields(line) {
-			if text, ok := strings.CutPrefix(word, "sdev:"); ok {
-				if n, err := strconv.ParseUint(text, 16, 32); err == nil {
-					devices = append(devices, unix.Mkdev(uint32(n>>20), uint32(n&0xfffff)))
-				}
-			}
+			name, value, _ := strings.Cut(word, ":")
+			values[name] = value
 		}
+		number := func(name string) uint64 {
+			n, _ := strconv.ParseUint(values[name], 16, 64)
+			return n
+		}
+		dev := number("sdev")
+		var handle []byte
+		_, _ = fmt.Sscanf(values["f_handle"], "%x", &handle)
+		files = append(files, Watch{unix.Mkdev(uint32(dev>>20), uint32(dev&0xfffff)), number("ino"), unix.NewFileHandle(int32(number("fhandle-type")), handle)})
 	}
-	return devices
+	return files
 }
 
 // TimerFD is what Descriptor.Link is for a descriptor of timerfd_create(2).
@@ -261,10 +282,20 @@ func Place(pid int, which string) (path, link string) {
 	return path, string(b[:max(n, 0)])
 }
 
-// TooDeep reports whether the path of a process's working directory is longer than PATH_MAX.
+// LongestPath is the size of the longest path that CRIU reads of what a process has open or
+// is in: the kernel shows one byte more.
+const LongestPath = 4094
+
+// TooDeep reports whether the path of a process's working or root directory is longer than
+// that.
 func TooDeep(pid int) bool {
-	_, err := unix.Readlink(fmt.Sprintf("/proc/%d/cwd", pid), make([]byte, 1))
-	return err == unix.ENAMETOOLONG
+	for _, which := range []string{"cwd", "root"} {
+		n, err := unix.Readlink(fmt.Sprintf("/proc/%d/%s", pid, which), make([]byte, 4<<10))
+		if err == unix.ENAMETOOLONG || n > LongestPath {
+			return true
+		}
+	}
+	return false
 }
 
 // Named returns the process or thread that a name in /proc is of; 0 for other names.

@@ -95,8 +95,8 @@ func TestDescriptors(t *testing.T) {
 	if err := unix.Stat(dir, &st); err != nil {
 		t.Fatal(err)
 	}
-	if got := Watched(os.Getpid(), inotify); !reflect.DeepEqual(got, []uint64{uint64(st.Dev)}) {
-		t.Errorf("it watches %x, want %x", got, st.Dev)
+	if got := Watched(os.Getpid(), inotify); len(got) != 1 || got[0].Dev != st.Dev || got[0].Ino != st.Ino {
+		t.Errorf("it watches %+v, want %x:%x", got, st.Dev, st.Ino)
 	}
 	for d, err := range Descriptors(1 << 23) {
 		if err == nil {

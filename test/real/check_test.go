@@ -112,6 +112,50 @@ import fcntl, struct, threading
 def f():
     fcntl.fcntl(os.pipe()[0], 15, struct.pack("ii", 0, threading.get_native_id())); ready()
 threading.Thread(target=f).start()`,
+	"regular file that signals a thread": `
+import fcntl, struct, threading
+def f():
+    fcntl.fcntl(os.open("file", os.O_CREAT | os.O_RDWR), 15, struct.pack("ii", 0, threading.get_native_id())); ready()
+threading.Thread(target=f).start()`,
+	"file of a thread": `
+import threading
+def f():
+    os.open("/proc/self/task/%d/stat" % threading.get_native_id(), os.O_RDONLY); ready()
+threading.Thread(target=f).start()`,
+	"file of an ended thread": `
+import threading
+def f():
+    os.open("/proc/self/task/%d/stat" % threading.get_native_id(), os.O_RDONLY)
+t = threading.Thread(target=f)
+t.start()
+t.join()
+ready()`,
+	"child's descriptor": `
+p = os.fork()
+if p == 0:
+    while True: time.sleep(1)
+os.open("/proc/%d/fdinfo/0" % p, os.O_RDONLY)
+ready()`,
+	"ended process's descriptor": `
+p = os.fork()
+if p == 0:
+    while True: time.sleep(1)
+os.open("/proc/%d/fdinfo/0" % p, os.O_RDONLY)
+os.kill(p, 9)
+os.wait()
+ready()`,
+	"ended process's descriptors": `
+p = os.fork()
+if p == 0:
+    while True: time.sleep(1)
+os.open("/proc/%d/fd" % p, os.O_RDONLY)
+os.kill(p, 9)
+os.wait()
+ready()`,
+	"watched file system": `
+import ctypes
+l = ctypes.CDLL(None)
+if l.fanotify_mark(l.fanotify_init(0x200, 0), 0x101, ctypes.c_uint64(0x20), -100, b"/tmp") == 0: ready()`,
 	"unmapped vDSO": `
 import ctypes, signal
 a, b = [int(n, 16) for l in open("/proc/self/maps") if "[vdso]" in l for n in l.split()[0].split("-")]
@@ -192,6 +236,43 @@ var refusedByCRIU = map[string]struct {
 for n in range(20):
     os.mkdir("d" * 240)
     os.chdir("d" * 240)`},
+	"deep file": {36, `
+for n in range(16):
+    os.mkdir("d" * 240)
+    os.chdir("d" * 240)
+n = 4095 - len(os.getcwd()) - 1
+if n > 255:
+    os.mkdir("e" * 200)
+    os.chdir("e" * 200)
+    n -= 201
+os.open("f" * n, os.O_CREAT | os.O_RDWR)
+os.chdir(here)`},
+	"deep mapping": {36, `
+import ctypes
+for n in range(17):
+    os.mkdir("d" * 240)
+    os.chdir("d" * 240)
+f = os.open("f", os.O_CREAT | os.O_RDWR)
+os.truncate(f, 4096)
+ctypes.CDLL(None).mmap(None, 4096, 3, 1, f, 0)
+os.close(f)
+os.chdir(here)`},
+	"hash map": {95, `
+import ctypes, struct
+a = struct.pack("IIIII", 1, 4, 4, 1, 0) + bytes(100)
+if ctypes.CDLL(None).syscall(321, 0, ctypes.create_string_buffer(a), len(a)) < 0: os._exit(1)`},
+	"watched /proc": {95, `
+import ctypes
+l = ctypes.CDLL(None)
+if l.inotify_add_watch(l.inotify_init(), b"/proc/self", 0x100) != 1: os._exit(1)`},
+	"removed in memory": {95, `
+import ctypes
+l = ctypes.CDLL(None)
+name = "/dev/shm/blcr-cli-watched-%d" % os.getpid()
+f = os.open(name, os.O_CREAT | os.O_RDWR)
+w = l.inotify_add_watch(l.inotify_init(), name.encode(), 0x100)
+os.unlink(name)
+if w != 1: os._exit(1)`},
 	"TCP pending": {16, `
 import socket
 l = socket.create_server(("127.0.0.1", 0))

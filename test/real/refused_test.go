@@ -111,6 +111,9 @@ func TestStoppedForTerminal(t *testing.T) {
 			t.Fatal(err)
 		}
 		j.until("the program to stop", stopped)
+		if said, status := j.asked(strconv.Itoa(p.pid)); status != 95 || !strings.Contains(said, fmt.Sprintf("process %d (sleep) is stopped because it is in the background", p.pid)) || !stopped() {
+			t.Errorf("--check: status %d, %q", status, said)
+		}
 		j.fails(j.command("cr_checkpoint", "-f", "ctx", strconv.Itoa(p.pid)), 95, fmt.Sprintf("Checkpoint failed: Operation not supported\n"+
 			"- process %d (sleep) is stopped because it is in the background and wants its terminal (SIGTTIN, SIGTTOU), and CRIU cannot save it so\n"+
 			"- criu: SEIZE %[1]d: unsupported stop signal %d\n- bring it to the foreground, where Ctrl-Z may stop it\n", p.pid, int(sig)))

@@ -28,7 +28,7 @@ func (e *engine) Forecast(ctx context.Context, r *ckpt.CheckpointRequest) *ckpt.
 	}
 	defer tree.Close()
 	f.PIDs, f.Memory = tree.PIDs, tree.Memory()
-	f.Failures = append(f.Failures, explain.Foresee(tree.PIDs)...)
+	f.Failures = append(f.Failures, explain.Foresee(tree.PIDs, e.criu.Path)...)
 	if !landlock.Kernel() {
 		return f
 	}

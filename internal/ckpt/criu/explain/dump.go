@@ -157,14 +157,26 @@ var dumpRules = []rule{
 		say: func(s *situation, m []string) string {
 			return s.process() + " has " + show.Name(m[2]) + " open" + asDescriptor(m[1]) + ", and something else was mounted over it since"
 		}},
-	{has: "Can't read link of fd", expr: pattern(`^Can't read link of fd \d+: File name too long`), hint: "have the program work in another directory, or close the file",
+	{has: "ead link of fd", expr: pattern(`^(?:Can't read link of fd \d+: File name too long|Buffer for read link of fd \d+ is too small)`), errno: unix.ENAMETOOLONG,
+		hint: "have the program work in another directory, or close the file",
 		say: func(s *situation, _ []string) string {
-			return s.process() + " works in a directory, or has a file open, with a longer path than criu can save, of 4,095 bytes"
+			return s.process() + " works in a directory, or has a file open, with a longer path than criu can save, of 4,094 bytes"
 		}},
+	{has: "bfd buffer", expr: pattern(`^bfd: The bfd buffer is too small`), errno: unix.ENAMETOOLONG, hint: "start the program with that file elsewhere",
+		say: func(s *situation, _ []string) string {
+			for m := range s.facts(s.pid).mappings {
+				if len(m.Path) > longestMapped {
+					return s.process() + " has a file mapped with a longer path than criu can save, of 4,022 bytes"
+				}
+			}
+			return ""
+		}},
+	{has: "Can't stat fd", expr: pattern(`^Can't stat fd \d+: No such file or directory`), errno: unsupported, hint: closeHint,
+		say: holds("a directory in /proc open that shows the descriptors of what has ended")},
 	{has: "Unaccessible path opened", expr: pattern(`^Unaccessible path opened`), errno: unsupported, say: (*situation).hiddenFile},
 	{has: "Can't create link remap", expr: pattern(`^Can't create link remap for (.*)\. Use link-remap option`), errno: unsupported, say: (*situation).otherLink},
 	{has: "Can't open map_files", expr: pattern(`^Can't open map_files: (Permission denied|Operation not permitted)`), say: (*situation).unreadableMapping},
-	{has: "Can't dump that handle", expr: pattern(`^fsnotify: \s*Can't dump that handle`), errno: unsupported, say: (*situation).watchedFile},
+	{has: " handle", expr: pattern(`^fsnotify: \s*Can't (?:dump that|find suitable path for) handle`), errno: unsupported, say: (*situation).watchedFile},
 	{has: "packetized mode", expr: pattern(`^The packetized mode for pipes`), errno: unsupported, hint: closeHint, say: holds("a pipe in packet mode (O_DIRECT)")},
 	{has: "No NS ID with kid", expr: pattern(`^No NS ID with kid (\d+)`), errno: unsupported, hint: closeHint,
 		say: func(s *situation, m []string) string {

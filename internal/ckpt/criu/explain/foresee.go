@@ -1,7 +1,10 @@
 package explain
 
 import (
+	"bytes"
 	"fmt"
+	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,10 +15,10 @@ import (
 	"blcr-cli/internal/proc"
 )
 
-// Foresee returns errors that a dump of these processes would end with, as Dump would
-// explain them: what /proc shows to be of a kind that CRIU refuses. Others there are
+// Foresee returns errors that a dump of these processes by that criu would end with, as Dump
+// would explain them: what /proc shows to be of a kind that CRIU refuses. Others there are
 // only CRIU can tell.
-func Foresee(tree []int) []error {
+func Foresee(tree []int, criu string) []error {
 	var errs []error
 	var mounts map[int]uint64
 	if len(tree) > 0 {
@@ -23,7 +26,7 @@ func Foresee(tree []int) []error {
 	}
 	for _, pid := range tree {
 		s := newSituation(Failure{Tree: []int{pid}})
-		for _, line := range s.foresee(tree, mounts) {
+		for _, line := range s.foresee(tree, mounts, criu) {
 			s.Log = []string{line}
 			e := s.explain("dump", dumpRules)
 			// CRIU has not said it.
@@ -36,7 +39,7 @@ func Foresee(tree []int) []error {
 
 // foresee returns the lines that CRIU would write. The mounts are those that the root of
 // the tree sees; nil if they are not known.
-func (s *situation) foresee(tree []int, mounts map[int]uint64) (lines []string) {
+func (s *situation) foresee(tree []int, mounts map[int]uint64, criu string) (lines []string) {
 	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	f := s.facts(s.pid)
 	if proc.OutsideSession(s.pid) {
@@ -45,13 +48,18 @@ func (s *situation) foresee(tree []int, mounts map[int]uint64) (lines []string) 
 	if proc.TooDeep(s.pid) {
 		add("Can't read link of fd 0: %s", ckpt.Strerror(unix.ENAMETOOLONG))
 	}
+	if f.state == 'T' {
+		if sig := stopSignal(s.pid); sig == unix.SIGTTIN || sig == unix.SIGTTOU {
+			add("SEIZE %d: unsupported stop signal %d", s.pid, int(sig))
+		}
+	}
 	for d, err := range f.descriptors {
 		if err != nil {
 			break
 		}
 		name, isAnonymous := strings.CutPrefix(d.Link, "anon_inode:")
 		switch {
-		case isAnonymous && anonymous[name] != "" && !restorable[name], name == "bpf-map" && s.otherMap(d.FD):
+		case isAnonymous && anonymous[name] != "" && !restorable[name], name == "bpf-map" && s.otherMap(d.FD, criu):
 			add("Can't dump file %d of that type [600] (anon %s)", d.FD, d.Link)
 			continue
 		case name == "[pidfd]", strings.HasPrefix(d.Link, "pidfd:["):
@@ -59,6 +67,14 @@ func (s *situation) foresee(tree []int, mounts map[int]uint64) (lines []string) 
 			if pid, _ := strconv.Atoi(s.info(d.FD, "Pid")); pid > 0 && !slices.Contains(tree, pid) {
 				add("pidfd: pidfd pid %d is not a part of process tree", pid)
 			}
+			continue
+		case d.Link == proc.Inotify, d.Link == proc.Fanotify:
+			if s.unnamed(d.FD, criu) {
+				add("fsnotify: Can't dump that handle")
+			}
+			continue
+		case d.Link == "", len(d.Link) > proc.LongestPath:
+			add("Can't read link of fd %d: %s", d.FD, ckpt.Strerror(unix.ENAMETOOLONG))
 			continue
 		case strings.HasPrefix(d.Link, "pipe:["):
 			if proc.OpenFlags(s.pid, d.FD)&unix.O_DIRECT != 0 {
@@ -104,6 +120,10 @@ func (s *situation) foresee(tree []int, mounts map[int]uint64) (lines []string) 
 			break
 		}
 		switch {
+		case len(m.Path) > longestMapped:
+			if !slices.Contains(lines, tooLongMapped) {
+				add(tooLongMapped)
+			}
 		case strings.HasPrefix(m.Path, "/SYSV"):
 			if machine {
 				add("Task %d with SysVIPC shmem map @%x doesn't live in IPC ns", s.pid, m.Start)
@@ -138,11 +158,40 @@ func (s *situation) info(fd int, name string) string {
 	return value
 }
 
-// otherMap reports whether a BPF map is of a type that no CRIU saves. Those built with
-// libbpf save BPF_MAP_TYPE_HASH and BPF_MAP_TYPE_ARRAY.
-func (s *situation) otherMap(fd int) bool {
-	kind := s.info(fd, "map_type")
-	return kind != "" && kind != "1" && kind != "2"
+// longestMapped is the size of the longest path of a mapped file that CRIU reads, a page with
+// what is before it in /proc/PID/smaps.
+const longestMapped = 4096 - 74
+
+const tooLongMapped = "bfd: The bfd buffer is too small"
+
+// otherMap reports whether a BPF map is of a type that a criu does not save. Those built with
+// libbpf save BPF_MAP_TYPE_HASH and BPF_MAP_TYPE_ARRAY, others none. Nothing is known of one
+// that a script starts.
+func (s *situation) otherMap(fd int, criu string) bool {
+	if kind := s.info(fd, "map_type"); kind != "1" && kind != "2" {
+		return kind != ""
+	}
+	program, err := os.ReadFile(criu)
+	return err == nil && isProgram(criu) && !bytes.Contains(program, []byte("libbpf"))
+}
+
+// stopSignal returns the signal that has stopped a process; 0 where that cannot be seen. The
+// kernel tells it only who traces the process, which stays stopped.
+func stopSignal(pid int) unix.Signal {
+	if _, frozen := proc.Frozen(pid); frozen {
+		return 0 // it would have to run for a moment
+	}
+	runtime.LockOSThread() // which is the one that traces
+	defer runtime.UnlockOSThread()
+	var status unix.WaitStatus
+	if unix.PtraceSeize(pid) != nil {
+		return 0
+	}
+	defer func() { _ = unix.PtraceDetach(pid) }()
+	if got, err := unix.Wait4(pid, &status, unix.WNOHANG|unix.WALL, nil); err != nil || got != pid || !status.Stopped() {
+		return 0
+	}
+	return status.StopSignal()
 }
 
 // tunDevice is /dev/net/tun; see linux/miscdevice.h.

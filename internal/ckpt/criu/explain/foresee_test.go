@@ -62,7 +62,7 @@ func TestForesee(t *testing.T) {
 	}
 	defer named.Close()
 	pid := cat(t, file, named)
-	if errs := Foresee([]int{pid}); len(errs) > 0 {
+	if errs := Foresee([]int{pid}, "/bin/cat"); len(errs) > 0 {
 		t.Errorf("of a process that can be saved: %q", details(errs))
 	}
 	if err := os.Link(file.Name(), filepath.Join(dir, "second")); err != nil {
@@ -75,7 +75,7 @@ func TestForesee(t *testing.T) {
 	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &limit, nil); err != nil {
 		t.Fatal(err)
 	}
-	errs := Foresee([]int{pid})
+	errs := Foresee([]int{pid}, "/bin/cat")
 	if len(errs) != 2 {
 		t.Fatalf("foresees %d errors, want 2: %q", len(errs), details(errs))
 	}
@@ -115,7 +115,7 @@ func TestForeseeDescriptors(t *testing.T) {
 	for n, tree := range [][]int{{pid}, {pid, os.Getpid()}} {
 		said := ""
 		s := newSituation(Failure{Tree: tree[:1]})
-		for _, line := range s.foresee(tree, nil) {
+		for _, line := range s.foresee(tree, nil, "/bin/cat") {
 			s.Log = []string{line}
 			e := s.explain("dump", dumpRules)
 			if e.Errno != unix.EOPNOTSUPP {

@@ -177,16 +177,16 @@ func (s *situation) unreadableMapping([]string) string {
 func (s *situation) watchedFile([]string) string {
 	s.hint = "have it watch files on another file system, or none while it is saved"
 	as, where, kind := "", "", "inotify"
-	for _, fd := range s.descriptors(func(link string) bool { return link == "anon_inode:inotify" || link == "anon_inode:[fanotify]" }) {
+	for _, fd := range s.descriptors(func(link string) bool { return link == proc.Inotify || link == proc.Fanotify }) {
 		if as == "" {
 			as = fmt.Sprintf(" (descriptor %d)", fd)
-			if s.link(strconv.Itoa(fd)) != "anon_inode:inotify" {
+			if s.link(strconv.Itoa(fd)) != proc.Inotify {
 				kind = "fanotify"
 			}
 		}
-		for _, dev := range proc.Watched(s.pid, fd) {
+		for _, watch := range proc.Watched(s.pid, fd) {
 			// Of all file systems it is overlayfs that does not tell names.
-			if point, kind := proc.Mount(dev); where == "" && point != "" || kind == "overlay" {
+			if point, kind := proc.Mount(watch.Dev); where == "" && point != "" || kind == "overlay" {
 				as = fmt.Sprintf(" (descriptor %d)", fd)
 				where = fmt.Sprintf(" on the file system %s (%s)", show.Name(point), kind)
 			}

@@ -14,6 +14,7 @@ import (
 
 	"blcr-cli/internal/hints"
 	"blcr-cli/internal/proc"
+	"blcr-cli/internal/show"
 )
 
 // What descriptors lead to, as far as /proc alone does not show it: sockets that are on
@@ -32,6 +33,8 @@ func (p *preflight) descriptors(s *subject) {
 			return
 		}
 		p.removed(s, proc.Open(s.Pid, d.FD), d.Link)
+		p.ofProc(s, d)
+		p.marks(s, d)
 		inode, socket := inodeOf(d, "socket")
 		if socket {
 			if p.sockets[inode] == (openSocket{}) {
@@ -45,8 +48,10 @@ func (p *preflight) descriptors(s *subject) {
 		if pipe {
 			p.pipes[inode] = true
 		}
-		// Others send no signals, or have an end that closing them would tell of.
-		if !socket && !pipe && !strings.HasPrefix(d.Link, "/dev/pts/") {
+		// Devices may do something when they are closed here, and of others only the type of
+		// their owner matters.
+		sends := socket || pipe || strings.HasPrefix(d.Link, "/dev/pts/")
+		if !sends && (!strings.HasPrefix(d.Link, "/") || strings.HasPrefix(d.Link, "/dev/")) {
 			continue
 		}
 		if pidfd < 0 {
@@ -56,12 +61,64 @@ func (p *preflight) descriptors(s *subject) {
 		}
 		switch kind, owner := ownerOf(pidfd, d.FD); {
 		case owner == 0:
-		case !p.owns(kind, owner):
+		case sends && !p.owns(kind, owner):
 			p.refuse(syscall.EOPNOTSUPP, s, fmt.Sprintf("has a file open as descriptor %d that sends its signals to %s (F_SETOWN), which is not among those to be saved", d.FD, kind.name(owner)),
 				"save them together, or have the program give the file another owner")
-		case kind == ownerThread && later(owner):
+		case kind == ownerThread && later(owner) && p.owns(kind, owner):
 			p.refuse(syscall.EOPNOTSUPP, s, fmt.Sprintf("has a file open as descriptor %d that sends its signals to %s (F_OWNER_TID), and criu restores files before any but first threads", d.FD, kind.name(owner)),
 				"have the program give the file to the process (F_OWNER_PID), or to its first thread")
+		}
+	}
+}
+
+// ofProc refuses a file in /proc that is not there when CRIU opens the files of the job. It
+// makes threads after that, and has a process that does nothing in the place of one that has
+// ended.
+func (p *preflight) ofProc(s *subject, d proc.Descriptor) {
+	id := proc.Named(d.Link)
+	if id == 0 {
+		return
+	}
+	leader, err := proc.Leader(id)
+	ended := err != nil
+	if !ended && !slices.Contains(p.PIDs, leader) {
+		return // it does not depend on the job
+	}
+	own := fmt.Sprint(id)
+	_, rest, _ := strings.Cut(d.Link[len("/proc/"):], "/")
+	of, below, _ := strings.Cut(rest, "/")
+	thread := !ended && leader != id
+	if of == "task" && below != "" {
+		var tid string
+		tid, rest, _ = strings.Cut(below, "/")
+		thread = thread || tid != own
+		of, below, _ = strings.Cut(rest, "/")
+	}
+	what := ""
+	switch {
+	case thread:
+		what = "a thread"
+	case of == "fd" && ended:
+		what = "descriptors of a process that has ended"
+	case of == "fdinfo" && below != "" && id != s.Pid:
+		what = "a descriptor of another process"
+	default:
+		return
+	}
+	p.refuse(syscall.EOPNOTSUPP, s, fmt.Sprintf("has %s open as descriptor %d, of %s, which is not there when criu opens the files of the job", show.Name(d.Link), d.FD, what),
+		"have the program close it")
+}
+
+// marks refuses a group of fanotify(7) that watches what CRIU does not save.
+func (p *preflight) marks(s *subject, d proc.Descriptor) {
+	if d.Link != proc.Fanotify {
+		return
+	}
+	for _, name := range []string{"fanotify sdev", "fanotify mnt_ns"} { // FAN_MARK_FILESYSTEM, FAN_MARK_MNTNS
+		if _, err := proc.FDInfo(s.Pid, d.FD, name); err == nil {
+			p.refuse(syscall.EOPNOTSUPP, s, fmt.Sprintf("watches a whole file system by fanotify (descriptor %d), or a mount namespace, which criu does not save", d.FD),
+				"have the program watch mounts or files, or close it")
+			return
 		}
 	}
 }

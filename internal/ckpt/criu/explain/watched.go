@@ -1,0 +1,90 @@
+package explain
+
+import (
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"blcr-cli/internal/proc"
+)
+
+// unnamed reports whether a criu does not find out the name of a file that a descriptor of
+// inotify or fanotify watches.
+func (s *situation) unnamed(fd int, criu string) bool {
+	if os.Geteuid() != 0 && mayOpen(criu) {
+		return false // only that criu can tell
+	}
+	unnamed := make(map[[2]uint64]bool)
+	for _, w := range proc.Watched(s.pid, fd) {
+		if !opened(w) {
+			unnamed[[2]uint64{w.Dev, w.Ino}] = true
+		}
+	}
+	// CRIU looks for these in some places where programs often watch files: irmap.c.
+	for _, place := range strings.Fields("/etc /var/spool /var/log /usr/share/dbus-1/services /usr/share/dbus-1/system-services /var/lib/polkit-1/localauthority /usr/share/polkit-1/actions /lib/udev /") {
+		findNames(place, unnamed)
+	}
+	return len(unnamed) > 0
+}
+
+// findNames takes the files out, by device and inode, that a name leads to, or one below it;
+// of the root directory only that itself.
+func findNames(name string, of map[[2]uint64]bool) {
+	var st unix.Stat_t
+	if len(of) == 0 || unix.Lstat(name, &st) != nil {
+		return
+	}
+	delete(of, [2]uint64{st.Dev, st.Ino})
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR || name == "/" {
+		return
+	}
+	if dir, err := os.Open(name); err == nil {
+		names, _ := dir.Readdirnames(-1)
+		dir.Close()
+		for _, below := range names {
+			findNames(name+"/"+below, of)
+		}
+	}
+}
+
+// mayOpen reports whether a criu that a user runs may have the right to open files by their
+// handles, as a capability of its file. A script may start any criu.
+func mayOpen(criu string) bool {
+	if !isProgram(criu) {
+		return true
+	}
+	capabilities := make([]byte, 64) // struct vfs_cap_data
+	n, err := unix.Getxattr(criu, "security.capability", capabilities)
+	return proc.Capable(unix.CAP_DAC_READ_SEARCH) || err == nil && n > 4 && capabilities[4]&(1<<unix.CAP_DAC_READ_SEARCH) != 0
+}
+
+// isProgram reports whether a file is a program, and no script.
+func isProgram(name string) bool {
+	f, err := os.Open(name)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	magic := make([]byte, 4)
+	n, _ := f.Read(magic)
+	return string(magic[:n]) == "\x7fELF"
+}
+
+// opened reports whether a file can be opened by its handle, and CRIU is content with that:
+// in memory it must have a name as well.
+func opened(w proc.Watch) bool {
+	point, kind := proc.Mount(w.Dev)
+	dir, err := unix.Open(point, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(dir)
+	file, err := unix.OpenByHandleAt(dir, w.Handle, unix.O_PATH|unix.O_CLOEXEC)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(file)
+	var st unix.Stat_t
+	return kind != "tmpfs" && kind != "devtmpfs" || unix.Fstat(file, &st) == nil && st.Nlink > 0
+}
