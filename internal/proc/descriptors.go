@@ -306,5 +306,37 @@ func Named(name string) int {
 	return int(id)
 }
 
+// Shown returns which process or thread a name in /proc is of, 0 for other names, which of its
+// threads it is of, or the same again, and what of that it is, such as "fdinfo/3".
+func Shown(name string) (id, tid int, what string) {
+	id = Named(name)
+	if id == 0 {
+		return 0, 0, ""
+	}
+	_, what, _ = strings.Cut(name[len("/proc/"):], "/")
+	if of, isThread := strings.CutPrefix(what, "task/"); isThread {
+		of, what, _ = strings.Cut(of, "/")
+		tid, _ = strconv.Atoi(of)
+		return id, tid, what
+	}
+	return id, id, what
+}
+
+// SocketDir returns the directory below which CRIU finds the relative name of a UNIX socket
+// for an ordinary user: the process's working or its root directory. It is "" for none, and
+// for names that are not relative.
+func SocketDir(pid int, name string) string {
+	if name == "" || name[0] == '/' {
+		return ""
+	}
+	for _, which := range []string{"cwd", "root"} {
+		var st unix.Stat_t
+		if _, dir := Place(pid, which); unix.Stat(dir+"/"+name, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFSOCK {
+			return dir
+		}
+	}
+	return ""
+}
+
 // Under is the path by which a process finds a name, seen from here.
 func Under(pid int, name string) string { return fmt.Sprintf("/proc/%d/root%s", pid, name) }

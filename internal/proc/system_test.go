@@ -155,3 +155,42 @@ func TestPrograms(t *testing.T) {
 		t.Error("this process is missing")
 	}
 }
+
+// TestSocketDir: the relative name of a socket is looked for where a process works.
+func TestSocketDir(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: "s"}); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"s": dir, "other": "", dir + "/s": "", "": ""} {
+		if got := SocketDir(os.Getpid(), name); got != want {
+			t.Errorf("%q: %q, want %q", name, got, want)
+		}
+	}
+	os.Remove("s")
+	if got := SocketDir(os.Getpid(), "s"); got != "" {
+		t.Errorf("it is removed, and found in %q", got)
+	}
+}
+
+// TestShown: names in /proc are told apart.
+func TestShown(t *testing.T) {
+	type of struct {
+		id, tid int
+		what    string
+	}
+	for name, want := range map[string]of{
+		"/proc/12": {12, 12, ""}, "/proc/12/fd": {12, 12, "fd"}, "/proc/12/fdinfo/3": {12, 12, "fdinfo/3"}, "/proc/12/task": {12, 12, "task"},
+		"/proc/12/task/13": {12, 13, ""}, "/proc/12/task/12/fd": {12, 12, "fd"}, "/proc/sys/kernel": {}, "/tmp/12": {}, "": {},
+	} {
+		if id, tid, what := Shown(name); (of{id, tid, what}) != want {
+			t.Errorf("%s: %d, %d, %q, want %+v", name, id, tid, what, want)
+		}
+	}
+}

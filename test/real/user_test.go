@@ -352,6 +352,13 @@ var beyondUsers = map[string]struct {
 	"mark":                   {`s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.setsockopt(socket.SOL_SOCKET, 36, 5); inherit(s.fileno())`, 1, "with the mark 5 (SO_MARK)"},
 	"UNIX socket of root's":  {`os.mkdir("d", 0o755); s = socket.socket(socket.AF_UNIX); s.bind(os.path.abspath("d/s")); s.listen(); inherit(s.fileno())`, 13, "may not make again in that directory"},
 	"not to be traced":       {`later = 'import ctypes; ctypes.CDLL(None).prctl(4, 0)'`, 1, "may not be traced by user nobody"},
+	"thread of root's":       {`become = ["/bin/true"]; import ctypes, threading; libc = ctypes.CDLL(None); there = threading.Event(); threading.Thread(target=lambda: (there.set(), threading.Event().wait())).start(); there.wait(); libc.syscall(116, 0, 0); [libc.syscall(n, 65534, 65534, 65534) for n in (119, 117)]; libc.prctl(4, 1); open("ready", "w").close(); threading.Event().wait()`, 1, "its thread "},
+	"thread with a filter":   {`later = 'import ctypes, struct, threading; l = ctypes.CDLL(None); done = threading.Event(); b = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0x7fff0000)); threading.Thread(target=lambda: (l.prctl(38, 1, 0, 0, 0), l.prctl(22, 2, ctypes.create_string_buffer(struct.pack("HxxxxxxP", 1, ctypes.addressof(b)))), done.set(), threading.Event().wait())).start(); done.wait()'`, 1, "has a filter of system calls"},
+	"relative UNIX socket":   {`os.mkdir("d", 0o755); there = "d"; os.chdir("d"); s = socket.socket(socket.AF_UNIX); s.bind("s"); s.listen(); inherit(s.fileno()); os.chdir("..")`, 13, "/d/s, which user nobody may not make again in that directory"},
+	"memfd of root's":        {`inherit(os.memfd_create("m"))`, 1, "which belongs to root"},
+	"lost UNIX socket":       {`later = 'import socket; s = socket.socket(socket.AF_UNIX); s.bind("s"); s.listen(); os.chdir("/")'`, 95, "with a relative name that is not below its working directory any more"},
+	"watched by inotify":     {`later = 'import ctypes; l = ctypes.CDLL(None); assert l.inotify_add_watch(l.inotify_init(), os.environ["HERE"].encode(), 0x100) == 1'`, 95, "watches a file by inotify"},
+	"watched by fanotify":    {`later = 'import ctypes; l = ctypes.CDLL(None); assert l.fanotify_mark(l.fanotify_init(0x200, 0), 1, ctypes.c_uint64(0x20), -100, os.environ["HERE"].encode()) == 0'`, 95, "watches a file by fanotify"},
 	"capabilities":           {`become += ["--inh-caps", "+chown", "--ambient-caps", "+chown"]`, 1, "it has capabilities"},
 	"filter of system calls": {`later = 'import ctypes, struct; l = ctypes.CDLL(None); b = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0x7fff0000)); l.prctl(38, 1, 0, 0, 0); l.prctl(22, 2, ctypes.create_string_buffer(struct.pack("HxxxxxxP", 1, ctypes.addressof(b))))'`, 1, "has a filter of system calls"},
 	"network of root's":      {`become = ["unshare", "--net"] + become`, 1, "is in another network namespace than cr_checkpoint"},
@@ -391,6 +398,68 @@ while True: time.sleep(1)
 			j.refuses(p, c.status, c.said)
 		})
 	}
+}
+
+// notToBeSeen is the same for what --check does not see, with how the request fails before it
+// ends the job.
+var notToBeSeen = map[string]string{
+	"removed, mapped": `f = os.open("f", os.O_RDWR | os.O_CREAT, 0o666); os.truncate(f, 4096); libc.mmap(None, 4096, 3, 1, f, 0); os.close(f); os.unlink("f"); become()`,
+	"shared memory":   `libc.mmap(None, 4096, 3, 1, os.open("/dev/zero", os.O_RDWR | os.O_CLOEXEC), 0); become()`,
+	"UNIX socket":     `become(); s = socket.socket(socket.AF_UNIX); s.bind(here + "/s"); s.listen(); os.unlink("s")`,
+}
+
+// TestOwnersAsUser: what only a dump shows to be another user's ends the request, and not the
+// job. A watched file in one of the places where CRIU looks for names is saved.
+func TestOwnersAsUser(t *testing.T) {
+	criu := criuForUsers(t)
+	python := harness.Tool(t, "/usr/bin/python3", "python3")
+	for kind, source := range notToBeSeen {
+		t.Run(kind, func(t *testing.T) {
+			j := newUserJob(t, "counter", criu)
+			j.write("owner.py", fmt.Sprintf(`
+import ctypes, os, socket, time
+libc = ctypes.CDLL(None)
+here = os.getcwd()
+def become():
+    os.setgroups([]); os.setresgid(%[1]d, %[1]d, %[1]d); os.setresuid(%[1]d, %[1]d, %[1]d); libc.prctl(4, 1)
+%[2]s
+open("ready", "w").close()
+while True: time.sleep(1)
+`, ordinary.Uid, source))
+			p := j.start("owner", []string{python, "owner.py"}, &syscall.Credential{})
+			for _, name := range []string{p.stdout, p.stderr} {
+				if err := os.Chown(name, int(ordinary.Uid), int(ordinary.Gid)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			j.readyOr(p, t.Fatalf)
+			j.fails(j.command("cr_checkpoint", "--kill", "-f", "ctx", strconv.Itoa(p.pid)), 1, "Checkpoint failed: Operation not permitted\n- the job has ...")
+			if s := stat(p.pid); s == nil || s.state == 'Z' {
+				t.Errorf("the program has ended")
+			}
+			_ = syscall.Kill(p.pid, syscall.SIGKILL)
+			j.wait(p)
+			j.noContext()
+		})
+	}
+	t.Run("watched", func(t *testing.T) {
+		j := newUserJob(t, "counter", criu)
+		j.write("watched.py", `
+import ctypes, os, time
+l = ctypes.CDLL(None)
+assert l.inotify_add_watch(l.inotify_init(), b"/etc/passwd", 0x100) == 1
+open("ready", "w").close()
+while True: time.sleep(1)
+`)
+		p := j.run(python, "watched.py")
+		j.readyOr(p, t.Fatalf)
+		if said, status := j.asked(strconv.Itoa(p.pid)); status != 0 {
+			t.Errorf("--check: status %d, %q", status, said)
+		}
+		save := j.command("cr_checkpoint", "--kill", "-f", "ctx", strconv.Itoa(p.pid))
+		j.silent(save, j.wait(save))
+		j.wait(p)
+	})
 }
 
 // TestLogOfRoot: a program whose standard output is a log that root has opened is saved for

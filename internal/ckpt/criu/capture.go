@@ -46,6 +46,7 @@ type capture struct {
 	elsewhere []pstree.FileElsewhere // external files, see options
 	ends      takenEnds              // see checkConnections
 	memory    takenMemory            // see checkMemory
+	owners    takenOwners            // see checkOwners
 
 	reported chan *stream.Stage // gets the stage post-dump
 	frozen   *stream.Stage      // the same, until it is answered
@@ -228,7 +229,7 @@ func (c *capture) take(ctx context.Context) error {
 	if c.criu.Stopped() {
 		return errEnded
 	}
-	for _, step := range []func() error{c.checkMemory, c.restoreCode, c.checkConnections, c.saveFiles} {
+	for _, step := range []func() error{c.checkMemory, c.restoreCode, c.checkConnections, c.checkOwners, c.saveFiles} {
 		if err := step(); err != nil {
 			return err
 		}

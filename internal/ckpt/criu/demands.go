@@ -205,6 +205,9 @@ func (f *foresight) withoutRemoved(files map[uint32]bool) error {
 	lost, err := images.Read(f.source, images.RemapName, images.Remaps)
 	for _, remap := range lost {
 		delete(files, remap.File)
+		if remap.Type == images.RemapProc { // which is for all files of that process
+			f.helpers = append(f.helpers, int32(remap.To))
+		}
 	}
 	return err
 }

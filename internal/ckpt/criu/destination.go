@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/criu/binary"
 	"blcr-cli/internal/ckpt/criu/imagedir"
 	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/ckpt/criu/stream"
@@ -68,6 +69,11 @@ func (c *capture) prepare(e *engine) (err error) {
 		if images.IsPagemap(name) {
 			pagemap, err := w.PipeKept(name, pipe, longestPagemap)
 			c.memory.add(name, pagemap)
+			return contextError(err)
+		}
+		if most := saysOwners(name); most > 0 && binary.Unprivileged() {
+			head, err := w.PipeKept(name, pipe, most)
+			c.owners.add(name, head)
 			return contextError(err)
 		}
 		return contextError(w.Pipe(name, pipe, images.IsPages(name)))

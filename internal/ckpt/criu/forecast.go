@@ -3,8 +3,10 @@ package criu
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/criu/binary"
 	"blcr-cli/internal/ckpt/criu/explain"
 	"blcr-cli/internal/ckpt/criu/landlock"
 	"blcr-cli/internal/ckpt/criu/pstree"
@@ -29,10 +31,13 @@ func (e *engine) Forecast(ctx context.Context, r *ckpt.CheckpointRequest) *ckpt.
 	defer tree.Close()
 	f.PIDs, f.Memory = tree.PIDs, tree.Memory()
 	f.Failures = append(f.Failures, explain.Foresee(tree.PIDs, e.criu.Path)...)
-	if !landlock.Kernel() {
-		return f
-	}
 	for _, pid := range tree.PIDs {
+		if binary.Unprivileged() && hasRemovedMapped(pid) {
+			f.Notes = append(f.Notes, fmt.Sprintf("%s has a removed file mapped: only the checkpoint itself finds out whose that is, and is refused if it is another user's", hints.Process(pid)))
+		}
+		if !landlock.Kernel() {
+			continue
+		}
 		// Landlock demands that of processes without privileges. It has few other uses
 		// without a filter of system calls.
 		if noNewPrivileges, filtered := proc.Confined(pid); noNewPrivileges && !filtered {
@@ -40,4 +45,18 @@ func (e *engine) Forecast(ctx context.Context, r *ckpt.CheckpointRequest) *ckpt.
 		}
 	}
 	return f
+}
+
+// hasRemovedMapped reports whether a process has a file mapped that has no name any more.
+func hasRemovedMapped(pid int) bool {
+	for m, err := range proc.Mappings(pid) {
+		if err != nil {
+			break
+		}
+		name, removed := strings.CutSuffix(m.Path, proc.Deleted)
+		if removed && name != "/dev/zero" && !strings.HasPrefix(name, "/memfd:") && !strings.HasPrefix(name, "/SYSV") && name != "/[aio]" {
+			return true
+		}
+	}
+	return false
 }

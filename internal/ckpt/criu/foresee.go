@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -29,6 +30,7 @@ type foresight struct {
 	source  source
 	plan    *plan
 	request *ckpt.RestartRequest
+	helpers []int32           // pids of processes that had ended, and whose files in /proc are there again
 	modes   map[uint32]uint32 // how files are opened besides their flags, as of access(2), by images.File.ID
 }
 
@@ -54,7 +56,7 @@ func (e *engine) foresee(ctx context.Context, r *ckpt.RestartRequest) *ckpt.Fore
 			}
 			return distrustLinks(r, img)
 		},
-		f.processor, f.numbers, f.limits, f.rights, func() error { return f.pids(ctx) }, f.owners, f.files, f.sockets, f.locks, f.clocks, f.memory, f.outside,
+		f.processor, f.numbers, f.limits, f.rights, func() error { return f.pids(ctx) }, f.owners, f.files, f.sockets, f.makings, f.locks, f.clocks, f.memory, f.outside,
 	} {
 		err := step()
 		f.fail(contextError(err))
@@ -190,11 +192,11 @@ func (f *foresight) files() error {
 	return nil
 }
 
-// ofJob reports whether a name is in /proc and of a process or thread of the job, which is
-// there when CRIU opens it.
+// ofJob reports whether a name is in /proc and of a process or thread of the job, or of a
+// helper, which is there when CRIU opens it.
 func (f *foresight) ofJob(name string) bool {
 	id := int32(proc.Named(name))
-	return id > 0 && slices.ContainsFunc(f.plan.tasks, func(t images.Task) bool {
+	return id > 0 && slices.Contains(f.helpers, id) || id > 0 && slices.ContainsFunc(f.plan.tasks, func(t images.Task) bool {
 		return t.PID == id || slices.Contains(t.Threads, id)
 	})
 }
@@ -349,6 +351,9 @@ func (f *foresight) sockets() error {
 			has.Raw, has.Port = file.SocketType == unix.SOCK_RAW, file.Inet.Local.Port
 		case file.Type == images.TypeUnix && !file.External && (file.SocketType == unix.SOCK_DGRAM || file.State == unix.BPF_TCP_LISTEN):
 			has.Name = strings.TrimSuffix(file.SocketName, "\x00")
+			if file.Dir != "" && !strings.HasPrefix(has.Name, "/") {
+				has.Name = filepath.Join("/", file.Dir, has.Name)
+			}
 		}
 		if errno, what := has.Lacks(); errno != 0 {
 			f.obstacle(errno, "socket", "the job has a socket "+what, "restart the job as root")

@@ -130,6 +130,9 @@ var dumpRules = []rule{
 		say: holds("a UNIX socket with a message in its queue that says who has sent it, or when (SO_PASSCRED, SO_TIMESTAMP)")},
 	{has: "corked dgram", expr: pattern(`Can't dump corked dgram socket ([0-9a-f]+)`), errno: busy, hint: tryAgainHint,
 		say: func(s *situation, m []string) string { return s.socket(m[1], "a corked UDP socket") }},
+	{has: "Can't resolve name", expr: pattern(`Can't resolve name for socket`), errno: unsupported,
+		hint: "have the program bind it by its whole path, have root save the job, or use a criu with that capability",
+		say:  holds("a UNIX socket with a relative name that is not below its working directory any more: to find it takes CAP_NET_ADMIN")},
 	{has: "TCP repair mode ON", expr: pattern(`^Can't turn TCP repair mode ON: Operation not permitted`), hint: "save it as root, or when its connections are closed, or with a criu that has that capability",
 		say: says("to save a TCP connection takes the capability CAP_NET_ADMIN")},
 	// The queue has become shorter between two calls of CRIU's.
@@ -174,6 +177,8 @@ var dumpRules = []rule{
 	{has: "Can't stat fd", expr: pattern(`^Can't stat fd \d+: No such file or directory`), errno: unsupported, hint: closeHint,
 		say: holds("a directory in /proc open that shows the descriptors of what has ended")},
 	{has: "Unaccessible path opened", expr: pattern(`^Unaccessible path opened`), errno: unsupported, say: (*situation).hiddenFile},
+	{has: "ghost original", expr: pattern(`^Can't open ghost original file: Permission denied`), hint: "have root save and restart the job",
+		say: holds("a removed file that its user may not open again to read")},
 	{has: "Can't create link remap", expr: pattern(`^Can't create link remap for (.*)\. Use link-remap option`), errno: unsupported, say: (*situation).otherLink},
 	{has: "Can't open map_files", expr: pattern(`^Can't open map_files: (Permission denied|Operation not permitted)`), say: (*situation).unreadableMapping},
 	{has: " handle", expr: pattern(`^fsnotify: \s*Can't (?:dump that|find suitable path for) handle`), errno: unsupported, say: (*situation).watchedFile},

@@ -42,6 +42,7 @@ func Foresee(tree []int, criu string) []error {
 func (s *situation) foresee(tree []int, mounts map[int]uint64, criu string) (lines []string) {
 	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	f := s.facts(s.pid)
+	users := os.Geteuid() != 0 && !mayHave(criu, unix.CAP_NET_ADMIN)
 	if proc.OutsideSession(s.pid) {
 		add("A session leader of %d(%d) is outside of its pid namespace", s.pid, s.pid)
 	}
@@ -81,6 +82,9 @@ func (s *situation) foresee(tree []int, mounts map[int]uint64, criu string) (lin
 				add("The packetized mode for pipes is not supported yet")
 			}
 			continue
+		}
+		if users && strings.HasPrefix(d.Link, "socket:[") && s.lostName(d.FD) {
+			add("unix: Can't resolve name for socket %d", d.FD)
 		}
 		if !strings.HasPrefix(d.Link, "/") {
 			continue

@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"encoding/binary"
 	"os"
 	"strings"
 
@@ -12,7 +13,7 @@ import (
 // unnamed reports whether a criu does not find out the name of a file that a descriptor of
 // inotify or fanotify watches.
 func (s *situation) unnamed(fd int, criu string) bool {
-	if os.Geteuid() != 0 && mayOpen(criu) {
+	if os.Geteuid() != 0 && mayHave(criu, unix.CAP_DAC_READ_SEARCH) {
 		return false // only that criu can tell
 	}
 	unnamed := make(map[[2]uint64]bool)
@@ -48,15 +49,28 @@ func findNames(name string, of map[[2]uint64]bool) {
 	}
 }
 
-// mayOpen reports whether a criu that a user runs may have the right to open files by their
-// handles, as a capability of its file. A script may start any criu.
-func mayOpen(criu string) bool {
+// mayHave reports whether a criu that a user runs may have a capability, one of the first 32,
+// as by its file. A script may start any criu.
+func mayHave(criu string, capability int) bool {
 	if !isProgram(criu) {
 		return true
 	}
 	capabilities := make([]byte, 64) // struct vfs_cap_data
 	n, err := unix.Getxattr(criu, "security.capability", capabilities)
-	return proc.Capable(unix.CAP_DAC_READ_SEARCH) || err == nil && n > 4 && capabilities[4]&(1<<unix.CAP_DAC_READ_SEARCH) != 0
+	return proc.Capable(capability) || err == nil && n >= 8 && binary.LittleEndian.Uint32(capabilities[4:])&(1<<capability) != 0
+}
+
+// lostName reports whether a descriptor is a UNIX socket with a relative name that CRIU does
+// not find.
+func (s *situation) lostName(fd int) bool {
+	ours, err := proc.CopyDescriptor(s.pid, fd)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(ours)
+	addr, _ := unix.Getsockname(ours)
+	local, ok := addr.(*unix.SockaddrUnix)
+	return ok && local.Name != "" && local.Name[0] != '/' && local.Name[0] != '@' && proc.SocketDir(s.pid, local.Name) == ""
 }
 
 // isProgram reports whether a file is a program, and no script.

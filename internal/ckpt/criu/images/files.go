@@ -75,15 +75,16 @@ const (
 	ttyFileFlags = 3
 	ttyFileReg   = 6
 
-	unixInode   = 2
-	unixType    = 3
-	unixState   = 4
-	unixFlags   = 5
-	unixUsage   = 6 // uflags
-	unixPeer    = 8
-	unixOptions = 10
-	unixName    = 11
-	unixDir     = 14
+	unixInode       = 2
+	unixType        = 3
+	unixState       = 4
+	unixFlags       = 5
+	unixUsage       = 6 // uflags
+	unixPeer        = 8
+	unixOptions     = 10
+	unixName        = 11
+	unixPermissions = 13
+	unixDir         = 14
 
 	inetInode     = 2
 	inetType      = 4
@@ -340,7 +341,8 @@ func Remaps(remap []byte) ([]Remap, error) {
 type Ghost struct {
 	UID, GID uint32
 	Mode     uint32 // of stat(2), with the type
-	Modified Time   // zero in images of an old criu
+	Inode    uint64
+	Modified Time // zero in images of an old criu
 }
 
 // Time is a point in time (timeval in time.proto).
@@ -368,7 +370,7 @@ func ReadGhost(img []byte) (Ghost, error) {
 		return Ghost{}, err
 	}
 	return Ghost{
-		UID: m.u32(1), GID: m.u32(2), Mode: m.u32(3),
+		UID: m.u32(1), GID: m.u32(2), Mode: m.u32(3), Inode: m.u64(5),
 		Modified: Time{int64(time.u64(1)), int64(time.u64(2))},
 	}, m.require(1, 2, 3)
 }

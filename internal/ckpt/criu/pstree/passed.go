@@ -51,7 +51,7 @@ func (p *preflight) descriptors(s *subject) {
 		// Devices may do something when they are closed here, and of others only the type of
 		// their owner matters.
 		sends := socket || pipe || strings.HasPrefix(d.Link, "/dev/pts/")
-		if !sends && (!strings.HasPrefix(d.Link, "/") || strings.HasPrefix(d.Link, "/dev/")) {
+		if !sends && !slices.Contains(harmless, d.Link) && (!strings.HasPrefix(d.Link, "/") || strings.HasPrefix(d.Link, "/dev/") && !strings.HasPrefix(d.Link, "/dev/shm/")) {
 			continue
 		}
 		if pidfd < 0 {
@@ -75,7 +75,7 @@ func (p *preflight) descriptors(s *subject) {
 // makes threads after that, and has a process that does nothing in the place of one that has
 // ended.
 func (p *preflight) ofProc(s *subject, d proc.Descriptor) {
-	id := proc.Named(d.Link)
+	id, tid, of := proc.Shown(d.Link)
 	if id == 0 {
 		return
 	}
@@ -84,23 +84,13 @@ func (p *preflight) ofProc(s *subject, d proc.Descriptor) {
 	if !ended && !slices.Contains(p.PIDs, leader) {
 		return // it does not depend on the job
 	}
-	own := fmt.Sprint(id)
-	_, rest, _ := strings.Cut(d.Link[len("/proc/"):], "/")
-	of, below, _ := strings.Cut(rest, "/")
-	thread := !ended && leader != id
-	if of == "task" && below != "" {
-		var tid string
-		tid, rest, _ = strings.Cut(below, "/")
-		thread = thread || tid != own
-		of, below, _ = strings.Cut(rest, "/")
-	}
 	what := ""
 	switch {
-	case thread:
+	case tid != id, !ended && leader != id:
 		what = "a thread"
 	case of == "fd" && ended:
 		what = "descriptors of a process that has ended"
-	case of == "fdinfo" && below != "" && id != s.Pid:
+	case strings.HasPrefix(of, "fdinfo/") && id != s.Pid:
 		what = "a descriptor of another process"
 	default:
 		return
@@ -122,6 +112,9 @@ func (p *preflight) marks(s *subject, d proc.Descriptor) {
 		}
 	}
 }
+
+// harmless is what may be opened and closed here besides files of a file system.
+var harmless = []string{proc.Inotify, proc.Fanotify, proc.TimerFD, proc.EventFD, "/dev/null"}
 
 // ownerKind says what the number of a file's owner is, as of F_SETOWN_EX.
 type ownerKind int32

@@ -21,15 +21,25 @@ import (
 
 // untraceable refuses a process that criu may not look at, and reports whether it is one.
 func (p *preflight) untraceable(s *subject) bool {
-	if !p.user || !proc.EndHidden(s.Pid) || proc.Ended(s.Pid) {
+	if !p.user {
 		return false
 	}
-	why := "it has forbidden that (PR_SET_DUMPABLE of prctl(2)), or runs a program that the user may not read"
-	if proc.Permitted(s.Pid) {
-		why = "it has capabilities"
+	for _, id := range append([]int{s.Pid}, s.threads...) {
+		if !proc.EndHidden(id) || proc.Ended(id) {
+			continue
+		}
+		it, why := "it", "it has forbidden that (PR_SET_DUMPABLE of prctl(2)), or runs a program that the user may not read"
+		if id != s.Pid {
+			it = fmt.Sprintf("its thread %d", id)
+			why = it + " runs as another user or group"
+		}
+		if proc.Permitted(id) {
+			why = it + " has capabilities"
+		}
+		p.refuse(syscall.EPERM, s, fmt.Sprintf("may not be traced by %s, as criu has to: %s", me(), why), "root can save it")
+		return true
 	}
-	p.refuse(syscall.EPERM, s, fmt.Sprintf("may not be traced by %s, as criu has to: %s", me(), why), "root can save it")
-	return true
+	return false
 }
 
 func me() string { return hints.User(unix.Geteuid()) }
@@ -116,7 +126,14 @@ const smallest = 4
 func (p *preflight) file(s *subject, d proc.Descriptor) {
 	path := proc.Open(s.Pid, d.FD)
 	var st unix.Stat_t
-	if strings.HasPrefix(d.Link, "/memfd:") || unix.Stat(path, &st) != nil {
+	if unix.Stat(path, &st) != nil {
+		return
+	}
+	what := fmt.Sprintf("has %%s open as descriptor %d", d.FD)
+	if strings.HasPrefix(d.Link, "/memfd:") {
+		if !hints.MayGive(&st) {
+			p.refuse(syscall.EPERM, s, fmt.Sprintf(what+", which belongs to %s, and %s may not make it again", show.Name(d.Link), hints.User(int(st.Uid)), me()), asRoot)
+		}
 		return
 	}
 	again := access{name: d.Link}
@@ -129,7 +146,6 @@ func (p *preflight) file(s *subject, d proc.Descriptor) {
 	kind := st.Mode & unix.S_IFMT
 	name, removed := strings.CutSuffix(d.Link, proc.Deleted)
 	removed = removed && st.Nlink == 0
-	what := fmt.Sprintf("has %%s open as descriptor %d", d.FD)
 	switch {
 	case kind == unix.S_IFREG:
 		if removed || st.Size > smallest {
@@ -217,6 +233,9 @@ func (p *preflight) socket(s *subject, fd, ours int) {
 	case family == unix.AF_UNIX && (kind == unix.SOCK_DGRAM || option(unix.SO_ACCEPTCONN) != 0):
 		name, _, _ := bytes.Cut(addr[2:max(size, 2)], []byte{0})
 		has.Name = string(name)
+		if dir := proc.SocketDir(s.Pid, has.Name); dir != "" {
+			has.Name = dir + "/" + has.Name
+		}
 	}
 	if errno, what := has.Lacks(); errno != 0 {
 		p.refuse(errno, s, fmt.Sprintf("has a socket open as descriptor %d %s", fd, what), asRoot)

@@ -1,0 +1,41 @@
+package images
+
+import (
+	"slices"
+	"testing"
+
+	criufdinfo "github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
+	criughost "github.com/checkpoint-restore/go-criu/v8/crit/images/ghost-file"
+	criumemfd "github.com/checkpoint-restore/go-criu/v8/crit/images/memfd"
+	criuunix "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-unix"
+	"google.golang.org/protobuf/proto"
+)
+
+// TestOwners: whose something is that is made again is read from the images that say so.
+func TestOwners(t *testing.T) {
+	socket := func(id uint32, name string, state, kind uint32) proto.Message {
+		return &criufdinfo.FileEntry{Type: criufdinfo.FdTypes_UNIXSK.Enum(), Id: new(id), Usk: &criuunix.UnixSkEntry{
+			Id: new(id), State: new(state), Type: new(kind), Uflags: new(uint32(0)), Name: []byte(name),
+			FilePerms: &criuunix.FilePermsEntry{Mode: new(uint32(0o140755)), Uid: new(uint32(5)), Gid: new(uint32(6))},
+		}}
+	}
+	for _, c := range []struct {
+		name string
+		img  []byte
+		want []Owned
+	}{
+		{"ghost-file-1.img", encode(t, kindGhost, &criughost.GhostFileEntry{Uid: new(uint32(1)), Gid: new(uint32(2)), Mode: new(uint32(0o100644)), Ino: new(uint64(7))}), []Owned{{UID: 1, GID: 2, Inode: 7}}},
+		{MemFDName, encode(t, kindMemFD, &criumemfd.MemfdInodeEntry{Name: new("m"), Uid: new(uint32(3)), Gid: new(uint32(4)), InodeId: new(uint64(9))}), []Owned{{UID: 3, GID: 4, Memory: true}}},
+		{FilesName, encode(t, kindFiles,
+			socket(1, "/s\x00", 10, 1), socket(2, "/d\x00", 7, 2),
+			// One that was accepted, one without a name, and an abstract one are not bound again.
+			socket(3, "/s\x00", 1, 1), socket(4, "", 10, 1), socket(5, "\x00a", 10, 1)),
+			[]Owned{{UID: 5, GID: 6, Name: "/s"}, {UID: 5, GID: 6, Name: "/d"}}},
+		{"pstree.img", nil, nil},
+	} {
+		got, err := Owners(c.name, c.img)
+		if err != nil || !slices.Equal(got, c.want) {
+			t.Errorf("%s: %+v, %v, want %+v", c.name, got, err, c.want)
+		}
+	}
+}
