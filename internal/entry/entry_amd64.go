@@ -8,10 +8,14 @@ import (
 	_ "blcr-cli/internal/ckpt/kernel/selfckpt"
 )
 
-// The runtime answers these signals with a trace of all goroutines and status 2.
-// They get their default action back, until the program decides otherwise. Package
-// signals can catch them afterwards; os/signal cannot.
+// The runtime answers these signals with a trace of all goroutines and status 2. They have
+// their default action, until the program decides otherwise: the entry point keeps the runtime
+// from installing its handler, and without that they get it back here. Package signals can
+// catch them afterwards; os/signal cannot.
 func init() {
+	if recorded != 0 {
+		return
+	}
 	for _, sig := range []syscall.Signal{syscall.SIGQUIT, syscall.SIGTRAP, syscall.SIGABRT, syscall.SIGSTKFLT, syscall.SIGSYS} {
 		if !Ignored(sig) {
 			var plain [4]uint64 // struct sigaction, SIG_DFL, in any layout

@@ -17,6 +17,9 @@
 #define SIG_IGN 1
 #define SIGCHLD 17
 
+// QUIT, TRAP, ABRT, STKFLT and SYS, bit N-1 for signal N.
+#define TRACED 0x40008034
+
 // entry is the program's entry point, if the linker was told so. It runs on the
 // stack that the kernel made, with the arguments on it, before the Go runtime, and
 // leaves that stack as it was for delegate and the runtime's own entry point.
@@ -66,6 +69,9 @@ nextsignal:
 	// They stay ignored, but for SIGCHLD: with that one ignored the kernel would discard
 	// the exit status of children.
 	BTRQ	$(SIGCHLD-1), R12
+	// Those that the runtime would answer with a trace have their default action from the
+	// first moment on; see entry_amd64.go.
+	ORQ	$TRACED, R12
 	ORQ	R12, selfckpt_kept(SB)
 
 	XORL	DI, DI                  // no change, only the present mask
