@@ -27,16 +27,15 @@ func Owners(name string, img []byte) (all []Owned, err error) {
 		})
 	case name == FilesName:
 		err = kindFiles.each(img, func(_ int, entry message) error {
-			f, err := parseFile(entry)
-			if err != nil || f.Type != TypeUnix || f.External {
-				return err
+			if FileType(entry.u32(fileType)) != TypeUnix {
+				return nil
 			}
 			socket, err := entry.sub(fileUnix)
-			if err != nil {
+			if err != nil || socket.u32(unixUsage)&unixExtern != 0 {
 				return err
 			}
 			permissions, err := socket.sub(unixPermissions)
-			if name, named := strings.CutSuffix(f.SocketName, "\x00"); named && name != "" && permissions != nil && (f.State == listening || f.SocketType == datagram) {
+			if name, named := strings.CutSuffix(socket.text(unixName), "\x00"); named && name != "" && permissions != nil && (socket.u32(unixState) == listening || socket.u32(unixType) == datagram) {
 				add(permissions, name)
 			}
 			return err
