@@ -81,6 +81,7 @@ var programs = []program{
 	{name: "timerfd_due", cannot: known("CRIU disarms a periodic timerfd that is due")},
 	{name: "udp", cannot: criuBefore(4, 2, "it asks for a socket option that new kernels do not have for UDP")},
 	{name: "ghosts"},
+	{name: "gone"},
 	{name: "unix_socket"},
 	{name: "unlinked"},
 	{name: "unlinked_big"},

@@ -590,3 +590,47 @@ func TestCapabilitiesAsUser(t *testing.T) {
 		})
 	}
 }
+
+// TestLibraryReplaced: a user's job that has a library of root's mapped, which root has
+// replaced since, as an update does, is restored: the old one is made again elsewhere, as
+// the user's own.
+func TestLibraryReplaced(t *testing.T) {
+	j := newUserJob(t, "counter", criuForUsers(t))
+	system := t.TempDir()
+	for dir := system; dir != "/" && dir != os.TempDir(); dir = filepath.Dir(dir) {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	program := filepath.Join(system, "program")
+	copyProgram := func() {
+		text, err := os.ReadFile(j.args[0])
+		if err == nil {
+			err = os.WriteFile(program+".new", text, 0o755)
+		}
+		if err == nil {
+			err = os.Rename(program+".new", program)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	copyProgram()
+	old := j.args
+	j.args = append([]string{program}, old[1:]...)
+	j.launch()
+	j.args = old
+	copyProgram()
+	for range 2 {
+		all := tree(j.pid)
+		ctx := filepath.Join(j.dir, "ctx")
+		j.checkpoint(ctx, "--clobber", "--kill", strconv.Itoa(j.pid))
+		j.killed(all)
+		j.restart(ctx)
+	}
+	entries, err := os.ReadDir(system)
+	if err != nil || len(entries) != 1 {
+		t.Errorf("beside the program are %v, %v", entries, err)
+	}
+	j.finish()
+}

@@ -159,7 +159,14 @@ func (p *plan) extractImage(ctx context.Context, source source, path, name strin
 		return systemError(path, err)
 	}
 	buffer := make([]byte, min(size, 1<<20))
-	for offset := int64(0); offset < size; {
+	offset := int64(0)
+	if h, some := p.heads[name]; some {
+		if _, err := out.Write(h.data); err != nil {
+			return systemError(path, err)
+		}
+		offset = h.skip
+	}
+	for offset < size {
 		if err := interrupted(ctx, "restart"); err != nil {
 			return err
 		}

@@ -21,6 +21,9 @@ const mostInMemory = 32 << 20
 // imagesInMemory returns a directory with the images as they are to be restored, but for
 // the memory that is filled; -1 where that cannot be, or would be much.
 func (r *restart) imagesInMemory(ctx context.Context) (dir int) {
+	if len(r.plan.heads) > 0 {
+		return -1
+	}
 	sizes := imageSizes(r.source)
 	for _, name := range r.plan.hidden {
 		delete(sizes, name)

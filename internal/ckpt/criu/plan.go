@@ -12,6 +12,7 @@ import (
 	"blcr-cli/internal/ckpt/criu/attributes"
 	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/ckpt/criu/savedfiles"
+	"blcr-cli/internal/ckpt/criu/tempdir"
 	"blcr-cli/internal/proc"
 )
 
@@ -36,6 +37,8 @@ type plan struct {
 	connectionEnds []connectionEnd // see completeConnections
 
 	copies     *savedfiles.Copies
+	gone       tempdir.Dir     // see renameGone
+	heads      map[string]head // of images that are not served as they are
 	attributes attributes.Saved
 
 	terminal   terminal
@@ -52,7 +55,7 @@ type plan struct {
 
 // newPlan reads what it needs from the context.
 func newPlan(source source, r *ckpt.RestartRequest) (*plan, error) {
-	p := &plan{images: make(map[string][]byte), copies: &savedfiles.Copies{}}
+	p := &plan{images: make(map[string][]byte), copies: &savedfiles.Copies{}, gone: tempdir.None}
 	relocations := r.Relocations
 	for _, step := range []func() error{
 		func() error { return p.sessions(source, r) },
@@ -226,7 +229,9 @@ func (p *plan) relocate(source source, relocations []ckpt.Relocation) error {
 	if err != nil {
 		return err
 	}
-	p.images[images.FilesName], err = images.DropValidation(files, func(f images.File) bool { return !mapped[f.ID] })
+	if files, err = images.DropValidation(files, func(f images.File) bool { return !mapped[f.ID] }); err == nil {
+		p.images[images.FilesName], err = p.renameGone(source, files)
+	}
 	return err
 }
 
@@ -311,4 +316,5 @@ func (p *plan) close() {
 	}
 	p.owned = nil
 	p.copies.Remove()
+	p.gone.Remove()
 }

@@ -241,6 +241,9 @@ const smallImage = 16 << 10
 
 // small returns an image that is served at once, as most are, which are a few hundred bytes.
 func (r *restart) small(name string) ([]byte, bool) {
+	if _, some := r.plan.heads[name]; some {
+		return nil, false
+	}
 	image := r.changed(name)
 	if sized, ok := r.source.(interface{ Size(name string) int64 }); image == nil && ok && !images.IsPages(name) && sized.Size(name) <= smallImage {
 		image, _ = r.source.Bytes(name) // Serve says what is wrong with it
@@ -264,6 +267,9 @@ func (r *restart) serve(ctx context.Context, name string, pipe int) error {
 		if pieces, some := r.fill.pipes[name]; some {
 			return feedError(memory.FeedPieces(ctx, pipe, pieces, r.readPages(name)))
 		}
+	}
+	if h, some := r.plan.heads[name]; some {
+		return r.feedHeaded(ctx, name, pipe, h)
 	}
 	if changed := r.changed(name); changed != nil {
 		return feedError(memory.FeedBytes(ctx, pipe, changed))
@@ -326,6 +332,7 @@ func (r *restart) reached(s *stream.Stage) (yes bool) {
 		r.giveTerminal()
 		// A checkpoint of processes that run would save the names of the copies.
 		r.plan.copies.Remove()
+		r.plan.gone.Remove()
 		r.resumed = true
 		if r.request.Resume != nil {
 			r.request.Resume()

@@ -353,17 +353,9 @@ const ghostModified = 8
 
 // ReadGhost reads ghost-file-N.img, or its beginning.
 func ReadGhost(img []byte) (Ghost, error) {
-	b, err := kindGhost.body(img)
+	m, _, err := ghostEntry(img)
 	if err != nil {
 		return Ghost{}, err
-	}
-	p, err := payload(b)
-	if err != nil {
-		return Ghost{}, fmt.Errorf("%s: %w", kindGhost.name, err)
-	}
-	m, err := parseMessage(p)
-	if err != nil {
-		return Ghost{}, fmt.Errorf("%s: %w", kindGhost.name, err)
 	}
 	time, err := m.sub(ghostModified)
 	if err != nil {
@@ -373,4 +365,34 @@ func ReadGhost(img []byte) (Ghost, error) {
 		UID: m.u32(1), GID: m.u32(2), Mode: m.u32(3), Inode: m.u64(5),
 		Modified: Time{int64(time.u64(1)), int64(time.u64(2))},
 	}, m.require(1, 2, 3)
+}
+
+// ghostEntry returns the first entry of an image of a ghost file, or of its beginning, and
+// what of the image precedes its content.
+func ghostEntry(img []byte) (m message, length int, err error) {
+	b, err := kindGhost.body(img)
+	if err != nil {
+		return nil, 0, err
+	}
+	p, err := payload(b)
+	if err == nil {
+		m, err = parseMessage(p)
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("%s: %w", kindGhost.name, err)
+	}
+	return m, len(img) - len(b) + 4 + len(p), nil
+}
+
+// OwnGhost returns the beginning of an image of a ghost file, or of such a beginning, with
+// another owner and group, for a user who may not make others' files. A program is not
+// set-user-ID or set-group-ID any more. Skip is how much of the image it replaces.
+func OwnGhost(img []byte, uid, gid uint32) (head []byte, skip int64, err error) {
+	m, length, err := ghostEntry(img)
+	if err != nil {
+		return nil, 0, err
+	}
+	const setIDs = 0o6000
+	m = m.put(intField(1, uint64(uid))).put(intField(2, uint64(gid))).put(intField(3, uint64(m.u32(3)&^setIDs)))
+	return appendEntry(append([]byte(nil), img[:8]...), m), int64(length), nil
 }

@@ -71,6 +71,18 @@ func Relocate(files []byte, rename func(name string) string) ([]byte, error) {
 	})
 }
 
+// Rename changes names in files.img by File.ID, as Relocate does. What had been removed has
+// nothing that criu would check.
+func Rename(files []byte, names map[uint32]string) ([]byte, error) {
+	return rewriteReg(files, func(f File, reg message) message {
+		name, some := names[f.ID]
+		if !some {
+			return nil
+		}
+		return reg.put(bytesField(regName, []byte(name)))
+	})
+}
+
 // renameAt renames the string that the field numbers lead to, in all messages of a
 // repeated field.
 func (m message) renameAt(rename func(name string) string, nums ...uint32) (message, error) {

@@ -77,7 +77,7 @@ func Extract(source Source, relocations []ckpt.Relocation) (*Copies, []ckpt.Relo
 			continue
 		}
 		if !c.made {
-			parents := copiesParents()
+			parents := Parents()
 			if c.dir, err = tempdir.New(parents); err != nil {
 				return c, nil, extractError(f, parents[0], err)
 			}
@@ -93,10 +93,10 @@ func Extract(source Source, relocations []ckpt.Relocation) (*Copies, []ckpt.Relo
 	return c, append(extracted, relocations...), nil
 }
 
-// copiesParents returns directories for the copies. They must be on file systems
+// Parents returns directories for copies of what is mapped. They must be on file systems
 // from which programs can be executed; where none is, /tmp is returned and criu's
 // error tells the cause.
-func copiesParents() []string {
+func Parents() []string {
 	var parents []string
 	for _, dir := range []string{os.TempDir(), "/var/tmp", "/tmp"} {
 		var st unix.Statfs_t
