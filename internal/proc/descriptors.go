@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -135,6 +136,38 @@ func Watched(pid, fd int) (files []Watch) {
 		files = append(files, Watch{unix.Mkdev(uint32(dev>>20), uint32(dev&0xfffff)), number("ino"), unix.NewFileHandle(int32(number("fhandle-type")), handle)})
 	}
 	return files
+}
+
+// Polled returns the descriptors under which the files were open that a descriptor of
+// epoll_create(2) watches.
+func Polled(pid, epoll int) (fds []int) {
+	text, _ := read(fmt.Sprintf("/proc/%d/fdinfo/%d", pid, epoll))
+	for line := range strings.Lines(string(text)) {
+		if words := strings.Fields(line); len(words) > 1 && words[0] == "tfd:" {
+			if n, err := strconv.Atoi(words[1]); err == nil {
+				fds = append(fds, n)
+			}
+		}
+	}
+	return fds
+}
+
+// SameFile reports whether two processes have the same open file under one number. It is
+// false where the caller may not see that.
+func SameFile(one, other, fd int) bool {
+	const file = 0 // KCMP_FILE
+	r, _, errno := unix.Syscall6(unix.SYS_KCMP, uintptr(one), uintptr(other), file, uintptr(fd), uintptr(fd), 0)
+	return errno == 0 && r == 0
+}
+
+// Polls reports whether a descriptor of a process leads to what its epoll descriptor watches:
+// of the files that were open under the number was, that at the index. It is true where the
+// caller may not see that.
+func Polls(pid, fd, epoll, was, index int) bool {
+	const target = 7 // KCMP_EPOLL_TFD
+	slot := struct{ epoll, was, index uint32 }{uint32(epoll), uint32(was), uint32(index)}
+	r, _, errno := unix.Syscall6(unix.SYS_KCMP, uintptr(pid), uintptr(pid), target, uintptr(fd), uintptr(unsafe.Pointer(&slot)), 0)
+	return errno != 0 && errno != unix.EBADF || errno == 0 && r == 0
 }
 
 // TimerFD is what Descriptor.Link is for a descriptor of timerfd_create(2).

@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -182,6 +183,9 @@ var dumpRules = []rule{
 	{has: "Can't create link remap", expr: pattern(`^Can't create link remap for (.*)\. Use link-remap option`), errno: unsupported, say: (*situation).otherLink},
 	{has: "Can't open map_files", expr: pattern(`^Can't open map_files: (Permission denied|Operation not permitted)`), say: (*situation).unreadableMapping},
 	{has: " handle", expr: pattern(`^fsnotify: \s*Can't (?:dump that|find suitable path for) handle`), errno: unsupported, say: (*situation).watchedFile},
+	{has: "Dump eventpoll ", expr: pattern(`^Dump eventpoll \(pid: \d+\) failed`), errno: unsupported, hint: "the program has to take it from there (EPOLL_CTL_DEL) before it closes it", say: func(s *situation, _ []string) string {
+		return cmp.Or(s.closedPolled(nil), s.process()+" watches by epoll a file that it has closed, and that another process has open"+cannot)
+	}},
 	{has: "packetized mode", expr: pattern(`^The packetized mode for pipes`), errno: unsupported, hint: closeHint, say: holds("a pipe in packet mode (O_DIRECT)")},
 	{has: "No NS ID with kid", expr: pattern(`^No NS ID with kid (\d+)`), errno: unsupported, hint: closeHint,
 		say: func(s *situation, m []string) string {

@@ -60,6 +60,11 @@ func (s *situation) foresee(tree []int, mounts map[int]uint64, criu string) (lin
 		}
 		name, isAnonymous := strings.CutPrefix(d.Link, "anon_inode:")
 		switch {
+		case name == "[eventpoll]":
+			if s.closedPolled(tree) != "" {
+				add("Dump eventpoll (pid: %d) failed with -1", s.pid)
+			}
+			continue
 		case isAnonymous && anonymous[name] != "" && !restorable[name], name == "bpf-map" && s.otherMap(d.FD, criu):
 			add("Can't dump file %d of that type [600] (anon %s)", d.FD, d.Link)
 			continue

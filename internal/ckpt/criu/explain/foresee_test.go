@@ -150,3 +150,32 @@ func details(errs []error) string {
 	}
 	return strings.Join(all, "\n")
 }
+
+// TestForeseeClosedPolled: what epoll watches and the process has closed, but not another one,
+// is named.
+func TestForeseeClosedPolled(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	epoll := os.NewFile(uintptr(fd), "")
+	defer epoll.Close()
+	if err := unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, int(r.Fd()), &unix.EpollEvent{Events: unix.EPOLLIN}); err != nil {
+		t.Fatal(err)
+	}
+	if errs := Foresee([]int{cat(t, epoll, r)}); len(errs) > 0 {
+		t.Errorf("of a process that has it open: %q", details(errs))
+	}
+	pid := cat(t, epoll)
+	errs := Foresee([]int{pid})
+	want := fmt.Sprintf("process %d (cat) watches by epoll (descriptor 3) a file that it has closed, which was its descriptor %d,", pid, int(r.Fd()))
+	if said := details(errs); len(errs) != 1 || !strings.HasPrefix(said, want) || errs[0].(*ckpt.Error).Errno != unix.EOPNOTSUPP {
+		t.Errorf("%v, %q; want %q", errs, said, want)
+	}
+}

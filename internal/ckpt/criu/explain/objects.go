@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -196,4 +197,25 @@ func (s *situation) watchedFile([]string) string {
 		s.hint += "; or have root save it"
 	}
 	return s.process() + " watches a file by " + kind + as + where + ", and criu cannot find out the name of that file"
+}
+
+// closedPolled is the sentence for an epoll descriptor that watches a file which the process
+// has closed and another process has open. Not of one that a process of the tree before it has
+// as well, for which CRIU looks there; "" if there is none.
+func (s *situation) closedPolled(tree []int) string {
+	for _, epoll := range s.descriptors(func(link string) bool { return link == "anon_inode:[eventpoll]" }) {
+		shared := func(pid int) bool { return proc.SameFile(pid, s.pid, epoll) }
+		if before := slices.Index(tree, s.pid); before > 0 && slices.ContainsFunc(tree[:before], shared) {
+			continue
+		}
+		index := make(map[int]int)
+		for _, was := range proc.Polled(s.pid, epoll) {
+			leads := func(fd int) bool { return proc.Polls(s.pid, fd, epoll, was, index[was]) }
+			if !leads(was) && !slices.ContainsFunc(s.descriptors(func(string) bool { return true }), leads) {
+				return fmt.Sprintf("%s watches by epoll (descriptor %d) a file that it has closed, which was its descriptor %d, and that another process has open%s", s.process(), epoll, was, cannot)
+			}
+			index[was]++
+		}
+	}
+	return ""
 }
