@@ -634,3 +634,15 @@ func TestLibraryReplaced(t *testing.T) {
 	}
 	j.finish()
 }
+
+// TestHungUp: terminals that have hung up are restored as such, also for a user who may not
+// open the device that CRIU takes. Not beside other tests, whose terminals need their numbers.
+func TestHungUp(t *testing.T) {
+	for _, j := range []*job{newJob(t, "hung"), newUserJob(t, "hung", criuForUsers(t))} {
+		j.launch()
+		for n := range *cycles {
+			j.cycle(program{}, n)
+		}
+		j.finish()
+	}
+}

@@ -78,6 +78,13 @@ func (p *plan) external(source source, r *ckpt.RestartRequest) error {
 		}
 		add(tty.External, k)
 	}
+	// CRIU makes a pseudo terminal for each that had hung up, by a device that often only root
+	// may open.
+	if unix.Faccessat(unix.AT_FDCWD, "/dev/pts/ptmx", unix.R_OK|unix.W_OK, unix.AT_EACCESS) != nil {
+		for _, tty := range images.HungTTYs(files, ttys, tables) {
+			add(tty.External, images.InheritKeys{Default: p.deadTerminal(ttys)})
+		}
+	}
 	if r.KeepStdio {
 		if err := p.ownStdio(source, files, tables, add); err != nil {
 			return err
@@ -277,6 +284,36 @@ func (p *plan) deadSocket(kind int) string {
 	unix.Close(pair[1])
 	p.owned = append(p.owned, pair[0])
 	return p.inherit(fmt.Sprintf("socket-%d", len(p.keysInUse)), pair[0])
+}
+
+// deadTerminal returns the key for a pseudo terminal that has hung up. Its number is none of
+// those that the job's have.
+func (p *plan) deadTerminal(ttys []images.TTY) string {
+	const key = "dead-terminal"
+	if slices.Contains(p.keysInUse, key) {
+		return key
+	}
+	for range len(ttys) + 1 {
+		master, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			break
+		}
+		defer unix.Close(master)
+		n, err := unix.IoctlGetUint32(master, unix.TIOCGPTN)
+		if err == nil && slices.ContainsFunc(ttys, func(t images.TTY) bool { return t.Type == images.TTYPty && t.Index == n }) {
+			continue
+		}
+		if err != nil || unix.IoctlSetPointerInt(master, unix.TIOCSPTLCK, 0) != nil {
+			break
+		}
+		fd, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(master), unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)
+		if errno != 0 {
+			break
+		}
+		p.owned = append(p.owned, int(fd))
+		return p.inherit(key, int(fd))
+	}
+	return p.null()
 }
 
 // listens reports whether there is a datagram socket of that name, a

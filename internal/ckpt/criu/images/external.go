@@ -146,6 +146,16 @@ func internalTTYs(ttys []TTY) (internal func(TTY) bool, controlled map[int32]boo
 // the terminal behind it is one of these. tables serve for External.FDs only.
 func ExternalTTYs(files []File, ttys []TTY, tables Tables) []ExternalTTY {
 	internal, controlled := internalTTYs(ttys)
+	return opened(files, ttys, tables, func(t TTY) bool { return !internal(t) && !(t.Type == TTYCurrent && controlled[t.SID]) })
+}
+
+// HungTTYs returns the pseudo terminals that had hung up, as ExternalTTYs the others.
+func HungTTYs(files []File, ttys []TTY, tables Tables) []ExternalTTY {
+	return opened(files, ttys, tables, func(t TTY) bool { return t.Hung && !t.Master })
+}
+
+// opened returns the terminals of a kind that are open.
+func opened(files []File, ttys []TTY, tables Tables, is func(TTY) bool) []ExternalTTY {
 	open := make(map[uint32][]uint32)
 	for _, f := range files {
 		if f.Type == TypeTTY {
@@ -154,10 +164,7 @@ func ExternalTTYs(files []File, ttys []TTY, tables Tables) []ExternalTTY {
 	}
 	var external []ExternalTTY
 	for _, t := range ttys {
-		if internal(t) || t.Type == TTYCurrent && controlled[t.SID] {
-			continue
-		}
-		if ids := open[t.ID]; len(ids) > 0 {
+		if ids := open[t.ID]; is(t) && len(ids) > 0 {
 			external = append(external, ExternalTTY{External{ids, tables.fds(TypeTTY, ids...)}, t})
 		}
 	}
