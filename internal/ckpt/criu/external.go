@@ -65,7 +65,7 @@ func (p *plan) external(source source, r *ckpt.RestartRequest) error {
 	if err != nil {
 		return err
 	}
-	if err := p.renumber(ttys); err != nil {
+	if ttys, err = p.renumber(ttys); err != nil {
 		return err
 	}
 	for _, tty := range images.ExternalTTYs(files, ttys, tables) {

@@ -16,17 +16,18 @@ const ptysTried = 32
 
 // renumber gives pseudo terminals of the job's own, which criu makes again, other numbers
 // where criu could not have theirs. The job has them by descriptors; a name that it has kept
-// is that of another terminal.
-func (p *plan) renumber(ttys []images.TTY) error {
+// is that of another terminal. It returns the terminals as they are then.
+func (p *plan) renumber(ttys []images.TTY) ([]images.TTY, error) {
 	numbers := otherPTYs(images.OwnPTYs(ttys), ptysInUse())
 	if len(numbers) == 0 {
-		return nil
+		return ttys, nil
 	}
 	ttyInfo, files, err := images.RenumberPTYs(p.images[images.TTYInfoName], p.images[images.FilesName], numbers)
-	if err == nil {
-		p.images[images.TTYInfoName], p.images[images.FilesName] = ttyInfo, files
+	if err != nil {
+		return nil, err
 	}
-	return err
+	p.images[images.TTYInfoName], p.images[images.FilesName] = ttyInfo, files
+	return images.TTYs(ttyInfo)
 }
 
 // otherPTYs returns new numbers for those of own that cannot be had, by the old ones.
