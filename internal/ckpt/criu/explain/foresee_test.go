@@ -169,11 +169,11 @@ func TestForeseeClosedPolled(t *testing.T) {
 	if err := unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, int(r.Fd()), &unix.EpollEvent{Events: unix.EPOLLIN}); err != nil {
 		t.Fatal(err)
 	}
-	if errs := Foresee([]int{cat(t, epoll, r)}); len(errs) > 0 {
+	if errs := Foresee([]int{cat(t, epoll, r)}, "/bin/cat"); len(errs) > 0 {
 		t.Errorf("of a process that has it open: %q", details(errs))
 	}
 	pid := cat(t, epoll)
-	errs := Foresee([]int{pid})
+	errs := Foresee([]int{pid}, "/bin/cat")
 	want := fmt.Sprintf("process %d (cat) watches by epoll (descriptor 3) a file that it has closed, which was its descriptor %d,", pid, int(r.Fd()))
 	if said := details(errs); len(errs) != 1 || !strings.HasPrefix(said, want) || errs[0].(*ckpt.Error).Errno != unix.EOPNOTSUPP {
 		t.Errorf("%v, %q; want %q", errs, said, want)
