@@ -71,8 +71,8 @@ func (c *capture) prepare(e *engine) (err error) {
 			c.memory.add(name, pagemap)
 			return contextError(err)
 		}
-		if most := saysOwners(name); most > 0 && binary.Unprivileged() {
-			head, err := w.PipeKept(name, pipe, most)
+		if saysOwners(name) && binary.Unprivileged() {
+			head, err := w.PipeKept(name, pipe, mostOwners)
 			c.owners.add(name, head)
 			return contextError(err)
 		}

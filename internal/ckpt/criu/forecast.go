@@ -3,10 +3,8 @@ package criu
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"blcr-cli/internal/ckpt"
-	"blcr-cli/internal/ckpt/criu/binary"
 	"blcr-cli/internal/ckpt/criu/explain"
 	"blcr-cli/internal/ckpt/criu/landlock"
 	"blcr-cli/internal/ckpt/criu/pstree"
@@ -32,9 +30,6 @@ func (e *engine) Forecast(ctx context.Context, r *ckpt.CheckpointRequest) *ckpt.
 	f.PIDs, f.Memory = tree.PIDs, tree.Memory()
 	f.Failures = append(f.Failures, explain.Foresee(tree.PIDs, e.criu.Path)...)
 	for _, pid := range tree.PIDs {
-		if binary.Unprivileged() && hasRemovedMapped(pid) {
-			f.Notes = append(f.Notes, fmt.Sprintf("%s has a removed file mapped: only the checkpoint itself finds out whose that is, and is refused if it is another user's", hints.Process(pid)))
-		}
 		if !landlock.Kernel() {
 			continue
 		}
@@ -45,18 +40,4 @@ func (e *engine) Forecast(ctx context.Context, r *ckpt.CheckpointRequest) *ckpt.
 		}
 	}
 	return f
-}
-
-// hasRemovedMapped reports whether a process has a file mapped that has no name any more.
-func hasRemovedMapped(pid int) bool {
-	for m, err := range proc.Mappings(pid) {
-		if err != nil {
-			break
-		}
-		name, removed := strings.CutSuffix(m.Path, proc.Deleted)
-		if removed && name != "/dev/zero" && !strings.HasPrefix(name, "/memfd:") && !strings.HasPrefix(name, "/SYSV") && name != "/[aio]" {
-			return true
-		}
-	}
-	return false
 }

@@ -341,8 +341,7 @@ func Remaps(remap []byte) ([]Remap, error) {
 type Ghost struct {
 	UID, GID uint32
 	Mode     uint32 // of stat(2), with the type
-	Inode    uint64
-	Modified Time // zero in images of an old criu
+	Modified Time   // zero in images of an old criu
 }
 
 // Time is a point in time (timeval in time.proto).
@@ -362,7 +361,7 @@ func ReadGhost(img []byte) (Ghost, error) {
 		return Ghost{}, err
 	}
 	return Ghost{
-		UID: m.u32(1), GID: m.u32(2), Mode: m.u32(3), Inode: m.u64(5),
+		UID: m.u32(1), GID: m.u32(2), Mode: m.u32(3),
 		Modified: Time{int64(time.u64(1)), int64(time.u64(2))},
 	}, m.require(1, 2, 3)
 }

@@ -5,21 +5,16 @@ import "strings"
 // Owned is something that a restore makes again and gives to its owner.
 type Owned struct {
 	UID, GID uint32
-	Name     string // of a UNIX socket
-	Memory   bool   // it is memory that processes share, as that of a memfd
-	Inode    uint64 // of a removed file, as of stat(2)
+	Name     string // of a UNIX socket; "" of memory
 }
 
-// Owners returns what of that kind is in ghost-file-N.img, or its beginning, in memfd.img or
-// in files.img.
+// Owners returns what of that kind is in memfd.img, memory that processes share, or in
+// files.img, UNIX sockets.
 func Owners(name string, img []byte) (all []Owned, err error) {
 	add := func(m message, name string) {
-		all = append(all, Owned{UID: m.u32(2), GID: m.u32(3), Name: name, Memory: name == ""})
+		all = append(all, Owned{UID: m.u32(2), GID: m.u32(3), Name: name})
 	}
 	switch {
-	case IsGhost(name):
-		g, err := ReadGhost(img)
-		return []Owned{{UID: g.UID, GID: g.GID, Inode: g.Inode}}, err
 	case name == MemFDName:
 		err = kindMemFD.each(img, func(_ int, m message) error {
 			add(m, "")

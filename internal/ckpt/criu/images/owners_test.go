@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	criufdinfo "github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
-	criughost "github.com/checkpoint-restore/go-criu/v8/crit/images/ghost-file"
 	criumemfd "github.com/checkpoint-restore/go-criu/v8/crit/images/memfd"
 	criuunix "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-unix"
 	"google.golang.org/protobuf/proto"
@@ -24,8 +23,7 @@ func TestOwners(t *testing.T) {
 		img  []byte
 		want []Owned
 	}{
-		{"ghost-file-1.img", encode(t, kindGhost, &criughost.GhostFileEntry{Uid: new(uint32(1)), Gid: new(uint32(2)), Mode: new(uint32(0o100644)), Ino: new(uint64(7))}), []Owned{{UID: 1, GID: 2, Inode: 7}}},
-		{MemFDName, encode(t, kindMemFD, &criumemfd.MemfdInodeEntry{Name: new("m"), Uid: new(uint32(3)), Gid: new(uint32(4)), InodeId: new(uint64(9))}), []Owned{{UID: 3, GID: 4, Memory: true}}},
+		{MemFDName, encode(t, kindMemFD, &criumemfd.MemfdInodeEntry{Name: new("m"), Uid: new(uint32(3)), Gid: new(uint32(4)), InodeId: new(uint64(9))}), []Owned{{UID: 3, GID: 4}}},
 		{FilesName, encode(t, kindFiles,
 			socket(1, "/s\x00", 10, 1), socket(2, "/d\x00", 7, 2),
 			// One that was accepted, one without a name, and an abstract one are not bound again.

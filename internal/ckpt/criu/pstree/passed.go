@@ -48,10 +48,10 @@ func (p *preflight) descriptors(s *subject) {
 		if pipe {
 			p.pipes[inode] = true
 		}
-		// Devices may do something when they are closed here, and of others only the type of
-		// their owner matters.
+		// Devices may do something when they are closed here, a file system may write what is in
+		// memory, and of others it only matters whether their owner is a later thread.
 		sends := socket || pipe || strings.HasPrefix(d.Link, "/dev/pts/")
-		if !sends && !slices.Contains(harmless, d.Link) && (!strings.HasPrefix(d.Link, "/") || strings.HasPrefix(d.Link, "/dev/") && !strings.HasPrefix(d.Link, "/dev/shm/")) {
+		if !sends && !p.threaded || !sends && !slices.Contains(harmless, d.Link) && (!strings.HasPrefix(d.Link, "/") || strings.HasPrefix(d.Link, "/dev/") && !strings.HasPrefix(d.Link, "/dev/shm/")) {
 			continue
 		}
 		if pidfd < 0 {

@@ -2,6 +2,7 @@ package pstree
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -36,6 +37,7 @@ type preflight struct {
 	kept     map[uint64]bool       // mount namespaces
 	gone     map[fileID]removedFile
 	user     bool             // CRIU has the rights of a user
+	threaded bool             // a process has more than one thread
 	may      map[access]error // what access(2) says
 	asked    map[uint64]bool  // sockets, by their inodes
 	found    []error          // *ckpt.Error or *busyError
@@ -93,6 +95,7 @@ func (t *Tree) preflight() []error {
 	}
 	p := &preflight{Tree: t, freezers: make(proc.Freezers), sockets: make(map[uint64]openSocket), gone: make(map[fileID]removedFile), user: unprivileged(), may: make(map[access]error), asked: make(map[uint64]bool), ours: proc.Namespaces(self(), kinds), roots: proc.Namespaces(t.Root, kinds)}
 	t.pipes = make(map[uint64]bool)
+	p.threaded = slices.ContainsFunc(t.PIDs, func(pid int) bool { return t.table[pid] != nil && t.table[pid].NumThreads > 1 })
 	for _, pid := range t.PIDs {
 		process := t.table[pid]
 		if process == nil {
