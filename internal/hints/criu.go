@@ -2,6 +2,7 @@ package hints
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -151,4 +152,17 @@ func (m machine) kernelSince(major, minor int) bool {
 		return false
 	}
 	return a > major || a == major && b >= minor
+}
+
+// IsProgram tells whether a file is a program by itself, to which the system gives
+// capabilities, and no script.
+func IsProgram(path string) bool {
+	file, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	magic := make([]byte, 4)
+	_, err = io.ReadFull(file, magic)
+	return err == nil && string(magic) == "\x7fELF"
 }

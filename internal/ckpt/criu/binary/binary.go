@@ -8,7 +8,6 @@ package binary
 
 import (
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -132,7 +131,7 @@ func (s *search) find() (*Binary, error) {
 				why += ": " + missing
 			}
 			failure.Detail = append(failure.Detail, s.blame(name)+": "+why)
-			if errors.Is(err, unix.EPERM) && isProgram(name) {
+			if errors.Is(err, unix.EPERM) && hints.IsProgram(name) {
 				failure.Detail = append(failure.Detail, "it has a capability that nothing may have here, as in a container; "+allowed)
 			}
 			if way := membersOnly(name, err); way != "" {
@@ -197,7 +196,7 @@ func remedy(why, path string) string {
 	case strings.Contains(why, "CAP_CHECKPOINT_RESTORE") && powerless(path) != "":
 		return powerless(path)
 	case strings.Contains(why, "CAP_CHECKPOINT_RESTORE"):
-		return hints.CriuForUsers(path, isProgram(path))
+		return hints.CriuForUsers(path, hints.IsProgram(path))
 	}
 	if sentence, hint, ok := explain.Check(why); ok {
 		return sentence + "; " + hint
@@ -219,19 +218,6 @@ func powerless(path string) string {
 		return "no program gets a capability here (no_new_privs): start this shell or container without NoNewPrivileges or no-new-privileges"
 	}
 	return ""
-}
-
-// isProgram tells whether a file is a program by itself, to which the system gives
-// capabilities, and no script.
-func isProgram(path string) bool {
-	file, err := os.Open(path)
-	if err != nil {
-		return false
-	}
-	defer file.Close()
-	magic := make([]byte, 4)
-	_, err = io.ReadFull(file, magic)
-	return err == nil && string(magic) == "\x7fELF"
 }
 
 // inDirs is where a program called name may be.

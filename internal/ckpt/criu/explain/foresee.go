@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/hints"
 	"blcr-cli/internal/proc"
 )
 
@@ -181,7 +182,7 @@ func (s *situation) otherMap(fd int, criu string) bool {
 		return kind != ""
 	}
 	program, err := os.ReadFile(criu)
-	return err == nil && isProgram(criu) && !bytes.Contains(program, []byte("libbpf"))
+	return err == nil && hints.IsProgram(criu) && !bytes.Contains(program, []byte("libbpf"))
 }
 
 // stopSignal returns the signal that has stopped a process; 0 where that cannot be seen. The

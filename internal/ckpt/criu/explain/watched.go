@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"blcr-cli/internal/hints"
 	"blcr-cli/internal/proc"
 )
 
@@ -52,7 +53,7 @@ func findNames(name string, of map[[2]uint64]bool) {
 // mayHave reports whether a criu that a user runs may have a capability, one of the first 32,
 // as by its file. A script may start any criu.
 func mayHave(criu string, capability int) bool {
-	if !isProgram(criu) {
+	if !hints.IsProgram(criu) {
 		return true
 	}
 	capabilities := make([]byte, 64) // struct vfs_cap_data
@@ -71,18 +72,6 @@ func (s *situation) lostName(fd int) bool {
 	addr, _ := unix.Getsockname(ours)
 	local, ok := addr.(*unix.SockaddrUnix)
 	return ok && local.Name != "" && local.Name[0] != '/' && local.Name[0] != '@' && proc.SocketDir(s.pid, local.Name) == ""
-}
-
-// isProgram reports whether a file is a program, and no script.
-func isProgram(name string) bool {
-	f, err := os.Open(name)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	magic := make([]byte, 4)
-	n, _ := f.Read(magic)
-	return string(magic[:n]) == "\x7fELF"
 }
 
 // opened reports whether a file can be opened by its handle, and CRIU is content with that:
