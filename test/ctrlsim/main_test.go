@@ -97,7 +97,8 @@ func good(t *testing.T, c *Command) try {
 
 // goProgram is a program of prog_test.go.
 func goProgram(name string, args ...string) *Command {
-	return &Command{Path: "/proc/self/exe", Argv0: name, Args: args, Env: append(os.Environ(), progVar+"="+name)}
+	// A preemption signal of the Go runtime would interrupt what it waits for.
+	return &Command{Path: "/proc/self/exe", Argv0: name, Args: args, Env: append(os.Environ(), progVar+"="+name, "GODEBUG=asyncpreemptoff=1")}
 }
 
 // wantTranscript compares a transcript, blanks at the lines' ends left out.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -427,6 +428,40 @@ func TestFrozenGroup(t *testing.T) {
 			defer os.WriteFile(state, []byte(kind.thawed), 0)
 			_, err := resolve(t, &ckpt.CheckpointRequest{ID: int32(pid), Scope: ckpt.ScopeTree})
 			checkError(t, err, syscall.EBUSY, fmt.Sprintf("process %d (cat) is frozen by its control group /blcr-cli-test-%d", pid, os.Getpid()))
+		})
+	}
+}
+
+// BenchmarkPreflight is the look at one process, and at 1,000.
+func BenchmarkPreflight(b *testing.B) {
+	for _, n := range []int{1, 1000} {
+		b.Run(strconv.Itoa(n), func(b *testing.B) {
+			cmd := exec.Command("/bin/sh", "-c", `i=1; while [ $i -lt $0 ]; do sleep 1000 & i=$((i+1)); done; echo; exec sleep 1000`, strconv.Itoa(n))
+			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+			out, err := cmd.StdoutPipe()
+			if err == nil {
+				err = cmd.Start()
+			}
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer func() {
+				_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+				_ = cmd.Wait()
+			}()
+			if _, err := out.Read(make([]byte, 1)); err != nil {
+				b.Fatal(err)
+			}
+			tree, err := Resolve(b.Context(), &ckpt.CheckpointRequest{ID: int32(cmd.Process.Pid), Scope: ckpt.ScopeTree})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer tree.Close()
+			for b.Loop() {
+				if found := tree.preflight(); len(found) > 0 {
+					b.Fatal(found)
+				}
+			}
 		})
 	}
 }
