@@ -82,6 +82,13 @@ func TestCheckRefused(t *testing.T) {
 	}
 }
 
+// waitingChild makes a child, p, of a program of Python's.
+const waitingChild = `
+p = os.fork()
+if p == 0:
+    while True: time.sleep(1)
+`
+
 // strange is programs of Python's that become something that CRIU would not restore as
 // it was, and then say so.
 var strange = map[string]string{
@@ -130,25 +137,13 @@ t = threading.Thread(target=f)
 t.start()
 t.join()
 ready()`,
-	"child's descriptor": `
-p = os.fork()
-if p == 0:
-    while True: time.sleep(1)
-os.open("/proc/%d/fdinfo/0" % p, os.O_RDONLY)
+	"child's descriptor": waitingChild + `os.open("/proc/%d/fdinfo/0" % p, os.O_RDONLY)
 ready()`,
-	"ended process's descriptor": `
-p = os.fork()
-if p == 0:
-    while True: time.sleep(1)
-os.open("/proc/%d/fdinfo/0" % p, os.O_RDONLY)
+	"ended process's descriptor": waitingChild + `os.open("/proc/%d/fdinfo/0" % p, os.O_RDONLY)
 os.kill(p, 9)
 os.wait()
 ready()`,
-	"ended process's descriptors": `
-p = os.fork()
-if p == 0:
-    while True: time.sleep(1)
-os.open("/proc/%d/fd" % p, os.O_RDONLY)
+	"ended process's descriptors": waitingChild + `os.open("/proc/%d/fd" % p, os.O_RDONLY)
 os.kill(p, 9)
 os.wait()
 ready()`,

@@ -29,10 +29,10 @@ func (e *engine) Forecast(ctx context.Context, r *ckpt.CheckpointRequest) *ckpt.
 	defer tree.Close()
 	f.PIDs, f.Memory = tree.PIDs, tree.Memory()
 	f.Failures = append(f.Failures, explain.Foresee(tree.PIDs, e.criu.Path)...)
+	if !landlock.Kernel() {
+		return f
+	}
 	for _, pid := range tree.PIDs {
-		if !landlock.Kernel() {
-			continue
-		}
 		// Landlock demands that of processes without privileges. It has few other uses
 		// without a filter of system calls.
 		if noNewPrivileges, filtered := proc.Confined(pid); noNewPrivileges && !filtered {

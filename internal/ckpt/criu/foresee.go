@@ -196,9 +196,9 @@ func (f *foresight) files() error {
 // helper, which is there when CRIU opens it.
 func (f *foresight) ofJob(name string) bool {
 	id := int32(proc.Named(name))
-	return id > 0 && slices.Contains(f.helpers, id) || id > 0 && slices.ContainsFunc(f.plan.tasks, func(t images.Task) bool {
+	return id > 0 && (slices.Contains(f.helpers, id) || slices.ContainsFunc(f.plan.tasks, func(t images.Task) bool {
 		return t.PID == id || slices.Contains(t.Threads, id)
-	})
+	}))
 }
 
 // open returns the entries of files.img that are opened by their names for descriptors: not

@@ -36,10 +36,13 @@ func answerDir(euid int, runtimeDir string) string {
 
 // fileName is the same for what was at a path before, whose answer is thus
 // replaced. If two paths ever have the same, each finds the other's key in it.
-func fileName(id identity) string {
+func fileName(id identity) string { return hashed("criu-check", id.path) }
+
+// hashed is a name that begins with prefix and stands for text.
+func hashed(prefix, text string) string {
 	h := fnv.New64a()
-	h.Write([]byte(id.path))
-	return fmt.Sprintf("criu-check-%016x", h.Sum64())
+	h.Write([]byte(text))
+	return fmt.Sprintf("%s-%016x", prefix, h.Sum64())
 }
 
 // The file is four lines, of which the last shows that they are whole, and a cache of

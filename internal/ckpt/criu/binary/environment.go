@@ -17,10 +17,10 @@ func (b *Binary) Environment() []string {
 	return env
 }
 
-// environment is none of the caller's, with that XDG_RUNTIME_DIR if it is not "". Criu takes a configuration file from CRIU_CONFIG_FILE and HOME, and starts iptables, nft
-// and tar by PATH; the dynamic loader takes libraries from LD_LIBRARY_PATH and
-// LD_PRELOAD. Where sudo or su has kept these, another user would choose what root
-// runs.
+// environment is none of the caller's, with that XDG_RUNTIME_DIR if it is not "". Criu takes
+// a configuration file from CRIU_CONFIG_FILE and HOME, and starts iptables, nft and tar by
+// PATH; the dynamic loader takes libraries from LD_LIBRARY_PATH and LD_PRELOAD. Where sudo
+// or su has kept these, another user would choose what root runs.
 func environment(runtimeDir string) []string {
 	env := []string{
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",

@@ -2,7 +2,6 @@ package binary
 
 import (
 	"fmt"
-	"hash/fnv"
 	"os"
 	"path/filepath"
 
@@ -62,30 +61,22 @@ func learnKerndat(name string) string {
 // image or has reported a stage: it has read the cache then. A criu that cannot have it only
 // takes longer.
 func (b *Binary) LendKerndat(start func()) (end func()) {
-	if b.kerndat == "" {
-		start()
-		return func() {}
-	}
-	// Of several at a time the last one removes the link.
-	lock, err := unix.Open(b.kerndatLock, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
-	if err == nil && unix.Flock(lock, unix.LOCK_SH|unix.LOCK_NB) != nil {
-		unix.Close(lock)
-		err = unix.EWOULDBLOCK
-	}
-	if err != nil {
-		start()
-		return func() {}
-	}
+	lock, fd := b.lockKerndat(), -1
 	path := filepath.Join(runDir, kerndatName)
-	if fd := inheritable(b.kerndat); fd >= 0 {
-		// Should this process be killed, what is left leads nowhere, and criu removes it.
-		_ = unix.Symlink(kerndatLink, path)
-		start()
+	if lock >= 0 {
+		if fd = inheritable(b.kerndat); fd >= 0 {
+			// Should this process be killed, what is left leads nowhere, and criu removes it.
+			_ = unix.Symlink(kerndatLink, path)
+		}
+	}
+	start()
+	if fd >= 0 {
 		unix.Close(fd)
-	} else {
-		start()
 	}
 	return func() {
+		if lock < 0 {
+			return
+		}
 		if unix.Flock(lock, unix.LOCK_EX|unix.LOCK_NB) == nil {
 			if target, err := os.Readlink(path); err == nil && target == kerndatLink {
 				_ = unix.Unlink(path)
@@ -93,6 +84,23 @@ func (b *Binary) LendKerndat(start func()) (end func()) {
 		}
 		unix.Close(lock)
 	}
+}
+
+// lockKerndat returns the descriptor of a lock that all have who lend a cache, so that the
+// last of them removes the link; -1 if there is no cache to lend, or no lock to be had.
+func (b *Binary) lockKerndat() int {
+	if b.kerndat == "" {
+		return -1
+	}
+	lock, err := unix.Open(b.kerndatLock, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return -1
+	}
+	if unix.Flock(lock, unix.LOCK_SH|unix.LOCK_NB) != nil {
+		unix.Close(lock)
+		return -1
+	}
+	return lock
 }
 
 // inheritable returns kerndatFD, with the data in it, for programs to inherit, or -1 if
@@ -129,7 +137,5 @@ func (s *search) runtimeDir(id identity) string {
 		return ""
 	}
 	unix.Close(dir)
-	h := fnv.New64a()
-	h.Write([]byte(id.key))
-	return filepath.Join(s.answers.dir, fmt.Sprintf("criu-%016x", h.Sum64()))
+	return filepath.Join(s.answers.dir, hashed("criu", id.key))
 }

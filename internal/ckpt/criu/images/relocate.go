@@ -71,8 +71,8 @@ func Relocate(files []byte, rename func(name string) string) ([]byte, error) {
 	})
 }
 
-// Rename changes names in files.img by File.ID, as Relocate does. What had been removed has
-// nothing that criu would check.
+// Rename changes names in files.img by File.ID, as Relocate does, and keeps what criu would
+// check: what had been removed, and a device, has nothing of that.
 func Rename(files []byte, names map[uint32]string) ([]byte, error) {
 	return rewriteReg(files, func(f File, reg message) message {
 		name, some := names[f.ID]

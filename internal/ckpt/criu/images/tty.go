@@ -159,12 +159,13 @@ func RenumberPTYs(ttyInfo, files []byte, numbers map[uint32]uint32) (ttyInfo2, f
 			old[f.RegID] = n
 		}
 	}
-	files2, err = rewriteReg(files, func(f File, reg message) message {
-		if n, slave := old[f.ID]; slave && f.Name == SlaveName(n) {
-			return reg.put(bytesField(regName, []byte(SlaveName(numbers[n]))))
+	names := make(map[uint32]string)
+	for _, f := range list {
+		if n, slave := old[f.ID]; f.Type == TypeReg && slave && f.Name == SlaveName(n) {
+			names[f.ID] = SlaveName(numbers[n])
 		}
-		return nil
-	})
+	}
+	files2, err = Rename(files, names)
 	return ttyInfo2, files2, err
 }
 
