@@ -201,6 +201,7 @@ func (w *work) bringBack(engine ckpt.Engine) (pid int, err error) {
 		}()
 	}
 	guard := signals.NewGuard()
+	guard.WatchCaller()
 	line := w.con.Progress("restoring", engine.Progress)
 	w.request.Measure = line != nil
 	idle := make(chan struct{}) // closed when everything of the restart has ended

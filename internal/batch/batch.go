@@ -171,6 +171,11 @@ func (b *batch) schedule() {
 // cannot be waited for, and must not run twice. With b.ending its error does not matter.
 func (b *batch) adopt() error {
 	job, err := b.dir.left()
+	for begun := time.Now(); err == nil && job.restart && !b.ending && time.Since(begun) < endTime; {
+		// That cr_batch has ended, so it gives up, unless the job is about to run.
+		b.pause(retryTime / 10)
+		job, err = b.dir.left()
+	}
 	if err == nil && job.restart {
 		// It may be any process of cr_restart's that could be saved here.
 		b.Log.Printf("a restart of an earlier cr_batch is under way as process %d: it is ended", job.root)
@@ -229,14 +234,17 @@ func endRestart(pid int) {
 	awaitEnd(pid)
 }
 
-// awaitEnd returns when a process has ended, or false after 10 seconds.
+// endTime is how long a process is given to end.
+const endTime = 10 * time.Second
+
+// awaitEnd returns when a process has ended, or false after endTime.
 func awaitEnd(pid int) bool {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
 		return true
 	}
 	defer unix.Close(fd)
-	n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 10000)
+	n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(endTime.Milliseconds()))
 	return n > 0
 }
 

@@ -21,6 +21,7 @@ import (
 //	lock             locked by the cr_batch that uses it; its pid
 //	job              the first process of the job that runs: pid, start, session, boot;
 //	                 or a cr_restart that restores it
+//	.runs            the restart that is recorded there has ended, and the job runs
 //	restarts         how often the job was restarted
 //	context.000007   a generation, complete
 //	stage.000007     its files, if there is a directory of such files
@@ -244,7 +245,7 @@ func (d *directory) clear() error {
 	names, err := d.names()
 	errs := []error{err}
 	for _, name := range names {
-		if numbered.MatchString(name) || unfinished.MatchString(name) || name == fifoName || slices.Contains([]string{"job", ".job.tmp", "restarts", ".restarts.tmp"}, name) {
+		if numbered.MatchString(name) || unfinished.MatchString(name) || name == fifoName || name == runsName || slices.Contains([]string{"job", ".job.tmp", "restarts", ".restarts.tmp"}, name) {
 			errs = append(errs, os.RemoveAll(d.file(name)))
 		}
 	}
@@ -260,12 +261,18 @@ func (d *directory) clear() error {
 	return nil
 }
 
-const fifoName = ".running"
+const (
+	fifoName = ".running"
+	runsName = ".runs" // is there if the restart that was recorded has ended, and the job runs
+)
 
 // fifo creates a FIFO by which cr_restart tells that the job runs. The caller closes fd.
 func (d *directory) fifo() (path string, fd int, err error) {
 	path = d.file(fifoName)
 	_ = os.Remove(path)
+	if err := os.Remove(d.file(runsName)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", -1, err
+	}
 	if err := unix.Mkfifo(path, 0o600); err != nil {
 		return "", -1, fmt.Errorf("mkfifo %s: %w", show.Name(path), err)
 	}
@@ -335,7 +342,12 @@ func (d *directory) left() (r remains, err error) {
 		return r, nil
 	}
 	if p, err := proc.Read(pid); err == nil && p.Start == start && !p.Dead() {
-		return remains{root: pid, restart: kind == "restart"}, nil
+		r = remains{root: pid, restart: kind == "restart"}
+		if _, err := os.Lstat(d.file(runsName)); err == nil && r.restart {
+			// This process was killed before it could record the job.
+			r.restart, r.root = false, (&job{pid: pid, restarted: true}).root()
+		}
+		return r, nil
 	}
 	all, err := proc.All()
 	if err != nil {

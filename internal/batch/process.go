@@ -28,10 +28,11 @@ type event struct {
 
 // job is the command, or a cr_restart with the restored job.
 type job struct {
-	pid        int  // of this process's child
-	restarted  bool // the child is a cr_restart
-	generation int  // of which
-	running    bool // false as long as cr_restart restores it
+	pid        int      // of this process's child
+	restarted  bool     // the child is a cr_restart
+	generation int      // of which
+	running    bool     // false as long as cr_restart restores it
+	giveUp     *os.File // with cr_restart: closed to have it given up before the job runs
 	started    time.Time
 	status     unix.WaitStatus // when it has ended
 }
@@ -75,10 +76,11 @@ func tool(name string) (string, error) {
 	return path, nil
 }
 
-// start starts a program in a session of its own and reports its end as an event. With
-// attr.Forked it is recorded as the job before it is executed.
+// start starts a program in a session of its own, with this environment and attr.Env, and
+// reports its end as an event. With attr.Forked it is recorded as the job before it is
+// executed.
 func (b *batch) start(path string, argv []string, attr *forkexec.Attr, ended func(event)) (pid int, err error) {
-	attr.Env, attr.Setsid = b.env, true
+	attr.Env, attr.Setsid = append(slices.Clip(attr.Env), b.env...), true
 	if pid, err = forkexec.Start(path, argv, attr); err != nil {
 		return 0, err
 	}
@@ -171,27 +173,37 @@ func (b *batch) startRestart(number int, options ...string) (*job, error) {
 	if err != nil {
 		return nil, err
 	}
+	var ends [2]int
+	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("pipe: %w", err)
+	}
+	defer unix.Close(ends[0])
+	giveUp := os.NewFile(uintptr(ends[1]), "pipe")
 	// "<>" does not wait for a reader, which this process may be no more.
-	argv := append([]string{"cr_restart", "--run-on-success=echo 1<>" + quote(fifo)}, options...)
+	argv := append([]string{"cr_restart", "--run-on-success=2>/dev/null >" + quote(b.dir.file(runsName)) + "; echo 1<>" + quote(fifo)}, options...)
 	argv = append(argv, b.RestartOptions...)
 	argv = append(argv, "--", b.dir.context(number))
-	j := &job{started: time.Now(), restarted: true, generation: number}
+	j := &job{started: time.Now(), restarted: true, generation: number, giveUp: giveUp}
 	// The end is reported behind what cr_restart has written before it.
 	end := make(chan event, 1)
 	j.pid, err = b.start(path, argv, &forkexec.Attr{
-		Files: entry.Standard(), Forked: b.recorded(true), Answers: true, Pdeathsig: unix.SIGTERM,
+		Files: append(entry.Standard(), uintptr(ends[0])), Forked: b.recorded(true), Answers: true,
+		Env: []string{signals.CallerVar + "=3"},
 	}, func(e event) {
 		end <- e
 		_, _ = unix.Write(fd, []byte("e"))
 	})
 	if err != nil {
 		unix.Close(fd)
+		giveUp.Close()
 		return nil, err
 	}
 	b.job = j
 	go func() {
 		defer os.Remove(fifo)
 		defer unix.Close(fd)
+		defer giveUp.Close()
 		for c := []byte{0}; ; {
 			n, err := unix.Read(fd, c)
 			if err == unix.EINTR {

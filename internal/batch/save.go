@@ -114,7 +114,7 @@ func (b *batch) end(sig syscall.Signal) {
 	case b.job == nil:
 	case !b.job.running:
 		b.Log.Printf("%s: the restart is given up", show.Signal(sig))
-		_ = unix.Kill(b.job.pid, unix.SIGTERM)
+		b.job.giveUp.Close() // if it runs by now, it is saved
 	default:
 		b.Log.Printf("%s: the job is saved and ended", show.Signal(sig))
 		if b.save == nil {

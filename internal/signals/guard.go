@@ -43,11 +43,16 @@ func (g *Guard) look() (finished bool) {
 			g.finished = true
 			return true
 		}
-		g.ending.Store(true)
-		g.cleanup()
-		DieOf(sig)
+		g.end(sig)
 	}
 	return false
+}
+
+// end ends the process by a signal. The caller holds mu.
+func (g *Guard) end(sig syscall.Signal) {
+	g.ending.Store(true)
+	g.cleanup()
+	DieOf(sig)
 }
 
 // Create calls create, which makes something and returns the cleanup that undoes

@@ -3,8 +3,10 @@
 package real
 
 import (
+	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -57,6 +59,20 @@ func (j *job) step(n int) {
 func (j *job) generations() []string {
 	names, _ := filepath.Glob(filepath.Join(j.dir, "gen", "context.??????"))
 	return names
+}
+
+// age makes what killed commands have left in TMPDIR as old as what the next request
+// removes there.
+func (j *job) age() {
+	j.t.Helper()
+	names, _ := filepath.Glob(filepath.Join(j.tmp, "*"))
+	for _, name := range names {
+		then := time.Now().Add(-time.Hour)
+		// One that is in use goes away by itself.
+		if err := os.Chtimes(name, then, then); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			j.t.Error(err)
+		}
+	}
 }
 
 var batchRounds = flag.Int("batch-rounds", 0, "how often TestBatch runs its job; 0: once, or three times for all tests")
@@ -117,6 +133,9 @@ func TestBatch(t *testing.T) {
 						}
 						return len(left) == 0
 					})
+				}
+				if sig == syscall.SIGKILL {
+					j.age()
 				}
 				if kind == "operator" {
 					end = got.ExitStatus()
@@ -193,6 +212,7 @@ done
 			unix.Kill(pid, unix.SIGKILL)
 		}
 		j.wait(p)
+		j.age()
 		if err := os.RemoveAll(filepath.Join(j.dir, "scratch", "sub")); err != nil {
 			t.Fatal(err)
 		}
@@ -394,6 +414,63 @@ func TestBatchStorm(t *testing.T) {
 	j.ends(j.batch(), 7, "", "")
 	j.made()
 	j.nothing()
+}
+
+// TestBatchSpared: no signal of cr_batch's own reaches a job that runs: not when a restart is
+// given up just when it has succeeded, and not when cr_batch is killed, then or later.
+func TestBatchSpared(t *testing.T) {
+	const again = "the job of an earlier cr_batch still runs"
+	for _, v := range []struct {
+		name   string
+		stop   bool // cr_batch does not learn that the job runs
+		signal syscall.Signal
+		log    string
+	}{
+		{"given up", true, unix.SIGUSR1, "SIGUSR1: the "}, // restart, or job
+		{"killed early", true, unix.SIGKILL, again},
+		{"killed", false, unix.SIGKILL, again},
+	} {
+		t.Run(v.name, func(t *testing.T) {
+			j := newCaller(t)
+			j.write("steps.sh", "trap 'echo TERM >>got' TERM\n"+steps)
+			j.write("limit", "4\n")
+			j.write("now", "0\n")
+			p := j.batch("-i", "0")
+			j.step(4)
+			unix.Kill(p.pid, unix.SIGUSR1)
+			j.ends(p, 85, "", "")
+			j.write("now", "0\n")
+			p = j.batch("-i", "0")
+			if v.stop {
+				j.until("the restart", func() bool {
+					return slices.ContainsFunc(tree(p.pid), func(pid int) bool { return comm(pid) == "cr_restart" })
+				})
+				unix.Kill(p.pid, unix.SIGSTOP)
+			} else {
+				j.logged("restarted generation 1", 1)
+			}
+			j.write("limit", "8\n")
+			j.step(8)
+			unix.Kill(p.pid, v.signal)
+			unix.Kill(p.pid, unix.SIGCONT)
+			if v.signal == unix.SIGKILL {
+				j.wait(p)
+				j.write("limit", "12\n")
+				j.step(12)
+				j.age()
+			} else {
+				j.ends(p, 85, "", "")
+			}
+			j.write("limit", "60\n")
+			j.ends(j.batch(), 7, "", "")
+			j.made()
+			j.logged(v.log, 1)
+			if got := j.former("got"); j.exists("got") {
+				t.Errorf("the job has got %q\n%s", got, j.read("log"))
+			}
+			j.nothing()
+		})
+	}
 }
 
 // TestBatchEndsDuringSave: a job that ends while it is saved has its own status, and what

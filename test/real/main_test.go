@@ -209,12 +209,12 @@ func surroundings() map[string]bool {
 			seen["mount "+strings.TrimSpace(line)] = true
 		}
 	}
-	for _, pattern := range []string{"/tmp/blcr-cli*", "/tmp/criu*", "/run/blcr-cli*", "/run/blcr-cli/*", "/dev/shm/*realtest*"} {
+	for _, pattern := range []string{"/tmp/blcr-cli*", "/tmp/criu*", "/dev/shm/*realtest*"} {
 		names, _ := filepath.Glob(pattern)
 		for _, name := range names {
-			// The other tests of this project may be running, that a criu can be used
-			// is noted for the next time, and so stays the ordinary user's file of locks.
-			if name != fmt.Sprintf("/tmp/blcr-cli-%d", ordinary.Uid) && !strings.HasPrefix(name, "/tmp/blcr-cli-test") && !strings.HasPrefix(name, "/run/blcr-cli/criu-check-") {
+			// The other tests of this project may be running, and the ordinary user's
+			// file of locks stays, as all of /run/blcr-cli does.
+			if name != fmt.Sprintf("/tmp/blcr-cli-%d", ordinary.Uid) && !strings.HasPrefix(name, "/tmp/blcr-cli-test") {
 				seen[name] = true
 			}
 		}
