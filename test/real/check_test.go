@@ -124,6 +124,11 @@ import fcntl, struct, threading
 def f():
     fcntl.fcntl(os.open("file", os.O_CREAT | os.O_RDWR), 15, struct.pack("ii", 0, threading.get_native_id())); ready()
 threading.Thread(target=f).start()`,
+	"device that signals a thread": `
+import fcntl, struct, threading
+def f():
+    fcntl.fcntl(os.open("/dev/zero", os.O_RDWR), 15, struct.pack("ii", 0, threading.get_native_id())); ready()
+threading.Thread(target=f).start()`,
 	"file of a thread": `
 import threading
 def f():

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -68,6 +69,7 @@ func newPlan(source source, r *ckpt.RestartRequest) (*plan, error) {
 			return err
 		},
 		func() error { return p.relocate(source, relocations) },
+		func() error { return p.fileOwners(source, r) },
 		func() error { return p.separateLarge(source) },
 		func() error { return p.external(source, r) },
 		func() error { return p.connections(source) },
@@ -232,6 +234,36 @@ func (p *plan) relocate(source source, relocations []ckpt.Relocation) error {
 	if files, err = images.DropValidation(files, func(f images.File) bool { return !mapped[f.ID] }); err == nil {
 		p.images[images.FilesName], err = p.renameGone(source, files)
 	}
+	return err
+}
+
+// fileOwners changes which process or group gets the signals of a file (F_SETOWN), after
+// relocate. A group is that which the processes of the job are in now. What is not of the
+// job and has ended gets none, as the kernel has it.
+func (p *plan) fileOwners(source source, r *ckpt.RestartRequest) error {
+	saved, err := images.Read(source, images.PstreeName, images.Tasks)
+	if err != nil {
+		return err
+	}
+	outside := r.RestorePid && !p.container()
+	p.images[images.FilesName], err = images.MapOwners(p.images[images.FilesName], func(kind images.OwnerKind, id int32) int32 {
+		for i, task := range saved {
+			switch {
+			case kind == images.OwnerGroup && task.PGID == id:
+				return p.tasks[i].PGID
+			case kind != images.OwnerGroup && (task.PID == id || slices.Contains(task.Threads, id)):
+				return id
+			}
+		}
+		pid := int(id)
+		if kind == images.OwnerGroup {
+			pid = -pid
+		}
+		if !outside || unix.Kill(pid, 0) == unix.ESRCH {
+			return 0
+		}
+		return id
+	})
 	return err
 }
 

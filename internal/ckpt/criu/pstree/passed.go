@@ -50,7 +50,7 @@ func (p *preflight) descriptors(s *subject) {
 		}
 		// Devices may do something when they are closed here, a file system may write what is in
 		// memory, and of others it only matters whether their owner is a later thread.
-		sends := socket || pipe || strings.HasPrefix(d.Link, "/dev/pts/")
+		sends := socket || pipe || d.Link == "/dev/ptmx" || strings.HasPrefix(d.Link, "/dev/pts/")
 		if !sends && !p.threaded || !sends && !slices.Contains(harmless, d.Link) && (!strings.HasPrefix(d.Link, "/") || strings.HasPrefix(d.Link, "/dev/") && !strings.HasPrefix(d.Link, "/dev/shm/")) {
 			continue
 		}
@@ -114,7 +114,7 @@ func (p *preflight) marks(s *subject, d proc.Descriptor) {
 }
 
 // harmless is what may be opened and closed here besides files of a file system.
-var harmless = []string{proc.Inotify, proc.Fanotify, proc.TimerFD, proc.EventFD, "/dev/null"}
+var harmless = []string{proc.Inotify, proc.Fanotify, proc.TimerFD, proc.EventFD, "anon_inode:[signalfd]", "anon_inode:[eventpoll]", "/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"}
 
 // ownerKind says what the number of a file's owner is, as of F_SETOWN_EX.
 type ownerKind int32

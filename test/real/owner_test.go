@@ -1,0 +1,46 @@
+//go:build real
+
+package real
+
+import (
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"blcr-cli/test/harness"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestFileOwners: files send their signals to the process group that the job has after a
+// restart, and to nobody if that was a process outside of the job which has ended.
+func TestFileOwners(t *testing.T) {
+	engine(t)
+	python := harness.Tool(t, "/usr/bin/python3", "python3")
+	j := newJob(t, "counter")
+	outside := j.start("sleep", []string{"/bin/sleep", "1000"}, nil)
+	j.write("owners.py", `import fcntl, os, struct, sys, time
+group, gone = os.pipe()[0], [os.open("file", os.O_RDWR | os.O_CREAT), os.open("/dev/zero", os.O_RDWR)]
+fcntl.fcntl(group, 15, struct.pack("ii", 2, os.getpgrp()))
+for f in gone:
+	fcntl.fcntl(f, fcntl.F_SETOWN, int(sys.argv[1]))
+open("ready", "w").close()
+while not os.access("go", os.F_OK):
+	time.sleep(0.01)
+owner = lambda f: struct.unpack("ii", fcntl.fcntl(f, 16, bytes(8)))
+if owner(group) != (2, os.getpgrp()) or any(owner(f)[1] for f in gone):
+	print(owner(group), os.getpgrp(), [owner(f) for f in gone])
+	os._exit(1)
+os._exit(7)
+`)
+	p := j.run(python, "owners.py", strconv.Itoa(outside.pid))
+	j.until("the program to be ready", func() bool { return j.exists("ready") })
+	ctx := filepath.Join(j.dir, "ctx")
+	save := j.command("cr_checkpoint", "--kill", "-f", ctx, strconv.Itoa(p.pid))
+	j.silent(save, j.wait(save))
+	j.wait(p)
+	_ = unix.Kill(outside.pid, unix.SIGKILL)
+	j.wait(outside)
+	j.write("go", "")
+	j.ends(j.again(ctx), 7, "", "")
+}
