@@ -39,8 +39,13 @@ func (s Socket) Lacks() (errno syscall.Errno, what string) {
 	}
 	var st unix.Stat_t
 	what = fmt.Sprintf("with the name %s, which %s may not make again", show.Name(s.Name), User(unix.Geteuid()))
+	// CRIU makes directories that have been removed for a moment.
+	dir, mode := filepath.Dir(s.Name), uint32(unix.W_OK|unix.X_OK)
+	for dir != "/" && unix.Stat(dir, &st) == unix.ENOENT {
+		dir, mode = filepath.Dir(dir), unix.R_OK|unix.W_OK|unix.X_OK
+	}
 	switch {
-	case unix.Faccessat(unix.AT_FDCWD, filepath.Dir(s.Name), unix.W_OK|unix.X_OK, unix.AT_EACCESS) == unix.EACCES:
+	case unix.Faccessat(unix.AT_FDCWD, dir, mode, unix.AT_EACCESS) == unix.EACCES:
 		return unix.EACCES, what + " in that directory"
 	case unix.Lstat(s.Name, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFSOCK && !MayGive(&st):
 		return unix.EPERM, what + " as one of " + User(int(st.Uid))

@@ -404,7 +404,6 @@ while True: time.sleep(1)
 // ends the job.
 var notToBeSeen = map[string]string{
 	"shared memory": `libc.mmap(None, 4096, 3, 1, os.open("/dev/zero", os.O_RDWR | os.O_CLOEXEC), 0); become()`,
-	"UNIX socket":   `become(); s = socket.socket(socket.AF_UNIX); s.bind(here + "/s"); s.listen(); os.unlink("s")`,
 }
 
 // TestOwnersAsUser: what only a dump shows to be another user's ends the request, and not the
@@ -432,7 +431,9 @@ while True: time.sleep(1)
 				}
 			}
 			j.readyOr(p, t.Fatalf)
-			j.fails(j.command("cr_checkpoint", "--kill", "-f", "ctx", strconv.Itoa(p.pid)), 1, "Checkpoint failed: Operation not permitted\n- the job has ...")
+			for _, into := range []string{"-f", "-d"} {
+				j.fails(j.command("cr_checkpoint", "--kill", into, "ctx", strconv.Itoa(p.pid)), 1, "Checkpoint failed: Operation not permitted\n- the job has ...")
+			}
 			if s := stat(p.pid); s == nil || s.state == 'Z' {
 				t.Errorf("the program has ended")
 			}
@@ -459,6 +460,47 @@ while True: time.sleep(1)
 		j.silent(save, j.wait(save))
 		j.wait(p)
 	})
+}
+
+// TestSocketWithoutName: a user's UNIX socket whose name was removed, or is another file's, is
+// there again, and the file is left alone.
+func TestSocketWithoutName(t *testing.T) {
+	python := harness.Tool(t, "/usr/bin/python3", "python3")
+	for _, into := range []string{"-f", "-d"} {
+		j := newUserJob(t, "counter", criuForUsers(t))
+		j.write("lost.py", `import os, socket, time
+here = os.getcwd()
+names, all = [here + "/removed", here + "/other", here + "/d/e/lost"], []
+os.makedirs("d/e")
+for name in names:
+	all.append(socket.socket(socket.AF_UNIX))
+	all[-1].bind(name)
+	all[-1].listen()
+	os.unlink(name)
+os.removedirs("d/e")
+open("other", "w").write("other")
+open("ready", "w").close()
+while not os.access("go", os.F_OK):
+	time.sleep(0.01)
+assert [s.getsockname() for s in all] == names
+assert open("other").read() == "other" and not os.path.exists("removed") and not os.path.exists("d")
+os._exit(7)
+`)
+		p := j.run(python, "lost.py")
+		j.readyOr(p, t.Fatalf)
+		if said, status := j.asked(strconv.Itoa(p.pid)); status != 0 {
+			t.Errorf("--check: status %d, %q", status, said)
+		}
+		ctx := filepath.Join(j.dir, "ctx")
+		save := j.command("cr_checkpoint", "--kill", into, ctx, strconv.Itoa(p.pid))
+		j.silent(save, j.wait(save))
+		j.wait(p)
+		if said, status := j.told("--check", ctx); status != 0 {
+			t.Errorf("cr_info --check: status %d, %q", status, said)
+		}
+		j.write("go", "")
+		j.ends(j.again(into, ctx), 7, "", "")
+	}
 }
 
 // TestLogOfRoot: a program whose standard output is a log that root has opened is saved for

@@ -9,6 +9,7 @@ import (
 
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/binary"
+	"blcr-cli/internal/ckpt/criu/imagedir"
 	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/hints"
 	"blcr-cli/internal/show"
@@ -56,6 +57,18 @@ func foreigners(name string, img []byte) (lacks []string, err error) {
 
 // checkOwners refuses a job of which a user could not make everything again.
 func (c *capture) checkOwners() error {
+	if c.request.Dir != "" && binary.Unprivileged() {
+		dir, err := imagedir.Open(int(c.request.FD), c.request.Dir)
+		if err != nil {
+			return err
+		}
+		defer dir.Close()
+		for _, name := range []string{images.FilesName, images.MemFDName} {
+			if img, err := dir.Bytes(name); err == nil { // else the restart says it
+				c.owners.add(name, img)
+			}
+		}
+	}
 	if len(c.owners.lacks) == 0 {
 		return nil
 	}

@@ -11,6 +11,7 @@ import (
 
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/attributes"
+	"blcr-cli/internal/ckpt/criu/binary"
 	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/ckpt/criu/savedfiles"
 	"blcr-cli/internal/ckpt/criu/tempdir"
@@ -264,6 +265,9 @@ func (p *plan) fileOwners(source source, r *ckpt.RestartRequest) error {
 		}
 		return id
 	})
+	if err == nil && binary.Unprivileged() {
+		p.images[images.FilesName], err = images.DropLostOwners(p.images[images.FilesName])
+	}
 	return err
 }
 

@@ -85,6 +85,7 @@ const (
 	unixName        = 11
 	unixPermissions = 13
 	unixDir         = 14
+	unixDeleted     = 15
 
 	inetInode     = 2
 	inetType      = 4

@@ -53,7 +53,7 @@ func equalEntries(t *testing.T, one, other []byte) bool {
 		err := kindFiles.each(img, func(_ int, m message) error {
 			e := &criufdinfo.FileEntry{}
 			list = append(list, e)
-			return proto.Unmarshal(m.append(nil), e)
+			return proto.UnmarshalOptions{AllowPartial: true}.Unmarshal(m.append(nil), e)
 		})
 		if err != nil {
 			t.Fatal(err)

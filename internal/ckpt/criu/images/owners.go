@@ -30,6 +30,9 @@ func Owners(name string, img []byte) (all []Owned, err error) {
 				return err
 			}
 			permissions, err := socket.sub(unixPermissions)
+			if socket.u32(unixDeleted) != 0 {
+				return err // see DropLostOwners
+			}
 			if name, named := strings.CutSuffix(socket.text(unixName), "\x00"); named && name != "" && permissions != nil && (socket.u32(unixState) == listening || socket.u32(unixType) == datagram) {
 				add(permissions, name)
 			}
@@ -44,3 +47,16 @@ const (
 	listening = 10
 	datagram  = 2
 )
+
+// DropLostOwners changes files.img so that UNIX sockets whose names were removed get no owner
+// and mode, for a user's restart. A user's CRIU, which cannot look at such a socket, has taken
+// any for them, and nobody sees them: the name that it gets for a moment is removed again.
+func DropLostOwners(files []byte) ([]byte, error) {
+	return kindFiles.rewrite(files, func(_ int, m message) (message, error) {
+		socket, err := m.sub(fileUnix)
+		if err != nil || socket.u32(unixDeleted) == 0 {
+			return m, err
+		}
+		return m.put(bytesField(fileUnix, socket.without(unixPermissions, unixPermissions).append(nil))), nil
+	})
+}

@@ -18,6 +18,13 @@ func TestOwners(t *testing.T) {
 			FilePerms: &criuunix.FilePermsEntry{Mode: new(uint32(0o140755)), Uid: new(uint32(5)), Gid: new(uint32(6))},
 		}}
 	}
+	lost := socket(6, "/r\x00", 10, 1).(*criufdinfo.FileEntry)
+	lost.Usk.Deleted = new(true)
+	without, err := DropLostOwners(encode(t, kindFiles, lost, socket(1, "/s\x00", 10, 1)))
+	lost.Usk.FilePerms = nil
+	if err != nil || !equalEntries(t, without, encode(t, kindFiles, lost, socket(1, "/s\x00", 10, 1))) {
+		t.Errorf("%v: %x", err, without)
+	}
 	for _, c := range []struct {
 		name string
 		img  []byte
@@ -27,7 +34,7 @@ func TestOwners(t *testing.T) {
 		{FilesName, encode(t, kindFiles,
 			socket(1, "/s\x00", 10, 1), socket(2, "/d\x00", 7, 2),
 			// One that was accepted, one without a name, and an abstract one are not bound again.
-			socket(3, "/s\x00", 1, 1), socket(4, "", 10, 1), socket(5, "\x00a", 10, 1)),
+			socket(3, "/s\x00", 1, 1), socket(4, "", 10, 1), socket(5, "\x00a", 10, 1), lost),
 			[]Owned{{UID: 5, GID: 6, Name: "/s"}, {UID: 5, GID: 6, Name: "/d"}}},
 		{"pstree.img", nil, nil},
 	} {
