@@ -273,6 +273,41 @@ f = os.open(name, os.O_CREAT | os.O_RDWR)
 w = l.inotify_add_watch(l.inotify_init(), name.encode(), 0x100)
 os.unlink(name)
 if w != 1: os._exit(1)`},
+	"huge memfd": {95, `
+import ctypes
+if ctypes.CDLL(None).memfd_create(b"h", 4) < 0: os._exit(1)`},
+	"message queue": {95, `
+import ctypes
+name = b"/blcr-cli-%d" % os.getpid()
+l = ctypes.CDLL(None)
+if l.mq_open(name, os.O_CREAT | os.O_RDWR, 0o600, None) < 0: os._exit(1)
+l.mq_unlink(name)`},
+	"alarm timer": {95, `
+import ctypes
+if ctypes.CDLL(None).timerfd_create(8, 0) < 0: os._exit(1)`},
+	"name of a socket": {95, `
+import socket
+s = socket.socket(socket.AF_UNIX)
+s.bind("socket")
+os.open("socket", os.O_PATH)`},
+	"name of a FIFO": {95, `
+os.mkfifo("fifo")
+os.open("fifo", os.O_PATH)`},
+	"MPTCP": {95, `
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262)`},
+	"VSOCK": {95, `
+import socket
+s = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)`},
+	"corked": {16, `
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.setsockopt(socket.IPPROTO_UDP, 1, 1)`},
+	"netlink": {16, `
+import socket, struct
+s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+s.bind((0, 0))
+s.send(struct.pack("IHHII", 20, 18, 0x301, 1, 0) + bytes(4))`},
 	"TCP pending": {16, `
 import socket
 l = socket.create_server(("127.0.0.1", 0))

@@ -252,6 +252,50 @@ func TestNewPidsAsUser(t *testing.T) {
 	}
 }
 
+// TestRemovedMappingAgain: a user's job with new pids that has a removed file mapped cannot be
+// saved again, and is told so by --check as well.
+func TestRemovedMappingAgain(t *testing.T) {
+	python := harness.Tool(t, "/usr/bin/python3", "python3")
+	for _, open := range []string{`os.open("file", os.O_RDWR | os.O_CREAT)`, `os.memfd_create("file")`} {
+		j := newUserJob(t, "counter", criuForUsers(t))
+		j.makesNamespaces()
+		j.write("mapped.py", `import mmap, os, time
+f = `+open+`
+os.truncate(f, 4096)
+m = mmap.mmap(f, 4096)
+os.close(f)
+if os.path.exists("file"):
+	os.unlink("file")
+_ = open("ready", "w").close()
+while True: time.sleep(1)
+`)
+		p := j.run(python, "mapped.py")
+		j.readyOr(p, t.Fatalf)
+		ctx := filepath.Join(j.dir, "context")
+		save := j.command("cr_checkpoint", "--kill", "-f", ctx, strconv.Itoa(p.pid))
+		j.silent(save, j.wait(save))
+		j.wait(p)
+		restart := j.command("cr_restart", "--no-restore-pid", ctx)
+		root := 0
+		j.until("the job to be cr_restart's only child", func() bool {
+			all := childrenOf(restart.pid)
+			if len(all) == 1 {
+				root = all[0]
+			}
+			return len(all) == 1 && comm(root) == "python3"
+		})
+		id := strconv.Itoa(root)
+		said, status := j.asked(id)
+		const why = "mapped, which has no name any more, and criu may not open it in the user namespace"
+		if status != 95 || !strings.Contains(said, why) {
+			t.Errorf("--check: status %d, %q", status, said)
+		}
+		j.fails(j.command("cr_checkpoint", "-f", "again", id), 95, "Checkpoint failed: Operation not supported\n- process "+id+" (python3) has ...")
+		_ = syscall.Kill(root, syscall.SIGKILL)
+		j.wait(restart)
+	}
+}
+
 // makesNamespaces skips a test where the ordinary user can make no user namespace.
 func (j *job) makesNamespaces() {
 	j.t.Helper()

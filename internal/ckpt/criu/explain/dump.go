@@ -155,6 +155,12 @@ var dumpRules = []rule{
 		say: holds("a terminal that is being passed to one of its sockets (SCM_RIGHTS)")},
 
 	// Files.
+	{has: "Can't get 1:39 opt", expr: pattern(`Can't get 1:39 opt: Bad file descriptor`), errno: unsupported, hint: closeHint,
+		say: func(s *situation, _ []string) string { return s.onlyName(unix.S_IFSOCK, "a UNIX socket") }},
+	{has: "piped data size", expr: pattern(`^Can't obtain piped data size`), errno: unsupported, hint: closeHint,
+		say: func(s *situation, _ []string) string { return s.onlyName(unix.S_IFIFO, "a FIFO") }},
+	{has: "Unknown clock type", expr: pattern(`^Unknown clock type [89] for`), errno: unsupported, hint: closeHint,
+		say: holds("a timer open that wakes the machine up (timerfd_create(2) with CLOCK_REALTIME_ALARM or CLOCK_BOOTTIME_ALARM)")},
 	{has: "Can't lookup mount=", expr: pattern(`^Can't lookup mount=\d+ for fd=(-?\d+) path=(.*)$`), errno: unsupported, say: (*situation).lostMount},
 	{has: "overmounted", expr: pattern(`^Open files on overmounted mounts are not supported yet; mount=\d+ fd=(-?\d+) path=(.*)$`), errno: unsupported,
 		hint: "unmount it, or have the program open the file again",

@@ -83,6 +83,13 @@ func (s *situation) foresee(tree []int, mounts map[int]uint64, criu string) (lin
 		case d.Link == "", len(d.Link) > proc.LongestPath:
 			add("Can't read link of fd %d: %s", d.FD, ckpt.Strerror(unix.ENAMETOOLONG))
 			continue
+		case d.Link == proc.TimerFD:
+			if clock := s.info(d.FD, "clockid"); clock == "8" || clock == "9" {
+				add("Unknown clock type %s for 0", clock)
+			}
+			continue
+		case strings.HasPrefix(d.Link, "socket:["):
+			s.foreseeSocket(d, add)
 		case strings.HasPrefix(d.Link, "pipe:["):
 			if proc.OpenFlags(s.pid, d.FD)&unix.O_DIRECT != 0 {
 				add("The packetized mode for pipes is not supported yet")
@@ -100,6 +107,10 @@ func (s *situation) foresee(tree []int, mounts map[int]uint64, criu string) (lin
 			continue
 		}
 		name, removed := cutDeleted(d.Link, &st)
+		if removed && inside(proc.Open(s.pid, d.FD), name) {
+			add("Can't lookup mount=0 for fd=%d path=%s", d.FD, d.Link)
+			continue
+		}
 		if mounts != nil && !removed && !strings.HasPrefix(d.Link, "/dev/pts/") {
 			mount, err := proc.MountOf(s.pid, d.FD)
 			if _, here := mounts[mount]; err == nil && !here && !proc.LeadsTo(d.Link, s.pid, d.FD) {
@@ -108,6 +119,10 @@ func (s *situation) foresee(tree []int, mounts map[int]uint64, criu string) (lin
 			}
 		}
 		switch kind := st.Mode & unix.S_IFMT; {
+		case !d.Readable && !d.Writable && kind == unix.S_IFSOCK:
+			add("sockets: Can't get 1:39 opt: %s", ckpt.Strerror(unix.EBADF))
+		case !d.Readable && !d.Writable && kind == unix.S_IFIFO:
+			add("Can't obtain piped data size")
 		case kind == unix.S_IFCHR && st.Rdev == tunDevice:
 			if ours, err := proc.Namespace(unix.Getpid(), "net"); err == nil {
 				if theirs, err := proc.Namespace(tree[0], "net"); err == nil && ours == theirs {
@@ -160,6 +175,50 @@ func (s *situation) foresee(tree []int, mounts map[int]uint64, criu string) (lin
 		add("remote mmap() failed: %s", ckpt.Strerror(unix.ENOMEM))
 	}
 	return lines
+}
+
+// inside reports whether a file without a name is on a file system of the kernel's own, which
+// CRIU does not find: a message queue, or a memfd of huge pages.
+func inside(path, name string) bool {
+	const hugetlbfs = 0x958458f6
+	var fs unix.Statfs_t
+	return unix.Statfs(path, &fs) == nil && (fs.Type == mqueueMagic || uint32(fs.Type) == hugetlbfs && strings.HasPrefix(name, "/memfd:"))
+}
+
+// foreseeSocket looks at a socket, which is open here, too, for a moment.
+func (s *situation) foreseeSocket(d proc.Descriptor, add func(format string, args ...any)) {
+	ours, err := proc.CopyDescriptor(s.pid, d.FD)
+	if err != nil {
+		return
+	}
+	defer unix.Close(ours)
+	option := func(level, name int) int {
+		value, _ := unix.GetsockoptInt(ours, level, name)
+		return value
+	}
+	const (
+		corked = 1 // UDP_CORK
+		mptcp  = 262
+	)
+	inode, _ := strconv.ParseUint(strings.Trim(d.Link, "socket:[]"), 10, 64)
+	switch family, protocol := option(unix.SOL_SOCKET, unix.SO_DOMAIN), option(unix.SOL_SOCKET, unix.SO_PROTOCOL); family {
+	case unix.AF_UNIX, unix.AF_PACKET:
+	case unix.AF_INET, unix.AF_INET6:
+		switch protocol {
+		case mptcp, unix.IPPROTO_SCTP:
+			add("inet: Unsupported proto %d for socket %x", protocol, inode)
+		case unix.IPPROTO_UDP, unix.IPPROTO_UDPLITE:
+			if option(unix.IPPROTO_UDP, corked) != 0 {
+				add("inet: Can't dump corked dgram socket %x", inode)
+			}
+		}
+	case unix.AF_NETLINK:
+		if _, _, err := unix.Recvfrom(ours, nil, unix.MSG_PEEK|unix.MSG_DONTWAIT); err == nil {
+			add("netlink: The socket has data to read")
+		}
+	default:
+		add("sockets: BUG! Unknown socket collected (family %d)", family)
+	}
 }
 
 // info returns what the kernel says of a descriptor; "" where it does not.

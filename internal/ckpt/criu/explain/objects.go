@@ -90,6 +90,9 @@ func (s *situation) lostMount(m []string) string {
 	if strings.HasPrefix(m[2], "/secretmem") {
 		return s.process() + " has secret memory (memfd_secret) open" + asDescriptor(fd) + cannot
 	}
+	if strings.HasPrefix(m[2], "/memfd:") {
+		return s.process() + " has the memory " + name + " in huge pages open" + asDescriptor(fd) + " (memfd_create(2) with MFD_HUGETLB)" + cannot
+	}
 	var fs unix.Statfs_t
 	if n, err := strconv.Atoi(fd); err == nil && unix.Statfs(proc.Open(s.pid, n), &fs) == nil && fs.Type == mqueueMagic {
 		return s.process() + " has the POSIX message queue " + name + " open" + asDescriptor(fd) + cannot
@@ -197,6 +200,19 @@ func (s *situation) watchedFile([]string) string {
 		s.hint += "; or have root save it"
 	}
 	return s.process() + " watches a file by " + kind + as + where + ", and criu cannot find out the name of that file"
+}
+
+// onlyName is the sentence for a socket or a FIFO of which a process has only the name open.
+func (s *situation) onlyName(kind uint32, what string) string {
+	as := ""
+	for d, err := range s.facts(s.pid).descriptors {
+		var st unix.Stat_t
+		if err == nil && !d.Readable && !d.Writable && strings.HasPrefix(d.Link, "/") && unix.Stat(proc.Open(s.pid, d.FD), &st) == nil && st.Mode&unix.S_IFMT == kind {
+			as = asDescriptor(strconv.Itoa(d.FD)) + ", " + show.Name(d.Link)
+			break
+		}
+	}
+	return s.process() + " has only the name of " + what + " open (O_PATH)" + as + cannot
 }
 
 // closedPolled is the sentence for an epoll descriptor that watches a file which the process

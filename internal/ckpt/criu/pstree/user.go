@@ -102,9 +102,16 @@ func (p *preflight) permissions(s *subject) {
 			}
 		}
 	}
+	through := p.Through() != nil
 	for m, err := range proc.Mappings(s.Pid) {
 		if err != nil {
 			return
+		}
+		if name, removed := strings.CutSuffix(m.Path, proc.Deleted); removed && through && name != "/dev/zero" {
+			// In there CRIU finds mapped files by their names only.
+			p.refuse(syscall.EOPNOTSUPP, s, fmt.Sprintf("has %s mapped, which has no name any more, and criu may not open it in the user namespace that cr_restart --no-restore-pid has made", show.Name(name)),
+				"restart its context without --no-restore-pid: then it can be saved again")
+			through = false // one is enough
 		}
 		// CRIU opens it as the mapping's link shows it to have been opened.
 		var st unix.Stat_t
