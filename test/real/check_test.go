@@ -308,6 +308,19 @@ import socket, struct
 s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
 s.bind((0, 0))
 s.send(struct.pack("IHHII", 20, 18, 0x301, 1, 0) + bytes(4))`},
+	"empty message": {16, `
+import socket
+a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+a.send(b"")
+a.send(b"x")`},
+	"empty record": {16, `
+import socket
+a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+a.send(b"")`},
+	"urgent byte": {16, `
+import socket
+a, b = socket.socketpair()
+a.send(b"x", socket.MSG_OOB)`},
 	"TCP pending": {16, `
 import socket
 l = socket.create_server(("127.0.0.1", 0))

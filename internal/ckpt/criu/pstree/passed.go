@@ -36,8 +36,10 @@ func (p *preflight) descriptors(s *subject) {
 		p.ofProc(s, d)
 		p.marks(s, d)
 		inode, socket := inodeOf(d, "socket")
+		first := false
 		if socket {
-			if p.sockets[inode] == (openSocket{}) {
+			first = p.sockets[inode] == (openSocket{})
+			if first {
 				p.sockets[inode] = openSocket{s, d.FD}
 			}
 			if n := proc.PassedOn(s.Pid, d.FD); n > 0 {
@@ -59,6 +61,9 @@ func (p *preflight) descriptors(s *subject) {
 				continue
 			}
 		}
+		if first {
+			p.unsent(s, pidfd, d.FD)
+		}
 		switch kind, owner := ownerOf(pidfd, d.FD); {
 		case owner == 0:
 		case sends && !p.owns(kind, owner):
@@ -69,6 +74,44 @@ func (p *preflight) descriptors(s *subject) {
 				"have the program give the file to the process (F_OWNER_PID), or to its first thread")
 		}
 	}
+}
+
+// unsent refuses a UNIX socket with something in its queue that CRIU loses: an empty message,
+// for which it takes the end of the queue, or an urgent byte. Of messages, only the first one
+// can be seen without having the job notice.
+func (p *preflight) unsent(s *subject, pidfd, fd int) {
+	ours, err := unix.PidfdGetfd(pidfd, fd, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(ours)
+	option := func(name int) int {
+		value, _ := unix.GetsockoptInt(ours, unix.SOL_SOCKET, name)
+		return value
+	}
+	if option(unix.SO_DOMAIN) != unix.AF_UNIX || option(unix.SO_PEEK_OFF) >= 0 {
+		return // of another kind; or the program looks into its queue itself
+	}
+	const look = unix.MSG_PEEK | unix.MSG_DONTWAIT
+	what := "an empty message"
+	if option(unix.SO_TYPE) == unix.SOCK_STREAM {
+		what = "an urgent byte (MSG_OOB)"
+		if n, _, err := unix.Recvfrom(ours, make([]byte, 1), look|unix.MSG_OOB); err != nil || n != 1 {
+			return
+		}
+	} else {
+		// What was shut down reads as an empty message, too.
+		poll := []unix.PollFd{{Fd: int32(ours), Events: unix.POLLIN | unix.POLLRDHUP}}
+		if _, err := unix.Poll(poll, 0); err != nil || poll[0].Revents != unix.POLLIN {
+			return
+		}
+		if n, _, err := unix.Recvfrom(ours, nil, look|unix.MSG_TRUNC); err != nil || n != 0 {
+			return
+		}
+	}
+	e := with(refusal(syscall.EBUSY, "%s has %s in the queue of a UNIX socket open as descriptor %d, which criu loses", hints.Process(s.Pid), what, fd),
+		"try again, when the program has received it")
+	p.found = append(p.found, &busyError{e, passedLimit})
 }
 
 // ofProc refuses a file in /proc that is not there when CRIU opens the files of the job. It
