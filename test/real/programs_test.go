@@ -65,7 +65,7 @@ var programs = []program{
 	{name: "dup"},
 	{name: "epoll", runOn: true},
 	{name: "eventfd", runOn: true},
-	{name: "eventfd_semaphore", runOn: true, cannot: known("CRIU restores it as an eventfd that is none")},
+	{name: "eventfd_semaphore", runOn: true, cannot: linuxBefore(6, 5, "it does not tell which eventfds are semaphores")},
 	{name: "fdtable", runOn: true},
 	{name: "fifo"},
 	{name: "inotify"},
@@ -143,6 +143,21 @@ func criuBefore(major, minor int, why string) func() string {
 		var a, b int
 		if _, err := fmt.Sscanf(string(text), "Version: %d.%d", &a, &b); err == nil && (a < major || a == major && b < minor) {
 			return fmt.Sprintf("CRIU %d.%d: %s", a, b, why)
+		}
+		return ""
+	}
+}
+
+// linuxBefore is for what earlier versions of Linux than that one cannot do.
+func linuxBefore(major, minor int, why string) func() string {
+	return func() string {
+		var u unix.Utsname
+		var a, b int
+		if unix.Uname(&u) == nil {
+			_, _ = fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &a, &b)
+		}
+		if a < major || a == major && b < minor {
+			return fmt.Sprintf("Linux %d.%d: %s", a, b, why)
 		}
 		return ""
 	}

@@ -85,6 +85,9 @@ func (p *plan) external(source source, r *ckpt.RestartRequest) error {
 			add(tty.External, images.InheritKeys{Default: p.deadTerminal(ttys)})
 		}
 	}
+	if err := p.semaphores(source, tables, add); err != nil {
+		return err
+	}
 	if r.KeepStdio {
 		if err := p.ownStdio(source, files, tables, add); err != nil {
 			return err
@@ -105,6 +108,35 @@ func (p *plan) external(source source, r *ckpt.RestartRequest) error {
 		}
 	}
 	return p.prune(source)
+}
+
+// semaphores has criu inherit eventfds that are semaphores, as it makes ordinary ones.
+func (p *plan) semaphores(source source, tables images.Tables, add func(images.External, images.InheritKeys)) error {
+	done := make(map[uint32]bool)
+	for task, err := range p.ids(source) {
+		if err != nil {
+			return err
+		}
+		for _, s := range p.attributes.Semaphores(task.pid) {
+			for _, fd := range tables[task.Files] {
+				if fd.FD != s.FD || fd.Type != images.TypeEventFD || done[fd.FileID] {
+					continue
+				}
+				done[fd.FileID] = true
+				flags := unix.EFD_SEMAPHORE | unix.EFD_CLOEXEC
+				if s.NonBlock {
+					flags |= unix.EFD_NONBLOCK
+				}
+				own, err := unix.Eventfd(uint(s.Count), flags)
+				if err != nil {
+					return ckpt.SystemError("eventfd", "", err)
+				}
+				p.owned = append(p.owned, own)
+				add(images.External{Files: []uint32{fd.FileID}}, images.InheritKeys{Default: p.inherit(fmt.Sprintf("semaphore-%d", fd.FileID), own)})
+			}
+		}
+	}
+	return nil
 }
 
 // externalPipes returns whether the other end of a pipe was open elsewhere, by

@@ -35,8 +35,9 @@ const (
 	timers      = "timers"  // descriptors: "5,7"; see timers.go
 	sockets     = "sockets" // see sockets.go
 	events      = "events"  // see events.go
-	cpus        = "cpus"    // a list as the kernel writes it: "0-3,8"
-	ioPriority  = "ioprio"  // as of ioprio_get(2)
+	semaphores  = "semaphores"
+	cpus        = "cpus"   // a list as the kernel writes it: "0-3,8"
+	ioPriority  = "ioprio" // as of ioprio_get(2)
 )
 
 // most is how many lines are read, which is more than there may be threads.
@@ -89,7 +90,7 @@ func saveProcess(pid int, add func(name, value string)) {
 
 // saveDescriptors notes what CRIU does not save of what a process has open.
 func saveDescriptors(pid int, options *socketSaver, add func(name, value string)) {
-	var due, counts, noted []string
+	var due, counts, counting, noted []string
 	for d, err := range proc.Descriptors(pid) {
 		switch {
 		case err != nil:
@@ -100,6 +101,9 @@ func saveDescriptors(pid int, options *socketSaver, add func(name, value string)
 		case d.Link == proc.EventFD:
 			if count, err := proc.EventCount(pid, d.FD); err == nil && count > math.MaxUint32 {
 				counts = append(counts, fmt.Sprintf("%d:%x", d.FD, count))
+			}
+			if text := noteSemaphore(pid, d.FD); text != "" {
+				counting = append(counting, text)
 			}
 		case strings.HasPrefix(d.Link, "socket:"):
 			if text := options.of(pid, d); text != "" {
@@ -112,6 +116,9 @@ func saveDescriptors(pid int, options *socketSaver, add func(name, value string)
 	}
 	if counts != nil {
 		add(events, strings.Join(counts, ","))
+	}
+	if counting != nil {
+		add(semaphores, strings.Join(counting, ","))
 	}
 	if noted != nil {
 		add(sockets, strings.Join(noted, ";"))

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -73,5 +74,34 @@ func TestEvents(t *testing.T) {
 		if got, err := proc.EventCount(os.Getpid(), fds[name]); err != nil || got != want {
 			t.Errorf("%s: %#x, %v; want %#x", name, got, err, want)
 		}
+	}
+}
+
+// TestSemaphores: those eventfds are noted that are semaphores, as the restart reads it.
+func TestSemaphores(t *testing.T) {
+	var want []Semaphore
+	for _, flags := range []int{0, unix.EFD_SEMAPHORE, unix.EFD_SEMAPHORE | unix.EFD_NONBLOCK} {
+		fd, err := unix.Eventfd(3, unix.EFD_CLOEXEC|flags)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		if _, err := proc.FDInfo(os.Getpid(), fd, "eventfd-semaphore"); err != nil {
+			t.Skip("Linux does not tell")
+		}
+		if flags != 0 {
+			want = append(want, Semaphore{uint32(fd), 3, flags&unix.EFD_NONBLOCK != 0})
+		}
+	}
+	saved := Parse(Save([]int{os.Getpid()}))
+	inner, err := proc.InnerPid(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := saved.Semaphores(int32(inner)); !slices.Equal(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	if got := Parse([]byte("7 semaphores=5:3,x:3:2,5:x:2,5:3:x,-1:3:2,,5:100000000:2\n")).Semaphores(7); got != nil {
+		t.Errorf("of what is no list: %+v", got)
 	}
 }
