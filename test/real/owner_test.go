@@ -44,3 +44,31 @@ os._exit(7)
 	j.write("go", "")
 	j.ends(j.again(ctx), 7, "", "")
 }
+
+// TestClosedTerminal: a program learns after a restart that the other end of its terminal has
+// been closed, and of another one that it has not been opened yet.
+func TestClosedTerminal(t *testing.T) {
+	engine(t)
+	python := harness.Tool(t, "/usr/bin/python3", "python3")
+	j := newJob(t, "counter")
+	j.write("closed.py", `import os, select, time
+closed, slave = os.openpty()
+os.close(slave)
+fresh = os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY)
+open("ready", "w").close()
+while not os.access("go", os.F_OK):
+	time.sleep(0.01)
+poll = select.poll()
+for fd in closed, fresh:
+	poll.register(fd, select.POLLIN)
+os._exit(7 if poll.poll(0) == [(closed, select.POLLHUP)] else 1)
+`)
+	p := j.run(python, "closed.py")
+	j.until("the program to be ready", func() bool { return j.exists("ready") })
+	ctx := filepath.Join(j.dir, "ctx")
+	save := j.command("cr_checkpoint", "--kill", "-f", ctx, strconv.Itoa(p.pid))
+	j.silent(save, j.wait(save))
+	j.wait(p)
+	j.write("go", "")
+	j.ends(j.again(ctx), 7, "", "")
+}

@@ -1,8 +1,9 @@
 // Package attributes saves and restores what processes and threads have set for
 // themselves and CRIU does not save: the processors that a thread runs on, its
 // I/O priority and timer slack, the filter of a process for core files, its
-// oom_score_adj, its personality, options of sockets, and large counters of eventfd(2). And
-// it mends timers that CRIU lost.
+// oom_score_adj, its personality, options of sockets, large counters of eventfd(2) and which are
+// semaphores, and which pseudo terminals were closed on their other end. And it mends timers that
+// CRIU lost.
 //
 // They are a member of the context, which belongs to no image: see [Save]. What is
 // in images belongs to package images.
@@ -36,8 +37,9 @@ const (
 	sockets     = "sockets" // see sockets.go
 	events      = "events"  // see events.go
 	semaphores  = "semaphores"
-	cpus        = "cpus"   // a list as the kernel writes it: "0-3,8"
-	ioPriority  = "ioprio" // as of ioprio_get(2)
+	masters     = "masters" // see masters.go
+	cpus        = "cpus"    // a list as the kernel writes it: "0-3,8"
+	ioPriority  = "ioprio"  // as of ioprio_get(2)
 )
 
 // most is how many lines are read, which is more than there may be threads.
@@ -90,7 +92,7 @@ func saveProcess(pid int, add func(name, value string)) {
 
 // saveDescriptors notes what CRIU does not save of what a process has open.
 func saveDescriptors(pid int, options *socketSaver, add func(name, value string)) {
-	var due, counts, counting, noted []string
+	var due, counts, counting, closed, noted []string
 	for d, err := range proc.Descriptors(pid) {
 		switch {
 		case err != nil:
@@ -105,6 +107,8 @@ func saveDescriptors(pid int, options *socketSaver, add func(name, value string)
 			if text := noteSemaphore(pid, d.FD); text != "" {
 				counting = append(counting, text)
 			}
+		case wasClosed(pid, d):
+			closed = append(closed, strconv.Itoa(d.FD))
 		case strings.HasPrefix(d.Link, "socket:"):
 			if text := options.of(pid, d); text != "" {
 				noted = append(noted, text)
@@ -119,6 +123,9 @@ func saveDescriptors(pid int, options *socketSaver, add func(name, value string)
 	}
 	if counting != nil {
 		add(semaphores, strings.Join(counting, ","))
+	}
+	if closed != nil {
+		add(masters, strings.Join(closed, ","))
 	}
 	if noted != nil {
 		add(sockets, strings.Join(noted, ";"))
@@ -270,6 +277,9 @@ func (r *Restorer) Set(id int32, tid int) {
 	}
 	if list, ok := r.saved.value(id, events); ok {
 		setCounts(tid, list)
+	}
+	if list, ok := r.saved.value(id, masters); ok {
+		closeSlaves(tid, list)
 	}
 	if list, ok := r.saved.value(id, sockets); ok {
 		setSockets(tid, list)
