@@ -318,10 +318,14 @@ func (f *foresight) access(file images.File, name string) {
 	case unix.O_RDWR:
 		mode = unix.R_OK | unix.W_OK
 	}
+	how := unix.AT_EACCESS
 	if file.Flags&unix.O_PATH != 0 {
 		mode = unix.F_OK
+		if file.Mode&unix.S_IFMT == unix.S_IFLNK { // wherever that leads to
+			how |= unix.AT_SYMLINK_NOFOLLOW
+		}
 	}
-	if err := unix.Faccessat(unix.AT_FDCWD, file.Name, mode|f.modes[file.ID], unix.AT_EACCESS); err != nil {
+	if err := unix.Faccessat(unix.AT_FDCWD, file.Name, mode|f.modes[file.ID], how); err != nil {
 		errno := ckpt.ErrnoOf(err)
 		f.obstacle(errno, file.Name, fmt.Sprintf("cannot open %s: %s", name, ckpt.Strerror(errno)), "change its permissions, or have it found elsewhere by cr_restart --relocate")
 		return
