@@ -41,13 +41,11 @@ func (t *Tree) checkTracers(r *ckpt.CheckpointRequest) error {
 			return refusal(syscall.EBUSY, "process %d is being saved by another request (criu is process %d)", pid, tracer)
 		default:
 			// Also with PtracedAllow.
-			return with(refusal(ckpt.EPtraced, "%s is traced by %s", hints.Process(pid), hints.Tracer(pid)),
-				"detach it there, or end that")
+			return tracedError(pid, false)
 		}
 		// A criu is a request that is under way in the tree, which is waited for.
 		if in(tracer) && !out[tracer] && !binary.Runs(tracer) {
-			return with(refusal(ckpt.EPtracer, "%s traces %s", hints.Tracer(pid), hints.Process(pid)),
-				"have it let go of that, or save others")
+			return tracedError(pid, true)
 		}
 	}
 	switch len(out) {
@@ -58,6 +56,19 @@ func (t *Tree) checkTracers(r *ckpt.CheckpointRequest) error {
 	default:
 		return refusal(syscall.EOPNOTSUPP, "criu cannot leave a process out that traces or is traced, and save the others")
 	}
+}
+
+// tracedError is the error for a process that is traced, or for its tracer. One that has
+// been let go of since it was looked at, or has ended, is worth another look.
+func tracedError(pid int, tracer bool) error {
+	by := hints.Tracer(pid)
+	switch {
+	case by == "":
+		return busy("process %d was just being traced", pid)
+	case tracer:
+		return with(refusal(ckpt.EPtracer, "%s traces %s", by, hints.Process(pid)), "have it let go of that, or save others")
+	}
+	return with(refusal(ckpt.EPtraced, "%s is traced by %s", hints.Process(pid), by), "detach it there, or end that")
 }
 
 // leftOut returns which processes of the tree the request leaves out because they are

@@ -463,6 +463,17 @@ func TestResolveTraced(t *testing.T) {
 	release()
 }
 
+// TestTracedNoMore: a process that nobody traces any more, when that is to be reported, is
+// looked at again.
+func TestTracedNoMore(t *testing.T) {
+	for _, tracer := range []bool{false, true} {
+		var again *busyError
+		if err := tracedError(os.Getppid(), tracer); !errors.As(err, &again) {
+			t.Errorf("error %v, want one that is waited for", err)
+		}
+	}
+}
+
 // TestResolveCancelled: another request in the tree is waited for, until the
 // context is cancelled or the limit is reached.
 func TestResolveCancelled(t *testing.T) {
