@@ -33,6 +33,9 @@ DATA postRestore<>+8(SB)/8, $"tore\x00\x00\x00\x00"
 GLOBL preResume<>(SB), RODATA|NOPTR, $16
 DATA preResume<>+0(SB)/8, $"pre-resu"
 DATA preResume<>+8(SB)/8, $"me\x00\x00\x00\x00\x00\x00"
+GLOBL postResume<>(SB), RODATA|NOPTR, $16
+DATA postResume<>+0(SB)/8, $"post-res"
+DATA postResume<>+8(SB)/8, $"ume\x00\x00\x00\x00\x00"
 
 // hook is the action script of package stream, which CRIU starts several times while
 // processes are frozen: without the Go runtime it takes a fraction of the time. It does
@@ -94,6 +97,9 @@ found:
 	LEAQ	preResume<>(SB), SI
 	CALL	same<>(SB)
 	JEQ	report
+	LEAQ	postResume<>(SB), SI
+	CALL	same<>(SB)
+	JEQ	report
 	XORL	DI, DI                  // yes to every other stage
 	JMP	exit
 
@@ -151,6 +157,10 @@ again:
 	MOVBLZX	0(SP), DI
 	JMP	exit
 no:
+	ADDQ	$128, SP
+	LEAQ	postResume<>(SB), SI
+	CALL	same<>(SB)
+	JEQ	none
 	MOVL	$1, DI
 exit:
 	MOVL	$SYS_exit_group, AX

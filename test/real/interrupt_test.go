@@ -6,8 +6,10 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -108,4 +110,83 @@ func hangsInOpen(pid int) bool {
 		number = 10*number + int(c-'0')
 	}
 	return len(text) > 0 && text[0] >= '0' && text[0] <= '9' && (number == unix.SYS_OPEN || number == unix.SYS_OPENAT)
+}
+
+// TestKilledWhileHeld: cr_restart holds a program with threads until CRIU has let go of all
+// of them. If it is killed meanwhile, the program runs on, and what was stopped when it was
+// saved stays stopped.
+func TestKilledWhileHeld(t *testing.T) {
+	engine(t)
+	j := newJob(t, "held")
+	j.write("threads.py", `import os, signal, threading, time
+child = os.fork()
+if not child:
+	os.kill(os.getpid(), signal.SIGSTOP)
+	os._exit(0)
+os.waitpid(child, os.WUNTRACED)
+for i in range(8):
+	threading.Thread(target=time.sleep, args=(10000,), daemon=True).start()
+open("child", "w").write(str(child))
+open("ready", "w").close()
+while True:
+	while not os.access("go", os.F_OK):
+		time.sleep(0.01)
+	os.rename("go", "went")
+`)
+	p := j.run("/usr/bin/python3", "threads.py")
+	j.until("the program to be ready", func() bool { return j.exists("ready") })
+	child, err := strconv.Atoi(j.read("child"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	save := j.command("cr_checkpoint", "--kill", "-f", "ctx", strconv.Itoa(p.pid))
+	j.silent(save, j.wait(save))
+	j.wait(p)
+	hits := 0
+	for range 30 {
+		keepClear(j.pid)
+		p = j.command("cr_restart", "ctx")
+		seen := j.heldOrRuns()
+		_ = unix.Kill(p.pid, unix.SIGKILL)
+		j.wait(p)
+		j.until("CRIU to end", func() bool { return len(j.helpers()) == 0 })
+		if seen && stat(j.pid) != nil {
+			hits++
+			j.write("go", "")
+			j.until("the program to run on", func() bool { return j.exists("went") })
+			if s := stat(child); s == nil || s.state != 'T' {
+				t.Errorf("its child, which was stopped, is %+v", s)
+			}
+		}
+		for _, pid := range []int{j.pid, child} {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+		_ = os.Remove(filepath.Join(j.dir, "went"))
+		j.nothing()
+		j.until("the child to be gone", func() bool { return stat(child) == nil })
+		if hits == 3 {
+			return
+		}
+	}
+	t.Errorf("seen held %d times of 30", hits)
+}
+
+// heldOrRuns returns when the job has SIGSTOP pending or is stopped by it, or, false, when
+// it runs.
+func (j *job) heldOrRuns() bool {
+	for begin := time.Now(); time.Since(begin) < patience; {
+		if status, err := os.ReadFile("/proc/" + strconv.Itoa(j.pid) + "/status"); err == nil {
+			_, pending, _ := strings.Cut(string(status), "\nShdPnd:\t")
+			pending, _, _ = strings.Cut(pending, "\n")
+			set, _ := strconv.ParseUint(pending, 16, 64)
+			switch s := stat(j.pid); {
+			case s == nil:
+			case s.state == 'T' || set&(1<<(unix.SIGSTOP-1)) != 0:
+				return true
+			case s.state == 'S' && j.tracer() == 0 && len(j.helpers()) == 1:
+				return false
+			}
+		}
+	}
+	return false
 }

@@ -186,6 +186,17 @@ func (p *plan) states(source source) error {
 	return nil
 }
 
+// stoppedPIDs returns the processes that were stopped, not nil.
+func (p *plan) stoppedPIDs() []int {
+	pids := []int{}
+	for pid, stopped := range p.stopped {
+		if stopped {
+			pids = append(pids, int(pid))
+		}
+	}
+	return pids
+}
+
 // attended returns the process groups of the job that are not orphaned: a member has a parent
 // that can continue it, in the same session and in another group.
 func (p *plan) attended() map[int32]bool {

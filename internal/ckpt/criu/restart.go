@@ -51,6 +51,7 @@ type restart struct {
 	root    int   // pid of the restored root
 	resumed bool  // the processes have been let go
 	held    []int // those of them that are stopped until criu has let go, too
+	free    bool  // criu has let go, and nothing is held any more
 }
 
 // restore is Restart.
@@ -153,6 +154,7 @@ func unused(ctx context.Context, id int, deadline time.Time) bool {
 // attempt has criu restore the processes.
 func (r *restart) attempt(ctx context.Context, e *engine) (err error) {
 	command := stream.Command{Path: e.criu.Path, Environment: e.criu.Environment(), Lend: e.criu.LendKerndat, Args: r.options(), Inherit: r.plan.inherited, InSession: true, Personality: r.plan.personality()}
+	r.held, r.free = nil, false
 	switch {
 	case r.plan.container():
 		// Its pids are those of a pid namespace, which criu makes.
@@ -177,6 +179,10 @@ func (r *restart) attempt(ctx context.Context, e *engine) (err error) {
 	// What is at work for criu ends with it.
 	during, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if r.pidns == nil && !r.plan.container() && len(r.plan.tasks) <= mostStopped {
+		// Those in a pid namespace end with this process.
+		command.Stopped = r.plan.stoppedPIDs()
+	}
 	handler := stream.Handler{
 		Offer: func(name string) bool {
 			return r.plan.images[name] != nil || r.source.Has(name) && !slices.Contains(r.plan.hidden, name)
@@ -225,6 +231,9 @@ func (r *restart) attempt(ctx context.Context, e *engine) (err error) {
 	r.answering.Wait()
 	return r.outcome()
 }
+
+// mostStopped is how many processes fit into a variable of the environment.
+const mostStopped = 10000
 
 // options are criu's for the restore.
 func (r *restart) options() []string {
@@ -356,6 +365,10 @@ func (r *restart) reached(s *stream.Stage) (yes bool) {
 			})
 		}
 		go r.criu.Continue(r.root)
+	case stream.PostResume:
+		// Not only when criu has ended: if this process is killed meanwhile, nobody
+		// else would continue them.
+		r.letGo()
 	}
 	return true
 }
@@ -397,8 +410,20 @@ func notices(pid int, signal syscall.Signal) bool {
 	return err != nil || blocked&(1<<(signal-1)) != 0 || proc.Catches(pid, int(signal))
 }
 
-// letGo continues children before their parents, which then do not find them stopped.
+// letGo is for when criu has let go: the processes get the signals that had to wait for
+// that. It continues children before their parents, which then do not find them stopped.
 func (r *restart) letGo() {
+	if r.free {
+		return
+	}
+	r.free = true
+	if syscall.Signal(r.request.Signal) == unix.SIGCONT {
+		// Processes that were stopped have been stopped again by criu.
+		pstree.Signal(r.root, r.request.Signal)
+	}
+	if r.endsEarly() {
+		pstree.Signal(r.root, r.request.Signal)
+	}
 	for _, pid := range slices.Backward(r.held) {
 		_ = unix.Kill(pid, unix.SIGCONT)
 	}
@@ -418,13 +443,6 @@ func (r *restart) outcome() error {
 	r.criu.AwaitImages()
 	killed := r.resumed && syscall.Signal(r.request.Signal) == unix.SIGKILL
 	if status := r.criu.Status(); status.Exited() && status.ExitStatus() == 0 && r.resumed || killed {
-		if syscall.Signal(r.request.Signal) == unix.SIGCONT {
-			// Processes that were stopped have been stopped again by criu.
-			pstree.Signal(r.root, r.request.Signal)
-		}
-		if r.endsEarly() {
-			pstree.Signal(r.root, r.request.Signal)
-		}
 		r.letGo()
 		if r.pidns != nil {
 			r.pidns.Run(int(r.plan.tasks[0].PID))

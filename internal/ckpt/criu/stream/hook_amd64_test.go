@@ -28,7 +28,7 @@ func TestHook(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		harness.Missing(t, "a program cannot be built here: go test -c: %v\n%s", err, out)
 	}
-	tests := exec.CommandContext(t.Context(), program, "-test.run", "^(TestHookItself|TestDump|TestLateAnswer|TestFiles|TestRestore|TestStop.*|TestNoScript|TestKilledInStage|TestSilentCaller)$")
+	tests := exec.CommandContext(t.Context(), program, "-test.run", "^(TestHookItself|TestDump|TestLateAnswer|TestFiles|TestRestore|TestStop.*|TestContinueHeld|TestNoScript|TestKilledInStage|TestSilentCaller)$")
 	tests.Env = append(os.Environ(), hookVar+"=1")
 	if out, err := tests.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
@@ -61,6 +61,7 @@ func TestHookItself(t *testing.T) {
 		{[]string{stageVar + "=" + PostRestore, socketVar + "=" + strings.Repeat("x", 200), "A=b"}, scriptNo},
 		{[]string{stageVar + "=post-dump2", socketVar + "=blcr-cli-none"}, scriptYes},
 		{[]string{stageVar + "=post-dum", socketVar + "=blcr-cli-none"}, scriptYes},
+		{[]string{stageVar + "=" + PostResume, socketVar + "=blcr-cli-none"}, scriptYes},
 		{[]string{stageVar + "=pre-dump", socketVar + "=blcr-cli-none"}, scriptYes},
 	} {
 		script := exec.Command(proc.Self())

@@ -48,6 +48,12 @@ type Command struct {
 	// personality(2), for what it restores to inherit them.
 	Personality uint32
 
+	// Stopped, if not nil, has the processes, as criu sees them, that are to be stopped
+	// when criu has let go of them. If this process ends before it has answered the stage
+	// PostResume, the action script continues all others that are stopped: this process
+	// may have stopped them until then.
+	Stopped []int
+
 	// writes says that criu writes files itself.
 	writes bool
 }

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/proc"
 	"blcr-cli/internal/reexec"
 	"blcr-cli/internal/signals"
 )
@@ -25,6 +27,9 @@ import (
 // socketVar is the variable that has the name of the socket, without its NUL.
 const socketVar = "_BLCR_CLI_HOOK"
 
+// stoppedVar is the variable that has Command.Stopped.
+const stoppedVar = "_BLCR_CLI_STOPPED"
+
 // stageVar is the variable by which criu tells its action script the stage.
 const stageVar = "CRTOOLS_SCRIPT_ACTION"
 
@@ -33,6 +38,7 @@ const (
 	PostDump    = "post-dump"    // everything is written, the processes are frozen
 	PostRestore = "post-restore" // all processes are there, none runs
 	PreResume   = "pre-resume"   // the same, and they have left criu's code
+	PostResume  = "post-resume"  // criu has let go of them; the answer does not matter
 )
 
 // Exit statuses of the script. Criu fails at any other than 0: it lets the
@@ -56,15 +62,44 @@ func init() {
 }
 
 // script is the action script. On amd64 the commands do the same in their entry point,
-// without the Go runtime (hook_amd64.s in package entry). It returns the exit status that tells criu the
-// answer: no if the process that has started criu is gone.
+// without the Go runtime (hook_amd64.s in package entry), but for what follows a no to
+// PostResume. It returns the exit status that tells criu the answer: no if the process that
+// has started criu is gone.
 func script() int {
-	stage := os.Getenv(stageVar)
-	switch stage {
+	switch stage := os.Getenv(stageVar); stage {
 	case PostDump, PostRestore, PreResume:
-	default:
-		return scriptYes
+		return ask(stage)
+	case PostResume:
+		if ask(stage) != scriptYes {
+			continueHeld()
+		}
 	}
+	return scriptYes
+}
+
+// continueHeld continues the processes that Command.Stopped speaks of, children before
+// their parents, which then do not find them stopped.
+func continueHeld() {
+	list, some := os.LookupEnv(stoppedVar)
+	root, err := strconv.Atoi(os.Getenv("CRTOOLS_INIT_PID"))
+	if !some || err != nil || root <= 0 {
+		return
+	}
+	stopped := strings.Fields(list)
+	tree, _ := proc.Descend(root)
+	for _, pid := range slices.Backward(tree) {
+		if slices.Contains(stopped, strconv.Itoa(pid)) {
+			continue
+		}
+		p, err := proc.Read(pid)
+		if err == nil && (p.State == 'T' || proc.Deliverable(pid)&(1<<(unix.SIGSTOP-1)) != 0) {
+			_ = unix.Kill(pid, unix.SIGCONT)
+		}
+	}
+}
+
+// ask asks the process that has started criu, and returns the answer.
+func ask(stage string) int {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err == nil {
 		err = unix.Connect(fd, scriptAddress(os.Getenv(socketVar)))
@@ -112,7 +147,7 @@ func listenScripts() (fd int, name string, err error) {
 
 // Stage is a point of criu's work at which it waits for an answer.
 type Stage struct {
-	Name string // PostDump, PostRestore or PreResume
+	Name string // PostDump, PostRestore, PreResume or PostResume
 	Root int    // pid of the root process in criu's pid namespace, 0 if criu does not tell
 
 	criu *Criu

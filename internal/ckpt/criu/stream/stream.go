@@ -8,8 +8,10 @@
 package stream
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -134,6 +136,9 @@ func (c *Criu) Start(command Command) error {
 		command.Args = append(command.Args, "--lazy-pages", "--work-dir", c.dir.Path)
 	}
 	command.Environment = append(command.Environment, socketVar+"="+c.name)
+	if command.Stopped != nil {
+		command.Environment = append(command.Environment, stoppedVar+"="+strings.Trim(fmt.Sprint(command.Stopped), "[]"))
+	}
 	command.writes = c.mode == Files
 	c.disown = adoptOrphans()
 	var p *process

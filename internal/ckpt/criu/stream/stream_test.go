@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"blcr-cli/internal/proc"
 	"blcr-cli/internal/reexec"
 )
 
@@ -471,6 +472,64 @@ func TestRestore(t *testing.T) {
 	if want := []string{"inventory.img true 9", "missing.img false 0", "pages-1.img true 409600"}; !slices.Equal(s.Errors(), want) {
 		t.Errorf("it has read %q, want %q", s.Errors(), want)
 	}
+}
+
+// TestContinueHeld: where nobody answers the last stage, the action script continues what is
+// stopped, and was not to be.
+func TestContinueHeld(t *testing.T) {
+	tree := exec.Command("/bin/sh", "-c", "sh -c 'kill -STOP $$' & kill -STOP $$; wait")
+	tree.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := tree.Start(); err != nil {
+		t.Fatal(err)
+	}
+	root := tree.Process.Pid
+	defer tree.Wait()
+	defer unix.Kill(-root, unix.SIGKILL)
+	state := func(pid int) byte {
+		p, err := proc.Read(pid)
+		if err != nil {
+			return 0
+		}
+		return p.State
+	}
+	until := func(what string, is func() bool) {
+		t.Helper()
+		for begin := time.Now(); !is(); time.Sleep(time.Millisecond) {
+			if time.Since(begin) > time.Minute {
+				t.Fatalf("waited in vain for %s", what)
+			}
+		}
+	}
+	child := 0
+	until("both to stop", func() bool {
+		children, _ := proc.Children(root)
+		for _, pid := range children {
+			if child = pid; state(pid) == 'T' && state(root) == 'T' {
+				return true
+			}
+		}
+		return false
+	})
+	run := func(env ...string) {
+		t.Helper()
+		script := exec.Command(proc.Self())
+		script.Env = append(env, stageVar+"="+PostResume, socketVar+"=blcr-cli-none", fmt.Sprintf("CRTOOLS_INIT_PID=%d", root))
+		if err := script.Run(); err != nil {
+			t.Error(err)
+		}
+	}
+	run()
+	if state(root) != 'T' {
+		t.Error("continued without having been held")
+	}
+	run(fmt.Sprintf("%s=1 %d", stoppedVar, child))
+	until("the root to run", func() bool { return state(root) == 'S' })
+	if state(child) != 'T' {
+		t.Error("continued although it was to be stopped")
+	}
+	_ = unix.Kill(root, unix.SIGSTOP)
+	run(stoppedVar + "=")
+	until("both to run", func() bool { return state(root) != 'T' && state(child) != 'T' })
 }
 
 // TestUnread: criu need not read an image to its end.
