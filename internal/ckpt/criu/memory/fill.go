@@ -387,6 +387,11 @@ func (s *space) copy(address uint64, data []byte) (done int, err error) {
 			size = max(size/2&^int(pageSize-1), int(pageSize))
 			n, err = copyPages(s.fd, address+uint64(done), data[done:done+size])
 		}
+		if err == unix.ENOENT && s.filler.running.Load() {
+			// The memory may have been moved after the call began, and the event cannot
+			// be read before mu is free. A call that begins now fails with EAGAIN then.
+			n, err = copyPages(s.fd, address+uint64(done), data[done:done+size])
+		}
 		done += n
 		switch {
 		case err == nil, err == unix.EAGAIN && n > 0:
@@ -394,6 +399,7 @@ func (s *space) copy(address uint64, data []byte) (done int, err error) {
 			wake(s.fd, address+uint64(done))
 			done += int(pageSize)
 		case err == unix.ENOENT && s.filler.running.Load():
+			wake(s.fd, address+uint64(done))
 			done += int(pageSize)
 		case err == unix.ENOENT:
 			return done, ErrNoMapping

@@ -238,6 +238,57 @@ func TestEvents(t *testing.T) {
 	}
 }
 
+// TestMovedMeanwhile: memory that moves while a page is being copied to where it was gets
+// that page. The copy stands still in the middle, as it waits for its source.
+func TestMovedMeanwhile(t *testing.T) {
+	size := int(pageSize)
+	uffd, memory := registered(t, size)
+	sourceFD, source := registered(t, size)
+	defer unix.Close(sourceFD)
+	to, err := unix.Mmap(-1, 0, size, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	img := image(size)
+	f := NewFiller(new(atomic.Int64), FaultSize)
+	f.Add(uffd, []Piece{{address(memory), 0, int64(size)}}, reading(img), func(_, length int64, _ bool, use func([]byte) bool) (int64, error) {
+		use(source)
+		return length, nil
+	})
+	f.Started(func(int) {})
+	var fill, move sync.WaitGroup
+	fill.Go(func() {
+		if err := f.Fill(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	// The copy has begun.
+	poll := []unix.PollFd{{Fd: int32(sourceFD), Events: unix.POLLIN}}
+	for n := 0; n != 1; {
+		if n, err = unix.Poll(poll, -1); err != nil && err != unix.EINTR {
+			t.Fatal(err)
+		}
+	}
+	move.Go(func() {
+		if _, err := unix.MremapPtr(unsafe.Pointer(&memory[0]), uintptr(size), unsafe.Pointer(&to[0]), uintptr(size), unix.MREMAP_MAYMOVE|unix.MREMAP_FIXED); err != nil {
+			t.Error(err)
+		}
+	})
+	for mapped := true; mapped; {
+		_, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(unsafe.Pointer(&memory[0])), uintptr(size), uintptr(unsafe.Pointer(new(byte))))
+		mapped = errno != unix.ENOMEM
+	}
+	if _, err := copyPages(sourceFD, address(source), img); err != nil {
+		t.Fatal(err)
+	}
+	fill.Wait()
+	move.Wait()
+	f.Close()
+	if !bytes.Equal(content(t, to), img) {
+		t.Error("other memory where it was moved to")
+	}
+}
+
 func TestFillFails(t *testing.T) {
 	broken := errors.New("broken")
 	for name, test := range map[string]struct {
