@@ -342,6 +342,20 @@ func (p *plan) pidsFree(ctx context.Context) error {
 	return nil
 }
 
+// busyThread returns the number of a thread that is in use; if none is, one that may just
+// have been. From Linux 6.16 on that of a thread that has ended cannot be had for a moment
+// in which nothing shows it any more, not even its process.
+func (p *plan) busyThread() (id int) {
+	for _, task := range p.tasks {
+		for _, tid := range task.Threads {
+			if id = int(tid); tid != task.PID && taken(id) {
+				return id
+			}
+		}
+	}
+	return id
+}
+
 // leaving tells whether a process or thread has ended or is sure to end soon.
 func leaving(id int) bool {
 	p, err := proc.Read(id)

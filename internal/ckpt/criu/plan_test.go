@@ -293,3 +293,21 @@ func TestFreed(t *testing.T) {
 		t.Error("waited for nothing")
 	}
 }
+
+// TestBusyThread: of the threads of a job the one whose number is in use is named, and
+// another one where none is.
+func TestBusyThread(t *testing.T) {
+	free := int32(1<<22 + 1) // more than there may be
+	own := int32(unix.Gettid())
+	p := &plan{tasks: []images.Task{{PID: 1, Threads: []int32{1, free}}, {PID: free, Threads: []int32{free, own}}}}
+	if id := p.busyThread(); id != int(own) {
+		t.Errorf("%d, want %d, which this thread has", id, own)
+	}
+	p.tasks = p.tasks[:1]
+	if id := p.busyThread(); id != int(free) {
+		t.Errorf("%d, want %d", id, free)
+	}
+	if !freed(t.Context(), busyError(int(free)), time.Now().Add(time.Minute)) {
+		t.Error("there is no other attempt")
+	}
+}

@@ -460,7 +460,7 @@ func (r *restart) outcome() error {
 	}
 	log := r.criu.Errors()
 	if pid, inUse := explain.PidInUse(log); inUse {
-		return busyError(pid)
+		return busyError(cmp.Or(pid, r.plan.busyThread()))
 	}
 	var made explain.Origin
 	if c, ok := r.source.(interface{ Header() ctxfile.Header }); ok {

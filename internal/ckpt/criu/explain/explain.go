@@ -217,7 +217,7 @@ func (s *situation) explain(op string, rules []rule) *ckpt.Error {
 }
 
 // PidInUse finds out from CRIU's log that a restore has failed because a pid is in
-// use, and which.
+// use, and which: 0 for the number of a thread, which CRIU does not tell.
 func PidInUse(log []string) (pid int, ok bool) {
 	for _, text := range log {
 		// "Can't fork for 123: File exists", "Pid 123 do not match expected 124"
@@ -227,6 +227,9 @@ func PidInUse(log []string) (pid int, ok bool) {
 		}
 		if n, _ := fmt.Sscanf(text, "Pid %d do not match expected %d", &got, &expected); n == 2 {
 			return expected, true
+		}
+		if text == "Unable to create a thread: -17" {
+			return 0, true
 		}
 	}
 	return 0, false

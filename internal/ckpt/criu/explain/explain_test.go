@@ -386,15 +386,16 @@ func TestOrigin(t *testing.T) {
 func TestPidInUse(t *testing.T) {
 	for _, c := range []struct {
 		log []string
-		pid int
+		pid int // -1: none
 	}{
 		{[]string{"Can't fork for 3864: File exists", "Restoring FAILED."}, 3864},
 		{[]string{"noise", "Pid 12 do not match expected 13"}, 13},
-		{[]string{"Can't fork for 3864: Resource temporarily unavailable"}, 0},
+		{[]string{"Can't fork for 3864: Resource temporarily unavailable"}, -1},
 		{[]string{"Unable to create a thread: -17"}, 0},
-		{nil, 0},
+		{[]string{"Unable to create a thread: -11"}, -1},
+		{nil, -1},
 	} {
-		if pid, ok := PidInUse(c.log); ok != (c.pid != 0) || ok && pid != c.pid {
+		if pid, ok := PidInUse(c.log); ok != (c.pid >= 0) || ok && pid != c.pid {
 			t.Errorf("%q: %d, %v", c.log, pid, ok)
 		}
 	}

@@ -22,8 +22,6 @@ var restoreRules = []rule{
 	noLoopback,
 
 	// What is in use.
-	{has: "Unable to create a thread: -17", expr: pattern(`^Unable to create a thread: -17$`), errno: busy, hint: "try again; what has just ended has given up its number by then",
-		say: says("the number of a thread of the job is in use by another thread or process")},
 	{has: "with specified index", expr: pattern(`^tty: Unable to open \S+ with specified index (\d+)`), errno: busy, hint: "try again",
 		say: func(_ *situation, m []string) string {
 			return "the job had a pseudo terminal of its own, /dev/pts/" + m[1] + ", and another program has that number now"
