@@ -11,8 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// badFor is how long a bad answer is believed. What was wrong may be put right
-// without a trace in the identity: a capability, a mount, a kernel setting.
+// badFor is how long a bad answer is believed, while there is a criu with a good one. What
+// was wrong may be put right without a trace in the identity: a capability, a mount, a
+// kernel setting.
 const badFor = time.Minute
 
 // answerFile remembers answers, one small file for each criu, in a directory
@@ -85,8 +86,8 @@ func decode(id identity, text string) (a answer, ok bool) {
 }
 
 // recall returns the answer of the criu that id is the identity of, if there is
-// one to believe.
-func (f *answerFile) recall(id identity) (answer, bool) {
+// one to believe: a bad one has to be younger than age.
+func (f *answerFile) recall(id identity, age time.Duration) (answer, bool) {
 	dir, err := f.open()
 	if err != nil {
 		return answer{}, false
@@ -109,8 +110,8 @@ func (f *answerFile) recall(id identity) (answer, bool) {
 	}
 	a, ok := decode(id, string(buf[:n]))
 	if ok && !a.usable {
-		age := time.Since(time.Unix(st.Mtim.Unix()))
-		ok = 0 <= age && age < badFor
+		since := time.Since(time.Unix(st.Mtim.Unix()))
+		ok = 0 <= since && since < age
 	}
 	return a, ok
 }

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -72,6 +73,8 @@ type search struct {
 	answers *answerFile // nil if there is no place for answers
 
 	unprivileged bool                     // as the function says
+	retried      time.Time                // when the second look began, zero in the first
+	recalledBad  bool                     // a remembered answer was a bad one
 	learnKerndat func(name string) string // nil where criu keeps its cache by itself
 }
 
@@ -102,7 +105,19 @@ func privateNames(exe string) []string {
 	}
 }
 
+// find looks again where no criu is usable by what is remembered: somebody may just have
+// done what the last error advised.
 func (s *search) find() (*Binary, error) {
+	s.retried, s.recalledBad = time.Time{}, false
+	found, err := s.look()
+	if err != nil && s.recalledBad {
+		s.retried = time.Now()
+		return s.look()
+	}
+	return found, err
+}
+
+func (s *search) look() (*Binary, error) {
 	failure := &ckpt.Error{Op: "find", Object: "criu", Errno: syscall.ENOSYS}
 	names := slices.Concat(s.private, s.inDirs("criu"))
 	if s.named != "" {
@@ -268,12 +283,12 @@ func membersOnly(name string, err error) string {
 // remembered, or else by running it. The error is that of running it, which is
 // not remembered: it may be the machine's, out of processes for a moment.
 func (s *search) ask(name string, id identity) (answer, error) {
-	if a, ok := s.answers.recall(id); ok {
+	if a, ok := s.recall(id); ok {
 		return a, nil
 	}
 	// Of many that begin together, as on a node that has just started, one asks.
 	defer s.answers.lock()()
-	if a, ok := s.answers.recall(id); ok {
+	if a, ok := s.recall(id); ok {
 		return a, nil
 	}
 	runtimeDir := s.runtimeDir(id)
@@ -288,6 +303,17 @@ func (s *search) ask(name string, id identity) (answer, error) {
 		s.answers.keep(id, a)
 	}
 	return a, err
+}
+
+// recall returns the remembered answer, in the second look no bad one from before that.
+func (s *search) recall(id identity) (answer, bool) {
+	age := badFor
+	if !s.retried.IsZero() {
+		age = time.Since(s.retried)
+	}
+	a, ok := s.answers.recall(id, age)
+	s.recalledBad = s.recalledBad || ok && !a.usable
+	return a, ok
 }
 
 // absent is whether identify's err says that there is no criu of that name, or

@@ -144,7 +144,7 @@ func TestOrder(t *testing.T) {
 	for range 2 {
 		checkNone(t, s, detail...)
 	}
-	checkRuns(t, at("a/criu"), "check") // bad answers are remembered as well
+	checkRuns(t, at("a/criu"), "check", "check", "check") // once while b was good, and each time that none was
 
 	// CR_CRIU is the only one.
 	fake(t, at("b/criu"), works)
@@ -499,14 +499,16 @@ func TestPlanted(t *testing.T) {
 	}
 }
 
-// A bad answer is not believed for ever, nor one from the future.
+// A bad answer is not believed for ever, nor one from the future, and none is if there is
+// no other criu: what was wrong may just have been put right.
 func TestBadAge(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "criu")
-	fake(t, path, fails)
-	s := &search{dirs: []string{dir}, answers: answersIn(t)}
-	const why = ": check failed: Error (criu/x.c:2): no such thing"
-	checkNone(t, s, path+why)
+	dir, other := t.TempDir(), t.TempDir()
+	path, good, wrong := filepath.Join(dir, "criu"), filepath.Join(other, "criu"), filepath.Join(dir, "wrong")
+	must(t, os.WriteFile(wrong, nil, 0o600))
+	fake(t, path, "if [ -e "+wrong+" ]; then "+fails+"; fi")
+	fake(t, good, works)
+	s := &search{dirs: []string{dir, other}, answers: answersIn(t)}
+	checkFound(t, s, good)
 	checkRuns(t, path, "check")
 	id, err := identify(path)
 	must(t, err)
@@ -517,9 +519,13 @@ func TestBadAge(t *testing.T) {
 	} {
 		at := time.Now().Add(-age)
 		must(t, os.Chtimes(filepath.Join(s.answers.dir, fileName(id)), at, at))
-		checkNone(t, s, path+why)
+		checkFound(t, s, good)
 		checkRuns(t, path, runs...)
 	}
+	s.dirs = s.dirs[:1]
+	checkNone(t, s, path+": check failed: Error (criu/x.c:2): no such thing")
+	must(t, os.Remove(wrong))
+	checkFound(t, s, path)
 }
 
 // The real one, if there is one.
