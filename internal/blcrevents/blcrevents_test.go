@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -249,26 +250,34 @@ func TestManyAtOnce(t *testing.T) {
 	if harness.All() {
 		rounds, requests, lost = 10, 50, 2
 	}
-	received, total := 0, 2*rounds*requests
+	received, told := 0, 0
 	for range rounds {
-		received += atOnce(t, requests)
+		n, of := atOnce(t, requests)
+		received, told = received+n, told+of
 	}
-	if received < total-lost {
-		t.Errorf("%d events of %d have arrived", received, total)
+	// On a busy machine the agent may be given up, which is told.
+	if received < told-lost || told < rounds*requests {
+		t.Errorf("%d events of %d have arrived", received, told)
 	}
 }
 
-// atOnce returns how many events of so many requests arrive.
-func atOnce(t *testing.T, requests int) int {
+// atOnce returns how many events of so many requests arrive, and how many of them are said
+// to be published.
+func atOnce(t *testing.T, requests int) (received, told int) {
 	agent := start(t, ftbsim.Config{Lag: 50 * time.Microsecond})
 	defer agent.Close()
 	env := agentAt(agent.Port())
 	var begun, ended sync.WaitGroup
+	var published atomic.Int64
 	end := make(chan struct{})
 	begun.Add(requests)
 	for range requests {
 		ended.Go(func() {
-			r := Begin(context.Background(), Checkpoint, -1, env.lookup, func(string) {})
+			r := Begin(context.Background(), Checkpoint, -1, env.lookup, func(line string) {
+				if names, ok := strings.CutPrefix(line, "FTB: published "); ok {
+					published.Add(int64(1 + strings.Count(names, " and "+string(Checkpoint))))
+				}
+			})
 			begun.Done()
 			<-end
 			r.End(unix.EIO)
@@ -278,7 +287,7 @@ func atOnce(t *testing.T, requests int) int {
 	close(end)
 	ended.Wait()
 	settled(t, agent)
-	return len(agent.Events())
+	return len(agent.Events()), int(published.Load())
 }
 
 // One of two agents that the bootstrap server knows has died: no request is lost.

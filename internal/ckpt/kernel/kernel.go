@@ -322,9 +322,10 @@ func (e *Engine) Restart(ctx context.Context, r *ckpt.RestartRequest) (pid int, 
 	return pid, nil
 }
 
-// lossOr returns why a restart child ended that the module still waits for, or err.
+// lossOr returns why a restart child ended that the module still waits for, or err. A child
+// that ended with EINTR has that from the module, as this process has.
 func (e *Engine) lossOr(err error) error {
-	if errno := e.children.failure(); errno != 0 && errors.Is(err, unix.EINTR) {
+	if errno := e.children.failure(); errno != 0 && errno != unix.EINTR && errors.Is(err, unix.EINTR) {
 		return &ckpt.Error{Op: "make", Object: "a process to restore", Errno: errno}
 	}
 	return err
