@@ -47,6 +47,7 @@ type capture struct {
 	ends      takenEnds              // see checkConnections
 	memory    takenMemory            // see checkMemory
 	owners    takenOwners            // see checkOwners
+	terminals takenTerminals         // see mendTerminals
 
 	reported chan *stream.Stage // gets the stage post-dump
 	frozen   *stream.Stage      // the same, until it is answered
@@ -225,6 +226,7 @@ func (c *capture) take(ctx context.Context) error {
 	// Until the images are in the context it is pages of the processes that are in
 	// the pipes, which must not run on.
 	c.criu.AwaitImages()
+	c.mendTerminals()
 	c.preparing.Wait()
 	if c.criu.Stopped() {
 		return errEnded

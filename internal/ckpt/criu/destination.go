@@ -76,6 +76,11 @@ func (c *capture) prepare(e *engine) (err error) {
 			c.owners.add(name, head)
 			return contextError(err)
 		}
+		if saysUnread(name) {
+			img, err := w.PipeKept(name, pipe, mostTerminals)
+			c.terminals.add(name, img)
+			return contextError(err)
+		}
 		return contextError(w.Pipe(name, pipe, images.IsPages(name)))
 	}))
 	if err == nil {

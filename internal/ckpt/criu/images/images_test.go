@@ -380,6 +380,24 @@ func TestInherit(t *testing.T) {
 	}
 }
 
+// TestUnread: what masters are to read is known of terminals that CRIU has read from, by
+// either end, unless there was too much, or another byte before each packet.
+func TestUnread(t *testing.T) {
+	tty := func(id, index, rdev, packet uint64) message {
+		return message{intField(ttyID, id), intField(ttyType, uint64(TTYPty)), intField(ttyPacket, packet), intField(ttySID, 0), intField(ttyPGrp, 0), intField(ttyRdev, rdev), bytesField(ttyPty, message{intField(ptyIndex, index)}.append(nil))}
+	}
+	data := func(id uint64, text string) message {
+		return message{intField(ttyID, id), bytesField(ttyDataData, []byte(text))}
+	}
+	const master, slave = 5<<8 | 2, slaveMajor << 8
+	info := image(kindTTYInfo, tty(1, 0, master, 0), tty(2, 0, slave, 0), tty(3, 7, slave, 0), tty(4, 8, master, 1), tty(5, 8, slave, 0), tty(6, 9, master, 0), tty(7, 10, master, 0), message{intField(ttyID, 8), intField(ttyType, uint64(TTYCurrent)), intField(ttySID, 0), intField(ttyPGrp, 0), intField(ttyRdev, 0)})
+	got, err := Unread(info, image(kindTTYData, data(2, "typed"), data(1, "out"), data(3, "typed"), data(5, "x"), data(4, "y"), data(6, strings.Repeat("x", mostUnread)), data(8, "z"), data(99, "z")))
+	want := map[uint32][]byte{0: []byte("out"), 7: {}}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%v, %v, want %v", got, err, want)
+	}
+}
+
 // Which new id a key gets must not hang on the order of a map.
 func TestInheritStable(t *testing.T) {
 	keys := map[uint32]InheritKeys{4: {Default: "a", FD: map[uint32]string{0: "b", 1: "c", 2: "d", 3: "e", 4: "b"}}}
@@ -601,6 +619,7 @@ func useAll(img []byte) (changed [][]byte) {
 	add(DropControllingTTYs(img, tasks))
 	add(PruneTTYInfo(img, files))
 	add(PruneTTYData(img, files))
+	_, _ = Unread(img, img)
 	return changed
 }
 

@@ -22,6 +22,7 @@ const (
 const (
 	ttyID      = 1
 	ttyType    = 2
+	ttyPacket  = 5
 	ttySID     = 6
 	ttyPGrp    = 7
 	ttyRdev    = 8
@@ -29,6 +30,8 @@ const (
 	ttyPty     = 12
 
 	ptyIndex = 1 // of tty_pty_entry
+
+	ttyDataData = 2 // of tty_data_entry
 )
 
 // slaveMajor is the major number of the slaves of pseudo terminals.
@@ -44,6 +47,7 @@ type TTY struct {
 	SID    int32  // the session that it is the controlling terminal of, 0 for none
 	PGrp   int32  // the foreground process group of that session
 	Hung   bool   // the other end had been closed
+	Packet bool   // TIOCPKT is set
 	Modes  *Modes // nil where there are none, as of /dev/tty
 }
 
@@ -84,7 +88,7 @@ func parseTTY(m message) (TTY, error) {
 	if err := m.require(ttyID, ttyType, ttySID, ttyPGrp, ttyRdev); err != nil {
 		return TTY{}, err
 	}
-	t := TTY{ID: m.u32(ttyID), Type: TTYType(m.u32(ttyType)), SID: int32(m.u32(ttySID)), PGrp: int32(m.u32(ttyPGrp))}
+	t := TTY{ID: m.u32(ttyID), Type: TTYType(m.u32(ttyType)), SID: int32(m.u32(ttySID)), PGrp: int32(m.u32(ttyPGrp)), Packet: m.u32(ttyPacket) != 0}
 	termios, err := m.sub(ttyTermios)
 	if err == nil && termios != nil {
 		t.Modes, err = parseModes(termios)
@@ -197,4 +201,41 @@ func pruneTTYs(k kind, img []byte, files []File) ([]byte, error) {
 		}
 		return m, nil
 	})
+}
+
+// mostUnread is as much as CRIU reads of a terminal. There may be more.
+const mostUnread = 16 << 10
+
+// Unread returns, from tty-info.img and tty-data.img, what was to be read by the masters of
+// pseudo terminals, by their numbers: those that CRIU has taken something out of, by either
+// end. Those of which it is not known, because there was too much or in packet mode (TIOCPKT of
+// ioctl_tty(2)), are left out. The data is part of ttyData.
+func Unread(ttyInfo, ttyData []byte) (map[uint32][]byte, error) {
+	ttys, err := TTYs(ttyInfo)
+	if err != nil {
+		return nil, err
+	}
+	byID := make(map[uint32]TTY)
+	for _, t := range ttys {
+		byID[t.ID] = t
+	}
+	unread, unknown := make(map[uint32][]byte), make(map[uint32]bool)
+	err = kindTTYData.each(ttyData, func(_ int, m message) error {
+		t := byID[m.u32(ttyID)]
+		data := []byte(m.text(ttyDataData))
+		switch {
+		case t.Type != TTYPty:
+		case t.Packet || len(data) >= mostUnread:
+			unknown[t.Index] = true
+		case t.Master:
+			unread[t.Index] = data
+		case unread[t.Index] == nil:
+			unread[t.Index] = []byte{}
+		}
+		return nil
+	})
+	for index := range unknown {
+		delete(unread, index)
+	}
+	return unread, err
 }
