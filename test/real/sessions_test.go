@@ -135,6 +135,7 @@ func TestTakenTerminal(t *testing.T) {
 		{"in use", 0, 3},
 		{"high", 60, 0},
 		{"the same", 0, 0},
+		{"in use meanwhile", 0, 0},
 	} {
 		for _, option := range []string{"--restore-pid", "--no-restore-pid"} {
 			t.Run(test.name+option, func(t *testing.T) {
@@ -161,7 +162,9 @@ if child == 0:
 	os._exit(0)
 os.write(master, b"line\n")
 os.waitpid(child, 0)
-got = os.read(master, 1000).replace(b"\r", b"")
+got = b""
+while len(got) < len(b"line\ngot line\n") + 16:
+	got += os.read(master, 1000).replace(b"\r", b"")
 assert os.read(gone, 1) == b"" # hung up
 print(os.ptsname(master) if hasattr(os, "ptsname") else "")
 assert got.startswith(b"line\ngot line\n") and got[-16:-8] == got[-8:], got
@@ -177,8 +180,22 @@ sys.exit(5)
 					defer f.Close()
 					beside = append(beside, f)
 				}
-				if said, status := j.told("--check", "ctx"); status != 0 || strings.Contains(said, "becomes /dev/pts/") == (test.name == "the same") {
+				if said, status := j.told("--check", "ctx"); status != 0 || strings.Contains(said, "becomes /dev/pts/") == (test.before+test.beside == 0) {
 					t.Errorf("cr_info --check: status %d: %s", status, said)
+				}
+				if test.name == "in use meanwhile" {
+					// Once criu has been started.
+					j.criuThat(fmt.Sprintf(`[ "$1" != restore ] || [ -e %[1]s/taken ] || {
+	setsid python3 -c 'import os, time; pair = os.openpty(); open("%[1]s/taken", "w").write(str(os.getpid())); time.sleep(1000)' </dev/null >/dev/null 2>&1 &
+	until [ -s %[1]s/taken ]; do sleep 0.01; done; }`, j.dir))
+					defer func() {
+						var pid int
+						if _, err := fmt.Sscan(j.read("taken"), &pid); err != nil {
+							t.Error(err)
+						} else if option == "--restore-pid" { // else it was in the job's namespace
+							_ = unix.Kill(pid, unix.SIGKILL)
+						}
+					}()
 				}
 				j.ends(j.command("cr_restart", option, "ctx"), 5, "...", "")
 				runtime.KeepAlive(beside)

@@ -1,11 +1,13 @@
 package criu
 
 import (
+	"context"
 	"maps"
 	"os"
 	"slices"
 	"strconv"
 
+	"blcr-cli/internal/ckpt/criu/explain"
 	"blcr-cli/internal/ckpt/criu/images"
 )
 
@@ -28,6 +30,23 @@ func (p *plan) renumber(ttys []images.TTY) ([]images.TTY, error) {
 	}
 	p.images[images.TTYInfoName], p.images[images.FilesName] = ttyInfo, files
 	return images.TTYs(ttyInfo)
+}
+
+// outrun reports whether the restore has failed because another program has taken the number
+// of a pseudo terminal since the plan was made, and gives that another one.
+func (r *restart) outrun(ctx context.Context) bool {
+	if r.criu == nil || ctx.Err() != nil || r.extracted.Path != "" || !explain.TerminalInUse(r.criu.Errors()) {
+		return false
+	}
+	ttys, err := images.TTYs(r.plan.images[images.TTYInfoName])
+	if err == nil {
+		_, err = r.plan.renumber(ttys)
+	}
+	if err == nil && r.inMemory >= 0 {
+		r.closeInMemory()
+		r.inMemory = r.imagesInMemory(ctx)
+	}
+	return err == nil
 }
 
 // otherPTYs returns new numbers for those of own that cannot be had, by the old ones.

@@ -120,7 +120,7 @@ func (r *restart) run(ctx context.Context, e *engine) (err error) {
 		r.closeInMemory()
 		err = r.attempt(ctx, e)
 	}
-	for deadline := time.Now().Add(patience); freed(ctx, err, deadline); {
+	for deadline := time.Now().Add(patience); freed(ctx, err, deadline) || err != nil && time.Now().Before(deadline) && r.outrun(ctx); {
 		r.release()
 		err = r.attempt(ctx, e)
 	}
@@ -337,6 +337,7 @@ func (r *restart) reached(s *stream.Stage) (yes bool) {
 			r.criu.Fail(err)
 			return false
 		}
+		r.mendTerminals()
 		r.setAttributes()
 		r.giveTerminal()
 		// A checkpoint of processes that run would save the names of the copies.

@@ -216,6 +216,14 @@ func (s *situation) explain(op string, rules []rule) *ckpt.Error {
 	return e
 }
 
+// TerminalInUse reports whether a restore has failed because a pseudo terminal's number is in
+// use.
+func TerminalInUse(log []string) bool {
+	return slices.ContainsFunc(log, func(text string) bool { return strings.Contains(text, terminalInUse) })
+}
+
+const terminalInUse = "with specified index"
+
 // PidInUse finds out from CRIU's log that a restore has failed because a pid is in
 // use, and which: 0 for the number of a thread, which CRIU does not tell.
 func PidInUse(log []string) (pid int, ok bool) {

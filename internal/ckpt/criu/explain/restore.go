@@ -22,7 +22,7 @@ var restoreRules = []rule{
 	noLoopback,
 
 	// What is in use.
-	{has: "with specified index", expr: pattern(`^tty: Unable to open \S+ with specified index (\d+)`), errno: busy, hint: "try again",
+	{has: terminalInUse, expr: pattern(`^tty: Unable to open \S+ with specified index (\d+)`), errno: busy, hint: "try again",
 		say: func(_ *situation, m []string) string {
 			return "the job had a pseudo terminal of its own, /dev/pts/" + m[1] + ", and another program has that number now"
 		}},
