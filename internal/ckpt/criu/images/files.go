@@ -40,14 +40,23 @@ const (
 	fileID       = 2
 	fileReg      = 3
 	fileInet     = 4
+	filePacket   = 6
+	fileNetlink  = 7
+	fileEventFD  = 8
+	fileEpoll    = 9
+	fileSignalFD = 10
+	fileTimerFD  = 12
 	fileInotify  = 13
 	fileFanotify = 14
+	fileExt      = 15
 	fileUnix     = 16
 	fileFIFO     = 17
 	filePipe     = 18
 	fileTTY      = 19
 	fileMemFD    = 20
-	fileLast     = 22
+	fileBPFMap   = 21
+	filePIDFD    = 22
+	fileLast     = filePIDFD
 )
 
 // Fields of the bodies: reg_file_entry, pipe_entry, fifo_entry, tty_file_entry,

@@ -13,8 +13,9 @@ const (
 // ownerFields are the fields of a file_entry with a body that says who gets the signals of
 // the file (fown_entry in fown.proto), and the fields of these bodies that do.
 var ownerFields = map[uint32]uint32{
-	fileReg: regFown, fileInet: 13, 5: 6, 6: 11, 8: 3, 9: 3, 10: 3, 12: 3, fileInotify: 4, fileFanotify: 3,
-	15: 5, fileUnix: 9, filePipe: 4, fileTTY: 4, fileMemFD: 4, 21: 4, 22: 5,
+	fileReg: regFown, fileInet: 13, filePacket: 6, fileNetlink: 11, fileEventFD: 3, fileEpoll: 3, fileSignalFD: 3,
+	fileTimerFD: 3, fileInotify: 4, fileFanotify: 3, fileExt: 5, fileUnix: 9, filePipe: 4, fileTTY: 4,
+	fileMemFD: 4, fileBPFMap: 4, filePIDFD: 5,
 }
 
 // Fields of fown_entry.

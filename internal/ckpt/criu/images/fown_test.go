@@ -1,6 +1,7 @@
 package images
 
 import (
+	"maps"
 	"testing"
 
 	criueventfd "github.com/checkpoint-restore/go-criu/v8/crit/images/eventfd"
@@ -43,6 +44,27 @@ func TestMapOwners(t *testing.T) {
 	})
 	if err != nil || !equalEntries(t, got, want) {
 		t.Errorf("%v: %x, want %x", err, got, want)
+	}
+}
+
+// TestOwnerFields: the bodies that have an owner are those of CRIU's own description.
+func TestOwnerFields(t *testing.T) {
+	want := make(map[uint32]uint32)
+	owner := (&criufown.FownEntry{}).ProtoReflect().Descriptor().FullName()
+	bodies := (&criufdinfo.FileEntry{}).ProtoReflect().Descriptor().Fields()
+	for i := range bodies.Len() {
+		body := bodies.Get(i)
+		if body.Message() == nil {
+			continue
+		}
+		for j := range body.Message().Fields().Len() {
+			if f := body.Message().Fields().Get(j); f.Message() != nil && f.Message().FullName() == owner {
+				want[uint32(body.Number())] = uint32(f.Number())
+			}
+		}
+	}
+	if !maps.Equal(ownerFields, want) {
+		t.Errorf("%v, want %v", ownerFields, want)
 	}
 }
 
