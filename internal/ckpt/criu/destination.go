@@ -137,3 +137,20 @@ func (c *capture) flush() error {
 	}
 	return nil
 }
+
+// readWritten calls add with those images that criu has written into the directory that is the
+// destination. What cannot be read is left to the restart; the error is that of opening the
+// directory.
+func (c *capture) readWritten(add func(name string, img []byte), names ...string) error {
+	dir, err := imagedir.Open(int(c.request.FD), c.request.Dir)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	for _, name := range names {
+		if img, err := dir.Bytes(name); err == nil {
+			add(name, img)
+		}
+	}
+	return nil
+}

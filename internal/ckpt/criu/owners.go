@@ -9,7 +9,6 @@ import (
 
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/binary"
-	"blcr-cli/internal/ckpt/criu/imagedir"
 	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/hints"
 	"blcr-cli/internal/show"
@@ -58,15 +57,8 @@ func foreigners(name string, img []byte) (lacks []string, err error) {
 // checkOwners refuses a job of which a user could not make everything again.
 func (c *capture) checkOwners() error {
 	if c.request.Dir != "" && binary.Unprivileged() {
-		dir, err := imagedir.Open(int(c.request.FD), c.request.Dir)
-		if err != nil {
+		if err := c.readWritten(c.owners.add, images.FilesName, images.MemFDName); err != nil {
 			return err
-		}
-		defer dir.Close()
-		for _, name := range []string{images.FilesName, images.MemFDName} {
-			if img, err := dir.Bytes(name); err == nil { // else the restart says it
-				c.owners.add(name, img)
-			}
 		}
 	}
 	if len(c.owners.lacks) == 0 {

@@ -71,6 +71,7 @@ func newPlan(source source, r *ckpt.RestartRequest) (*plan, error) {
 		},
 		func() error { return p.relocate(source, relocations) },
 		func() error { return p.fileOwners(source, r) },
+		p.socketOwners,
 		func() error { return p.separateLarge(source) },
 		func() error { return p.external(source, r) },
 		func() error { return p.connections(source) },
@@ -276,7 +277,12 @@ func (p *plan) fileOwners(source source, r *ckpt.RestartRequest) error {
 		}
 		return id
 	})
-	if err == nil && binary.Unprivileged() {
+	return err
+}
+
+// socketOwners has a user's restart not give UNIX sockets whose names were removed to anybody.
+func (p *plan) socketOwners() (err error) {
+	if binary.Unprivileged() {
 		p.images[images.FilesName], err = images.DropLostOwners(p.images[images.FilesName])
 	}
 	return err

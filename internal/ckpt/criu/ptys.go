@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"time"
 
 	"blcr-cli/internal/ckpt/criu/explain"
 	"blcr-cli/internal/ckpt/criu/images"
@@ -33,9 +34,10 @@ func (p *plan) renumber(ttys []images.TTY) ([]images.TTY, error) {
 }
 
 // outrun reports whether the restore has failed because another program has taken the number
-// of a pseudo terminal since the plan was made, and gives that another one.
-func (r *restart) outrun(ctx context.Context) bool {
-	if r.criu == nil || ctx.Err() != nil || r.extracted.Path != "" || !explain.TerminalInUse(r.criu.Errors()) {
+// of a pseudo terminal since the plan was made, and gives that another one. It is false if err
+// is another error, or if it is too late.
+func (r *restart) outrun(ctx context.Context, err error, deadline time.Time) bool {
+	if err == nil || r.criu == nil || ctx.Err() != nil || !time.Now().Before(deadline) || r.extracted.Path != "" || !explain.TerminalInUse(r.criu.Errors()) {
 		return false
 	}
 	ttys, err := images.TTYs(r.plan.images[images.TTYInfoName])

@@ -120,7 +120,7 @@ func (r *restart) run(ctx context.Context, e *engine) (err error) {
 		r.closeInMemory()
 		err = r.attempt(ctx, e)
 	}
-	for deadline := time.Now().Add(patience); freed(ctx, err, deadline) || err != nil && time.Now().Before(deadline) && r.outrun(ctx); {
+	for deadline := time.Now().Add(patience); freed(ctx, err, deadline) || r.outrun(ctx, err, deadline); {
 		r.release()
 		err = r.attempt(ctx, e)
 	}

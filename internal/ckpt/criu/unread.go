@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"blcr-cli/internal/ckpt/criu/imagedir"
+	"blcr-cli/internal/ckpt/criu/attributes"
 	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/proc"
 )
@@ -43,17 +43,8 @@ func (t *takenTerminals) add(name string, img []byte) {
 // mendTerminals puts back what was unread when CRIU has saved it. Without the images nothing
 // was, as for the most part.
 func (c *capture) mendTerminals() {
-	if c.request.Dir != "" {
-		dir, err := imagedir.Open(int(c.request.FD), c.request.Dir)
-		if err != nil {
-			return
-		}
-		defer dir.Close()
-		for _, name := range []string{images.TTYInfoName, images.TTYDataName} {
-			if img, err := dir.Bytes(name); err == nil {
-				c.terminals.add(name, img)
-			}
-		}
+	if c.request.Dir != "" && c.readWritten(c.terminals.add, images.TTYInfoName, images.TTYDataName) != nil {
+		return
 	}
 	putUnread(c.tree.PIDs, c.terminals.info, c.terminals.data)
 }
@@ -107,21 +98,21 @@ func putUnread(pids []int, ttyInfo, ttyData []byte) {
 // replaceUnread replaces what a master is to read. It returns false, and has done nothing, if
 // that cannot be done.
 func replaceUnread(master int, data []byte) bool {
-	slave, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(master), unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC)
-	if errno != 0 {
+	slave, err := attributes.OpenSlave(master)
+	if err != nil {
 		return false
 	}
-	defer unix.Close(int(slave))
-	modes, err := unix.IoctlGetTermios(int(slave), unix.TCGETS2)
+	defer unix.Close(slave)
+	modes, err := unix.IoctlGetTermios(slave, unix.TCGETS2)
 	if err != nil {
 		return false
 	}
 	raw := *modes
 	raw.Oflag &^= unix.OPOST
-	if unix.IoctlSetTermios(int(slave), unix.TCSETS2, &raw) != nil {
+	if unix.IoctlSetTermios(slave, unix.TCSETS2, &raw) != nil {
 		return false
 	}
-	defer func() { _ = unix.IoctlSetTermios(int(slave), unix.TCSETS2, modes) }()
+	defer func() { _ = unix.IoctlSetTermios(slave, unix.TCSETS2, modes) }()
 	// The descriptor is the job's, which may be a blocking one.
 	poll := []unix.PollFd{{Fd: int32(master), Events: unix.POLLIN}}
 	for buffer := make([]byte, 4<<10); ; {
@@ -135,7 +126,7 @@ func replaceUnread(master int, data []byte) bool {
 		}
 	}
 	for len(data) > 0 {
-		n, err := unix.Write(int(slave), data)
+		n, err := unix.Write(slave, data)
 		if err == unix.EINTR {
 			continue
 		}

@@ -33,13 +33,13 @@ const (
 	oomScore    = "oom_score_adj"
 	personality = "personality" // hexadecimal, as in /proc; only where it is not 0
 	timerSlack  = "timerslack_ns"
-	timers      = "timers"  // descriptors: "5,7"; see timers.go
-	sockets     = "sockets" // see sockets.go
-	events      = "events"  // see events.go
-	semaphores  = "semaphores"
-	masters     = "masters" // see masters.go
-	cpus        = "cpus"    // a list as the kernel writes it: "0-3,8"
-	ioPriority  = "ioprio"  // as of ioprio_get(2)
+	timers      = "timers"     // descriptors: "5,7"; see timers.go
+	sockets     = "sockets"    // see sockets.go
+	events      = "events"     // see events.go
+	semaphores  = "semaphores" // the same
+	masters     = "masters"    // see masters.go
+	cpus        = "cpus"       // a list as the kernel writes it: "0-3,8"
+	ioPriority  = "ioprio"     // as of ioprio_get(2)
 )
 
 // most is how many lines are read, which is more than there may be threads.

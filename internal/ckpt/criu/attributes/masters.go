@@ -38,20 +38,30 @@ func hungUp(fd int) bool {
 // made, unless they are open.
 func closeSlaves(pid int, list string) {
 	for text := range strings.SplitSeq(list, ",") {
-		number, err := strconv.Atoi(text)
+		fd, err := strconv.Atoi(text)
 		if err != nil {
 			return
 		}
-		fd, err := proc.CopyDescriptor(pid, number)
+		master, err := proc.CopyDescriptor(pid, fd)
 		if err != nil {
 			continue
 		}
-		if _, err := unix.IoctlGetUint32(fd, unix.TIOCGPTN); err == nil && !isStandard(fd) && !hungUp(fd) {
-			slave, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC)
-			if errno == 0 {
-				unix.Close(int(slave))
+		if _, err := unix.IoctlGetUint32(master, unix.TIOCGPTN); err == nil && !isStandard(master) && !hungUp(master) {
+			if slave, err := OpenSlave(master); err == nil {
+				unix.Close(slave)
 			}
 		}
-		unix.Close(fd)
+		unix.Close(master)
 	}
+}
+
+// OpenSlave opens the other end of a pseudo terminal's master, without waiting, and not as a
+// controlling terminal. The caller owns the descriptor. The error is that of TIOCGPTPEER of
+// ioctl_tty(2), which Linux has from 4.13 on.
+func OpenSlave(master int) (fd int, err error) {
+	slave, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(master), unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC)
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(slave), nil
 }

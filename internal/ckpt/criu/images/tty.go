@@ -209,7 +209,7 @@ const mostUnread = 16 << 10
 // Unread returns, from tty-info.img and tty-data.img, what was to be read by the masters of
 // pseudo terminals, by their numbers: those that CRIU has taken something out of, by either
 // end. Those of which it is not known, because there was too much or in packet mode (TIOCPKT of
-// ioctl_tty(2)), are left out. The data is part of ttyData.
+// ioctl_tty(2)), are left out.
 func Unread(ttyInfo, ttyData []byte) (map[uint32][]byte, error) {
 	ttys, err := TTYs(ttyInfo)
 	if err != nil {

@@ -61,10 +61,17 @@ func (p *preflight) descriptors(s *subject) {
 				continue
 			}
 		}
-		if first {
-			p.unsent(s, pidfd, d.FD)
+		// The process is not touched: the file is opened here once more for a moment.
+		ours, err := unix.PidfdGetfd(pidfd, d.FD, 0)
+		if err != nil {
+			continue
 		}
-		switch kind, owner := ownerOf(pidfd, d.FD); {
+		if first {
+			p.unsent(s, d.FD, ours)
+		}
+		kind, owner := ownerOf(ours)
+		unix.Close(ours)
+		switch {
 		case owner == 0:
 		case sends && !p.owns(kind, owner):
 			p.refuse(syscall.EOPNOTSUPP, s, fmt.Sprintf("has a file open as descriptor %d that sends its signals to %s (F_SETOWN), which is not among those to be saved", d.FD, kind.name(owner)),
@@ -78,13 +85,8 @@ func (p *preflight) descriptors(s *subject) {
 
 // unsent refuses a UNIX socket with something in its queue that CRIU loses: an empty message,
 // for which it takes the end of the queue, or an urgent byte. Of messages, only the first one
-// can be seen without having the job notice.
-func (p *preflight) unsent(s *subject, pidfd, fd int) {
-	ours, err := unix.PidfdGetfd(pidfd, fd, 0)
-	if err != nil {
-		return
-	}
-	defer unix.Close(ours)
+// can be seen without having the job notice. The socket is open here as ours.
+func (p *preflight) unsent(s *subject, fd, ours int) {
 	option := func(name int) int {
 		value, _ := unix.GetsockoptInt(ours, unix.SOL_SOCKET, name)
 		return value
@@ -179,17 +181,11 @@ func (k ownerKind) name(id int) string {
 	return fmt.Sprintf("process %d", id)
 }
 
-// ownerOf returns what gets the signals of a file that a process has open; 0 for
-// nothing, for what has ended, and where it cannot be seen. The process is not touched:
-// the file is opened here once more for a moment.
-func ownerOf(pidfd, fd int) (ownerKind, int) {
-	ours, err := unix.PidfdGetfd(pidfd, fd, 0)
-	if err != nil {
-		return 0, 0
-	}
-	defer unix.Close(ours)
+// ownerOf returns what gets the signals of an open file; 0 for nothing, for what has ended,
+// and where it cannot be seen.
+func ownerOf(fd int) (ownerKind, int) {
 	var owner struct{ kind, id int32 }
-	if _, _, errno := unix.Syscall(unix.SYS_FCNTL, uintptr(ours), unix.F_GETOWN_EX, uintptr(unsafe.Pointer(&owner))); errno != 0 {
+	if _, _, errno := unix.Syscall(unix.SYS_FCNTL, uintptr(fd), unix.F_GETOWN_EX, uintptr(unsafe.Pointer(&owner))); errno != 0 {
 		return 0, 0
 	}
 	return ownerKind(owner.kind), int(owner.id)
