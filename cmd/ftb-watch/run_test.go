@@ -382,16 +382,15 @@ func TestOutput(t *testing.T) {
 		t.Errorf("status %d: %s", got, stderr.String())
 	}
 	// One that is not read: the command goes on receiving.
+	const events = 8000 // more than the kernel's buffers hold
 	block := make(chan struct{})
-	defer close(block)
 	w := &watching{t: t, status: make(chan int, 1)}
-	go func() { w.status <- run([]string{name, "--timeout", "60"}, blocked(block), &w.stderr) }()
+	go func() { w.status <- run([]string{name, "-n", strconv.Itoa(events)}, blocked(block), &w.stderr) }()
 	harness.Poll(t, "the subscription", func() bool { return agent.Subscribers() == 1 })
 	conn, err := ftbclient.Dial(ftbclient.LoadConfig(os.LookupEnv), ftbclient.Identity{Space: "SITE.a.b"}, time.Now().Add(harness.Patience))
 	if err != nil {
 		t.Fatal(err)
 	}
-	const events = 8000 // more than the kernel's buffers hold
 	for range events {
 		if _, err := conn.Publish(ftbclient.Event{Name: "X", Severity: "info", Type: wire.Normal}); err != nil {
 			t.Fatal(err)
@@ -401,6 +400,8 @@ func TestOutput(t *testing.T) {
 		t.Error(err)
 	}
 	harness.Poll(t, "the events", func() bool { return len(agent.Events()) == events })
+	close(block)
+	w.end(0) // it must not watch the agent of another test
 }
 
 // blocked is an output that is not read, after the first, empty write, until it is
