@@ -26,8 +26,16 @@
 TEXT ·entry(SB),NOSPLIT|NOFRAME,$0
 	SUBQ	$64, SP
 
+	// Before anything else, package selfckpt's handler of signal 64.
+	MOVQ	$0, 0(SP)
+	MOVQ	SP, DX                  // struct sigaction: the handler comes first
+	CALL	selfckpt_install(SB)
+	LEAQ	64(SP), R8              // argc, argv, environment
+	CALL	·hook(SB)
+
 	// The code and the constants are mapped at once, as far as they are in the page
-	// cache, not by a hundred page faults. Linux before 5.14 cannot (EINVAL).
+	// cache, not by a hundred page faults. Linux before 5.14 cannot (EINVAL). The action
+	// script above does not need them.
 	LEAQ	runtime·text(SB), DI
 	ANDQ	$~(PAGE-1), DI
 	LEAQ	runtime·epclntab(SB), SI
@@ -36,12 +44,6 @@ TEXT ·entry(SB),NOSPLIT|NOFRAME,$0
 	MOVL	$SYS_madvise, AX
 	SYSCALL
 
-	// Before anything else, package selfckpt's handler of signal 64.
-	MOVQ	$0, 0(SP)
-	MOVQ	SP, DX                  // struct sigaction: the handler comes first
-	CALL	selfckpt_install(SB)
-	LEAQ	64(SP), R8              // argc, argv, environment
-	CALL	·hook(SB)
 	XORL	R12, R12                // signals ignored, a bit each
 	CMPQ	0(SP), $SIG_IGN
 	JNE	first
