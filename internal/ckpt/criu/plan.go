@@ -348,6 +348,14 @@ func (p *plan) pidsFree(ctx context.Context) error {
 	return nil
 }
 
+// hasNumberIn reports whether a process or a thread has a number from first to last.
+func (p *plan) hasNumberIn(first, last int) bool {
+	within := func(id int32) bool { return int(id) >= first && int(id) <= last }
+	return slices.ContainsFunc(p.tasks, func(t images.Task) bool {
+		return within(t.PID) || slices.ContainsFunc(t.Threads, within)
+	})
+}
+
 // busyThread returns the number of a thread that is in use; if none is, one that may just
 // have been. From Linux 6.16 on that of a thread that has ended cannot be had for a moment
 // in which nothing shows it any more, not even its process.

@@ -40,6 +40,7 @@ type restart struct {
 	fill       *filling         // nil if all memory comes by criu's pipes
 	filler     *memory.Filler   // the same
 	guard      *lazyguard.Guard // of a lazy restart
+	early      <-chan struct{}  // closed when guardEarly is over
 	ghosts     *ghosts.Names    // what criu may leave in the file system
 	unfillable bool             // the memory could not be filled
 	filled     atomic.Int64     // how much of it has been, in bytes
@@ -216,9 +217,15 @@ func (r *restart) attempt(ctx context.Context, e *engine) (err error) {
 		return err
 	}
 	r.plan.forgetConnections()
+	early := make(chan struct{})
+	r.early = early
 	if err := r.criu.Start(command); err != nil {
 		return err
 	}
+	if r.request.Lazy && r.fill != nil {
+		r.guardEarly()
+	}
+	close(early)
 	// What criu makes waits in criu's own code, or in a system call such as
 	// open(2) of a FIFO: neither is lost if it is killed.
 	interrupt := context.AfterFunc(ctx, func() {
