@@ -127,6 +127,9 @@ func (w *work) do() (status int, err error) {
 	if w.request.KeepStdio && !w.engine.Expected().KeepsStdio {
 		return 0, keepStdioFailure()
 	}
+	if again := isAgain(); engine.Collides(&w.request) && !again {
+		return 0, w.again()
+	}
 	pid, err := w.bringBack(engine)
 	if err != nil {
 		return 0, err

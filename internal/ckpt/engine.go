@@ -28,6 +28,12 @@ type Engine interface {
 	// and not if that is negative. It waits as Capture does for another request.
 	Forecast(ctx context.Context, r *CheckpointRequest) *Forecast
 
+	// Collides reports whether threads of the calling process have numbers that the job
+	// needs, so that a Restart fails, and that it would not have if it executed its program
+	// again. It sees to it, as far as it may, that no process or thread gets such a number
+	// before the job. The descriptor's offset is then as before.
+	Collides(r *RestartRequest) bool
+
 	// Restart restores the processes and returns when they run. The caller's goroutine
 	// must be locked to the main thread, which becomes the parent of the restored root.
 	// pid is that of the root, which has to be waited for with __WALL, or 0 if init is

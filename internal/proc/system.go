@@ -22,6 +22,14 @@ func SetLastPid(pid int) {
 	}
 }
 
+// LastPid returns the number that was given last in this pid namespace; 0 if it is not known.
+func LastPid() int {
+	if last := Numbers("/proc/sys/kernel/ns_last_pid"); len(last) == 1 {
+		return int(last[0])
+	}
+	return 0
+}
+
 // SetClocks sets by how many seconds the clocks CLOCK_MONOTONIC and CLOCK_BOOTTIME are
 // ahead of the machine's in the time namespace of the next process that the first thread of
 // this one starts. The error is that of open(2) or write(2): EACCES if there is one already.

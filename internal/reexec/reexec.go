@@ -194,6 +194,10 @@ func Exec(role string, numbers []int) error {
 	return syscall.Exec(proc.Self(), append([]string{argv0(role, numbers)}, os.Args[1:]...), os.Environ())
 }
 
+// Again executes this program again, in no role, with the same arguments. It returns only if
+// that fails.
+func Again() error { return syscall.Exec(proc.Self(), os.Args, os.Environ()) }
+
 // environment returns this process's environment with some variables set.
 func environment(set []string) []string {
 	env := append([]string(nil), set...)

@@ -64,15 +64,17 @@ func populateHeap() {
 // Saver, Restorer and Forecaster are this engine as one to choose, for commands that save,
 // that restore, and that do neither. Only the last can forecast a restart. A command thus
 // does not contain what it never runs, which is a tenth of it.
-func Saver() ckpt.Candidate { return candidate((*engine).save, nil, nil) }
+func Saver() ckpt.Candidate { return candidate((*engine).save, nil, nil, nil) }
 
 // Restorer is for commands that restore; see Saver.
-func Restorer() ckpt.Candidate { return candidate(nil, (*engine).restore, nil) }
+func Restorer() ckpt.Candidate {
+	return candidate(nil, (*engine).restore, (*engine).makeWay, nil)
+}
 
 // Forecaster is for commands that neither save nor restore; see Saver.
-func Forecaster() ckpt.Candidate { return candidate(nil, nil, (*engine).foresee) }
+func Forecaster() ckpt.Candidate { return candidate(nil, nil, nil, (*engine).foresee) }
 
-func candidate(save saveFunc, restore restoreFunc, foresee foreseeFunc) ckpt.Candidate {
+func candidate(save saveFunc, restore restoreFunc, makeWay wayFunc, foresee foreseeFunc) ckpt.Candidate {
 	return ckpt.Candidate{
 		Name: "criu",
 		Open: func() (ckpt.Engine, error) {
@@ -80,7 +82,7 @@ func candidate(save saveFunc, restore restoreFunc, foresee foreseeFunc) ckpt.Can
 			if err != nil {
 				return nil, err
 			}
-			e.capture, e.restart, e.forecast = save, restore, foresee
+			e.capture, e.restart, e.collides, e.forecast = save, restore, makeWay, foresee
 			return e, nil
 		},
 		Recognizes:  recognizes,
@@ -97,6 +99,7 @@ func candidate(save saveFunc, restore restoreFunc, foresee foreseeFunc) ckpt.Can
 type (
 	saveFunc    func(*engine, context.Context, *ckpt.CheckpointRequest) (ckpt.Capture, error)
 	restoreFunc func(*engine, context.Context, *ckpt.RestartRequest) (pid int, err error)
+	wayFunc     func(*engine, *ckpt.RestartRequest) (collides bool)
 	foreseeFunc func(*engine, context.Context, *ckpt.RestartRequest) *ckpt.Forecast
 )
 
@@ -110,11 +113,13 @@ func recognizes(fd int) bool {
 type engine struct {
 	capture  saveFunc    // nil in a command that does not save
 	restart  restoreFunc // nil in a command that does not restore
+	collides wayFunc     // the same
 	forecast foreseeFunc // of a restart; nil in a command that saves or restores
 
 	criu *binary.Binary
 	log  []string
 
+	opened source  // by makeWay, for the restart; nil if it was not
 	coming *coming // after a lazy restart
 
 	mu    sync.Mutex
@@ -125,6 +130,9 @@ type engine struct {
 func (e *engine) Capture(ctx context.Context, r *ckpt.CheckpointRequest) (ckpt.Capture, error) {
 	return e.capture(e, ctx, r)
 }
+
+// Collides implements ckpt.Engine, in a command that restores.
+func (e *engine) Collides(r *ckpt.RestartRequest) bool { return e.collides(e, r) }
 
 // Restart implements ckpt.Engine, in a command that restores.
 func (e *engine) Restart(ctx context.Context, r *ckpt.RestartRequest) (pid int, err error) {
@@ -145,8 +153,13 @@ func (e *engine) Describe() string {
 // error.
 func (e *engine) Log() []string { return e.log }
 
-// Close does nothing: with its request an engine of this kind is over.
-func (e *engine) Close() error { return nil }
+// Close implements ckpt.Engine: with its request an engine of this kind is over.
+func (e *engine) Close() error {
+	if e.opened != nil {
+		return e.opened.Close()
+	}
+	return nil
+}
 
 // measured notes how the progress of the request is found out.
 func (e *engine) measured(meter func() (done, all int64)) {

@@ -199,29 +199,16 @@ func (r *restart) fillMemory(ctx context.Context) error {
 	return err
 }
 
-// numbersOfGuard is more than the numbers that are given away while a guard starts, its
-// threads' among them.
-const numbersOfGuard = 1000
-
 // guardEarly starts the guard of a lazy restart while criu starts, when it keeps nobody
-// waiting. It does not if it might get a number of the job's.
+// waiting.
 func (r *restart) guardEarly() {
-	guard, err := lazyguard.Start()
-	if err != nil {
-		return // prepareLazy says why
-	}
-	if r.plan.hasNumberIn(guard.PID, guard.PID+numbersOfGuard) {
-		guard.End()
-		return
-	}
-	r.guard = guard
+	r.guard, _ = lazyguard.Start() // prepareLazy says what is wrong
 }
 
 // prepareLazy makes sure that memory can come later, and that the job does not go on
 // without it.
 func (r *restart) prepareLazy() (err error) {
 	if <-r.early; r.guard == nil {
-		// All numbers of the job are in use by now.
 		if r.guard, err = lazyguard.Start(); err != nil {
 			return err
 		}

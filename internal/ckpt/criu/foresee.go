@@ -126,6 +126,9 @@ func (f *foresight) pids(ctx context.Context) error {
 		}
 		for _, id := range slices.Compact(append([]int32{task.PID}, task.Threads...)) {
 			n := int(id)
+			if leader, err := proc.Leader(n); err == nil && leader == os.Getpid() {
+				continue // this process is not there when it is restarted
+			}
 			if !taken(n) && (!groups[n] || !living[n] && unused(ctx, n, deadline)) {
 				continue
 			}

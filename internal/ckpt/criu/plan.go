@@ -139,24 +139,29 @@ func (p *plan) sessions(source source, r *ckpt.RestartRequest) error {
 // container reports whether the job is a whole pid namespace, whose first process is the
 // root. Then criu makes a new one, whatever pids were asked for: in there they are the old
 // ones, and outside of it new ones.
-func (p *plan) container() bool { return p.tasks[0].PID == 1 }
+func (p *plan) container() bool { return isContainer(p.tasks) }
 
-// gap returns a number after which, in a new pid namespace, criu and what it runs can have
-// their pids: the job has none of the next 300.
-func (p *plan) gap() (after int) {
-	used := make(map[int]bool) // hundreds
-	for _, task := range p.tasks {
+func isContainer(tasks []images.Task) bool { return tasks[0].PID == 1 }
+
+// clearance is how many numbers criu, what it runs, and threads of this process use at most.
+const clearance = 300
+
+// gap returns the first number from last on after which they can have theirs: the job has
+// none of the next ones.
+func gap(tasks []images.Task, last int) int {
+	var used []int
+	for _, task := range tasks {
 		for _, id := range append([]int32{task.PID, task.PGID, task.SID}, task.Threads...) {
-			if id > 0 {
-				used[int(id)/100] = true
-			}
+			used = append(used, int(id))
 		}
 	}
-	n := 0
-	for used[n] || used[n+1] || used[n+2] {
-		n++
+	slices.Sort(used)
+	for _, id := range used {
+		if id > last && id <= last+clearance {
+			last = id
+		}
 	}
-	return n * 100
+	return last
 }
 
 // inContainer reports whether a process is the first one of a pid namespace.
@@ -346,14 +351,6 @@ func (p *plan) pidsFree(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// hasNumberIn reports whether a process or a thread has a number from first to last.
-func (p *plan) hasNumberIn(first, last int) bool {
-	within := func(id int32) bool { return int(id) >= first && int(id) <= last }
-	return slices.ContainsFunc(p.tasks, func(t images.Task) bool {
-		return within(t.PID) || slices.ContainsFunc(t.Threads, within)
-	})
 }
 
 // busyThread returns the number of a thread that is in use; if none is, one that may just

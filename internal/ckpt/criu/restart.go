@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"sync"
@@ -85,8 +86,10 @@ func (r *restart) run(ctx context.Context, e *engine) (err error) {
 	if err = distrust(r.request); err != nil {
 		return err
 	}
-	if r.source, err = openSource(ctx, r.request); err != nil {
-		return contextError(err)
+	if r.source, e.opened = e.opened, nil; r.source == nil {
+		if r.source, err = openSource(ctx, r.request); err != nil {
+			return contextError(err)
+		}
 	}
 	stop := context.AfterFunc(ctx, r.source.Abort)
 	defer stop()
@@ -162,7 +165,7 @@ func (r *restart) attempt(ctx context.Context, e *engine) (err error) {
 	case r.request.RestorePid:
 		err = r.plan.pidsFree(ctx)
 	default:
-		if r.pidns, err = pidns.New(r.plan.gap(), r.plan.ahead.Monotonic, r.plan.ahead.Boottime); err != nil {
+		if r.pidns, err = pidns.New(gap(r.plan.tasks, 0), r.plan.ahead.Monotonic, r.plan.ahead.Boottime); err != nil {
 			break
 		}
 		if r.pidns.ForUser() {
@@ -543,7 +546,12 @@ func (r *restart) endRestored() {
 func busyError(pid int) error {
 	b := &busy{pid: pid}
 	if holder := hints.Holder(pid); holder != "" {
-		b.detail = []string{holder, "cr_restart --no-restore-pid restarts the job with new pids beside it"}
+		way := "cr_restart --no-restore-pid restarts the job with new pids beside it"
+		if leader, err := proc.Leader(pid); err == nil && leader == os.Getpid() && leader != pid {
+			// With a context that can be read twice it would have another number; see makeWay.
+			way = "restart it from a file, not from a pipe, and cr_restart uses other numbers; or " + way
+		}
+		b.detail = []string{holder, way}
 	} else {
 		b.detail = []string{"it is free by now: try again"}
 	}

@@ -37,6 +37,9 @@ func (e *Engine) ForecastRestart(_ context.Context, r *ckpt.RestartRequest) *ckp
 	return f
 }
 
+// Collides implements ckpt.Engine. What the module restores usually has lower numbers.
+func (e *Engine) Collides(*ckpt.RestartRequest) bool { return false }
+
 // descriptor reads from the descriptor of that number.
 type descriptor int
 

@@ -83,7 +83,7 @@ func ended(pidfd int) bool {
 
 // Guard is such a process. Its methods may be called by several goroutines.
 type Guard struct {
-	PID int
+	pid int
 
 	mu   sync.Mutex
 	conn int // -1 at the end
@@ -111,7 +111,7 @@ func Start() (*Guard, error) {
 		unix.Close(pair[0])
 		return nil, ckpt.SystemError("exec", proc.Self(), err)
 	}
-	return &Guard{PID: pid, conn: pair[0]}, nil
+	return &Guard{pid: pid, conn: pair[0]}, nil
 }
 
 // Keep has the guard keep a userfaultfd open, which remains the caller's.
@@ -139,10 +139,10 @@ func (g *Guard) tell(number int32, rights []byte) error {
 // End ends the guard, which does nothing any more, and returns when it has ended.
 func (g *Guard) End() {
 	if err := g.tell(0, nil); err != nil {
-		_ = syscall.Kill(g.PID, unix.SIGKILL)
+		_ = syscall.Kill(g.pid, unix.SIGKILL)
 	}
 	g.hangUp()
-	_, _ = signals.Wait(g.PID)
+	_, _ = signals.Wait(g.pid)
 }
 
 // Lives reports whether the guard has not ended.
@@ -156,7 +156,7 @@ func (g *Guard) Lives() bool {
 // EndJob has the guard end the job, and returns when nobody is left of it who lacks memory,
 // or after a while: the guard goes on with what is left then.
 func (g *Guard) EndJob() {
-	pidfd, err := unix.PidfdOpen(g.PID, 0)
+	pidfd, err := unix.PidfdOpen(g.pid, 0)
 	g.hangUp()
 	if err == nil {
 		defer unix.Close(pidfd)
@@ -166,7 +166,7 @@ func (g *Guard) EndJob() {
 			}
 		}
 	}
-	_, _ = signals.Wait(g.PID)
+	_, _ = signals.Wait(g.pid)
 }
 
 // patience is how long the end of a job is waited for.
