@@ -216,8 +216,17 @@ func TestForeseenPids(t *testing.T) {
 		}
 		return f.Failures
 	}
-	if errs := look(os.Getpid()); len(errs) != 1 || ckpt.ErrnoOf(errs[0]) != unix.EBUSY {
+	running := exec.Command("sleep", "1000")
+	if err := running.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if errs := look(running.Process.Pid); len(errs) != 1 || ckpt.ErrnoOf(errs[0]) != unix.EBUSY {
 		t.Errorf("of a process that runs: %v", errs)
+	}
+	_ = running.Process.Kill()
+	_ = running.Wait()
+	if errs := look(os.Getpid()); errs != nil {
+		t.Errorf("of this process, which has ended when the job is restarted: %v", errs)
 	}
 	child := exec.Command("true")
 	if err := child.Start(); err != nil {
