@@ -46,6 +46,9 @@ type restart struct {
 	unfillable bool             // the memory could not be filled
 	filled     atomic.Int64     // how much of it has been, in bytes
 	answering  sync.WaitGroup   // goroutines that answer a stage
+	attaching  context.Context  // until criu has all processes in its hands again
+	attached   func()           // ends it
+	halted     atomic.Bool      // criu was killed because it could not go on
 
 	extracted tempdir.Dir // the images, where criu cannot have them streamed
 	inMemory  int         // a directory with them in memory, -1 for none
@@ -124,7 +127,7 @@ func (r *restart) run(ctx context.Context, e *engine) (err error) {
 		r.closeInMemory()
 		err = r.attempt(ctx, e)
 	}
-	for deadline := time.Now().Add(patience); freed(ctx, err, deadline) || r.outrun(ctx, err, deadline); {
+	for deadline := time.Now().Add(patience); freed(ctx, err, deadline) || r.outrun(ctx, err, deadline) || r.wasHalted(ctx, err, deadline); {
 		r.release()
 		err = r.attempt(ctx, e)
 	}
@@ -159,6 +162,7 @@ func unused(ctx context.Context, id int, deadline time.Time) bool {
 func (r *restart) attempt(ctx context.Context, e *engine) (err error) {
 	command := stream.Command{Path: e.criu.Path, Environment: e.criu.Environment(), Lend: e.criu.LendKerndat, Args: r.options(), Inherit: r.plan.inherited, InSession: true, Personality: r.plan.personality()}
 	r.held, r.free = nil, false
+	r.halted.Store(false)
 	switch {
 	case r.plan.container():
 		// Its pids are those of a pid namespace, which criu makes.
@@ -183,6 +187,7 @@ func (r *restart) attempt(ctx context.Context, e *engine) (err error) {
 	// What is at work for criu ends with it.
 	during, cancel := context.WithCancel(ctx)
 	defer cancel()
+	r.attaching, r.attached = context.WithCancel(during)
 	if r.pidns == nil && !r.plan.container() && len(r.plan.tasks) <= mostStopped {
 		// Those in a pid namespace end with this process.
 		command.Stopped = r.plan.stoppedPIDs()
@@ -320,7 +325,11 @@ func (r *restart) answer(ctx context.Context, s *stream.Stage) {
 		r.ghosts.Unlock()
 	}
 	if s.Name != stream.PostRestore || r.fill == nil {
-		s.Answer(r.reached(s))
+		found := r.reached(s)
+		s.Answer(found)
+		if found && s.Name == stream.PostRestore {
+			r.answering.Go(func() { r.endHalted(r.attaching) })
+		}
 		return
 	}
 	// Criu may want other things meanwhile, such as to be stopped.
@@ -330,6 +339,9 @@ func (r *restart) answer(ctx context.Context, s *stream.Stage) {
 			r.criu.Fail(err)
 		}
 		s.Answer(found)
+		if found {
+			r.endHalted(r.attaching)
+		}
 	})
 }
 
@@ -340,6 +352,7 @@ func (r *restart) reached(s *stream.Stage) (yes bool) {
 	case stream.PostRestore:
 		return r.found(s.Root)
 	case stream.PreResume:
+		r.attached()
 		if !r.found(s.Root) || r.request.Made != nil && !r.request.Made() {
 			return false
 		}
@@ -468,6 +481,9 @@ func (r *restart) outcome() error {
 	}
 	if r.criu.Stopped() {
 		return &ckpt.Error{Op: "restart", Errno: syscall.ECANCELED}
+	}
+	if r.sawHalt() {
+		return errHalted
 	}
 	log := r.criu.Errors()
 	if pid, inUse := explain.PidInUse(log); inUse {

@@ -224,6 +224,14 @@ func TerminalInUse(log []string) bool {
 
 const terminalInUse = "with specified index"
 
+// Halted reports whether a restore has failed because the job's first process got SIGSTOP or,
+// which stops it for CRIU by a trap, SIGCONT.
+func Halted(log []string) bool {
+	return slices.ContainsFunc(log, func(text string) bool {
+		return strings.Contains(text, " stopped by signal 19: ") || strings.Contains(text, " stopped by signal 5: ")
+	})
+}
+
 // PidInUse finds out from CRIU's log that a restore has failed because a pid is in
 // use, and which: 0 for the number of a thread, which CRIU does not tell.
 func PidInUse(log []string) (pid int, ok bool) {

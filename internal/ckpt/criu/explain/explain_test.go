@@ -469,3 +469,18 @@ func FuzzLog(f *testing.F) {
 		PidInUse(strings.Split(text, "\n"))
 	})
 }
+
+// TestHalted: only what a signal to suspend or resume a job does is to be tried again for.
+func TestHalted(t *testing.T) {
+	for line, want := range map[string]bool{
+		"100 stopped by signal 19: Stopped (signal)":      true,
+		"100 stopped by signal 5: Trace/breakpoint trap":  true,
+		"100 stopped by signal 11: Segmentation fault":    false,
+		"100 killed by signal 9: Killed":                  false,
+		"100 stopped by signal 15: Terminated (5 and 19)": false,
+	} {
+		if got := Halted([]string{"another line", line}); got != want {
+			t.Errorf("%s: %v", line, got)
+		}
+	}
+}
