@@ -43,6 +43,9 @@ type Process struct {
 	// thread.
 	ExitSignal int
 
+	// ExitCode is how it has ended, as of wait(2), as far as the kernel tells.
+	ExitCode int
+
 	// Kernel says that it is a thread of the kernel.
 	Kernel bool
 
@@ -102,6 +105,9 @@ func parse(text []byte) (*Process, error) {
 		if *f.to, err = strconv.Atoi(fields[f.at]); err != nil {
 			return nil, err
 		}
+	}
+	if len(fields) > 49 { // before Linux 3.5 there is none
+		p.ExitCode, _ = strconv.Atoi(fields[49])
 	}
 	flags, err := strconv.ParseUint(fields[6], 10, 64)
 	if err != nil {

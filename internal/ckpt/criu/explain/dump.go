@@ -157,6 +157,10 @@ var dumpRules = []rule{
 	// Files.
 	{has: "Can't get 1:39 opt", expr: pattern(`Can't get 1:39 opt: Bad file descriptor`), errno: unsupported, hint: closeHint,
 		say: func(s *situation, _ []string) string { return s.onlyName(unix.S_IFSOCK, "a UNIX socket") }},
+	{has: "set a pipe size", expr: pattern(`^Unable to set a pipe size: Operation not permitted`), hint: "close some, or have root raise fs.pipe-user-pages-soft",
+		say: func(*situation, []string) string {
+			return hints.User(os.Geteuid()) + " has so many pipes that the system makes new ones too small for criu to look into those of the job"
+		}},
 	{has: "piped data size", expr: pattern(`^Can't obtain piped data size`), errno: unsupported, hint: closeHint,
 		say: func(s *situation, _ []string) string { return s.onlyName(unix.S_IFIFO, "a FIFO") }},
 	{has: "Unknown clock type", expr: pattern(`^Unknown clock type [89] for`), errno: unsupported, hint: closeHint,

@@ -69,6 +69,11 @@ func (p *preflight) descriptors(s *subject) {
 		if first {
 			p.unsent(s, d.FD, ours)
 		}
+		if pipe && !p.readable[inode] {
+			if flags, err := unix.FcntlInt(uintptr(ours), unix.F_GETFL, 0); err == nil && flags&unix.O_ACCMODE != unix.O_WRONLY {
+				p.readable[inode] = true
+			}
+		}
 		kind, owner := ownerOf(ours)
 		unix.Close(ours)
 		switch {

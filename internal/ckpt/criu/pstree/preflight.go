@@ -40,6 +40,7 @@ type preflight struct {
 	threaded bool             // a process has more than one thread
 	may      map[access]error // what access(2) says
 	asked    map[uint64]bool  // sockets, by their inodes
+	readable map[uint64]bool  // pipes that can be read from
 	found    []error          // *ckpt.Error or *busyError
 }
 
@@ -93,7 +94,7 @@ func (t *Tree) preflight() []error {
 	if err := mayRestore(); err != nil {
 		return []error{err}
 	}
-	p := &preflight{Tree: t, freezers: make(proc.Freezers), sockets: make(map[uint64]openSocket), gone: make(map[fileID]removedFile), user: unprivileged(), may: make(map[access]error), asked: make(map[uint64]bool), ours: proc.Namespaces(self(), kinds), roots: proc.Namespaces(t.Root, kinds)}
+	p := &preflight{Tree: t, freezers: make(proc.Freezers), sockets: make(map[uint64]openSocket), gone: make(map[fileID]removedFile), readable: make(map[uint64]bool), user: unprivileged(), may: make(map[access]error), asked: make(map[uint64]bool), ours: proc.Namespaces(self(), kinds), roots: proc.Namespaces(t.Root, kinds)}
 	t.pipes = make(map[uint64]bool)
 	p.threaded = slices.ContainsFunc(t.PIDs, func(pid int) bool { return t.table[pid] != nil && t.table[pid].NumThreads > 1 })
 	for _, pid := range t.PIDs {
@@ -116,10 +117,16 @@ func (t *Tree) preflight() []error {
 		case proc.EndHidden(pid):
 			p.refuse(syscall.EOPNOTSUPP, s, "has ended, and only root is shown how: CRIU restored it, for a user; its parent would be told that it had succeeded",
 				"save it when its parent has waited for it, or as root")
+		default:
+			p.exitStatus(s)
 		}
 		p.exitSignal(s) // also of one that has ended, and has not been waited for
 	}
 	p.removedMappings()
+	if n := len(p.readable); n > mostPipes {
+		p.found = append(p.found, with(refusal(syscall.EOPNOTSUPP, "the processes have %d pipes open, and criu saves no more than %d", n, mostPipes),
+			"the programs have to close some before they are saved"))
+	}
 	t.passes = len(p.passing) > 0
 	if p.roots[kindNet] == p.ours[kindNet] {
 		p.passedSockets()
@@ -242,6 +249,21 @@ func (p *preflight) exitSignal(s *subject) {
 	p.refuse(syscall.EOPNOTSUPP, s, fmt.Sprintf("sends its parent %d %s when it ends (clone(2)), and criu restores all processes with SIGCHLD", s.PPid, what),
 		"start it by fork(2), or by clone(2) with SIGCHLD")
 }
+
+// endedLimit is how long a parent may take to wait for a child that has ended.
+const endedLimit = time.Second
+
+// exitStatus refuses a process that has ended with a status of which CRIU restores the lower
+// seven bits only (restore_one_zombie), and that its parent would be told so.
+func (p *preflight) exitStatus(s *subject) {
+	if status := s.ExitCode >> 8; s.ExitCode&0x7f == 0 && status&0x80 != 0 {
+		p.found = append(p.found, &busyError{with(refusal(syscall.EBUSY, "%s has ended with status %d, which criu would restore as %d, and process %d has not waited for it yet", hints.Process(s.Pid), status, status&0x7f, s.PPid),
+			fmt.Sprintf("try again when process %d has waited for it", s.PPid)), endedLimit})
+	}
+}
+
+// mostPipes is how many pipes CRIU looks into (NR_PIPES_WITH_DATA).
+const mostPipes = 1024
 
 // uninterruptible reports whether a thread of a process is in a sleep that no signal
 // ends, as in vfork(2).

@@ -32,6 +32,7 @@ const oddities = `
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -110,6 +111,22 @@ int main(int argc, char **argv)
 		if (need(syscall(SYS_clone, (long)flags, 0, 0, 0, 0)) == 0)
 			_exit(0);
 		need(waitid(P_ALL, 0, &info, WEXITED | WNOWAIT | __WALL));
+		ready();
+	} else if (!strcmp(what, "status")) { /* has a child that has ended with that status */
+		siginfo_t info;
+		if (need(fork()) == 0)
+			_exit(flags);
+		need(waitid(P_ALL, 0, &info, WEXITED | WNOWAIT));
+		ready();
+	} else if (!strcmp(what, "pipes")) {
+		int ends[2];
+		struct rlimit many = { 4096, 4096 };
+		need(setrlimit(RLIMIT_NOFILE, &many));
+		while (flags-- > 0) {
+			need(pipe(ends));
+			if (flags & 1)
+				close(ends[1]);
+		}
 		ready();
 	} else if (!strcmp(what, "vfork")) {
 		if (need(vfork()) == 0)
@@ -232,6 +249,10 @@ func TestPreflight(t *testing.T) {
 		{"signal 0", unsupported, "sends its parent PID no signal when it ends"},
 		{"ended 17", 0, ""},
 		{"ended 28", unsupported, "sends its parent PID SIGWINCH when it ends"},
+		{"status 127", 0, ""},
+		{"status 255", syscall.EBUSY, "has ended with status 255, which criu would restore as 127, and process PID has not waited for it yet"},
+		{"pipes 1000", 0, ""},
+		{"pipes 1100", unsupported, "the processes have 1100 pipes open, and criu saves no more than 1024"},
 		{"vfork", syscall.EBUSY, "process PID (odd) waits in vfork(2) for process"},
 		{"child 0x20000", unsupported, "is in a mount namespace of its own"},
 		{"child 0x40000000", unsupported, "is in a network namespace of its own"},
