@@ -30,24 +30,33 @@ type option struct{ level, number int }
 var (
 	socketOptions = numbers(unix.SOL_SOCKET, unix.SO_TIMESTAMP, unix.SO_TIMESTAMPNS, unix.SO_TIMESTAMPING, unix.SO_RXQ_OVFL,
 		unix.SO_PEEK_OFF, unix.SO_SELECT_ERR_QUEUE, unix.SO_BUSY_POLL, unix.SO_MAX_PACING_RATE, unix.SO_ZEROCOPY,
-		unix.SO_TIMESTAMP_NEW, unix.SO_TIMESTAMPNS_NEW, unix.SO_TIMESTAMPING_NEW)
+		unix.SO_TIMESTAMP_NEW, unix.SO_TIMESTAMPNS_NEW, unix.SO_TIMESTAMPING_NEW, unix.SO_TXREHASH, unix.SO_RCVMARK, unix.SO_RCVPRIORITY)
 	ipOptions = numbers(unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_RECVERR, unix.IP_RECVTTL, unix.IP_RECVTOS, unix.IP_TRANSPARENT,
 		unix.IP_RECVORIGDSTADDR, unix.IP_MINTTL, unix.IP_NODEFRAG, unix.IP_BIND_ADDRESS_NO_PORT, unix.IP_RECVFRAGSIZE,
-		unix.IP_MULTICAST_IF, unix.IP_MULTICAST_TTL, unix.IP_MULTICAST_LOOP, unix.IP_MULTICAST_ALL, unix.IP_UNICAST_IF)
+		unix.IP_MULTICAST_IF, unix.IP_MULTICAST_TTL, unix.IP_MULTICAST_LOOP, unix.IP_MULTICAST_ALL, unix.IP_UNICAST_IF,
+		unix.IP_TOS, unix.IP_TTL, unix.IP_PKTINFO, // which CRIU sets for AF_INET only
+		unix.IP_RECVOPTS, unix.IP_RETOPTS, unix.IP_PASSSEC, unix.IP_CHECKSUM, unix.IP_RECVERR_RFC4884, unix.IP_LOCAL_PORT_RANGE)
 	ipv6Options = numbers(unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, unix.IPV6_MULTICAST_IF, unix.IPV6_MULTICAST_HOPS,
 		unix.IPV6_MULTICAST_LOOP, unix.IPV6_MTU_DISCOVER, unix.IPV6_RECVERR, unix.IPV6_MULTICAST_ALL, unix.IPV6_RECVPKTINFO,
 		unix.IPV6_RECVHOPLIMIT, unix.IPV6_RECVPATHMTU, unix.IPV6_DONTFRAG, unix.IPV6_RECVTCLASS, unix.IPV6_TCLASS,
-		unix.IPV6_AUTOFLOWLABEL, unix.IPV6_MINHOPCOUNT, unix.IPV6_RECVORIGDSTADDR, unix.IPV6_TRANSPARENT, unix.IPV6_UNICAST_IF, unix.IPV6_FREEBIND)
+		unix.IPV6_AUTOFLOWLABEL, unix.IPV6_MINHOPCOUNT, unix.IPV6_RECVORIGDSTADDR, unix.IPV6_TRANSPARENT, unix.IPV6_UNICAST_IF, unix.IPV6_FREEBIND,
+		unix.IPV6_2292PKTINFO, unix.IPV6_2292HOPOPTS, unix.IPV6_2292DSTOPTS, unix.IPV6_2292RTHDR, unix.IPV6_2292HOPLIMIT,
+		unix.IPV6_RECVHOPOPTS, unix.IPV6_RECVRTHDR, unix.IPV6_RECVDSTOPTS, unix.IPV6_RECVFRAGSIZE, unix.IPV6_RECVERR_RFC4884,
+		unix.IPV6_ROUTER_ALERT_ISOLATE, ipv6Flowinfo, ipv6FlowinfoSend)
 	tcpOptions = numbers(unix.IPPROTO_TCP, unix.TCP_SYNCNT, unix.TCP_LINGER2, unix.TCP_DEFER_ACCEPT, unix.TCP_CONGESTION,
 		unix.TCP_THIN_LINEAR_TIMEOUTS, unix.TCP_USER_TIMEOUT, unix.TCP_FASTOPEN, unix.TCP_NOTSENT_LOWAT, unix.TCP_SAVE_SYN,
-		unix.TCP_FASTOPEN_CONNECT, unix.TCP_INQ)
+		unix.TCP_FASTOPEN_CONNECT, unix.TCP_INQ, unix.TCP_TX_DELAY)
 	udpOptions     = numbers(unix.IPPROTO_UDP, unix.UDP_NO_CHECK6_TX, unix.UDP_NO_CHECK6_RX, unix.UDP_SEGMENT, unix.UDP_GRO)
 	rawOptions     = numbers(unix.SOL_RAW, icmpFilter)
 	netlinkOptions = numbers(unix.SOL_NETLINK, unix.NETLINK_PKTINFO, unix.NETLINK_BROADCAST_ERROR, unix.NETLINK_NO_ENOBUFS,
 		unix.NETLINK_LISTEN_ALL_NSID, unix.NETLINK_CAP_ACK, unix.NETLINK_EXT_ACK, unix.NETLINK_GET_STRICT_CHK)
 )
 
-const icmpFilter = 1 // ICMP_FILTER (linux/icmp.h)
+const (
+	icmpFilter       = 1  // ICMP_FILTER (linux/icmp.h)
+	ipv6Flowinfo     = 11 // IPV6_FLOWINFO (linux/in6.h)
+	ipv6FlowinfoSend = 33 // IPV6_FLOWINFO_SEND
+)
 
 func numbers(level int, list ...int) (options []option) {
 	for _, number := range list {
@@ -84,6 +93,7 @@ func (k socketKind) options() (options []option) {
 		return nil
 	}
 	options = append(append(options, socketOptions...), ipOptions...)
+	options = append(options, option{unix.SOL_SOCKET, unix.SO_PRIORITY}) // after IP_TOS, which changes it
 	switch {
 	case k.kind == unix.SOCK_RAW:
 		return append(options, rawOptions...)

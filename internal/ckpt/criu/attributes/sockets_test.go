@@ -21,6 +21,8 @@ func TestSockets(t *testing.T) {
 		{"tcp", unix.AF_INET, unix.SOCK_STREAM, []option{{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT}, {unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT}, {unix.IPPROTO_IP, unix.IP_MINTTL}}, 77},
 		{"udp", unix.AF_INET, unix.SOCK_DGRAM, []option{{unix.IPPROTO_IP, unix.IP_RECVERR}, {unix.IPPROTO_IP, unix.IP_RECVTTL}, {unix.IPPROTO_UDP, unix.UDP_GRO}, {unix.SOL_SOCKET, unix.SO_RXQ_OVFL}}, 1},
 		{"udp6", unix.AF_INET6, unix.SOCK_DGRAM, []option{{unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS}, {unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS}}, 9},
+		{"traffic class of udp6", unix.AF_INET6, unix.SOCK_DGRAM, []option{{unix.IPPROTO_IP, unix.IP_TOS}, {unix.SOL_SOCKET, unix.SO_PRIORITY}}, 4},
+		{"old options of udp6", unix.AF_INET6, unix.SOCK_DGRAM, []option{{unix.IPPROTO_IPV6, unix.IPV6_2292PKTINFO}, {unix.IPPROTO_IPV6, unix.IPV6_RECVRTHDR}, {unix.IPPROTO_IP, unix.IP_PKTINFO}}, 1},
 		{"none", unix.AF_INET, unix.SOCK_DGRAM, nil, 0},
 		{"unix", unix.AF_UNIX, unix.SOCK_STREAM, []option{{unix.SOL_SOCKET, unix.SO_RXQ_OVFL}}, 1},
 		{"netlink", unix.AF_NETLINK, unix.SOCK_RAW, []option{{unix.SOL_NETLINK, unix.NETLINK_EXT_ACK}}, 1},
