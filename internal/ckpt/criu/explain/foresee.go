@@ -71,7 +71,7 @@ func (s *situation) foresee(tree []int, mounts map[int]uint64, criu string) (lin
 			continue
 		case name == "[pidfd]", strings.HasPrefix(d.Link, "pidfd:["):
 			// 0 is a process that has no number here, and -1 one that has ended.
-			if pid, _ := strconv.Atoi(s.info(d.FD, "Pid")); pid > 0 && !slices.Contains(tree, pid) {
+			if pid, _ := strconv.Atoi(s.info(d.FD, "Pid")); pid > 0 && !slices.Contains(tree, pid) && !madeSince(tree[0], pid) {
 				add("pidfd: pidfd pid %d is not a part of process tree", pid)
 			}
 			continue
@@ -298,3 +298,13 @@ var restorable = map[string]bool{"bpf-map": true, "[fanotify]": true}
 
 // fromCriu begins a line that CRIU has written.
 const fromCriu = "criu: "
+
+// madeSince tells whether a process that was not in the tree when that was listed descends
+// from its root, or has ended meanwhile.
+func madeSince(root, pid int) bool {
+	if proc.Ended(pid) {
+		return true
+	}
+	tree, err := proc.Descend(root)
+	return err == nil && slices.Contains(tree, pid)
+}

@@ -56,8 +56,18 @@ func (p *preflight) connections() {
 		case known && other.inode == 0 && (other.state != established || p.accepts(sockets, other.local)):
 			// Nothing is on the way; or it is still to be accepted, which CRIU reports.
 		case !known || !inside:
-			p.refuse(syscall.EOPNOTSUPP, h.subject, of+", whose other end"+holder(other.inode)+" is not among those to be saved: it would be broken after a restart",
+			in, holder := "", holder(other.inode)
+			if holder != 0 {
+				in = ", in " + hints.Process(holder) + ","
+			}
+			e := with(refusal(syscall.EOPNOTSUPP, "%s %s, whose other end%s is not among those to be saved: it would be broken after a restart", hints.Process(h.Pid), of, in),
 				"save it when the connection is closed, or save both ends together")
+			if here := c.peer.ip == c.local.ip || c.peer.isLoopback(); !p.frozen && here && (holder == 0 || p.descends(holder)) {
+				// It was made or closed while its processes were looked at, one after the other.
+				p.found = append(p.found, &busyError{e, unreadLimit})
+			} else {
+				p.found = append(p.found, e)
+			}
 		}
 	}
 }
@@ -107,18 +117,24 @@ func (p *preflight) accepts(sockets []connection, at endpoint) bool {
 	})
 }
 
-// holder is which process has a socket open, for a sentence; "" if that is not known.
-func holder(inode uint64) string {
+// descends tells whether a process is one of the tree, as that is now.
+func (p *preflight) descends(pid int) bool {
+	tree, err := proc.Descend(p.Root)
+	return err == nil && slices.Contains(tree, pid)
+}
+
+// holder is which process has a socket open; 0 if that is not known.
+func holder(inode uint64) int {
 	pids, err := proc.All()
 	if inode == 0 || err != nil {
-		return ""
+		return 0
 	}
 	for pid := range pids {
 		for d, err := range proc.Descriptors(pid) {
 			if n, ok := inodeOf(d, "socket"); err == nil && ok && n == inode {
-				return fmt.Sprintf(", in %s,", hints.Process(pid))
+				return pid
 			}
 		}
 	}
-	return ""
+	return 0
 }
