@@ -135,7 +135,9 @@ var dumpRules = []rule{
 		hint: "have the program bind it by its whole path, have root save the job, or use a criu with that capability",
 		say:  holds("a UNIX socket with a relative name that is not below its working directory any more: to find it takes CAP_NET_ADMIN")},
 	{has: "TCP repair mode ON", expr: pattern(`^Can't turn TCP repair mode ON: Operation not permitted`), hint: "save it as root, or when its connections are closed, or with a criu that has that capability",
-		say: says("to save a TCP connection takes the capability CAP_NET_ADMIN")},
+		say: func(s *situation, _ []string) string {
+			return s.process() + " has a TCP connection: to save one takes the capability CAP_NET_ADMIN"
+		}},
 	// The queue has become shorter between two calls of CRIU's.
 	{has: ", want ", expr: pattern(`recv failed \(\d+, want \d+\)`), errno: busy, hint: tryAgainHint,
 		say: says(movedData)},

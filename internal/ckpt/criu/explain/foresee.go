@@ -32,7 +32,10 @@ func Foresee(tree []int, criu string) []error {
 			e := s.explain("dump", dumpRules)
 			// CRIU has not said it.
 			e.Detail = slices.DeleteFunc(e.Detail, func(detail string) bool { return strings.HasPrefix(detail, fromCriu) })
-			errs = append(errs, e)
+			// Of several sockets, it would say the same.
+			if !slices.ContainsFunc(errs, func(other error) bool { return slices.Equal(other.(*ckpt.Error).Detail, e.Detail) }) {
+				errs = append(errs, e)
+			}
 		}
 	}
 	return errs
@@ -89,7 +92,7 @@ func (s *situation) foresee(tree []int, mounts map[int]uint64, criu string) (lin
 			}
 			continue
 		case strings.HasPrefix(d.Link, "socket:["):
-			s.foreseeSocket(d, add)
+			s.foreseeSocket(d, users, add)
 		case strings.HasPrefix(d.Link, "pipe:["):
 			if proc.OpenFlags(s.pid, d.FD)&unix.O_DIRECT != 0 {
 				add("The packetized mode for pipes is not supported yet")
@@ -186,7 +189,7 @@ func inside(path, name string) bool {
 }
 
 // foreseeSocket looks at a socket, which is open here, too, for a moment.
-func (s *situation) foreseeSocket(d proc.Descriptor, add func(format string, args ...any)) {
+func (s *situation) foreseeSocket(d proc.Descriptor, users bool, add func(format string, args ...any)) {
 	ours, err := proc.CopyDescriptor(s.pid, d.FD)
 	if err != nil {
 		return
@@ -207,6 +210,11 @@ func (s *situation) foreseeSocket(d proc.Descriptor, add func(format string, arg
 		switch protocol {
 		case mptcp, unix.IPPROTO_SCTP:
 			add("inet: Unsupported proto %d for socket %x", protocol, inode)
+		case unix.IPPROTO_TCP:
+			// What is neither closed (TCP_CLOSE) nor listens (TCP_LISTEN).
+			if info, err := unix.GetsockoptTCPInfo(ours, unix.IPPROTO_TCP, unix.TCP_INFO); users && err == nil && info.State != 7 && info.State != 10 {
+				add("Can't turn TCP repair mode ON: Operation not permitted")
+			}
 		case unix.IPPROTO_UDP, unix.IPPROTO_UDPLITE:
 			if option(unix.IPPROTO_UDP, corked) != 0 {
 				add("inet: Can't dump corked dgram socket %x", inode)
