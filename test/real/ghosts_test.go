@@ -134,3 +134,31 @@ func TestGhostsTogether(t *testing.T) {
 		t.Errorf("left: %q", left)
 	}
 }
+
+// TestGhostsAppendOnly: a removed file was in a directory from which nothing can be removed
+// by now. It is made elsewhere.
+func TestGhostsAppendOnly(t *testing.T) {
+	j, ctx := newEnded(t, "ghosts")
+	dir, err := os.Open(filepath.Join(j.dir, "removed"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	const appendOnly = 0x20 // FS_APPEND_FL
+	flags, err := unix.IoctlGetInt(int(dir.Fd()), unix.FS_IOC_GETFLAGS)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(int(dir.Fd()), unix.FS_IOC_SETFLAGS, flags|appendOnly)
+	}
+	if err != nil {
+		t.Skipf("the file system of %s has no append-only directories: %v", j.dir, err)
+	}
+	defer func() { _ = unix.IoctlSetPointerInt(int(dir.Fd()), unix.FS_IOC_SETFLAGS, flags) }()
+	j.restart(ctx)
+	if left := j.names(); len(left) > 0 {
+		t.Errorf("left: %q", left)
+	}
+	if err := unix.IoctlSetPointerInt(int(dir.Fd()), unix.FS_IOC_SETFLAGS, flags); err != nil {
+		t.Fatal(err)
+	}
+	j.finish()
+}

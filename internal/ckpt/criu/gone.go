@@ -2,6 +2,8 @@ package criu
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -19,7 +21,9 @@ import (
 // and removed. That cannot be where something else is in the way by now: another directory
 // of that name, which CRIU would take for it and remove, or a file in the place of one above
 // it. Nor can a user do it where only root may write: in the directory of a library that was
-// updated while the job had it mapped. What has no name can as well be made elsewhere.
+// updated while the job had it mapped. Nor can it be where a file cannot have a second name,
+// by which CRIU opens it: some file systems have no hard links. What has no name can as well
+// be made elsewhere.
 
 // head is a beginning of an image that is served instead of another.
 type head struct {
@@ -50,6 +54,7 @@ func (p *plan) renameGone(source source, files []byte) ([]byte, error) {
 	moved := make(map[uint32]bool) // by the number of their ghost file
 	ghosts := make(map[string]uint32)
 	dirs := make(map[string]bool)
+	takes := make(map[string]bool) // directories, see takesGhosts
 	p.heads = make(map[string]head)
 	for _, r := range remaps {
 		name := names[r.File]
@@ -67,7 +72,7 @@ func (p *plan) renameGone(source source, files []byte) ([]byte, error) {
 			return nil, err
 		}
 		ghosts[name], dirs[name] = r.To, ghost.Mode&unix.S_IFMT == unix.S_IFDIR
-		moved[r.To] = moved[r.To] || inTheWay(name, dirs[name])
+		moved[r.To] = moved[r.To] || inTheWay(name, dirs[name], takes)
 		if hints.MayGive(&unix.Stat_t{Uid: ghost.UID, Gid: ghost.GID}) {
 			continue
 		}
@@ -107,7 +112,8 @@ func (p *plan) renameGone(source source, files []byte) ([]byte, error) {
 const ghostHead = 8 << 10
 
 // inTheWay reports whether CRIU cannot make a file or a directory under a name for a moment.
-func inTheWay(name string, isDir bool) bool {
+// It keeps in takes what it has learned of directories.
+func inTheWay(name string, isDir bool, takes map[string]bool) bool {
 	var st unix.Stat_t
 	// What is made above a directory would stay.
 	if isDir && (unix.Lstat(name, &st) == nil || unix.Stat(filepath.Dir(name), &st) != nil) {
@@ -117,8 +123,44 @@ func inTheWay(name string, isDir bool) bool {
 	for unix.Lstat(dir, &st) != nil && len(dir) > 1 {
 		dir = filepath.Dir(dir)
 	}
-	return unix.Stat(dir, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR ||
-		unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS) != nil
+	if unix.Stat(dir, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR ||
+		unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS) != nil {
+		return true
+	}
+	if isDir { // is not linked
+		return false
+	}
+	can, known := takes[dir]
+	if !known {
+		can = takesGhosts(dir)
+		takes[dir] = can
+	}
+	return !can
+}
+
+// takesGhosts reports whether CRIU can make a file in a directory, give it a second name, and
+// remove both. Only trying tells: of FUSE, for example, each server is another.
+func takesGhosts(dir string) bool {
+	var st unix.Statx_t
+	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	if unix.Statx(fd, "", unix.AT_EMPTY_PATH, 0, &st) == nil && st.Attributes&unix.STATX_ATTR_APPEND != 0 {
+		return false // nothing can be removed
+	}
+	name := fmt.Sprintf(".blcr-cli-%d", os.Getpid())
+	file, err := unix.Openat(fd, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return false
+	}
+	unix.Close(file) // FUSE and NFS rename what is removed while it is open
+	err = unix.Linkat(fd, name, fd, name+".link", 0)
+	if err == nil {
+		err = unix.Unlinkat(fd, name+".link", 0)
+	}
+	return errors.Join(err, unix.Unlinkat(fd, name, 0)) == nil
 }
 
 // feedHeaded writes an image into its pipe that has another beginning.
