@@ -101,7 +101,7 @@ func (o *output) prepare(n int64) {
 		return
 	}
 	end := roundUp(o.next + n)
-	if unix.Fallocate(o.fd, unix.FALLOC_FL_KEEP_SIZE, 0, end) != nil {
+	if o.ask(0, end) != nil {
 		return
 	}
 	o.allocated, o.ahead = max(o.allocated, end), true
@@ -129,10 +129,36 @@ func (o *output) prepare(n int64) {
 func (o *output) allocate() {
 	from := max(o.allocated, o.next-aheadStep)
 	until := o.next + aheadStep
-	err := unix.Fallocate(o.fd, unix.FALLOC_FL_KEEP_SIZE, o.base+from, until-from)
+	err := o.ask(from, until)
 	o.allocated = until
 	o.preallocates = err == nil
 	o.ahead = o.ahead || err == nil
+}
+
+// ask has disk space allocated, if that leaves as much for others: what a compressed context
+// is staged in is on the disk of the context itself, and the processes may need some.
+func (o *output) ask(from, until int64) error {
+	var fs unix.Statfs_t
+	if unix.Fstatfs(o.fd, &fs) == nil && fs.Blocks > 0 && uint64(until-from)/uint64(fs.Bsize) > fs.Bavail/2 {
+		return unix.ENOSPC
+	}
+	err := unix.Fallocate(o.fd, unix.FALLOC_FL_KEEP_SIZE, o.base+from, until-from)
+	if err == unix.ENOSPC || err == unix.EDQUOT {
+		o.giveBack(until)
+	}
+	return err
+}
+
+// giveBack gives back what was allocated before the rest was refused, as ext4 does it where
+// another writer, or a quota, took that. A hole can only be made within the file, which is cut
+// to its length by trim.
+func (o *output) giveBack(until int64) {
+	free := roundUp(o.next)
+	if unix.Ftruncate(o.fd, o.base+until) != nil {
+		return
+	}
+	_ = unix.Fallocate(o.fd, unix.FALLOC_FL_KEEP_SIZE|unix.FALLOC_FL_PUNCH_HOLE, o.base+free, until-free)
+	o.prepared, o.ahead = max(o.prepared, until), true
 }
 
 // reopen opens the file that is open for writing for reading as well, or returns -1.
@@ -191,7 +217,7 @@ func (o *output) trim() {
 		// Punching a hole does nothing beyond the end of a file on ext4.
 		end := st.Size
 		if o.prepared > o.next {
-			end = min(end, o.next)
+			end = min(end, o.base+o.next)
 		}
 		_ = unix.Ftruncate(o.fd, end)
 	}

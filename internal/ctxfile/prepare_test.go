@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os"
 	"sync"
 	"testing"
 
@@ -127,5 +128,33 @@ func TestPrepareAborted(t *testing.T) {
 	got := make([]byte, len(old)+1)
 	if n, _ := f.ReadAt(got, 0); n != len(old) || !bytes.Equal(got[2*4096:n], old[2*4096:]) {
 		t.Error("the file's content has changed")
+	}
+}
+
+// TestGiveBack: what was allocated for a file before the disk was full is given back, and what
+// has been written is not.
+func TestGiveBack(t *testing.T) {
+	for _, base := range []int64{0, 5000} {
+		f := tempFile(t)
+		fd := int(f.Fd())
+		data := random(10000)
+		if _, err := f.WriteAt(data, base); err != nil {
+			t.Fatal(err)
+		}
+		const until = 8 << 20
+		if err := unix.Fallocate(fd, unix.FALLOC_FL_KEEP_SIZE, base, until); err != nil {
+			t.Skip(err)
+		}
+		o := &output{fd: fd, base: base, next: int64(len(data)), calls: newCallGroup()}
+		o.giveBack(until)
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil || st.Blocks*512 > maxSlack {
+			t.Errorf("at %d: %d bytes on the disk, %v", base, st.Blocks*512, err)
+		}
+		o.trim()
+		got, err := os.ReadFile(f.Name())
+		if err != nil || !bytes.Equal(got[min(int(base), len(got)):], data) {
+			t.Errorf("at %d: %d bytes, %v", base, len(got), err)
+		}
 	}
 }

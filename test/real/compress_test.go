@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -234,5 +235,31 @@ func TestFaultCompressedContext(t *testing.T) {
 		j.nothing()
 	}
 	j.restart(ctx)
+	j.finish()
+}
+
+// TestCompressSmallDisk: a compressed context gets onto a disk that has room for it, though
+// not for all that is allocated in advance on a larger one.
+func TestCompressSmallDisk(t *testing.T) {
+	engine(t)
+	dir := filepath.Join(t.TempDir(), "disk")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	image := dir + ".img"
+	if out, err := exec.Command("sh", "-ec", "truncate -s 64M $0; mkfs.ext4 -q $0; mount -o loop $0 $1", image, dir).CombinedOutput(); err != nil {
+		t.Skipf("no file system in a file here: %s", out)
+	}
+	defer func() { _ = unix.Unmount(dir, unix.MNT_DETACH) }()
+	j := newJob(t, "counter")
+	j.launch()
+	ctx := filepath.Join(dir, "ctx")
+	for _, how := range []string{"--compress", "--nosync"} {
+		j.checkpoint(ctx, how, strconv.Itoa(j.pid))
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(ctx, &st); err != nil || st.Blocks*512 > st.Size+1<<20 {
+		t.Errorf("%d bytes take %d, %v", st.Size, st.Blocks*512, err)
+	}
 	j.finish()
 }
