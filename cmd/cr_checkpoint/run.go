@@ -282,19 +282,19 @@ func (w *work) own(sig syscall.Signal, captured *atomic.Bool) bool {
 }
 
 // names returns the file names of the target.
-func (w *work) names() target.Names {
-	if w.dest == destDir {
-		return w.target.DirNames()
+func (s *settings) names() target.Names {
+	if s.dest == destDir {
+		return s.target.DirNames()
 	}
-	return w.target.Names()
+	return s.target.Names()
 }
 
 // written returns the name of what the context is written to, for messages.
-func (w *work) written() string {
-	if w.dest == destFd {
-		return fmt.Sprintf("<fd%d>", w.request.FD)
+func (s *settings) written() string {
+	if s.dest == destFd {
+		return fmt.Sprintf("<fd%d>", s.request.FD)
 	}
-	return w.names().Write
+	return s.names().Write
 }
 
 // announce prints the line that -v prints on stdout; on stderr where the context goes

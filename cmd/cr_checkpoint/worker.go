@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/binary"
+	"fmt"
 	"io"
 	"math/bits"
 	"os"
@@ -17,9 +18,12 @@ import (
 	"blcr-cli/internal/ckpt/kernel/selfckpt"
 	"blcr-cli/internal/cli"
 	"blcr-cli/internal/entry"
+	"blcr-cli/internal/hints"
 	"blcr-cli/internal/proc"
 	"blcr-cli/internal/reexec"
+	"blcr-cli/internal/show"
 	"blcr-cli/internal/signals"
+	"blcr-cli/internal/target"
 )
 
 // Cr_checkpoint consists of two processes. The one that was started only waits. If it
@@ -128,7 +132,7 @@ func (s *settings) delegate(args []string, con *cli.Console) (status int, done b
 			con.Errorf("wait() failed: %s\n", ckpt.Strerror(end.Errno))
 			return 1, true
 		}
-		return ended(con, forward, unix.WaitStatus(end.Status)), true
+		return s.ended(con, forward, unix.WaitStatus(end.Status)), true
 	}
 	claim := &atwork.Claim{}
 	if s.engine.Expected().Claims {
@@ -162,12 +166,13 @@ func (s *settings) delegate(args []string, con *cli.Console) (status int, done b
 		con.Errorf("wait() failed: %s\n", ckpt.Strerror(ckpt.ErrnoOf(err)))
 		return 1, true
 	}
-	return ended(con, forward, end), true
+	return s.ended(con, forward, end), true
 }
 
 // ended returns the exit status of this process for the worker's wait status. It dies
-// of the worker's signal if that was sent to both.
-func ended(con *cli.Console, forward *signals.Forwarder, end unix.WaitStatus) int {
+// of the worker's signal if that was sent to both. Of one that was killed it removes what it was
+// writing to.
+func (s *settings) ended(con *cli.Console, forward *signals.Forwarder, end unix.WaitStatus) int {
 	if !end.Signaled() {
 		return end.ExitStatus()
 	}
@@ -177,6 +182,22 @@ func ended(con *cli.Console, forward *signals.Forwarder, end unix.WaitStatus) in
 		signals.DieOf(sig)
 	}
 	con.Errorf("child killed by signal %d (%s)\n", int(sig), signals.Strsignal(sig))
+	if sig == unix.SIGKILL {
+		con.Details(hints.Killed())
+	}
+	var err error
+	switch s.dest {
+	case destFd:
+	case destDir:
+		if format := s.engine.Expected().Directories; format != nil {
+			err = target.SweepDir(s.target, format.IsImage)
+		}
+	default:
+		err = target.Sweep(s.target)
+	}
+	if err != nil {
+		con.Details([]string{fmt.Sprintf("left behind: %s: %s", show.Name(s.written()), ckpt.Strerror(ckpt.ErrnoOf(err)))})
+	}
 	return 1
 }
 
@@ -290,7 +311,7 @@ func (s *settings) delegateOutside(args []string, con *cli.Console, forward *sig
 	if end, err := signals.Wait(intermediate); err == nil && (!end.Exited() || end.ExitStatus() != 0) {
 		// The intermediate process has not started a monitor, so nothing will be
 		// written to the pipe.
-		return ended(con, forward, end)
+		return s.ended(con, forward, end)
 	}
 	var end [4]byte
 	for {
@@ -298,7 +319,7 @@ func (s *settings) delegateOutside(args []string, con *cli.Console, forward *sig
 		case err == unix.EINTR:
 			continue
 		case n == len(end):
-			return ended(con, forward, unix.WaitStatus(binary.NativeEndian.Uint32(end[:])))
+			return s.ended(con, forward, unix.WaitStatus(binary.NativeEndian.Uint32(end[:])))
 		}
 		break
 	}
@@ -306,7 +327,7 @@ func (s *settings) delegateOutside(args []string, con *cli.Console, forward *sig
 		// The caller continues as it did when the original ended.
 		return 0
 	}
-	return ended(con, forward, unix.WaitStatus(unix.SIGKILL))
+	return s.ended(con, forward, unix.WaitStatus(unix.SIGKILL))
 }
 
 // startTime returns the start time of this process. A restored copy has a different

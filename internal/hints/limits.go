@@ -74,6 +74,18 @@ func Memory() []string {
 	return machineMemory(proc.MachineMemory(), len(strict) == 1 && strict[0] == 2)
 }
 
+// Killed says which control groups of this process the kernel has killed processes of, for want
+// of memory, as it may have done with one that died of SIGKILL.
+func Killed() []string {
+	var said []string
+	for _, m := range proc.MemoryLimits(os.Getpid()) {
+		if proc.KilledForMemory(m.Group) > 0 {
+			said = append(said, fmt.Sprintf("the kernel has killed processes of the control group %s for want of memory, of which it may have %s (%s)", show.Name(m.Group.Name), show.Size(m.Limit), m.File))
+		}
+	}
+	return said
+}
+
 // machineMemory returns the part of Memory that concerns the whole machine. strict says
 // that the kernel does not overcommit memory.
 func machineMemory(m map[string]uint64, strict bool) []string {

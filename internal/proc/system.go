@@ -125,6 +125,20 @@ func MemoryLimits(pid int) []MemoryLimit {
 	return all
 }
 
+// KilledForMemory returns how many processes of a control group for memory, or below it, the
+// kernel has killed for want of memory.
+func KilledForMemory(g ControlGroup) (n uint64) {
+	for _, name := range []string{"memory.events", "memory.oom_control"} {
+		text, _ := read(g.Dir + "/" + name)
+		for line := range strings.Lines(string(text)) {
+			if count, ok := strings.CutPrefix(line, "oom_kill "); ok {
+				n, _ = strconv.ParseUint(strings.TrimSpace(count), 10, 64)
+			}
+		}
+	}
+	return n
+}
+
 // parseControlGroups reads "4:memory:/batch", or "0::/batch" of version 2.
 func parseControlGroups(text, controller string) []ControlGroup {
 	const mounted = "/sys/fs/cgroup"

@@ -2,6 +2,7 @@ package proc
 
 import (
 	"os"
+	"path/filepath"
 	"reflect"
 	"testing"
 
@@ -191,6 +192,27 @@ func TestShown(t *testing.T) {
 	} {
 		if id, tid, what := Shown(name); (of{id, tid, what}) != want {
 			t.Errorf("%s: %d, %d, %q, want %+v", name, id, tid, what, want)
+		}
+	}
+}
+
+// TestKilledForMemory: both versions of control groups.
+func TestKilledForMemory(t *testing.T) {
+	for name, text := range map[string]string{
+		"memory.events":      "low 0\nhigh 0\nmax 12\noom 2\noom_kill 3\noom_group_kill 0\n",
+		"memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n",
+		"none":               "",
+	} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		want := uint64(3)
+		if text == "" {
+			want = 0
+		}
+		if n := KilledForMemory(ControlGroup{Dir: dir}); n != want {
+			t.Errorf("%s: %d", name, n)
 		}
 	}
 }

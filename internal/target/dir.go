@@ -18,12 +18,17 @@ type dir struct {
 	belongs  func(name string) bool
 }
 
-func openDir(spec Spec, required string, belongs func(name string) bool, sys *system) (*dir, error) {
+func newDir(spec Spec, required string, belongs func(name string) bool, sys *system) *dir {
 	d := &dir{
 		destination: destination{sys: sys, spec: spec.trimmed(), names: spec.DirNames(), fd: -1},
 		given:       spec.Path, required: required, belongs: belongs,
 	}
 	d.steps = d
+	return d
+}
+
+func openDir(spec Spec, required string, belongs func(name string) bool, sys *system) (*dir, error) {
+	d := newDir(spec, required, belongs, sys)
 	if err := d.refuse(); err != nil {
 		return nil, err
 	}

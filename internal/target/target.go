@@ -40,8 +40,8 @@
 //	.NAME.bak        beside a backup NAME that exists, during Commit: the
 //	                 backup that is about to replace it
 //
-// A run that was killed may leave them. The next one with Atomic or Backup removes
-// the first two, and the next one that needs the third removes that.
+// A run that was killed may leave them. Sweep removes the first; the next run with Atomic
+// or Backup removes the first two, and the next one that needs the third removes that.
 //
 // Two runs on one target: the one that finds the temporary locked fails with EBUSY.
 // Where flock is not supported nothing keeps them apart, as in BLCR, but a run whose
@@ -184,6 +184,35 @@ func Open(ctx context.Context, spec Spec) (Destination, error) {
 // something that is not replaced. Cancelling ctx is as for Open.
 func OpenDir(ctx context.Context, spec Spec, required string, belongs func(name string) bool) (Destination, error) {
 	return interruptible(ctx, spec, func() (Destination, error) { return openDir(spec, required, belongs, &system{}) })
+}
+
+// Sweep removes the hidden file that a run with this spec was writing to before it was
+// killed, as far as there is one. The error is that of the removal: EBUSY if another run is
+// writing there, or what that run has started does not end within a second.
+func Sweep(spec Spec) error {
+	f := newFile(spec, &system{})
+	if f.names.Rename == "" { // what has no hidden name may be another's
+		return nil
+	}
+	return sweep(func() error { return f.removeStale(f.names.Write) })
+}
+
+// SweepDir is Sweep for OpenDir.
+func SweepDir(spec Spec, belongs func(name string) bool) error {
+	d := newDir(spec, "", belongs, &system{})
+	return sweep(func() error { return d.removeStale(d.names.Write) })
+}
+
+func sweep(remove func() error) (err error) {
+	const milliseconds = int(patience / time.Millisecond)
+	for range milliseconds {
+		if err = remove(); err != unix.EBUSY {
+			break
+		}
+		// No timer of the runtime: the caller may be saved by BLCR's module.
+		_, _ = unix.Poll(nil, 1)
+	}
+	return err
 }
 
 // FromFD returns a destination that is the open descriptor fd, at its offset. The

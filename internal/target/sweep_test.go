@@ -1,0 +1,78 @@
+package target
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestSweep: what a killed run was writing to goes, and what a running one, or somebody else,
+// has does not.
+func TestSweep(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ctx")
+	if err := Sweep(Spec{Path: path}); err != nil {
+		t.Error("nothing there:", err)
+	}
+	temp := hidden(path, ".tmp")
+	for _, name := range []string{path, temp} {
+		if err := os.WriteFile(name, []byte("context"), 0o400); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, policy := range []Policy{Clobber, NoClobber} {
+		if err := Sweep(Spec{Path: path, Policy: policy}); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Stat(temp); err != nil {
+			t.Errorf("policy %d: %v", policy, err)
+		}
+	}
+	if err := Sweep(Spec{Path: path}); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(temp); !os.IsNotExist(err) {
+		t.Errorf("left by a killed run: %v", err)
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Errorf("the old context: %v", err)
+	}
+	dest, err := Open(context.Background(), Spec{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Sweep(Spec{Path: path}); err != unix.EBUSY {
+		t.Errorf("a running one: %v", err)
+	}
+	if err := dest.Abort(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestSweepDir: the same of directories.
+func TestSweepDir(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ctx")
+	temp := hidden(path, ".tmp")
+	make := func(name string) {
+		t.Helper()
+		if err := os.MkdirAll(temp, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(temp, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	make("a.img")
+	if err := SweepDir(Spec{Path: path}, isImage); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(temp); !os.IsNotExist(err) {
+		t.Errorf("left by a killed run: %v", err)
+	}
+	make("mine")
+	if err := SweepDir(Spec{Path: path}, isImage); err != unix.ENOTEMPTY {
+		t.Errorf("with another file: %v", err)
+	}
+}
