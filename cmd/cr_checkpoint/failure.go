@@ -110,7 +110,13 @@ func (w *work) targetFailure(err error) error {
 	case target.OpRemove:
 		return fail(err, errno, fmt.Sprintf("Unable to remove existing '%s': %s", e.Path, text))
 	case target.OpRename:
-		return fail(err, errno, fmt.Sprintf("Unable to rename '%s' to '%s': %s", e.Path, e.To, text))
+		f := fail(err, errno, fmt.Sprintf("Unable to rename '%s' to '%s': %s", e.Path, e.To, text))
+		if errno == syscall.EPERM && !w.engine.Expected().Terse {
+			if f.details = hints.Fixed(w.target.Path); f.details == nil {
+				f.details = hints.Fixed(e.To)
+			}
+		}
+		return f
 	case target.OpSync:
 		return fail(err, errno, fmt.Sprintf("Error syncing checkpoint to disk: %s", text))
 	case target.OpWrite:

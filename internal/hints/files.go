@@ -76,6 +76,27 @@ func Room(fd int) (bytes uint64, ok bool) {
 	return free(&st, &fs), kind == unix.S_IFREG || kind == unix.S_IFDIR
 }
 
+// Fixed says which attribute keeps a file from being replaced, even by root.
+func Fixed(path string) []string {
+	var st unix.Statx_t
+	for _, of := range []struct {
+		path, does string
+		attributes uint64
+	}{
+		{path, "cannot be changed", unix.STATX_ATTR_IMMUTABLE}, {path, "can only be appended to", unix.STATX_ATTR_APPEND},
+		{filepath.Dir(path), "cannot be changed", unix.STATX_ATTR_IMMUTABLE}, {filepath.Dir(path), "can only get more files", unix.STATX_ATTR_APPEND},
+	} {
+		if unix.Statx(unix.AT_FDCWD, of.path, unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE, &st) == nil && st.Attributes&of.attributes != 0 {
+			flag := "-i"
+			if of.attributes == unix.STATX_ATTR_APPEND {
+				flag = "-a"
+			}
+			return []string{fmt.Sprintf("%s %s, by an attribute that 'chattr %s' takes away", show.Name(of.path), of.does, flag)}
+		}
+	}
+	return nil
+}
+
 // Open says why a file could not be created or opened for writing, as far as its
 // directory shows the reason.
 func Open(path string, errno syscall.Errno) []string {
@@ -115,6 +136,8 @@ func Open(path string, errno syscall.Errno) []string {
 		}
 	case unix.EMFILE, unix.ENFILE:
 		return Limits(errno)
+	case unix.EPERM:
+		return Fixed(path)
 	}
 	return nil
 }

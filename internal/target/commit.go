@@ -239,7 +239,8 @@ func linksUnsupported(err error) bool {
 // remains if there was no move.
 func (f *file) restore(old kept) {
 	path := f.spec.Path
-	if moved := f.name == path; moved && !old.none {
+	moved := f.name == path
+	if moved && !old.none {
 		// Either it is replaced now or it must stay, for want of the old one. In no
 		// case is discard to remove it.
 		f.name = ""
@@ -250,11 +251,12 @@ func (f *file) restore(old kept) {
 	if old.name == "" {
 		return
 	}
-	if retryOnce(func() error { return f.sys.rename(old.name, path) }) != nil {
+	// Before the move they are two names of one file, unless that was moved itself. A file
+	// system that could not rename ours need not be asked to rename again.
+	if (moved || old.moved) && retryOnce(func() error { return f.sys.rename(old.name, path) }) != nil {
 		return
 	}
 	if !old.replaced {
-		// Two names of one file, before the move: rename did nothing.
 		f.unlink(old.name)
 	}
 }

@@ -19,7 +19,8 @@ type destination struct {
 	fd       int
 	borrowed bool // fd belongs to the caller
 	begun    bool
-	done     bool // committed or aborted
+	done     bool  // committed or aborted
+	left     error // why a Commit that failed could not remove what is ours
 
 	// name is where our file or directory is now and discard has to look for it,
 	// "" if nowhere.
@@ -82,7 +83,10 @@ func (d *destination) Commit() error {
 		err = d.steps.commit()
 	}
 	if err != nil {
-		_ = d.discard() // the error that led here is the one to report
+		// The error that led here is the one to report; Abort has that of the removal.
+		if left := d.discard(); left != nil {
+			d.left = fail(OpDiscard, d.name, left)
+		}
 	}
 	return err
 }
@@ -91,7 +95,7 @@ func (d *destination) Abort() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.done {
-		return nil
+		return d.left
 	}
 	defer d.finish()
 	if err := d.discard(); err != nil {
@@ -155,6 +159,13 @@ func (d *destination) isAt(name string) (bool, error) {
 		return false, err
 	}
 	return idOf(st) == d.id, nil
+}
+
+// fixed tells whether a file cannot be replaced, not even by root: it has an attribute of
+// chattr(1), or files can only be added to its directory, so that our hidden file would stay.
+func fixed(path, dir string) bool {
+	return attributes(path)&(unix.STATX_ATTR_IMMUTABLE|unix.STATX_ATTR_APPEND) != 0 ||
+		attributes(dir+"/")&unix.STATX_ATTR_APPEND != 0
 }
 
 // openParent opens the directory of the target, to be synced, or returns -1 if

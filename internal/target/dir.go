@@ -161,6 +161,9 @@ func (d *dir) refuse() error {
 	if errno := renameRefusal(path); errno != 0 {
 		return fail(OpOpen, d.given, errno)
 	}
+	if fixed(path, d.names.Dir) {
+		return failRename(d.names.Write, path, unix.EPERM)
+	}
 	if d.spec.Policy == NoClobber {
 		switch _, err := d.sys.lstat(path); err {
 		case unix.ENOENT:

@@ -106,6 +106,9 @@ func (f *file) refuse() error {
 	if errno := renameRefusal(path); errno != 0 {
 		return f.refuseRename(errno)
 	}
+	if fixed(path, f.names.Dir) {
+		return f.refuseRename(unix.EPERM)
+	}
 	if f.spec.Keep > 0 {
 		if _, err := f.generations(); errors.Is(err, unix.EACCES) {
 			return err // no backup could be numbered

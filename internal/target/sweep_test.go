@@ -76,3 +76,61 @@ func TestSweepDir(t *testing.T) {
 		t.Errorf("with another file: %v", err)
 	}
 }
+
+// TestRenameFails: where our file cannot be renamed the old context's second name goes, though
+// nothing else can be renamed either.
+func TestRenameFails(t *testing.T) {
+	for _, policy := range []Policy{Atomic, Backup} {
+		path := filepath.Join(t.TempDir(), "ctx")
+		if err := os.WriteFile(path, []byte("old"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		sys := &system{hook: func(call string, _ ...string) error {
+			if call == "rename" {
+				return unix.EIO
+			}
+			return nil
+		}}
+		f, err := openFile(Spec{Path: path, Policy: policy, Sync: true}, sys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Begin(); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Commit(); err == nil {
+			t.Error("committed")
+		}
+		if err := f.Abort(); err != nil {
+			t.Errorf("left: %v", err)
+		}
+		names, err := os.ReadDir(filepath.Dir(path))
+		if err != nil || len(names) != 1 || names[0].Name() != "ctx" {
+			t.Errorf("policy %d: %v, %v", policy, names, err)
+		}
+	}
+}
+
+// TestLeftBehind: what a failed Commit could not remove is told by Abort.
+func TestLeftBehind(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ctx")
+	sys := &system{hook: func(call string, _ ...string) error {
+		if call == "rename" || call == "unlink" {
+			return unix.EIO
+		}
+		return nil
+	}}
+	f, err := openFile(Spec{Path: path}, sys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Begin(); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Commit(); err == nil {
+		t.Error("committed")
+	}
+	if e, ok := f.Abort().(*Error); !ok || e.Op != OpDiscard || e.Path != hidden(path, ".tmp") {
+		t.Errorf("%v", e)
+	}
+}

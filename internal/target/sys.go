@@ -82,6 +82,16 @@ func (s *system) lstat(path string) (*unix.Stat_t, error) {
 	return st, err
 }
 
+// attributes returns the attributes of statx(2), 0 if they cannot be read, which is no failure.
+// A symbolic link in the last place is not followed.
+func attributes(path string) uint64 {
+	var st unix.Statx_t
+	if unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW|unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE, &st) != nil {
+		return 0
+	}
+	return st.Attributes
+}
+
 func (s *system) access(path string, mode uint32) error {
 	return s.call(func() error { return unix.Access(path, mode) }, "access", path)
 }

@@ -142,7 +142,8 @@ type Destination interface {
 	// Abort gives up: it closes the descriptor, unless that is the caller's, and
 	// removes the file that Open created or Begin emptied, if the name still has
 	// it, or the directory. FIFOs and sockets are left alone. Abort after Commit,
-	// or after Abort, does nothing; while a Commit runs it waits for that to end.
+	// or after Abort, does nothing, but tells what a Commit that failed could not
+	// remove; while a Commit runs it waits for that to end.
 	//
 	// What writes to a file must have been stopped, or the process must be about
 	// to end: the number of the descriptor may be given to another file. What

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -188,4 +189,64 @@ func TestDirectoryFailure(t *testing.T) {
 		j.advances()
 	}
 	j.finish()
+}
+
+// TestFixed: what cannot be replaced, by its attributes, is refused before the request, and
+// leaves nothing.
+func TestFixed(t *testing.T) {
+	engine(t)
+	j := newJob(t, "counter")
+	j.launch()
+	where := filepath.Join(j.dir, "where")
+	if err := os.Mkdir(where, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	j.write("where/ctx", "old")
+	file := filepath.Join(where, "ctx")
+	for _, c := range []struct {
+		path, flag, how string
+	}{{where, "a", "-f"}, {where, "a", "-d"}, {file, "i", "-f"}, {file, "a", "-f"}} {
+		reset := setAttribute(t, c.path, c.flag)
+		to := file
+		if c.how == "-d" {
+			to = filepath.Join(where, "dir")
+		}
+		p := j.command("cr_checkpoint", "--kill", c.how, to, strconv.Itoa(j.pid))
+		end := j.wait(p)
+		reset()
+		text, _ := os.ReadFile(p.stderr)
+		if end.ExitStatus() != 1 || !strings.Contains(string(text), "\n- "+c.path+" ") || !strings.Contains(string(text), "'chattr -"+c.flag+"'") {
+			t.Errorf("%+v: %s\n%s", c, describe(end), text)
+		}
+		if names, err := os.ReadDir(where); err != nil || len(names) != 1 {
+			t.Errorf("%+v: left %v, %v", c, names, err)
+		}
+		j.advances()
+	}
+	j.finish()
+}
+
+// setAttribute does what chattr(1) does, and returns how to undo it.
+func setAttribute(t *testing.T, path, flag string) (reset func()) {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	flags, err := unix.IoctlGetInt(int(f.Fd()), unix.FS_IOC_GETFLAGS)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, flags|map[string]int{"i": 0x10, "a": 0x20}[flag])
+	}
+	if err != nil {
+		f.Close()
+		t.Skipf("the file system of %s has no such attributes: %v", path, err)
+	}
+	reset = sync.OnceFunc(func() {
+		defer f.Close()
+		if err := unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, flags); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(reset)
+	return reset
 }

@@ -139,26 +139,11 @@ func TestGhostsTogether(t *testing.T) {
 // by now. It is made elsewhere.
 func TestGhostsAppendOnly(t *testing.T) {
 	j, ctx := newEnded(t, "ghosts")
-	dir, err := os.Open(filepath.Join(j.dir, "removed"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dir.Close()
-	const appendOnly = 0x20 // FS_APPEND_FL
-	flags, err := unix.IoctlGetInt(int(dir.Fd()), unix.FS_IOC_GETFLAGS)
-	if err == nil {
-		err = unix.IoctlSetPointerInt(int(dir.Fd()), unix.FS_IOC_SETFLAGS, flags|appendOnly)
-	}
-	if err != nil {
-		t.Skipf("the file system of %s has no append-only directories: %v", j.dir, err)
-	}
-	defer func() { _ = unix.IoctlSetPointerInt(int(dir.Fd()), unix.FS_IOC_SETFLAGS, flags) }()
+	reset := setAttribute(t, filepath.Join(j.dir, "removed"), "a")
 	j.restart(ctx)
 	if left := j.names(); len(left) > 0 {
 		t.Errorf("left: %q", left)
 	}
-	if err := unix.IoctlSetPointerInt(int(dir.Fd()), unix.FS_IOC_SETFLAGS, flags); err != nil {
-		t.Fatal(err)
-	}
+	reset()
 	j.finish()
 }
