@@ -152,28 +152,38 @@ func (f *Filler) Started(keep func(uffd int)) {
 	f.keep = keep
 }
 
-// tried is how many pieces of an address space Try tries at most.
-const tried = 1024
+// tried is how many pieces of an address space Try tries at most, and early is how much of
+// it Try fills besides.
+const (
+	tried = 1024
+	early = 4 << 20
+)
 
 // Try fills a page of each piece of memory, of those that are known by now, to see
-// whether that is possible. The processes must not run yet. Errors are those of Fill.
+// whether that is possible. Small pieces, such as stacks and a program's variables, it fills
+// whole: a program that begins to run would wait for nearly each page of them. The processes
+// must not run yet. Errors are those of Fill.
 func (f *Filler) Try() error {
 	f.mu.Lock()
 	spaces := slices.Clone(f.spaces)
 	f.mu.Unlock()
-	page := make([]byte, pageSize)
+	buffer := make([]byte, FaultSize)
 	for _, s := range spaces {
 		list := s.current()
-		every, i := max(1, list.count()/tried), 0
+		every, i, room := max(1, list.count()/tried), 0, int64(early)
 		for piece := range list.all {
-			if i++; (i-1)%every != 0 {
+			data := buffer[:pageSize]
+			if piece.Length <= min(FaultSize, room) {
+				data = buffer[:piece.Length]
+				room -= piece.Length
+			} else if i++; (i-1)%every != 0 {
 				continue
 			}
-			if err := s.read(page, piece.Offset); err != nil {
+			if err := s.read(data, piece.Offset); err != nil {
 				return err
 			}
 			s.mu.RLock()
-			_, err := s.copy(piece.Address, page)
+			_, err := s.copy(piece.Address, data)
 			s.mu.RUnlock()
 			if err != nil {
 				return err

@@ -165,6 +165,58 @@ func testFill(t *testing.T, viewing func(img []byte) View) {
 	}
 }
 
+// TestTry: a page of each piece is there afterwards, and all of those that are small.
+func TestTry(t *testing.T) {
+	const size = 12 << 20
+	uffd, memory := registered(t, size)
+	img := image(size)
+	var list []Piece
+	want := make([]byte, size)
+	there := make([]bool, size/int(pageSize))
+	room := int64(early)
+	page := int64(pageSize)
+	for at, i := int64(0), int64(0); ; i++ {
+		n := (1 + i%20) * page // up to more than FaultSize
+		if at+n > size {
+			break
+		}
+		list = append(list, Piece{address(memory) + uint64(at), at, n})
+		copy(want[at:], img[at:at+n])
+		whole := n <= FaultSize && n <= room
+		if whole {
+			room -= n
+		}
+		for j := range n / page {
+			there[at/page+j] = whole || j == 0
+		}
+		at += n + page
+	}
+	if room > FaultSize {
+		t.Fatalf("the memory is too small: room for %d bytes", room)
+	}
+	f := NewFiller(new(atomic.Int64), FaultSize)
+	defer f.Close()
+	f.Add(uffd, list, reading(img), nil)
+	if err := f.Try(); err != nil {
+		t.Fatal(err)
+	}
+	resident := make([]byte, len(there))
+	if _, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(address(memory)), size, uintptr(unsafe.Pointer(&resident[0]))); errno != 0 {
+		t.Fatal(errno)
+	}
+	for i, want := range there {
+		if got := resident[i]&1 != 0; got != want {
+			t.Fatalf("page %d is there: %v, want %v", i, got, want)
+		}
+	}
+	if err := f.Fill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(content(t, memory), want) {
+		t.Error("other memory")
+	}
+}
+
 // Pages are there when they are waited for, whether the rest is being filled or not.
 func TestFaults(t *testing.T) {
 	for _, filling := range []bool{false, true} {
