@@ -51,7 +51,9 @@ func (f *file) syncContent() error {
 
 // replace puts the new context in the old one's place.
 func (f *file) replace(parent int) error {
-	f.unlink(f.spec.spareName()) // left by a run that was killed
+	if !f.putBack() {
+		f.unlink(f.spec.spareName()) // left by a run that was killed
+	}
 	old, err := f.keepOld()
 	if err != nil {
 		return err
@@ -119,13 +121,45 @@ func (f *file) keepOld() (kept, error) {
 		return kept{}, nil
 	}
 	spare := f.spec.spareName()
-	switch f.sys.link(path, spare) {
-	case nil:
+	switch err := f.sys.link(path, spare); {
+	case err == nil:
 		return kept{name: spare, spare: true}, nil
-	case unix.ENOENT:
+	case err == unix.ENOENT:
 		return kept{none: true}, nil
+	case linksUnsupported(err):
+		return f.setAside(spare), nil
 	}
 	return kept{}, nil
+}
+
+// setAside gives the old context the spare name where it cannot have two. The new one goes
+// there first, so that they can be exchanged in one step. Where that cannot be done either,
+// the old one is moved away, and its name leads nowhere until the new one is moved there.
+func (f *file) setAside(spare string) kept {
+	temp, path := f.name, f.spec.Path
+	// A directory is never replaced. That the new one is gone moveTo will tell.
+	if st, err := f.sys.lstat(path); err != nil || fileType(st) == unix.S_IFDIR || f.moveTo(spare) != nil {
+		return kept{none: err == unix.ENOENT}
+	}
+	if f.sys.renameat2(spare, path, unix.RENAME_EXCHANGE) == nil {
+		f.name = path
+		return kept{name: spare, spare: true}
+	}
+	if f.moveTo(temp) != nil || f.sys.rename(path, spare) != nil {
+		return kept{}
+	}
+	return kept{name: spare, spare: true, moved: true}
+}
+
+// putBack gives the old context its name again if a run was killed while that led nowhere,
+// and tells whether it did.
+func (f *file) putBack() bool {
+	spare := f.spec.spareName()
+	if _, err := f.sys.lstat(f.spec.Path); err != unix.ENOENT {
+		return false
+	}
+	st, err := f.sys.lstat(spare)
+	return err == nil && fileType(st) == unix.S_IFREG && f.sys.rename(spare, f.spec.Path) == nil
 }
 
 // backup keeps the old context under the backup's name. It keeps nothing if that name,

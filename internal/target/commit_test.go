@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -254,12 +255,13 @@ func TestRollback(t *testing.T) {
 	syncFails := func() *system { return failing("fsync", 2, unix.EIO) }
 	// There is one more, of the backup's directory.
 	afterMove := func() *system { return failing("fsync", 3, unix.EIO) }
-	noLinks := func(nth int) *system {
+	without := func(nth int, unsupported ...string) *system {
 		n := 0
 		return &system{hook: func(call string, _ ...string) error {
-			switch call {
-			case "link":
+			if slices.Contains(unsupported, call) {
 				return unix.EPERM
+			}
+			switch call {
 			case "fsync":
 				if n++; n == nth {
 					return unix.EIO
@@ -268,6 +270,8 @@ func TestRollback(t *testing.T) {
 			return nil
 		}}
 	}
+	noLinks := func(nth int) *system { return without(nth, "link") }
+	noSwaps := func(nth int) *system { return without(nth, "link", "renameat2") }
 	for _, tt := range []struct {
 		about         string
 		spec          Spec
@@ -277,7 +281,7 @@ func TestRollback(t *testing.T) {
 		{"atomic", Spec{}, syncFails(), files{"c": "old"}, files{"c": "old"}},
 		{"atomic, stale spare", Spec{}, syncFails(), files{"c": "old", ".c.old": "x"}, files{"c": "old"}},
 		{"atomic, nothing there", Spec{}, syncFails(), files{}, files{}},
-		{"atomic, stale spare, nothing there", Spec{}, syncFails(), files{".c.old": "x"}, files{}},
+		{"atomic, spare only", Spec{}, syncFails(), files{".c.old": "old"}, files{"c": "old"}},
 		{"numbered", Spec{Policy: Backup}, syncFails(), files{"c": "old"}, files{"c": "old"}},
 		{"numbered, after the move", Spec{Policy: Backup}, afterMove(), files{"c": "old"}, files{"c": "old"}},
 		{"numbered, nothing there", Spec{Policy: Backup}, syncFails(), files{}, files{}},
@@ -296,8 +300,13 @@ func TestRollback(t *testing.T) {
 		// The former backup is lost: documented.
 		{"replaced", named, syncFails(), files{"c": "old", "b": "older"}, files{"c": "old", "b": "old"}},
 		{"replaced, after the move", named, afterMove(), files{"c": "old", "b": "older"}, files{"c": "old"}},
-		// The old context is lost, the new one is whole: documented.
-		{"atomic, no links", Spec{}, noLinks(2), files{"c": "old"}, files{"c": "new"}},
+		{"atomic, no links", Spec{}, noLinks(2), files{"c": "old"}, files{"c": "old"}},
+		{"atomic, no links, stale spare", Spec{}, noLinks(2), files{"c": "old", ".c.old": "x"}, files{"c": "old"}},
+		{"atomic, no links, nothing there", Spec{}, noLinks(2), files{}, files{}},
+		{"atomic, no links, a link", Spec{}, noLinks(2), files{"c": "-> no"}, files{"c": "-> no"}},
+		{"atomic, neither links nor exchange", Spec{}, noSwaps(2), files{"c": "old"}, files{"c": "old"}},
+		// What a run that was killed had taken the name from has it again.
+		{"atomic, killed before", Spec{}, noSwaps(2), files{".c.old": "old"}, files{"c": "old"}},
 	} {
 		t.Run(tt.about, func(t *testing.T) {
 			empty(t)

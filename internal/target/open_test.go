@@ -122,7 +122,7 @@ func TestCalls(t *testing.T) {
 			Spec{Policy: Atomic, Sync: true}, files{},
 			[]string{
 				"lstat c", "open ./.c.tmp", "flock", "fstat",
-				"fsync", "open .", "unlink ./.c.old", "link c ./.c.old",
+				"fsync", "open .", "lstat c", "lstat ./.c.old", "unlink ./.c.old", "link c ./.c.old",
 				"lstat ./.c.tmp", "rename ./.c.tmp c", "fsync", "close", "close",
 			},
 		},
@@ -130,7 +130,7 @@ func TestCalls(t *testing.T) {
 			Spec{Policy: Atomic, Sync: true}, files{"c": "old"},
 			[]string{
 				"lstat c", "open ./.c.tmp", "flock", "fstat",
-				"fsync", "open .", "unlink ./.c.old", "link c ./.c.old",
+				"fsync", "open .", "lstat c", "unlink ./.c.old", "link c ./.c.old",
 				"lstat ./.c.tmp", "rename ./.c.tmp c", "fsync", "unlink ./.c.old", "close", "close",
 			},
 		},
@@ -138,7 +138,7 @@ func TestCalls(t *testing.T) {
 			Spec{Policy: Atomic}, files{"c": "old"},
 			[]string{
 				"lstat c", "open ./.c.tmp", "flock", "fstat",
-				"dup", "close", "unlink ./.c.old",
+				"dup", "close", "lstat c", "unlink ./.c.old",
 				"lstat ./.c.tmp", "rename ./.c.tmp c", "close",
 			},
 		},
@@ -146,7 +146,7 @@ func TestCalls(t *testing.T) {
 			Spec{Policy: Backup, Sync: true}, files{"c": "old"},
 			[]string{
 				"lstat c", "open ./.c.tmp", "flock", "fstat",
-				"fsync", "open .", "unlink ./.c.old", "stat c", "link c c.~1~", "fsync",
+				"fsync", "open .", "lstat c", "unlink ./.c.old", "stat c", "link c c.~1~", "fsync",
 				"lstat ./.c.tmp", "rename ./.c.tmp c", "fsync", "close", "close",
 			},
 		},
@@ -154,7 +154,7 @@ func TestCalls(t *testing.T) {
 			Spec{Policy: Backup, BackupNamed: true, BackupName: "b"}, files{"c": "old", "b": "older"},
 			[]string{
 				"lstat c", "open ./.c.tmp", "flock", "fstat",
-				"dup", "close", "unlink ./.c.old", "stat c",
+				"dup", "close", "lstat c", "unlink ./.c.old", "stat c",
 				"link c b", "lstat c", "lstat b",
 				"unlink ./.b.bak", "link c ./.b.bak", "rename ./.b.bak b",
 				"lstat ./.c.tmp", "rename ./.c.tmp c", "close",

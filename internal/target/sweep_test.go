@@ -134,3 +134,14 @@ func TestLeftBehind(t *testing.T) {
 		t.Errorf("%v", e)
 	}
 }
+
+// TestSweepPutsBack: a run was killed while the old context had no name but the hidden one.
+func TestSweepPutsBack(t *testing.T) {
+	workdir(t)
+	files{".c.old": "old", ".c.tmp": "new"}.create(t)
+	checkError(t, Sweep(Spec{Path: "c", Sync: true}), nil)
+	files{"c": "old"}.check(t)
+	files{".c.old": "older"}.create(t)
+	checkError(t, Sweep(Spec{Path: "c", Sync: true}), nil)
+	files{"c": "old", ".c.old": "older"}.check(t)
+}

@@ -23,11 +23,13 @@
 // that was never partial while the machine was up.
 //
 // With Atomic and Backup, a Commit that fails leaves the old context at its name.
-// There are two exceptions, both where a hard link to the old file cannot be made.
-// Atomic has then nowhere to keep the old context while the directory is synced: if
-// that fails, the new one stays, which is complete. And Backup has to rename the old
-// context away before it can rename the new one in, as BLCR always did; for that
-// moment the name does not exist.
+//
+// There is one exception from atomicity, where a hard link to the old file cannot be made.
+// Backup has then to rename the old context away before it can rename the new one in, as
+// BLCR always did; for that moment the name does not exist. With Sync, Atomic does the
+// same, to have the old context until the directory is synced, but only where two files
+// cannot be exchanged either. What a run that was killed then has left under the hidden
+// name is put back by Sweep and by the next Commit.
 //
 // # Hidden names
 //
@@ -36,7 +38,8 @@
 //	DIR/.BASE.tmp    the context being written, locked with flock; also with
 //	                 Clobber, until Begin, over a file that is not writable
 //	DIR/.BASE.old    with Sync, during Commit: the old context, if no backup
-//	                 keeps it; of directories, where they cannot be exchanged
+//	                 keeps it, before it the new one; of directories, where they
+//	                 cannot be exchanged
 //	.NAME.bak        beside a backup NAME that exists, during Commit: the
 //	                 backup that is about to replace it
 //
@@ -130,7 +133,7 @@ type Destination interface {
 	// unless that is the caller's, on success and on failure alike.
 	//
 	// If it fails, nothing of ours is left: with Atomic and Backup the old context
-	// is at Path as before (the package comment has the exceptions), with Clobber
+	// is at Path as before, with Clobber
 	// and NoClobber a regular file at Path is removed. One thing does not come
 	// back: the former content of a backup NAME that was replaced.
 	//
@@ -188,14 +191,19 @@ func OpenDir(ctx context.Context, spec Spec, required string, belongs func(name 
 }
 
 // Sweep removes the hidden file that a run with this spec was writing to before it was
-// killed, as far as there is one. The error is that of the removal: EBUSY if another run is
-// writing there, or what that run has started does not end within a second.
+// killed, as far as there is one, and gives the old context its name if that run had taken it.
+// The error is that of the removal: EBUSY if another run is writing there, or what that run
+// has started does not end within a second.
 func Sweep(spec Spec) error {
 	f := newFile(spec, &system{})
 	if f.names.Rename == "" { // what has no hidden name may be another's
 		return nil
 	}
-	return sweep(func() error { return f.removeStale(f.names.Write) })
+	err := sweep(func() error { return f.removeStale(f.names.Write) })
+	if err == nil && spec.Sync {
+		f.putBack()
+	}
+	return err
 }
 
 // SweepDir is Sweep for OpenDir.
