@@ -31,6 +31,9 @@ func (w *work) examine() int {
 		}
 	})
 	failures, lines := w.foresee(ctx)
+	if ctx.Err() != nil && len(failures) > 0 {
+		w.con.Details(failures[len(failures)-1].details) // what it waited for
+	}
 	close(done)
 	guard.Finish()
 	const most = 50

@@ -306,6 +306,29 @@ func Devices(pid int) (devices, kept map[uint64]bool, err error) {
 	return devices, kept, nil
 }
 
+// Served returns the device numbers of the file systems that a process sees and a program
+// serves (FUSE).
+func Served(pid int) map[uint64]bool {
+	text, err := readAll(fmt.Sprintf("/proc/%d/mountinfo", pid), mostMounts)
+	if err != nil || !strings.Contains(string(text), " - fuse") {
+		return nil
+	}
+	served := make(map[uint64]bool)
+	for line := range strings.Lines(string(text)) {
+		// "36 35 0:52 / /mnt rw - fuse.sshfs host: rw"
+		_, kind, _ := strings.Cut(line, " - ")
+		kind, _, _ = strings.Cut(kind, " ")
+		var major, minor uint32
+		if kind != "fuse" && kind != "fuseblk" && !strings.HasPrefix(kind, "fuse.") {
+			continue // fusectl
+		}
+		if n, _ := fmt.Sscanf(line, "%d %d %d:%d", new(int), new(int), &major, &minor); n == 4 {
+			served[unix.Mkdev(major, minor)] = true
+		}
+	}
+	return served
+}
+
 // Place is the path of a link of a process, "cwd", "root" or "exe", and what it leads to,
 // as Descriptor.Link; "" if that cannot be seen.
 func Place(pid int, which string) (path, link string) {

@@ -1,7 +1,6 @@
 package criu
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -130,7 +129,14 @@ func interrupted(ctx context.Context, op string) error {
 // freeze does all of Capture. If it fails nothing is left of the dump.
 func (c *capture) freeze(ctx context.Context, e *engine) (err error) {
 	if c.tree, err = pstree.Resolve(ctx, c.request); err != nil {
-		return cmp.Or(interrupted(ctx, "checkpoint"), err)
+		if cause := interrupted(ctx, "checkpoint"); cause != nil {
+			var e *ckpt.Error
+			if errors.As(err, &e) && e.Errno == syscall.ECANCELED {
+				cause = detailed(cause, e.Detail)
+			}
+			return cause
+		}
+		return err
 	}
 	defer func() {
 		if err != nil {

@@ -70,7 +70,7 @@ func ResolveAll(ctx context.Context, r *ckpt.CheckpointRequest) (*Tree, []error)
 	began := time.Now()
 	deadline := began.Add(limit)
 	for {
-		t, errs := look(r)
+		t, errs := look(ctx, r)
 		if len(errs) == 0 {
 			if err := t.checkIdle(); err != nil {
 				errs = []error{err}
@@ -132,7 +132,7 @@ func (t *Tree) Close() {
 
 // look finds the tree as it is now, and what is wrong with it. The tree is nil where
 // none was found.
-func look(r *ckpt.CheckpointRequest) (*Tree, []error) {
+func look(ctx context.Context, r *ckpt.CheckpointRequest) (*Tree, []error) {
 	table, err := proc.Programs()
 	if err != nil {
 		return nil, []error{ckpt.SystemError("read", "/proc", err)}
@@ -156,6 +156,9 @@ func look(r *ckpt.CheckpointRequest) (*Tree, []error) {
 	}
 	if err := t.check(r); err != nil {
 		return t, []error{err}
+	}
+	if err := t.awaitServed(ctx); err != nil {
+		return nil, []error{err} // nothing else is to be looked at
 	}
 	return t, t.preflight()
 }
