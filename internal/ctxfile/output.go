@@ -13,9 +13,9 @@ type output struct {
 	fd       int
 	calls    *callGroup
 	kind     uint32 // S_IFREG …
-	seekable bool   // any offset can be written
+	seekable bool   // any offset can be written, and read
 	base     int64  // if seekable: where the context begins in the file
-	readable int    // if seekable: a descriptor of the file to read from, or -1
+	readable int    // if seekable: a descriptor of the file to read from, otherwise -1
 	pagewise bool   // a pipe that a write of more than a page may block on
 
 	mu   sync.Mutex
@@ -50,7 +50,9 @@ func newOutput(fd int, calls *callGroup) (*output, error) {
 		}
 		switch {
 		case o.seekable && flags&unix.O_ACCMODE == unix.O_WRONLY:
+			// What is written anywhere has to be read for its checksums.
 			o.readable = reopen(fd)
+			o.seekable = o.readable >= 0
 		case o.seekable:
 			o.readable = fd
 		}
@@ -161,8 +163,9 @@ func (o *output) giveBack(until int64) {
 	o.prepared, o.ahead = max(o.prepared, until), true
 }
 
-// reopen opens the file that is open for writing for reading as well, or returns -1.
-func reopen(fd int) int {
+// reopen opens the file that is open for writing for reading as well, or returns -1, as where
+// the server of a file system does not allow that. It is a variable for tests.
+var reopen = func(fd int) int {
 	again, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return -1

@@ -212,6 +212,34 @@ func TestAppend(t *testing.T) {
 	images{"last": random(100000)}.check(t, int(r.Fd()))
 }
 
+// TestUnreadableFile: a file that may not be opened for reading is written like a pipe.
+func TestUnreadableFile(t *testing.T) {
+	again := reopen
+	reopen = func(int) int { return -1 }
+	defer func() { reopen = again }()
+	for _, level := range []int{0, 1} {
+		f := tempFile(t)
+		writable, err := os.OpenFile(f.Name(), os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer writable.Close()
+		before := random(123)
+		writeAll(int(writable.Fd()), before)
+		im := sample()
+		if level == 0 {
+			err = im.save(t, int(writable.Fd()))
+		} else {
+			err = im.saveCompressed(t, int(writable.Fd()), level)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		seek(t, int(f.Fd()), int64(len(before)))
+		im.check(t, int(f.Fd()))
+	}
+}
+
 // Two contexts from one pipe: the first says where it ends.
 func TestTwoFromPipe(t *testing.T) {
 	f := tempFile(t)

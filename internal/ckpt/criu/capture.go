@@ -324,6 +324,11 @@ func (c *capture) writing(err error) error {
 	case syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG:
 		room = hints.Space(int(c.request.FD), e.Errno, uint64(c.tree.Memory()))
 	case syscall.EPIPE:
+	case syscall.EIO, syscall.ESTALE, syscall.ENOTCONN, syscall.ETIMEDOUT:
+		// Of a disk or a server; criu's own have another Op.
+		if e.Op != "write" && e.Op != "splice" {
+			return err
+		}
 	default:
 		return err
 	}
