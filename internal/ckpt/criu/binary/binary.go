@@ -7,8 +7,10 @@
 package binary
 
 import (
+	"cmp"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -59,8 +61,8 @@ type Binary struct {
 // namespaces or another root; bad ones for a minute. With a remembered answer no
 // process is started.
 //
-// The error is a *ckpt.Error with ENOSYS, whose Detail says of each criu that
-// was found what is wrong with it.
+// The error is a *ckpt.Error whose Detail says of each criu that was found what is wrong
+// with it: ENOSYS, or what a limit of this process has as its error.
 func Find() (*Binary, error) {
 	return newSearch().find()
 }
@@ -141,6 +143,7 @@ func (s *search) look() (*Binary, error) {
 		}
 		switch {
 		case err != nil:
+			failure.Errno = cmp.Or(exhausted(err, ""), failure.Errno)
 			why := describe(err)
 			if missing := loaderMissing(name); missing != "" && errors.Is(err, unix.ENOENT) {
 				why += ": " + missing
@@ -156,6 +159,7 @@ func (s *search) look() (*Binary, error) {
 				failure.Detail = append(failure.Detail, unset)
 			}
 		case !a.usable:
+			failure.Errno = cmp.Or(exhausted(nil, a.why), failure.Errno)
 			failure.Detail = append(failure.Detail, s.blame(name)+": check failed: "+a.why)
 			if way := remedy(a.why, id.path); way != "" && !slices.Contains(failure.Detail, way) {
 				failure.Detail = append(failure.Detail, way)
@@ -169,6 +173,9 @@ func (s *search) look() (*Binary, error) {
 	}
 	if newest != nil {
 		return newest, nil
+	}
+	if failure.Errno != syscall.ENOSYS {
+		failure.Detail = append(failure.Detail, hints.Limits(failure.Errno)...)
 	}
 	if len(failure.Detail) == 0 {
 		failure.Detail = []string{
@@ -299,10 +306,25 @@ func (s *search) ask(name string, id identity) (answer, error) {
 	if err == nil && a.usable && s.learnKerndat != nil && s.answers != nil {
 		a.kerndat = s.learnKerndat(name)
 	}
-	if err == nil {
+	if err == nil && exhausted(nil, a.why) == 0 {
 		s.answers.keep(id, a)
 	}
 	return a, err
+}
+
+// exhausted is which resource a criu has lacked that gave no answer, or a bad one for that
+// reason; 0 for others. It says nothing about the criu.
+func exhausted(err error, why string) syscall.Errno {
+	var exit *exec.ExitError
+	for _, errno := range []syscall.Errno{unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.EAGAIN} {
+		if errors.Is(err, errno) || errno != unix.EAGAIN && strings.Contains(why, ckpt.Strerror(errno)) {
+			return errno
+		}
+	}
+	if errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == unix.SIGKILL && len(hints.Killed()) > 0 {
+		return unix.ENOMEM
+	}
+	return 0
 }
 
 // recall returns the remembered answer, in the second look no bad one from before that.

@@ -245,6 +245,29 @@ func TestNoAnswer(t *testing.T) {
 	checkNone(t, s, "CR_CRIU="+path+": No such file or directory: its interpreter /none/such is missing", unset)
 }
 
+// TestExhausted: a criu that lacks what a limit does not allow is not at fault.
+func TestExhausted(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "criu")
+	s := &search{dirs: []string{dir}, answers: answersIn(t)}
+	for text, want := range map[string]syscall.Errno{
+		"Can't open: Too many open files": unix.EMFILE, "Can't map: Cannot allocate memory": unix.ENOMEM, "Can't do: Resource temporarily unavailable": unix.ENOSYS,
+	} {
+		fake(t, path, `echo "Error (criu/x.c:1): `+text+`"; exit 1`)
+		_, err := s.find()
+		if got := ckpt.ErrnoOf(err); got != want {
+			t.Errorf("%s: %v", text, got)
+		}
+		detail := strings.Join(err.(*ckpt.Error).Detail, "\n")
+		if !strings.HasPrefix(detail, path+": check failed: ") || want == unix.EMFILE && !strings.Contains(detail, "(ulimit -n)") {
+			t.Errorf("%s: %q", text, detail)
+		}
+	}
+	// An answer that says nothing about the criu is not remembered.
+	fake(t, path, works)
+	checkFound(t, s, path)
+}
+
 // A child that holds the pipe does not hold us up, and ends with the criu that has left
 // it, also one that is stopped when criu is killed.
 func TestLeftBehind(t *testing.T) {
