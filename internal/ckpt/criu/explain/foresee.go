@@ -3,7 +3,9 @@ package explain
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -24,6 +26,12 @@ func Foresee(tree []int, criu string) []error {
 	var mounts map[int]uint64
 	if len(tree) > 0 {
 		mounts, _ = proc.Mounts(tree[0])
+		if sameMounts(tree[0]) {
+			// One in another root directory sees fewer.
+			all, _ := proc.Mounts(os.Getpid())
+			maps.Copy(all, mounts)
+			mounts = all
+		}
 	}
 	for _, pid := range tree {
 		s := newSituation(Failure{Tree: []int{pid}})
@@ -56,6 +64,12 @@ func (s *situation) foresee(tree []int, mounts map[int]uint64, criu string) (lin
 	if f.state == 'T' {
 		if sig := stopSignal(s.pid); sig == unix.SIGTTIN || sig == unix.SIGTTOU {
 			add("SEIZE %d: unsupported stop signal %d", s.pid, int(sig))
+		}
+	}
+	for _, which := range []string{"cwd", "exe"} {
+		if line := lostMount(s.pid, -3, mounts)(proc.Place(s.pid, which)); line != "" {
+			lines = append(lines, line)
+			break // of one mount, it would say the same
 		}
 	}
 	for d, err := range f.descriptors {
@@ -121,6 +135,10 @@ func (s *situation) foresee(tree []int, mounts map[int]uint64, criu string) (lin
 				continue
 			}
 		}
+		if line := lostMount(s.pid, d.FD, mounts)(proc.Open(s.pid, d.FD), d.Link); line != "" && st.Mode&unix.S_IFMT == unix.S_IFREG && !strings.HasPrefix(name, "/memfd:") && (removed || strings.HasPrefix(line, "Open")) {
+			lines = append(lines, line)
+			continue
+		}
 		switch kind := st.Mode & unix.S_IFMT; {
 		case !d.Readable && !d.Writable && kind == unix.S_IFSOCK:
 			add("sockets: Can't get 1:39 opt: %s", ckpt.Strerror(unix.EBADF))
@@ -143,9 +161,15 @@ func (s *situation) foresee(tree []int, mounts map[int]uint64, criu string) (lin
 	ours, err := proc.Namespace(unix.Getpid(), "ipc")
 	theirs, err2 := proc.Namespace(s.pid, "ipc")
 	machine := err == nil && err2 == nil && ours == theirs
+	lost := len(lines) > 0
 	for m, err := range f.mappings {
 		if err != nil {
 			break
+		}
+		if !lost && strings.HasPrefix(m.Path, "/") && !strings.HasSuffix(m.Path, proc.Deleted) {
+			if line := lostMount(s.pid, -1, mounts)(m.Link(s.pid), m.Path); line != "" {
+				lines, lost = append(lines, line), true
+			}
 		}
 		switch {
 		case len(m.Path) > longestMapped:
@@ -178,6 +202,55 @@ func (s *situation) foresee(tree []int, mounts map[int]uint64, criu string) (lin
 		add("remote mmap() failed: %s", ckpt.Strerror(unix.ENOMEM))
 	}
 	return lines
+}
+
+// sameMounts reports whether a process has this one's mount namespace.
+func sameMounts(pid int) bool {
+	ours, err := proc.Namespace(os.Getpid(), "mnt")
+	theirs, err2 := proc.Namespace(pid, "mnt")
+	return err == nil && err2 == nil && ours == theirs
+}
+
+// lostMount returns a function that returns what CRIU says of a file, which a path in /proc
+// leads to and link names, if its mount is not among these, as after 'umount --lazy', or if
+// something was mounted over it; "" otherwise, and before Linux 5.8.
+func lostMount(pid, fd int, mounts map[int]uint64) func(path, link string) string {
+	return func(path, link string) string {
+		mount, _ := mountOf(path)
+		if mount == 0 || len(mounts) == 0 || !strings.HasPrefix(link, "/") {
+			return ""
+		}
+		if _, here := mounts[mount]; !here {
+			return fmt.Sprintf("Can't lookup mount=%d for fd=%d path=%s", mount, fd, link)
+		}
+		if sameMounts(pid) && hidden(strings.TrimSuffix(link, proc.Deleted), mount) {
+			return fmt.Sprintf("Open files on overmounted mounts are not supported yet; mount=%d fd=%d path=%s", mount, fd, link)
+		}
+		return ""
+	}
+}
+
+// hidden reports whether a name leads to another mount; of one that was removed, or whose
+// directory was, what is left of its path.
+func hidden(name string, mount int) bool {
+	for {
+		now, err := mountOf(name)
+		if err == unix.ENOENT || err == unix.ENOTDIR {
+			name = filepath.Dir(name)
+			continue
+		}
+		return err == nil && now != 0 && now != mount
+	}
+}
+
+// mountOf returns the number of the mount that a path leads to; 0 if the kernel does not say.
+func mountOf(path string) (int, error) {
+	var st unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_DONT_SYNC, unix.STATX_MNT_ID, &st)
+	if err != nil || st.Mask&unix.STATX_MNT_ID == 0 {
+		return 0, err
+	}
+	return int(st.Mnt_id), nil
 }
 
 // inside reports whether a file without a name is on a file system of the kernel's own, which
