@@ -7,9 +7,7 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/sys/unix"
 
-	"blcr-cli/internal/hints"
 	"blcr-cli/internal/signals"
 )
 
@@ -22,12 +20,6 @@ func Run(name, purpose string, args []string, stdout, stderr io.Writer, action f
 	// runtime has no reason to interrupt a system call.
 	debug.SetGCPercent(-1)
 	signals.KeepIgnored()
-	if errno := fewDescriptors(); errno != 0 {
-		con := &Console{Stdout: stdout, Stderr: stderr}
-		con.Errorf("%s: %v\n", name, errno)
-		con.Details(hints.Limits(errno))
-		return int(errno)
-	}
 
 	status := 0
 	app := &cli.App{
@@ -80,17 +72,4 @@ func FlagApp(name, purpose string, flags []cli.Flag, stdout, stderr io.Writer, u
 		ExitErrHandler: func(*cli.Context, error) {},
 		Action:         action,
 	}
-}
-
-// fewDescriptors returns EMFILE, or ENFILE, if there are not as many free descriptors as Go's
-// runtime needs, which would end the program with a trace.
-func fewDescriptors() (errno unix.Errno) {
-	for range 2 {
-		var pipe [2]int
-		if errno, _ = unix.Pipe2(pipe[:], unix.O_CLOEXEC).(unix.Errno); errno == 0 {
-			defer unix.Close(pipe[0])
-			defer unix.Close(pipe[1])
-		}
-	}
-	return errno
 }

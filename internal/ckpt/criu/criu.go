@@ -25,6 +25,7 @@ import (
 	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/ckpt/criu/pstree"
 	"blcr-cli/internal/ctxfile"
+	"blcr-cli/internal/hints"
 	"blcr-cli/internal/proc"
 	"blcr-cli/internal/show"
 )
@@ -39,6 +40,9 @@ func open() (*engine, error) {
 			"mount it there, by 'mount -t proc proc /proc', or start the namespace by 'unshare --pid --fork --mount-proc'",
 		}}
 	}
+	if errno := fewDescriptors(); errno != 0 {
+		return nil, &ckpt.Error{Op: "open", Errno: errno, Detail: hints.Limits(errno)}
+	}
 	criu, err := binary.Find()
 	if err != nil {
 		return nil, err
@@ -50,6 +54,19 @@ func open() (*engine, error) {
 	runtime.GOMAXPROCS(min(2, runtime.NumCPU()))
 	populateHeap()
 	return &engine{criu: criu}, nil
+}
+
+// fewDescriptors returns EMFILE, or ENFILE, if there are not as many free descriptors as Go's
+// runtime needs to wait for several files, which would end the program with a trace.
+func fewDescriptors() (errno unix.Errno) {
+	for range 2 {
+		var pipe [2]int
+		if errno, _ = unix.Pipe2(pipe[:], unix.O_CLOEXEC).(unix.Errno); errno == 0 {
+			defer unix.Close(pipe[0])
+			defer unix.Close(pipe[1])
+		}
+	}
+	return errno
 }
 
 // populateHeap has the kernel make the pages of the heap that most requests use at once, which
