@@ -2,6 +2,7 @@ package criu
 
 import (
 	"context"
+	"slices"
 	"syscall"
 	"time"
 
@@ -49,16 +50,32 @@ func (r *restart) endHalted(ctx context.Context) {
 			rounds = limit / haltedCheck
 		}
 	}
+	if ctx.Err() != nil {
+		return
+	}
 	r.halted.Store(true)
 	r.criu.Kill()
 }
 
-// halted tells whether criu and all threads of the tree sleep, and one of them for a tracer.
+// halted tells whether criu and all threads of the tree sleep, and one of them for a tracer. A
+// criu that waits for its action script can go on, however long that takes: the processes may
+// be ready to run then, and would, without their tracer.
 func halted(criu, root int) bool {
 	if p, err := proc.Read(criu); err != nil || p.State != 'S' {
 		return false
 	}
+	own, err := proc.Descend(criu)
+	if err != nil {
+		return false
+	}
 	tree, err := proc.Descend(root)
+	scripts := len(own) - 1
+	if slices.Contains(own, root) {
+		scripts -= len(tree) // the first process of a pid namespace is criu's child
+	}
+	if scripts > 0 {
+		return false
+	}
 	traced := false
 	for _, pid := range tree {
 		for _, tid := range proc.Threads(pid) {
