@@ -3,6 +3,7 @@
 package real
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -42,4 +43,21 @@ func TestNumbersAhead(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestNumbersOwn: the number of cr_restart itself cannot be restored, but that of the next one
+// is another.
+func TestNumbersOwn(t *testing.T) {
+	j, ctx := newSleeper(t)
+	j.rewind()
+	if err := os.WriteFile("/proc/sys/kernel/ns_last_pid", []byte(strconv.Itoa(j.pid-1)), 0); err != nil {
+		t.Fatal(err)
+	}
+	p := j.command("cr_restart", ctx)
+	if p.pid != j.pid {
+		t.Fatalf("cr_restart is %d, the job %d", p.pid, j.pid)
+	}
+	j.fails(p, 16, fmt.Sprintf("- found pid %d in use\nRestart failed: Device or resource busy\n- it is that of process %[1]d (cr_restart)\n- start cr_restart again, which has another number then; or cr_restart --no-restore-pid restarts the job with new pids beside it\n", j.pid))
+	j.restart(ctx)
+	j.finish()
 }

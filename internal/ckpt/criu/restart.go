@@ -563,7 +563,9 @@ func busyError(pid int) error {
 	b := &busy{pid: pid}
 	if holder := hints.Holder(pid); holder != "" {
 		way := "cr_restart --no-restore-pid restarts the job with new pids beside it"
-		if leader, err := proc.Leader(pid); err == nil && leader == os.Getpid() && leader != pid {
+		if pid == os.Getpid() {
+			way = "start cr_restart again, which has another number then; or " + way
+		} else if leader, err := proc.Leader(pid); err == nil && leader == os.Getpid() {
 			// With a context that can be read twice it would have another number; see makeWay.
 			way = "restart it from a file, not from a pipe, and cr_restart uses other numbers; or " + way
 		}
