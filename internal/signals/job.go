@@ -14,6 +14,9 @@ import (
 // are kept until ForwardToJob, so that none is lost, and none ends cr_restart
 // while a half-made job depends on it.
 func HoldForJob() {
+	if slices.Contains(effective(pending()), unix.SIGCONT) {
+		take(unix.SIGCONT) // It has only revoked a stop: there is no job yet.
+	}
 	for _, sig := range all(forwarded) {
 		// Fails for what cannot be caught, which then stays as it is.
 		_ = Catch(sig)
@@ -21,12 +24,12 @@ func HoldForJob() {
 }
 
 // HoldStops catches the signals by which a terminal stops its jobs, unless they
-// are ignored. It is for the time of the request, before HoldForJob: to be
-// stopped and continued would interrupt the request. FreeStops undoes it.
-func HoldStops() { catch(stops) }
+// are ignored, and SIGCONT, which revokes them. It is for the time of the request, before
+// HoldForJob: to be stopped and continued would interrupt the request. FreeStops undoes it.
+func HoldStops() { catch(deferred) }
 
 // FreeStops gives those signals their default action.
-func FreeStops() { uncatch(stops) }
+func FreeStops() { uncatch(deferred) }
 
 // DeferStops holds these signals, and SIGCONT, until ObeyStops. It is for a process that
 // must not stop because others are frozen until it goes on.

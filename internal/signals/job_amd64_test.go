@@ -22,9 +22,16 @@ func parentRole(args string) {
 	if args == "guarded" {
 		NewGuard().Finish()
 	}
-	HoldForJob()
+	if args == "early" {
+		HoldStops()
+	} else {
+		HoldForJob()
+	}
 	fmt.Println("held")
 	readByte()
+	if args == "early" {
+		HoldForJob()
+	}
 	ForwardToJob(pid)
 	fmt.Println("forwards")
 	end, err := Wait(pid)
@@ -177,6 +184,23 @@ func TestContinuedBeforeForward(t *testing.T) {
 		}
 		p.goOn(t)
 		p.getsOne(t, unix.SIGCONT)
+		p.says(t, "forwards")
+		p.kill(t, unix.SIGUSR1)
+		p.getsOne(t, unix.SIGUSR1)
+		p.runs(t)
+	}
+}
+
+// TestContinuedBeforeJob: nor does one that was revoked before there was a job, which gets
+// neither of them.
+func TestContinuedBeforeJob(t *testing.T) {
+	for _, stop := range stopping {
+		p := startHolding(t, "early")
+		for _, sig := range []syscall.Signal{stop, unix.SIGCONT} {
+			p.kill(t, sig)
+			p.settle(t)
+		}
+		p.goOn(t)
 		p.says(t, "forwards")
 		p.kill(t, unix.SIGUSR1)
 		p.getsOne(t, unix.SIGUSR1)
