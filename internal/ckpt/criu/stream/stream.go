@@ -177,8 +177,14 @@ func (c *Criu) Done() <-chan struct{} { return c.done }
 func (c *Criu) Status() unix.WaitStatus { return c.process.status }
 
 // Errors returns the texts of the error lines in criu's log so far, without
-// time, pid and place in its source. Of many it returns the first and the last.
-func (c *Criu) Errors() []string { return c.process.log.Errors() }
+// time, pid and place in its source. Of many it returns the first and the last. There are none
+// of a criu that could not be started.
+func (c *Criu) Errors() []string {
+	if c.process == nil {
+		return nil
+	}
+	return c.process.log.Errors()
+}
 
 // AwaitImages returns when every image that criu has named so far has been moved
 // by Handler.Image. It may be called while criu waits for the answer to a stage,

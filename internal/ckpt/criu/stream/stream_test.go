@@ -794,6 +794,9 @@ func TestNotStarted(t *testing.T) {
 	if err := c.Start(Command{Path: "/nonexistent"}); !errors.Is(err, unix.ENOENT) {
 		t.Error(err)
 	}
+	if log := c.Errors(); log != nil {
+		t.Errorf("it has logged %q", log)
+	}
 	c.Stop()
 	c.Insist(func() Hold { return HoldsNothing })
 	c.Close()
