@@ -74,8 +74,9 @@ func ownThreads(tasks []images.Task) bool {
 	return false
 }
 
-// mostSkipped is how many numbers are used up at most where the next one cannot be set.
-const mostSkipped = 2000
+// mostSkipped is how many numbers are used up at most where the next one cannot be set. With
+// more none are: to stop among those of the job would be worse.
+const mostSkipped = 10000
 
 // skipNumbers sees to it that the next numbers are none of the job's.
 func skipNumbers(tasks []images.Task) {
@@ -85,7 +86,7 @@ func skipNumbers(tasks []images.Task) {
 		return
 	}
 	proc.SetLastPid(next)
-	for n := 0; n < mostSkipped && proc.LastPid() < next; n++ {
+	for n := 0; n < mostSkipped && next-last <= mostSkipped && proc.LastPid() < next; n++ {
 		// A thread to which a goroutine is locked ends with it.
 		done := make(chan struct{})
 		go func() {

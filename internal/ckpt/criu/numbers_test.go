@@ -55,3 +55,23 @@ func TestOwnThreads(t *testing.T) {
 		}
 	}
 }
+
+// TestSkipTooMany: where the numbers of the job are too many to be used up, none are, as the
+// next ones may do.
+func TestSkipTooMany(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Skip("root sets the next number")
+	}
+	last := proc.LastPid()
+	if last == 0 {
+		t.Skip("the kernel does not tell the last number")
+	}
+	task := images.Task{PID: int32(last + 200)}
+	for n := range int32(mostSkipped) {
+		task.Threads = append(task.Threads, task.PID+n)
+	}
+	skipNumbers([]images.Task{task})
+	if used := proc.LastPid() - last; used > mostSkipped/10 {
+		t.Errorf("%d numbers were used up", used)
+	}
+}
