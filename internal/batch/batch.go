@@ -126,11 +126,20 @@ func Run(o *Options, signals <-chan os.Signal) End {
 	return end
 }
 
+// firstNumbers is more than the numbers that are given until a job is restored. The kernel
+// does not give the first 300 a second time.
+const firstNumbers = 300
+
 // begin starts the command and runs it to its end.
 func (b *batch) begin() End {
 	if err := b.dir.forget(); err != nil {
 		b.Log.Printf("%v", err)
 		return End{Status: StatusFailed}
+	}
+	// In a container that has just been started the job would have one of the first numbers,
+	// and cr_batch, or a thread of it, in the container where it is restarted.
+	if last := proc.LastPid(); last > 0 && last < firstNumbers {
+		proc.SkipNumbers(firstNumbers, firstNumbers)
 	}
 	j, err := b.startCommand()
 	if err != nil {

@@ -3,6 +3,7 @@ package proc
 import (
 	"fmt"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 
@@ -28,6 +29,25 @@ func LastPid() int {
 		return int(last[0])
 	}
 	return 0
+}
+
+// SkipNumbers sees to it that the next process or thread of this pid namespace gets a number
+// after that one. Where the caller may not say so, it uses up those before it, if these are no
+// more than most.
+func SkipNumbers(after, most int) {
+	SetLastPid(after)
+	if last := LastPid(); after-last > most {
+		return
+	}
+	for n := 0; n < most && LastPid() < after; n++ {
+		// A thread to which a goroutine is locked ends with it.
+		done := make(chan struct{})
+		go func() {
+			runtime.LockOSThread()
+			close(done)
+		}()
+		<-done
+	}
 }
 
 // SetClocks sets by how many seconds the clocks CLOCK_MONOTONIC and CLOCK_BOOTTIME are

@@ -9,8 +9,10 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -492,4 +494,23 @@ func TestBatchEndsDuringSave(t *testing.T) {
 	j.write("go", "")
 	j.until("the one that was left", func() bool { return j.former("gone") == "gone\n" })
 	j.nothing()
+}
+
+// TestBatchNumbers: in a pid namespace that has just been made the job does not get a number
+// that cr_batch, or a thread of it, has in the next one.
+func TestBatchNumbers(t *testing.T) {
+	for _, user := range []string{"", "setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps=-all "} {
+		dir := t.TempDir()
+		for _, d := range []string{dir, filepath.Dir(dir)} { // both are the test's own
+			if err := os.Chmod(d, 0o777); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c := exec.Command("unshare", "-p", "-f", "--mount-proc", "/bin/sh", "-c", user+"$0 -q -i 0 -d $1/gen -- /bin/sh -c 'echo $$'; :", filepath.Join(bin, "cr_batch"), dir)
+		c.Env = os.Environ()
+		out, err := c.CombinedOutput()
+		if pid, bad := strconv.Atoi(strings.TrimSpace(string(out))); err != nil || bad != nil || pid <= 300 {
+			t.Errorf("%q: the job is %q, %v", user, out, err)
+		}
+	}
 }

@@ -3,7 +3,6 @@ package criu
 import (
 	"context"
 	"os"
-	"runtime"
 
 	"golang.org/x/sys/unix"
 
@@ -81,18 +80,7 @@ const mostSkipped = 10000
 // skipNumbers sees to it that the next numbers are none of the job's.
 func skipNumbers(tasks []images.Task) {
 	last := proc.LastPid()
-	next := gap(tasks, last)
-	if next == last {
-		return
-	}
-	proc.SetLastPid(next)
-	for n := 0; n < mostSkipped && next-last <= mostSkipped && proc.LastPid() < next; n++ {
-		// A thread to which a goroutine is locked ends with it.
-		done := make(chan struct{})
-		go func() {
-			runtime.LockOSThread()
-			close(done)
-		}()
-		<-done
+	if next := gap(tasks, last); next != last {
+		proc.SkipNumbers(next, mostSkipped)
 	}
 }
