@@ -141,11 +141,12 @@ func (f *file) setAside(spare string) kept {
 	if st, err := f.sys.lstat(path); err != nil || fileType(st) == unix.S_IFDIR || f.moveTo(spare) != nil {
 		return kept{none: err == unix.ENOENT}
 	}
-	if f.sys.renameat2(spare, path, unix.RENAME_EXCHANGE) == nil {
+	err := f.sys.renameat2(spare, path, unix.RENAME_EXCHANGE)
+	if err == nil {
 		f.name = path
 		return kept{name: spare, spare: true}
 	}
-	if f.moveTo(temp) != nil || f.sys.rename(path, spare) != nil {
+	if f.moveTo(temp) != nil || !flagsUnsupported(err) || f.sys.rename(path, spare) != nil {
 		return kept{}
 	}
 	return kept{name: spare, spare: true, moved: true}

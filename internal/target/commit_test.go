@@ -259,7 +259,7 @@ func TestRollback(t *testing.T) {
 		n := 0
 		return &system{hook: func(call string, _ ...string) error {
 			if slices.Contains(unsupported, call) {
-				return unix.EPERM
+				return map[string]error{"link": unix.EPERM, "renameat2": unix.EINVAL}[call]
 			}
 			switch call {
 			case "fsync":

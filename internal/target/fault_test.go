@@ -208,7 +208,7 @@ func tolerated(call string, errno syscall.Errno) bool {
 		return true
 	case "rename ./.c.tmp ./.c.old", "rename ./.c.old ./.c.tmp", "rename c ./.c.old": // nor these
 		return true
-	case "renameat2 ./.c.old c": // renamed instead
+	case "renameat2 ./.c.old c": // nor this
 		return true
 	case "dup", "close", "readlink": // says nothing about the file
 		return true
