@@ -242,20 +242,49 @@ func FDInfo(pid, fd int, name string) (string, error) {
 	return "", unix.ENOENT
 }
 
+// mount is a line of /proc/PID/mountinfo.
+type mount struct {
+	number int
+	device uint64 // of its file system
+	root   string // what of that is mounted
+	kind   string // its type
+}
+
+func mountinfo(pid int) (string, error) {
+	text, err := readAll(fmt.Sprintf("/proc/%d/mountinfo", pid), mostMounts)
+	return string(text), err
+}
+
+func parseMounts(mountinfo string) iter.Seq[mount] {
+	return func(yield func(mount) bool) {
+		for line := range strings.Lines(mountinfo) {
+			// "36 35 98:0 /mnt1 /mnt2 rw,noatime - ext3 /dev/root rw"
+			var m mount
+			var parent int
+			var major, minor uint32
+			if n, _ := fmt.Sscanf(line, "%d %d %d:%d %s", &m.number, &parent, &major, &minor, &m.root); n != 5 {
+				continue
+			}
+			_, kind, _ := strings.Cut(line, " - ")
+			m.kind, _, _ = strings.Cut(kind, " ")
+			m.device = unix.Mkdev(major, minor)
+			if !yield(m) {
+				return
+			}
+		}
+	}
+}
+
 // Mounts returns the numbers of the mounts that a process sees, with the device numbers of
 // their file systems. On some, as Btrfs, stat(2) says another one.
 func Mounts(pid int) (map[int]uint64, error) {
-	text, err := readAll(fmt.Sprintf("/proc/%d/mountinfo", pid), mostMounts)
+	text, err := mountinfo(pid)
 	if err != nil {
 		return nil, err
 	}
 	mounts := make(map[int]uint64)
-	for line := range strings.Lines(string(text)) {
-		var number, parent int
-		var major, minor uint32
-		if n, _ := fmt.Sscanf(line, "%d %d %d:%d", &number, &parent, &major, &minor); n == 4 {
-			mounts[number] = unix.Mkdev(major, minor)
-		}
+	for m := range parseMounts(text) {
+		mounts[m.number] = m.device
 	}
 	return mounts, nil
 }
@@ -283,23 +312,15 @@ func OpenFlags(pid, fd int) int {
 // file systems that are mounted where a process sees them, and which mount namespaces are
 // kept by a mount there, as 'mount --bind /proc/PID/ns/mnt FILE' does, by their inodes.
 func Devices(pid int) (devices, kept map[uint64]bool, err error) {
-	text, err := readAll(fmt.Sprintf("/proc/%d/mountinfo", pid), mostMounts)
+	text, err := mountinfo(pid)
 	if err != nil {
 		return nil, nil, err
 	}
 	devices, kept = make(map[uint64]bool), make(map[uint64]bool)
-	for line := range strings.Lines(string(text)) {
-		// "36 35 98:0 /mnt1 /mnt2 rw - ext3 /dev/root rw"
-		var major, minor uint32
+	for m := range parseMounts(text) {
+		devices[m.device] = true
 		var inode uint64
-		f := strings.Fields(line)
-		if len(f) < 5 {
-			continue
-		}
-		if n, _ := fmt.Sscanf(f[2], "%d:%d", &major, &minor); n == 2 {
-			devices[unix.Mkdev(major, minor)] = true
-		}
-		if n, _ := fmt.Sscanf(f[3], "mnt:[%d]", &inode); n == 1 {
+		if n, _ := fmt.Sscanf(m.root, "mnt:[%d]", &inode); n == 1 {
 			kept[inode] = true
 		}
 	}
@@ -309,21 +330,14 @@ func Devices(pid int) (devices, kept map[uint64]bool, err error) {
 // Served returns the device numbers of the file systems that a process sees and a program
 // serves (FUSE).
 func Served(pid int) map[uint64]bool {
-	text, err := readAll(fmt.Sprintf("/proc/%d/mountinfo", pid), mostMounts)
-	if err != nil || !strings.Contains(string(text), " - fuse") {
+	text, err := mountinfo(pid)
+	if err != nil || !strings.Contains(text, " - fuse") { // as nearly always
 		return nil
 	}
 	served := make(map[uint64]bool)
-	for line := range strings.Lines(string(text)) {
-		// "36 35 0:52 / /mnt rw - fuse.sshfs host: rw"
-		_, kind, _ := strings.Cut(line, " - ")
-		kind, _, _ = strings.Cut(kind, " ")
-		var major, minor uint32
-		if kind != "fuse" && kind != "fuseblk" && !strings.HasPrefix(kind, "fuse.") {
-			continue // fusectl
-		}
-		if n, _ := fmt.Sscanf(line, "%d %d %d:%d", new(int), new(int), &major, &minor); n == 4 {
-			served[unix.Mkdev(major, minor)] = true
+	for m := range parseMounts(text) {
+		if m.kind == "fuse" || m.kind == "fuseblk" || strings.HasPrefix(m.kind, "fuse.") { // not fusectl
+			served[m.device] = true
 		}
 	}
 	return served

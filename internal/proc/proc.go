@@ -159,6 +159,13 @@ func tableWithout(some []int) (Table, error) {
 	return table, nil
 }
 
+// Descends reports whether a process is that root or descends from it, as far as can be seen
+// while they run.
+func Descends(pid, root int) bool {
+	tree, err := Descend(root)
+	return err == nil && slices.Contains(tree, pid)
+}
+
 // Children returns the pids of the children of each process.
 func (t Table) Children() map[int][]int {
 	children := make(map[int][]int)

@@ -91,16 +91,7 @@ func TestRenameFails(t *testing.T) {
 			}
 			return nil
 		}}
-		f, err := openFile(Spec{Path: path, Policy: policy, Sync: true}, sys)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := f.Begin(); err != nil {
-			t.Fatal(err)
-		}
-		if err := f.Commit(); err == nil {
-			t.Error("committed")
-		}
+		f := failedCommit(t, Spec{Path: path, Policy: policy, Sync: true}, sys)
 		if err := f.Abort(); err != nil {
 			t.Errorf("left: %v", err)
 		}
@@ -109,6 +100,22 @@ func TestRenameFails(t *testing.T) {
 			t.Errorf("policy %d: %v, %v", policy, names, err)
 		}
 	}
+}
+
+// failedCommit is a destination whose Commit has failed.
+func failedCommit(t *testing.T, spec Spec, sys *system) *file {
+	t.Helper()
+	f, err := openFile(spec, sys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Begin(); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Commit(); err == nil {
+		t.Error("committed")
+	}
+	return f
 }
 
 // TestLeftBehind: what a failed Commit could not remove is told by Abort.
@@ -120,16 +127,7 @@ func TestLeftBehind(t *testing.T) {
 		}
 		return nil
 	}}
-	f, err := openFile(Spec{Path: path}, sys)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Begin(); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Commit(); err == nil {
-		t.Error("committed")
-	}
+	f := failedCommit(t, Spec{Path: path}, sys)
 	if e, ok := f.Abort().(*Error); !ok || e.Op != OpDiscard || e.Path != hidden(path, ".tmp") {
 		t.Errorf("%v", e)
 	}

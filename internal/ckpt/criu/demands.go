@@ -94,7 +94,7 @@ func (f *foresight) numbers() error {
 	}
 	highest := 0
 	for _, task := range f.plan.tasks {
-		for _, id := range append([]int32{task.PID}, task.Threads...) {
+		for _, id := range task.Numbers() {
 			highest = max(highest, int(id))
 		}
 	}

@@ -124,7 +124,7 @@ func (f *foresight) pids(ctx context.Context) error {
 		if f.plan.container() {
 			continue
 		}
-		for _, id := range slices.Compact(append([]int32{task.PID}, task.Threads...)) {
+		for _, id := range task.Numbers() {
 			n := int(id)
 			if leader, err := proc.Leader(n); err == nil && leader == os.Getpid() {
 				continue // this process is not there when it is restarted

@@ -64,7 +64,7 @@ func ownThreads(tasks []images.Task) bool {
 		own[tid] = tid != os.Getpid()
 	}
 	for _, task := range tasks {
-		for _, id := range append([]int32{task.PID}, task.Threads...) {
+		for _, id := range task.Numbers() {
 			if own[int(id)] {
 				return true
 			}

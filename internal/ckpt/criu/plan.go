@@ -151,7 +151,7 @@ const clearance = 300
 func gap(tasks []images.Task, last int) int {
 	var used []int
 	for _, task := range tasks {
-		for _, id := range append([]int32{task.PID, task.PGID, task.SID}, task.Threads...) {
+		for _, id := range append(task.Numbers(), task.PGID, task.SID) {
 			used = append(used, int(id))
 		}
 	}
@@ -338,7 +338,7 @@ const patience = 3 * time.Second
 func (p *plan) pidsFree(ctx context.Context) error {
 	deadline := time.Now().Add(patience)
 	for _, task := range p.tasks {
-		for _, id := range append([]int32{task.PID}, task.Threads...) {
+		for _, id := range task.Numbers() {
 			for taken(int(id)) {
 				if err := interrupted(ctx, "restart"); err != nil {
 					return err

@@ -320,23 +320,19 @@ func unlessOver(ctx context.Context, err error) error {
 
 // answer answers the action script.
 func (r *restart) answer(ctx context.Context, s *stream.Stage) {
-	if s.Name == stream.PostRestore {
-		// All files are open.
-		r.ghosts.Unlock()
-	}
-	if s.Name != stream.PostRestore || r.fill == nil {
-		found := r.reached(s)
-		s.Answer(found)
-		if found && s.Name == stream.PostRestore {
-			r.answering.Go(func() { r.endHalted(r.attaching) })
-		}
+	if s.Name != stream.PostRestore {
+		s.Answer(r.reached(s))
 		return
 	}
+	// All files are open.
+	r.ghosts.Unlock()
 	// Criu may want other things meanwhile, such as to be stopped.
 	r.answering.Go(func() {
 		found := r.reached(s)
-		if err := unlessOver(ctx, r.fillMemory(ctx)); err != nil {
-			r.criu.Fail(err)
+		if r.fill != nil {
+			if err := unlessOver(ctx, r.fillMemory(ctx)); err != nil {
+				r.criu.Fail(err)
+			}
 		}
 		s.Answer(found)
 		if found {

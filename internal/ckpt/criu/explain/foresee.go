@@ -66,8 +66,10 @@ func (s *situation) foresee(tree []int, mounts map[int]uint64, criu string) (lin
 			add("SEIZE %d: unsupported stop signal %d", s.pid, int(sig))
 		}
 	}
+	seen := seenMounts{numbers: mounts, ours: sameMounts(s.pid)}
 	for _, which := range []string{"cwd", "exe"} {
-		if line := lostMount(s.pid, -3, mounts)(proc.Place(s.pid, which)); line != "" {
+		path, link := proc.Place(s.pid, which)
+		if line := seen.lost(-3, path, link); line != "" {
 			lines = append(lines, line)
 			break // of one mount, it would say the same
 		}
@@ -135,7 +137,7 @@ func (s *situation) foresee(tree []int, mounts map[int]uint64, criu string) (lin
 				continue
 			}
 		}
-		if line := lostMount(s.pid, d.FD, mounts)(proc.Open(s.pid, d.FD), d.Link); line != "" && st.Mode&unix.S_IFMT == unix.S_IFREG && !strings.HasPrefix(name, "/memfd:") && (removed || strings.HasPrefix(line, "Open")) {
+		if line := seen.lost(d.FD, proc.Open(s.pid, d.FD), d.Link); line != "" && st.Mode&unix.S_IFMT == unix.S_IFREG && !strings.HasPrefix(name, "/memfd:") && (removed || strings.HasPrefix(line, "Open")) {
 			lines = append(lines, line)
 			continue
 		}
@@ -162,15 +164,17 @@ func (s *situation) foresee(tree []int, mounts map[int]uint64, criu string) (lin
 	theirs, err2 := proc.Namespace(s.pid, "ipc")
 	machine := err == nil && err2 == nil && ours == theirs
 	lost := len(lines) > 0
+	last := "" // the path of the mapping before, mostly another part of the same file
 	for m, err := range f.mappings {
 		if err != nil {
 			break
 		}
-		if !lost && strings.HasPrefix(m.Path, "/") && !strings.HasSuffix(m.Path, proc.Deleted) {
-			if line := lostMount(s.pid, -1, mounts)(m.Link(s.pid), m.Path); line != "" {
+		if !lost && m.Path != last && strings.HasPrefix(m.Path, "/") && !strings.HasSuffix(m.Path, proc.Deleted) {
+			if line := seen.lost(-1, m.Link(s.pid), m.Path); line != "" {
 				lines, lost = append(lines, line), true
 			}
 		}
+		last = m.Path
 		switch {
 		case len(m.Path) > longestMapped:
 			if !slices.Contains(lines, tooLongMapped) {
@@ -211,23 +215,31 @@ func sameMounts(pid int) bool {
 	return err == nil && err2 == nil && ours == theirs
 }
 
-// lostMount returns a function that returns what CRIU says of a file, which a path in /proc
-// leads to and link names, if its mount is not among these, as after 'umount --lazy', or if
-// something was mounted over it; "" otherwise, and before Linux 5.8.
-func lostMount(pid, fd int, mounts map[int]uint64) func(path, link string) string {
-	return func(path, link string) string {
-		mount, _ := mountOf(path)
-		if mount == 0 || len(mounts) == 0 || !strings.HasPrefix(link, "/") {
-			return ""
-		}
-		if _, here := mounts[mount]; !here {
-			return fmt.Sprintf("Can't lookup mount=%d for fd=%d path=%s", mount, fd, link)
-		}
-		if sameMounts(pid) && hidden(strings.TrimSuffix(link, proc.Deleted), mount) {
-			return fmt.Sprintf("Open files on overmounted mounts are not supported yet; mount=%d fd=%d path=%s", mount, fd, link)
-		}
+// seenMounts is the mounts that the root of the tree sees, and whether a process has this
+// one's mount namespace.
+type seenMounts struct {
+	numbers map[int]uint64
+	ours    bool
+}
+
+// lost returns what CRIU says of a file of the process, which a path in /proc leads to and link
+// names, if its mount is not among these, as after 'umount --lazy', or if something was mounted
+// over it; "" otherwise, and before Linux 5.8.
+func (s seenMounts) lost(fd int, path, link string) string {
+	if len(s.numbers) == 0 || !strings.HasPrefix(link, "/") {
 		return ""
 	}
+	mount, _ := mountOf(path)
+	if mount == 0 {
+		return ""
+	}
+	if _, here := s.numbers[mount]; !here {
+		return fmt.Sprintf("Can't lookup mount=%d for fd=%d path=%s", mount, fd, link)
+	}
+	if s.ours && hidden(strings.TrimSuffix(link, proc.Deleted), mount) {
+		return fmt.Sprintf("Open files on overmounted mounts are not supported yet; mount=%d fd=%d path=%s", mount, fd, link)
+	}
+	return ""
 }
 
 // hidden reports whether a name leads to another mount; of one that was removed, or whose
@@ -382,10 +394,4 @@ const fromCriu = "criu: "
 
 // madeSince tells whether a process that was not in the tree when that was listed descends
 // from its root, or has ended meanwhile.
-func madeSince(root, pid int) bool {
-	if proc.Ended(pid) {
-		return true
-	}
-	tree, err := proc.Descend(root)
-	return err == nil && slices.Contains(tree, pid)
-}
+func madeSince(root, pid int) bool { return proc.Ended(pid) || proc.Descends(pid, root) }

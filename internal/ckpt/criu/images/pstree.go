@@ -24,6 +24,9 @@ type Task struct {
 	Threads []int32 // thread ids; the leader's, which is PID, first
 }
 
+// Numbers returns those of the process and its threads, each once.
+func (t Task) Numbers() []int32 { return slices.Compact(append([]int32{t.PID}, t.Threads...)) }
+
 // Tasks reads pstree.img. The first task is the root, and parents come before
 // their children; an image in another order is malformed, as it is to criu.
 func Tasks(pstree []byte) ([]Task, error) {

@@ -56,13 +56,13 @@ func (p *preflight) connections() {
 		case known && other.inode == 0 && (other.state != established || p.accepts(sockets, other.local)):
 			// Nothing is on the way; or it is still to be accepted, which CRIU reports.
 		case !known || !inside:
-			in, holder := "", holder(other.inode)
-			if holder != 0 {
-				in = ", in " + hints.Process(holder) + ","
+			in, pid := "", holder(other.inode)
+			if pid != 0 {
+				in = ", in " + hints.Process(pid) + ","
 			}
 			e := with(refusal(syscall.EOPNOTSUPP, "%s %s, whose other end%s is not among those to be saved: it would be broken after a restart", hints.Process(h.Pid), of, in),
 				"save it when the connection is closed, or save both ends together")
-			if here := c.peer.ip == c.local.ip || c.peer.isLoopback(); !p.frozen && here && (holder == 0 || p.descends(holder)) {
+			if here := c.peer.ip == c.local.ip || c.peer.isLoopback(); !p.frozen && here && (pid == 0 || proc.Descends(pid, p.Root)) {
 				// It was made or closed while its processes were looked at, one after the other.
 				p.found = append(p.found, &busyError{e, unreadLimit})
 			} else {
@@ -115,12 +115,6 @@ func (p *preflight) accepts(sockets []connection, at endpoint) bool {
 		_, ours := p.sockets[c.inode]
 		return c.state == listening && c.inode != 0 && ours && c.local.port == at.port
 	})
-}
-
-// descends tells whether a process is one of the tree, as that is now.
-func (p *preflight) descends(pid int) bool {
-	tree, err := proc.Descend(p.Root)
-	return err == nil && slices.Contains(tree, pid)
 }
 
 // holder is which process has a socket open; 0 if that is not known.

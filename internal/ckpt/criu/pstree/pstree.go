@@ -69,8 +69,9 @@ func ResolveAll(ctx context.Context, r *ckpt.CheckpointRequest) (*Tree, []error)
 	}
 	began := time.Now()
 	deadline := began.Add(limit)
+	served := make(map[string]bool) // files that were answered for
 	for {
-		t, errs := look(ctx, r)
+		t, errs := look(ctx, r, served)
 		if len(errs) == 0 {
 			if err := t.checkIdle(); err != nil {
 				errs = []error{err}
@@ -132,7 +133,7 @@ func (t *Tree) Close() {
 
 // look finds the tree as it is now, and what is wrong with it. The tree is nil where
 // none was found.
-func look(ctx context.Context, r *ckpt.CheckpointRequest) (*Tree, []error) {
+func look(ctx context.Context, r *ckpt.CheckpointRequest, served map[string]bool) (*Tree, []error) {
 	table, err := proc.Programs()
 	if err != nil {
 		return nil, []error{ckpt.SystemError("read", "/proc", err)}
@@ -157,7 +158,7 @@ func look(ctx context.Context, r *ckpt.CheckpointRequest) (*Tree, []error) {
 	if err := t.check(r); err != nil {
 		return t, []error{err}
 	}
-	if err := t.awaitServed(ctx); err != nil {
+	if err := t.awaitServed(ctx, served); err != nil {
 		return nil, []error{err} // nothing else is to be looked at
 	}
 	return t, t.preflight()

@@ -38,19 +38,18 @@ func init() {
 const mostServed = 1000
 
 // served returns the files of the tree that are on such file systems: paths in /proc, and which
-// files they are. It asks no server.
-func (t *Tree) served() (paths, files []string) {
+// files they are, without those that are in known, to which it adds them. It asks no server.
+func (t *Tree) served(known map[string]bool) (paths, files []string) {
 	devices := proc.Served(t.Root)
 	if len(devices) == 0 {
 		return nil, nil
 	}
-	found := make(map[string]bool)
 	add := func(pid int, path, link string) {
 		var st unix.Statx_t
-		if found[link] || len(files) == mostServed || !strings.HasPrefix(link, "/") || unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_DONT_SYNC, 0, &st) != nil || !devices[unix.Mkdev(st.Dev_major, st.Dev_minor)] {
+		if known[link] || len(files) == mostServed || !strings.HasPrefix(link, "/") || unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_DONT_SYNC, 0, &st) != nil || !devices[unix.Mkdev(st.Dev_major, st.Dev_minor)] {
 			return
 		}
-		found[link] = true
+		known[link] = true
 		paths = append(paths, path)
 		files = append(files, fmt.Sprintf("%s has %s", hints.Process(pid), show.Name(link)))
 	}
@@ -75,8 +74,8 @@ func (t *Tree) served() (paths, files []string) {
 
 // awaitServed returns when these files have been answered for, or with an error when ctx is
 // cancelled.
-func (t *Tree) awaitServed(ctx context.Context) error {
-	paths, files := t.served()
+func (t *Tree) awaitServed(ctx context.Context, known map[string]bool) error {
+	paths, files := t.served(known)
 	var pipe [2]int
 	if len(paths) == 0 || unix.Pipe2(pipe[:], unix.O_CLOEXEC) != nil {
 		return nil
