@@ -355,11 +355,9 @@ func requestAtCall(t *testing.T, l launch, env []string, configure func(*testing
 			declined = min(declined, number)
 		}
 	}).calls
+	starts = min(starts, all)
 	for i := range starts {
-		at := 1 + i%all
-		if starts < all {
-			at = 1 + i*all/starts
-		}
+		at := 1 + i*all/starts
 		var r traced
 		answered := false
 		// The command may end before the thread that a request has woken runs, on a busy
