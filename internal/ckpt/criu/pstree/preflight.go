@@ -36,6 +36,7 @@ type preflight struct {
 	private  map[uint64]bool       // see volatileDevices
 	kept     map[uint64]bool       // mount namespaces
 	gone     map[fileID]removedFile
+	leased   map[fileID]bool  // files with a lease for writing; nil until it was asked
 	user     bool             // CRIU has the rights of a user
 	threaded bool             // a process has more than one thread
 	may      map[access]error // what access(2) says
@@ -76,6 +77,7 @@ var rules = []func(*preflight, *subject){
 	(*preflight).addressSpace,
 	(*preflight).vdso,
 	(*preflight).descriptors,
+	(*preflight).leases,
 	(*preflight).stopped,
 	(*preflight).volatile,
 	(*preflight).robustMutexes,
