@@ -67,6 +67,12 @@ func (s *situation) foresee(tree []int, mounts map[int]uint64, criu string) (lin
 			add("SEIZE %d: unsupported stop signal %d", s.pid, int(sig))
 		}
 	}
+	for _, tid := range proc.Threads(s.pid) {
+		if proc.Pending(tid)&(1<<(unix.SIGTRAP-1)) != 0 {
+			add("Can't dump the %d thread with a pending SIGTRAP.", tid)
+			break
+		}
+	}
 	seen := seenMounts{numbers: mounts, ours: sameMounts(s.pid)}
 	for _, which := range []string{"cwd", "exe"} {
 		path, link := proc.Place(s.pid, which)

@@ -68,6 +68,7 @@ func (p *preflight) descriptors(s *subject) {
 		}
 		if first {
 			p.unsent(s, d.FD, ours)
+			p.notHere(s, d.FD, ours)
 		}
 		if pipe && !p.readable[inode] {
 			if flags, err := unix.FcntlInt(uintptr(ours), unix.F_GETFL, 0); err == nil && flags&unix.O_ACCMODE != unix.O_WRONLY {
@@ -119,6 +120,19 @@ func (p *preflight) unsent(s *subject, fd, ours int) {
 	e := with(refusal(syscall.EBUSY, "%s has %s in the queue of a UNIX socket open as descriptor %d, which criu loses", hints.Process(s.Pid), what, fd),
 		"try again, when the program has received it")
 	p.found = append(p.found, &busyError{e, passedLimit})
+}
+
+// notHere refuses a socket with an IPv4 address that the machine does not have, or not any more,
+// and that CRIU could not give it again (IP_FREEBIND, IP_TRANSPARENT). The socket is open here as
+// ours.
+func (p *preflight) notHere(s *subject, fd, ours int) {
+	name, err := unix.Getsockname(ours)
+	at, ok := name.(*unix.SockaddrInet4)
+	if err != nil || !ok || at.Addr[0] == 127 || p.roots[kindNet] != p.ours[kindNet] || hints.Bind(string(at.Addr[:]), 0, unix.SOCK_DGRAM) != unix.EADDRNOTAVAIL {
+		return
+	}
+	p.refuse(syscall.EOPNOTSUPP, s, fmt.Sprintf("has a socket open as descriptor %d with the address %d.%d.%d.%d, which this machine does not have, and which criu could not give it again", fd, at.Addr[0], at.Addr[1], at.Addr[2], at.Addr[3]),
+		"have the program close it, or give the machine that address, see ip-address(8)")
 }
 
 // ofProc refuses a file in /proc that is not there when CRIU opens the files of the job. It

@@ -79,6 +79,7 @@ var rules = []func(*preflight, *subject){
 	(*preflight).descriptors,
 	(*preflight).leases,
 	(*preflight).stopped,
+	(*preflight).continued,
 	(*preflight).volatile,
 	(*preflight).robustMutexes,
 	(*preflight).filtered,
