@@ -35,6 +35,7 @@ func (p *preflight) descriptors(s *subject) {
 		p.removed(s, proc.Open(s.Pid, d.FD), d.Link)
 		p.ofProc(s, d)
 		p.marks(s, d)
+		p.pressure(s, d)
 		inode, socket := inodeOf(d, "socket")
 		first := false
 		if socket {
@@ -174,6 +175,15 @@ func (p *preflight) marks(s *subject, d proc.Descriptor) {
 				"have the program watch mounts or files, or close it")
 			return
 		}
+	}
+}
+
+// pressure refuses a file of the kernel's pressure stall information that was opened to set a
+// trigger. A restart opens it without that, and to wait for it then fails at once (POLLERR).
+func (p *preflight) pressure(s *subject, d proc.Descriptor) {
+	if d.Writable && (strings.HasPrefix(d.Link, "/proc/pressure/") || strings.HasPrefix(d.Link, "/sys/fs/cgroup/") && strings.HasSuffix(d.Link, ".pressure")) {
+		p.refuse(syscall.EOPNOTSUPP, s, fmt.Sprintf("watches the pressure on resources by %s (descriptor %d), which criu does not save", show.Name(d.Link), d.FD),
+			"have the program close it; what systemd has started watches none with MemoryPressureWatch=off")
 	}
 }
 
