@@ -75,6 +75,9 @@ ok = lambda: fcntl.fcntl(f, fcntl.F_GETLEASE) == fcntl.F_WRLCK`, 95, "a removed 
 		{"address", `s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 s.setsockopt(socket.IPPROTO_IP, 15, 1) # IP_FREEBIND
 s.bind(("192.0.2.1", 0))`, 95, "has a socket open as descriptor 3 with the address 192.0.2.1, which this machine does not have"},
+		{"time", `import ctypes
+if ctypes.CDLL(None).unshare(0x80) != 0: # CLONE_NEWTIME
+	raise OSError`, 95, "has made a time namespace for its children (unshare(2) with CLONE_NEWTIME)"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			j := newJob(t, "refusedstate")

@@ -129,7 +129,7 @@ func (p *preflight) unsent(s *subject, fd, ours int) {
 func (p *preflight) notHere(s *subject, fd, ours int) {
 	name, err := unix.Getsockname(ours)
 	at, ok := name.(*unix.SockaddrInet4)
-	if err != nil || !ok || at.Addr[0] == 127 || p.roots[kindNet] != p.ours[kindNet] || hints.Bind(string(at.Addr[:]), 0, unix.SOCK_DGRAM) != unix.EADDRNOTAVAIL {
+	if err != nil || !ok || at.Addr[0] == 127 || at.Addr == [4]byte{} || p.roots[kindNet] != p.ours[kindNet] || hints.Bind(string(at.Addr[:]), 0, unix.SOCK_DGRAM) != unix.EADDRNOTAVAIL {
 		return
 	}
 	p.refuse(syscall.EOPNOTSUPP, s, fmt.Sprintf("has a socket open as descriptor %d with the address %d.%d.%d.%d, which this machine does not have, and which criu could not give it again", fd, at.Addr[0], at.Addr[1], at.Addr[2], at.Addr[3]),

@@ -328,7 +328,14 @@ func (p *preflight) namespaces(s *subject) {
 		p.refuse(syscall.EOPNOTSUPP, s, "has made a pid namespace for its children (unshare(2) with CLONE_NEWPID), which criu does not save",
 			"start it by 'unshare --pid --fork', which puts it into the namespace itself")
 	}
+	if times := proc.Namespaces(s.Pid, timeKinds); times[0] != 0 && times[1] != 0 && times[0] != times[1] && !ending(s.Pid, s.Pid) {
+		p.refuse(syscall.EOPNOTSUPP, s, "has made a time namespace for its children (unshare(2) with CLONE_NEWTIME), which criu does not save",
+			"start it by 'unshare --time --fork', which puts it into the namespace itself")
+	}
 }
+
+// timeKinds are the time namespaces of a process, and of its next child.
+var timeKinds = []string{"time", "time_for_children"}
 
 // separateChildren reports whether the next child of a process would be in another pid
 // namespace than the process. There is no such namespace before its first child, and
