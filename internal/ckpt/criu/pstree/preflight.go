@@ -135,6 +135,7 @@ func (t *Tree) preflight() []error {
 		p.passedSockets()
 		p.connections()
 		p.unixConnections()
+		p.netlinkConnections()
 	}
 	return p.found
 }
