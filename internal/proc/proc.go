@@ -328,6 +328,13 @@ func Deliverable(tid int) (set uint64) {
 	return (mask(status["SigPnd"]) | mask(status["ShdPnd"])) &^ mask(status["SigBlk"])
 }
 
+// Pending returns which signals are pending for a thread, or for its process, as Deliverable,
+// also those that it blocks.
+func Pending(tid int) uint64 {
+	status, _ := fields(tid, "SigPnd", "ShdPnd")
+	return mask(status["SigPnd"]) | mask(status["ShdPnd"])
+}
+
 // mask is a set of signals in the words of a line of /proc/PID/status.
 func mask(words []string) uint64 {
 	if len(words) == 0 {

@@ -426,6 +426,9 @@ func (c *capture) options(root int) []string {
 	for _, f := range c.elsewhere {
 		options = append(options, "--external", images.ExternalFile(f.Mount, f.Inode))
 	}
+	if c.tree.WriteLease() {
+		options = append(options, "--file-validation", "filesize")
+	}
 	if c.request.Limit > 0 {
 		// Whole seconds, as everywhere.
 		options = append(options, "--timeout", strconv.Itoa(int(max(c.request.Limit/time.Second, 1))))

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -356,6 +357,7 @@ func (f *foresight) sockets() error {
 			has.Raw = true
 		case file.Type == images.TypeInet:
 			has.Raw, has.Port = file.SocketType == unix.SOCK_RAW, file.Inet.Local.Port
+			f.address(file)
 		case file.Type == images.TypeUnix && !file.External && (file.SocketType == unix.SOCK_DGRAM || file.State == unix.BPF_TCP_LISTEN):
 			has.Name = strings.TrimSuffix(file.SocketName, "\x00")
 			if file.Dir != "" && !strings.HasPrefix(has.Name, "/") {
@@ -367,6 +369,29 @@ func (f *foresight) sockets() error {
 		}
 	}
 	return err
+}
+
+// address looks at whether a socket can have its address again. A port is not looked at for raw
+// sockets, for protocols besides TCP and UDP, and for connections, whose port CRIU takes in any
+// case.
+func (f *foresight) address(file images.File) {
+	local, kind := file.Inet.Local, unix.SOCK_DGRAM
+	switch {
+	case file.Inet.Protocol == unix.IPPROTO_UDP:
+	case file.Inet.Protocol == unix.IPPROTO_TCP && (file.State == unix.BPF_TCP_LISTEN || file.State == unix.BPF_TCP_CLOSE):
+		kind = unix.SOCK_STREAM
+	default:
+		local.Port = 0
+	}
+	ip, _ := netip.AddrFromSlice([]byte(local.IP))
+	switch errno := hints.Bind(local.IP, local.Port, kind); errno {
+	case 0:
+	case unix.EADDRINUSE:
+		f.obstacle(errno, "socket", fmt.Sprintf("the network address %s of the job is in use: by another program, see 'ss -lntu', or by connections of the job itself that have just ended, see 'ss -nt state time-wait'", netip.AddrPortFrom(ip, local.Port)),
+			"end that program first, or try again when a minute is over")
+	default:
+		f.obstacle(errno, "socket", fmt.Sprintf("this machine does not have the network address %s, which the job uses", ip), "give it that address, see ip-address(8)")
+	}
 }
 
 // clocks notes what clocks that are behind lead to.

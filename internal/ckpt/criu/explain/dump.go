@@ -97,6 +97,14 @@ var dumpRules = []rule{
 	// Sockets.
 	{has: "netlink: The socket has data", expr: pattern(`^netlink: The socket has data to read`), errno: busy, hint: tryAgainHint,
 		say: holds("a netlink socket with messages that it has not read")},
+	{has: "more than 32 groups", expr: pattern(`The netlink socket 0x([0-9a-f]+) has more than 32 groups`), errno: unsupported, hint: closeHint,
+		say: func(s *situation, m []string) string {
+			return s.socket(m[1], "a netlink socket that listens to more groups than 32, or to one with a higher number")
+		}},
+	{has: "not to portid", expr: pattern(`The netlink socket 0x([0-9a-f]+) is bound to groups but not to portid`), errno: unsupported, hint: "have the program call bind(2) for it",
+		say: func(s *situation, m []string) string {
+			return s.socket(m[1], "a netlink socket that listens to a group and was not bound")
+		}},
 	{has: "Unknown socket collected", expr: pattern(`Unknown socket collected \(family (\d+)\)`), errno: unsupported, hint: closeHint,
 		say: func(s *situation, m []string) string {
 			return s.process() + " has " + socketOf(m[1]) + " open" + s.sockets() + cannot
@@ -207,6 +215,8 @@ var dumpRules = []rule{
 			}
 			return s.process() + " has a namespace open" + as + " that none of the processes is in" + cannot
 		}},
+	{has: "PIDFD_THREAD", expr: pattern(`^pidfd: PIDFD_THREAD flag is currently not supported`), errno: unsupported, hint: closeHint,
+		say: holds("a descriptor of a thread (pidfd_open(2) with PIDFD_THREAD)")},
 	{has: "is not a part of process tree", expr: pattern(`^pidfd: pidfd pid (\d+) is not a part of process tree`), errno: unsupported,
 		hint: "save them together, or have the program close it",
 		say: func(s *situation, m []string) string {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -66,6 +67,12 @@ func (s *situation) foresee(tree []int, mounts map[int]uint64, criu string) (lin
 			add("SEIZE %d: unsupported stop signal %d", s.pid, int(sig))
 		}
 	}
+	for _, tid := range proc.Threads(s.pid) {
+		if proc.Pending(tid)&(1<<(unix.SIGTRAP-1)) != 0 {
+			add("Can't dump the %d thread with a pending SIGTRAP.", tid)
+			break
+		}
+	}
 	seen := seenMounts{numbers: mounts, ours: sameMounts(s.pid)}
 	for _, which := range []string{"cwd", "exe"} {
 		path, link := proc.Place(s.pid, which)
@@ -90,7 +97,9 @@ func (s *situation) foresee(tree []int, mounts map[int]uint64, criu string) (lin
 			continue
 		case name == "[pidfd]", strings.HasPrefix(d.Link, "pidfd:["):
 			// 0 is a process that has no number here, and -1 one that has ended.
-			if pid, _ := strconv.Atoi(s.info(d.FD, "Pid")); pid > 0 && !slices.Contains(tree, pid) && !madeSince(tree[0], pid) {
+			if proc.OpenFlags(s.pid, d.FD)&unix.O_EXCL != 0 {
+				add("pidfd: PIDFD_THREAD flag is currently not supported")
+			} else if pid, _ := strconv.Atoi(s.info(d.FD, "Pid")); pid > 0 && !slices.Contains(tree, pid) && !madeSince(tree[0], pid) {
 				add("pidfd: pidfd pid %d is not a part of process tree", pid)
 			}
 			continue
@@ -290,7 +299,13 @@ func (s *situation) foreseeSocket(d proc.Descriptor, users bool, add func(format
 	)
 	inode, _ := strconv.ParseUint(strings.Trim(d.Link, "socket:[]"), 10, 64)
 	switch family, protocol := option(unix.SOL_SOCKET, unix.SO_DOMAIN), option(unix.SOL_SOCKET, unix.SO_PROTOCOL); family {
-	case unix.AF_UNIX, unix.AF_PACKET:
+	case unix.AF_PACKET:
+	case unix.AF_UNIX:
+		// To receive them, even to look (MSG_PEEK), would open files that are passed on.
+		unread, _ := unix.IoctlGetInt(ours, unix.TIOCINQ)
+		if unread > 0 && (option(unix.SOL_SOCKET, unix.SO_PASSCRED) != 0 || option(unix.SOL_SOCKET, unix.SO_TYPE) != unix.SOCK_STREAM && option(unix.SOL_SOCKET, unix.SO_TIMESTAMP)|option(unix.SOL_SOCKET, unix.SO_TIMESTAMPNS) != 0) {
+			add("skqueue: Control messages in queue, not supported")
+		}
 	case unix.AF_INET, unix.AF_INET6:
 		switch protocol {
 		case mptcp, unix.IPPROTO_SCTP:
@@ -308,6 +323,15 @@ func (s *situation) foreseeSocket(d proc.Descriptor, users bool, add func(format
 	case unix.AF_NETLINK:
 		if _, _, err := unix.Recvfrom(ours, nil, unix.MSG_PEEK|unix.MSG_DONTWAIT); err == nil {
 			add("netlink: The socket has data to read")
+		}
+		// A bit for each group. CRIU reads 64 of them, and saves the first 32.
+		var groups [2]uint32
+		length := uint32(unsafe.Sizeof(groups))
+		_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(ours), unix.SOL_NETLINK, unix.NETLINK_LIST_MEMBERSHIPS, uintptr(unsafe.Pointer(&groups)), uintptr(unsafe.Pointer(&length)), 0)
+		if errno == 0 && (length > uint32(unsafe.Sizeof(groups)) || groups[1] != 0) {
+			add("netlink: The netlink socket 0x%x has more than 32 groups", inode)
+		} else if name, _ := unix.Getsockname(ours); groups[0] != 0 && name != nil && name.(*unix.SockaddrNetlink).Pid == 0 {
+			add("netlink: The netlink socket 0x%x is bound to groups but not to portid", inode)
 		}
 	default:
 		add("sockets: BUG! Unknown socket collected (family %d)", family)

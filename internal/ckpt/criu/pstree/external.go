@@ -2,6 +2,7 @@ package pstree
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/proc"
+	"blcr-cli/internal/show"
 )
 
 // pipeEnds is which ends of a pipe are open.
@@ -176,4 +178,37 @@ func inodeOf(d proc.Descriptor, kind string) (inode uint64, ok bool) {
 	}
 	inode, err := strconv.ParseUint(strings.TrimSuffix(number, "]"), 10, 64)
 	return inode, err == nil
+}
+
+// WriteLease reports whether a process has a lease on a file for writing (F_SETLEASE), or one
+// that has left it to its children. CRIU opens each file to look for a build ID, unless it is
+// told to compare sizes only. The kernel would ask for such a lease, and have CRIU wait for it,
+// 45 seconds, with the process that could give it up frozen.
+func (t *Tree) WriteLease() bool { return len(t.writeLeases()) > 0 }
+
+func (t *Tree) writeLeases() []proc.Lock {
+	locks, _ := proc.Locks()
+	return slices.DeleteFunc(locks, func(l proc.Lock) bool {
+		return l.Kind != "LEASE" || !l.Write || !slices.Contains(t.PIDs, l.PID) && !proc.Ended(l.PID)
+	})
+}
+
+// leases refuses such a lease on a removed file, which CRIU reads.
+func (p *preflight) leases(s *subject) {
+	if p.leased == nil {
+		p.leased = make(map[fileID]bool)
+		for _, l := range p.writeLeases() {
+			p.leased[fileID{l.Dev, l.Ino}] = true
+		}
+	}
+	if len(p.leased) == 0 {
+		return
+	}
+	for d, err := range proc.Descriptors(s.Pid) {
+		var st unix.Stat_t
+		if err == nil && strings.HasPrefix(d.Link, "/") && unix.Stat(proc.Open(s.Pid, d.FD), &st) == nil && st.Nlink == 0 && p.leased[fileID{st.Dev, st.Ino}] {
+			p.refuse(unix.EOPNOTSUPP, s, fmt.Sprintf("has %s open as descriptor %d, a removed file, with a lease for writing (F_SETLEASE), which criu breaks by reading the file", show.Name(d.Link), d.FD),
+				"the program has to give the lease up before it is saved")
+		}
+	}
 }

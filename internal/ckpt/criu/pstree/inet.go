@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"blcr-cli/internal/hints"
 	"blcr-cli/internal/proc"
 )
@@ -107,6 +109,27 @@ func (p *preflight) unixConnections() {
 			}
 		}
 	}
+}
+
+// netlinkConnections refuses, for users, netlink sockets that are connected, also to the kernel:
+// CRIU connects them to a multicast group as well, which only root may.
+func (p *preflight) netlinkConnections() {
+	if !p.user || len(p.sockets) == 0 {
+		return
+	}
+	const (
+		all       = 255 // protocols: NDIAG_PROTO_ALL
+		connected = 1   // NETLINK_CONNECTED
+		body      = 28  // of struct netlink_diag_msg
+	)
+	m := append([]byte{unix.AF_NETLINK, all}, make([]byte, 18)...) // struct netlink_diag_req
+	_ = diagnose(m, body, func(data []byte) {
+		h, ours := p.sockets[uint64(binary.NativeEndian.Uint32(data[16:]))]
+		if ours && data[3] == connected {
+			p.refuse(syscall.EPERM, h.subject, fmt.Sprintf("has a netlink socket open as descriptor %d that is connected, and only root may restore that", h.fd),
+				"have the program use it without connect(2), or have root save and restart the job")
+		}
+	})
 }
 
 // accepts reports whether a process of the tree listens at an address.

@@ -35,6 +35,7 @@ func (p *preflight) descriptors(s *subject) {
 		p.removed(s, proc.Open(s.Pid, d.FD), d.Link)
 		p.ofProc(s, d)
 		p.marks(s, d)
+		p.pressure(s, d)
 		inode, socket := inodeOf(d, "socket")
 		first := false
 		if socket {
@@ -68,6 +69,7 @@ func (p *preflight) descriptors(s *subject) {
 		}
 		if first {
 			p.unsent(s, d.FD, ours)
+			p.notHere(s, d.FD, ours)
 		}
 		if pipe && !p.readable[inode] {
 			if flags, err := unix.FcntlInt(uintptr(ours), unix.F_GETFL, 0); err == nil && flags&unix.O_ACCMODE != unix.O_WRONLY {
@@ -121,6 +123,19 @@ func (p *preflight) unsent(s *subject, fd, ours int) {
 	p.found = append(p.found, &busyError{e, passedLimit})
 }
 
+// notHere refuses a socket with an IPv4 address that the machine does not have, or not any more,
+// and that CRIU could not give it again (IP_FREEBIND, IP_TRANSPARENT). The socket is open here as
+// ours.
+func (p *preflight) notHere(s *subject, fd, ours int) {
+	name, err := unix.Getsockname(ours)
+	at, ok := name.(*unix.SockaddrInet4)
+	if err != nil || !ok || at.Addr[0] == 127 || at.Addr == [4]byte{} || p.roots[kindNet] != p.ours[kindNet] || hints.Bind(string(at.Addr[:]), 0, unix.SOCK_DGRAM) != unix.EADDRNOTAVAIL {
+		return
+	}
+	p.refuse(syscall.EOPNOTSUPP, s, fmt.Sprintf("has a socket open as descriptor %d with the address %d.%d.%d.%d, which this machine does not have, and which criu could not give it again", fd, at.Addr[0], at.Addr[1], at.Addr[2], at.Addr[3]),
+		"have the program close it, or give the machine that address, see ip-address(8)")
+}
+
 // ofProc refuses a file in /proc that is not there when CRIU opens the files of the job. It
 // makes threads after that, and has a process that does nothing in the place of one that has
 // ended.
@@ -160,6 +175,15 @@ func (p *preflight) marks(s *subject, d proc.Descriptor) {
 				"have the program watch mounts or files, or close it")
 			return
 		}
+	}
+}
+
+// pressure refuses a file of the kernel's pressure stall information that was opened to set a
+// trigger. A restart opens it without that, and to wait for it then fails at once (POLLERR).
+func (p *preflight) pressure(s *subject, d proc.Descriptor) {
+	if d.Writable && (strings.HasPrefix(d.Link, "/proc/pressure/") || strings.HasPrefix(d.Link, "/sys/fs/cgroup/") && strings.HasSuffix(d.Link, ".pressure")) {
+		p.refuse(syscall.EOPNOTSUPP, s, fmt.Sprintf("watches the pressure on resources by %s (descriptor %d), which criu does not save", show.Name(d.Link), d.FD),
+			"have the program close it; what systemd has started watches none with MemoryPressureWatch=off")
 	}
 }
 

@@ -36,6 +36,7 @@ type preflight struct {
 	private  map[uint64]bool       // see volatileDevices
 	kept     map[uint64]bool       // mount namespaces
 	gone     map[fileID]removedFile
+	leased   map[fileID]bool  // files with a lease for writing; nil until it was asked
 	user     bool             // CRIU has the rights of a user
 	threaded bool             // a process has more than one thread
 	may      map[access]error // what access(2) says
@@ -76,7 +77,9 @@ var rules = []func(*preflight, *subject){
 	(*preflight).addressSpace,
 	(*preflight).vdso,
 	(*preflight).descriptors,
+	(*preflight).leases,
 	(*preflight).stopped,
+	(*preflight).continued,
 	(*preflight).volatile,
 	(*preflight).robustMutexes,
 	(*preflight).filtered,
@@ -132,6 +135,7 @@ func (t *Tree) preflight() []error {
 		p.passedSockets()
 		p.connections()
 		p.unixConnections()
+		p.netlinkConnections()
 	}
 	return p.found
 }
@@ -325,7 +329,14 @@ func (p *preflight) namespaces(s *subject) {
 		p.refuse(syscall.EOPNOTSUPP, s, "has made a pid namespace for its children (unshare(2) with CLONE_NEWPID), which criu does not save",
 			"start it by 'unshare --pid --fork', which puts it into the namespace itself")
 	}
+	if times := proc.Namespaces(s.Pid, timeKinds); times[0] != 0 && times[1] != 0 && times[0] != times[1] && !ending(s.Pid, s.Pid) {
+		p.refuse(syscall.EOPNOTSUPP, s, "has made a time namespace for its children (unshare(2) with CLONE_NEWTIME), which criu does not save",
+			"start it by 'unshare --time --fork', which puts it into the namespace itself")
+	}
 }
+
+// timeKinds are the time namespaces of a process, and of its next child.
+var timeKinds = []string{"time", "time_for_children"}
 
 // separateChildren reports whether the next child of a process would be in another pid
 // namespace than the process. There is no such namespace before its first child, and

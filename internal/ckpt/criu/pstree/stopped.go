@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"blcr-cli/internal/hints"
 	"blcr-cli/internal/proc"
 	"blcr-cli/internal/show"
 )
@@ -26,6 +27,23 @@ func (p *preflight) stopped(s *subject) {
 			name := show.Signal(syscall.Signal(bits.TrailingZeros64(others) + 1))
 			p.refuse(syscall.EBUSY, s, fmt.Sprintf("is stopped and has %s pending, and SIGSTOP, as a checkpoint leaves it: criu would lose %s", name, name),
 				fmt.Sprintf("continue it first: kill -CONT %d", s.Pid))
+			return
+		}
+	}
+}
+
+// continued refuses a first process that has SIGCONT pending, which it blocks. CRIU traces that
+// process when it gets its signals again, and the kernel stops it for CRIU then, which takes it
+// for a failure: see halted.go.
+func (p *preflight) continued(s *subject) {
+	if s.Pid != p.Root {
+		return
+	}
+	for _, tid := range append([]int{s.Pid}, s.threads...) {
+		if proc.Pending(tid)&(1<<(unix.SIGCONT-1)) != 0 {
+			e := with(refusal(syscall.EBUSY, "%s has SIGCONT pending, which it blocks, and criu cannot restore that in a first process", hints.Process(s.Pid)),
+				"try again, when the program has received it")
+			p.found = append(p.found, &busyError{e, passedLimit})
 			return
 		}
 	}

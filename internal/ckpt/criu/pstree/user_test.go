@@ -234,3 +234,31 @@ func TestSockets(t *testing.T) {
 		unix.Close(fd)
 	}
 }
+
+// TestNetlinkConnected: a netlink socket that is connected is refused for users, and only for
+// them, and one that is not connected never.
+func TestNetlinkConnected(t *testing.T) {
+	for _, connect := range []bool{false, true} {
+		fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		if connect {
+			if err := unix.Connect(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil {
+			t.Fatal(err)
+		}
+		for _, user := range []bool{false, true} {
+			p := &preflight{user: user, sockets: map[uint64]openSocket{st.Ino: {&subject{Process: &proc.Process{Pid: os.Getpid()}}, fd}}}
+			p.netlinkConnections()
+			if refused := len(p.found) > 0; refused != (connect && user) {
+				t.Errorf("connected %v, user %v: %v", connect, user, p.found)
+			}
+		}
+	}
+}

@@ -1,0 +1,149 @@
+//go:build real
+
+package real
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// waits is the end of a program in Python that has done what a test is about: it writes a file,
+// waits for another, calls ok(), and ends with 7 if that is true. It ends with 77 where the
+// machine does not have what the program needs.
+const waits = `
+open("ready", "w").close()
+while not os.access("go", os.F_OK):
+	time.sleep(0.01)
+os._exit(7 if ok() else 8)
+`
+
+// prepare has Python run a program that ends as waits.
+func (j *job) prepare(text string) *process {
+	j.t.Helper()
+	j.write("program.py", "import fcntl, os, signal, socket, sys, time\nok = lambda: True\n"+
+		"sys.excepthook = lambda *e: (sys.__excepthook__(*e), os._exit(77))\n"+text+waits)
+	p := j.run("/usr/bin/python3", "program.py")
+	j.until("the program to be ready", func() bool { s := stat(p.pid); return j.exists("ready") || s == nil || s.state == 'Z' })
+	if !j.exists("ready") {
+		end := j.wait(p)
+		stderr, _ := os.ReadFile(p.stderr)
+		j.t.Skipf("the program cannot run here: %s: %s", describe(end), stderr)
+	}
+	return p
+}
+
+// TestRefusedState: what CRIU cannot save, or not restore, is refused by --check as by a
+// checkpoint, and the program runs on.
+func TestRefusedState(t *testing.T) {
+	engine(t)
+	for _, test := range []struct {
+		name, program string
+		status        int
+		says          string
+	}{
+		{"group", `s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+s.bind((0, 0))
+s.setsockopt(270, 1, 33)`, 95, "has a netlink socket that listens to more groups than 32, or to one with a higher number open as descriptor 3"},
+		{"unbound", `s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+s.setsockopt(270, 1, 1)`, 95, "has a netlink socket that listens to a group and was not bound open as descriptor 3"},
+		{"credentials", `a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+b.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+a.send(b"abc")
+ok = lambda: b.recv(9) == b"abc"`, 16, "has a UNIX socket with a message in its queue that says who has sent it"},
+		{"thread", `fd = os.pidfd_open(os.getpid(), os.O_EXCL)`, 95, "has a descriptor of a thread (pidfd_open(2) with PIDFD_THREAD)"},
+		{"continued", `signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCONT])
+os.kill(os.getpid(), signal.SIGCONT)
+ok = lambda: signal.SIGCONT in signal.sigpending()`, 16, "has SIGCONT pending, which it blocks, and criu cannot restore that in a first process"},
+		{"trap", `signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTRAP])
+os.kill(os.getpid(), signal.SIGTRAP)
+ok = lambda: signal.SIGTRAP in signal.sigpending()`, 16, "has a SIGTRAP pending"},
+		{"pressure", `fd = os.open("/proc/pressure/cpu", os.O_RDWR | os.O_NONBLOCK)
+os.write(fd, b"some 500000 2000000")`, 95, "watches the pressure on resources by /proc/pressure/cpu (descriptor 3)"},
+		{"lease", `signal.signal(signal.SIGIO, lambda *_: os._exit(9))
+f = open("file", "w")
+f.write("12345678"); f.flush()
+fcntl.fcntl(f, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+os.remove("file")
+ok = lambda: fcntl.fcntl(f, fcntl.F_GETLEASE) == fcntl.F_WRLCK`, 95, "a removed file, with a lease for writing (F_SETLEASE), which criu breaks"},
+		{"address", `s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.setsockopt(socket.IPPROTO_IP, 15, 1) # IP_FREEBIND
+s.bind(("192.0.2.1", 0))`, 95, "has a socket open as descriptor 3 with the address 192.0.2.1, which this machine does not have"},
+		{"time", `import ctypes
+if ctypes.CDLL(None).unshare(0x80) != 0: # CLONE_NEWTIME
+	raise OSError`, 95, "has made a time namespace for its children (unshare(2) with CLONE_NEWTIME)"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			j := newJob(t, "refusedstate")
+			p := j.prepare(test.program)
+			pid := strconv.Itoa(p.pid)
+			if said, status := j.asked(pid); status != test.status || !strings.Contains(said, test.says) {
+				t.Errorf("--check: status %d, %q", status, said)
+			}
+			save := j.command("cr_checkpoint", "--kill", "-f", "ctx", pid)
+			end := j.wait(save)
+			if stderr, _ := os.ReadFile(save.stderr); !end.Exited() || end.ExitStatus() != test.status || !strings.Contains(string(stderr), test.says) {
+				t.Errorf("cr_checkpoint: %s: %s", describe(end), stderr)
+			}
+			j.noContext()
+			j.write("go", "")
+			j.ends(p, 7, "", "")
+			j.nothing()
+		})
+	}
+}
+
+// TestWriteLease: a job with a lease for writing keeps it, and is not told to give it up, if it
+// runs on after a checkpoint and if it is restarted.
+func TestWriteLease(t *testing.T) {
+	engine(t)
+	j := newJob(t, "writelease")
+	p := j.prepare(`signal.signal(signal.SIGIO, lambda *_: os._exit(9))
+f = open("file", "w")
+f.write("12345678"); f.flush()
+fcntl.fcntl(f, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+ok = lambda: fcntl.fcntl(f, fcntl.F_GETLEASE) == fcntl.F_WRLCK`)
+	ctx := filepath.Join(j.dir, "ctx")
+	save := j.command("cr_checkpoint", "-f", ctx, strconv.Itoa(p.pid))
+	j.silent(save, j.wait(save))
+	j.write("go", "")
+	j.ends(p, 7, "", "")
+	j.ends(j.again(ctx), 7, "", "")
+	j.nothing()
+}
+
+// TestPortTaken: cr_info --check and a restart say that another program has the job's port.
+func TestPortTaken(t *testing.T) {
+	engine(t)
+	j := newJob(t, "porttaken")
+	p := j.prepare(`s = socket.socket()
+s.bind(("127.0.0.1", 0))
+s.listen()
+open("port", "w").write(str(s.getsockname()[1]))`)
+	ctx := filepath.Join(j.dir, "ctx")
+	save := j.command("cr_checkpoint", "--kill", "-f", ctx, strconv.Itoa(p.pid))
+	j.silent(save, j.wait(save))
+	j.wait(p)
+	address := "127.0.0.1:" + j.read("port")
+	if said, status := j.told("--check", ctx); status != 0 {
+		t.Errorf("free: status %d, %q", status, said)
+	}
+	other, err := net.Listen("tcp4", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if said, status := j.told("--check", ctx); status != 1 || !strings.Contains(said, fmt.Sprintf("the network address %s of the job is in use", address)) {
+		t.Errorf("taken: status %d, %q", status, said)
+	}
+	j.fails(j.command("cr_restart", ctx), int(unix.EADDRINUSE), "Restart failed: Address already in use\n...")
+	other.Close()
+	j.write("go", "")
+	j.ends(j.again(ctx), 7, "", "")
+	j.nothing()
+}
