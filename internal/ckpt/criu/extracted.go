@@ -14,6 +14,7 @@ import (
 	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/ckpt/criu/tempdir"
 	"blcr-cli/internal/ctxfile"
+	"blcr-cli/internal/proc"
 	"blcr-cli/internal/show"
 )
 
@@ -74,6 +75,35 @@ func (p *plan) separateLarge(source source) error {
 		}
 		p.images[images.FilesName] = changed
 		if p.images[name], err = images.SetExecutable(mm, exe); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// notReserved has the kernel grant mappings that are larger than all memory and swap. A job
+// can have such, as it may not write to them or has got them piece by piece; CRIU maps each
+// at once, and writable.
+func (p *plan) notReserved(source source) error {
+	machine := proc.MachineMemory()
+	most := machine["MemTotal"] + machine["SwapTotal"]
+	for _, task := range p.tasks {
+		name := images.Name("mm", task.PID)
+		mm, err := p.served(source, name)
+		if err != nil {
+			return err
+		}
+		if mm == nil {
+			continue
+		}
+		m, err := images.TaskMemory(mm)
+		if err != nil {
+			return err
+		}
+		if m.Largest <= most {
+			continue
+		}
+		if p.images[name], err = images.NotReserved(mm, most); err != nil {
 			return err
 		}
 	}

@@ -1,10 +1,14 @@
-/* More address space than CRIU can count the pages of, as with AddressSanitizer, in a process and its child. */
+/*
+ * More address space than CRIU can count the pages of, as with AddressSanitizer, in a process and its child;
+ * and more than the kernel grants at once, as with MariaDB: not to be written to, and got piece by piece.
+ */
 #include "selfcheck.h"
+#include <sys/sysinfo.h>
 
 #define RESERVED (9UL << 40)
 #define SIZE (4UL << 20)
 
-static unsigned char *mine, *huge;
+static unsigned char *mine, *huge, *strict;
 
 static void damage(int kind)
 {
@@ -22,6 +26,8 @@ int main(int argc, char **argv)
 {
 	int status;
 	pid_t child;
+	struct sysinfo machine;
+	unsigned long piece;
 
 	start(argc, argv, 1);
 	mine = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -38,9 +44,18 @@ int main(int argc, char **argv)
 		while (!child_ends());
 		_exit(8);
 	}
+	/* A process with that much cannot fork. */
+	CHECK(sysinfo(&machine) == 0);
+	piece = (machine.totalram + machine.totalswap) * machine.mem_unit / 3 * 2 & ~(SIZE - 1);
+	strict = mmap(NULL, RESERVED, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	CHECK(strict != MAP_FAILED);
+	CHECK(mprotect(strict, piece, PROT_READ | PROT_WRITE) == 0);
+	CHECK(mprotect(strict + piece, piece, PROT_READ | PROT_WRITE) == 0);
+	fill(strict, SIZE, 3);
 	ready();
 	while (running()) {
 		check(1);
+		check_fill(strict, SIZE, 3, "what was got piece by piece");
 		EQUAL(waitpid(child, &status, WNOHANG), 0);
 	}
 	CHECK(waitpid(child, &status, 0) == child);

@@ -54,8 +54,9 @@ const (
 	vmaStatus = 7
 	vmaOpen   = 10 // fdflags, of open(2)
 
-	mapPrivate = 0x2
-	mapHugeTLB = 0x40000
+	mapPrivate   = 0x2
+	mapNoReserve = 0x4000
+	mapHugeTLB   = 0x40000
 
 	vmaVsyscall    = 1 << 2
 	vmaFilePrivate = 1 << 6
@@ -85,6 +86,9 @@ type Memory struct {
 	// which the kernel shows to every process, does not count.
 	Size uint64
 
+	// Largest is the size of the largest mapping that is private.
+	Largest uint64
+
 	// HugePages: some of it is private and in pages of hugetlbfs.
 	HugePages bool
 }
@@ -108,8 +112,9 @@ func TaskMemory(mm []byte) (Memory, error) {
 		if status&vmaVsyscall == 0 {
 			mem.Size += v.u64(vmaEnd) - v.u64(vmaStart)
 		}
-		if v.u32(vmaFlags)&(mapHugeTLB|mapPrivate) == mapHugeTLB|mapPrivate {
-			mem.HugePages = true
+		if v.u32(vmaFlags)&mapPrivate != 0 {
+			mem.Largest = max(mem.Largest, v.u64(vmaEnd)-v.u64(vmaStart))
+			mem.HugePages = mem.HugePages || v.u32(vmaFlags)&mapHugeTLB != 0
 		}
 		if status&(vmaFilePrivate|vmaFileShared) != 0 && status&(vmaAIORing|vmaMemFD|vmaSocket) == 0 {
 			mem.Mapped = append(mem.Mapped, v.u32(vmaFile))
@@ -119,6 +124,26 @@ func TaskMemory(mm []byte) (Memory, error) {
 		}
 	}
 	return mem, m.require(mmExe)
+}
+
+// NotReserved changes mm-PID.img so that private mappings of more than most bytes are made
+// with MAP_NORESERVE.
+func NotReserved(mm []byte, most uint64) ([]byte, error) {
+	return kindMM.rewrite(mm, func(_ int, m message) (message, error) {
+		for i, f := range m {
+			if f.num != mmVMA || f.wire != wireBytes {
+				continue
+			}
+			v, err := parseMessage(f.data())
+			if err != nil {
+				return nil, err
+			}
+			if flags := v.u64(vmaFlags); flags&mapPrivate != 0 && v.u64(vmaEnd)-v.u64(vmaStart) > most {
+				m[i] = bytesField(mmVMA, v.put(intField(vmaFlags, flags|mapNoReserve)).append(nil))
+			}
+		}
+		return m, nil
+	})
 }
 
 // Mappings returns the mappings in mm-PID.img, in its order, which is that of their
