@@ -52,6 +52,7 @@ var programs = []program{
 	{name: "mmap_deleted"},
 	{name: "mmap_private", runOn: true},
 	{name: "mmap_shared"},
+	{name: "named_semaphore"},
 	{name: "posix_shm", runOn: true},
 	{name: "reserve", runOn: true},
 	{name: "shm_anon", runOn: true},
@@ -85,7 +86,7 @@ var programs = []program{
 	{name: "unix_socket"},
 	{name: "unlinked"},
 	{name: "unlinked_big"},
-	{name: "unlinked_link", cannot: known("CRIU keeps the link that a restart needs only if the dump kills the processes")},
+	{name: "unlinked_link", runOn: true},
 
 	// Signals and time.
 	{name: "alarm", runOn: true},

@@ -224,7 +224,7 @@ func (c *capture) take(ctx context.Context) error {
 		return interrupted(ctx, "checkpoint")
 	}
 	// Meanwhile images are on their way.
-	for _, step := range []func() error{c.tree.Refresh, c.noteExternalPipes, c.noteElsewhere, c.noteAttributes, c.noteProcessor} {
+	for _, step := range []func() error{c.tree.Refresh, c.noteExternalPipes, c.checkNames, c.noteElsewhere, c.noteAttributes, c.noteProcessor} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -421,8 +421,10 @@ func (c *capture) options(root int) []string {
 	for _, inode := range c.tree.Sockets(mostSockets) {
 		options = append(options, "--external", fmt.Sprintf("unix[%d]", inode))
 	}
-	// So is a file that was opened before the job got a mount namespace of its own.
+	// So is a file that was opened before the job got a mount namespace of its own, and one
+	// that has another name now.
 	c.elsewhere = c.tree.FilesElsewhere(mostSockets)
+	c.elsewhere = append(c.elsewhere, otherNames(c.tree, mostSockets)...)
 	for _, f := range c.elsewhere {
 		options = append(options, "--external", images.ExternalFile(f.Mount, f.Inode))
 	}
@@ -458,7 +460,7 @@ func (c *capture) saveFiles() error {
 	if which == (savedfiles.Which{}) {
 		return nil
 	}
-	return contextError(savedfiles.Save(c.writer, c.tree.PIDs, which))
+	return contextError(savedfiles.Save(c.writer, c.tree.PIDs, which, c.otherName))
 }
 
 // noteExternalPipes writes which pipes lead out of the tree, one inode a line. The

@@ -165,7 +165,7 @@ func (s *situation) foresee(tree []int, mounts map[int]uint64, criu string) (lin
 			add("Can't dump file %d of that type [%o] (chr %d:%d)", d.FD, st.Mode, unix.Major(st.Rdev), unix.Minor(st.Rdev))
 		case kind == unix.S_IFBLK:
 			add("Can't dump file %d of that type [%o] (unknown %s)", d.FD, st.Mode, d.Link)
-		case kind == unix.S_IFREG && removed && st.Nlink > 0 && !strings.HasPrefix(name, "/memfd:"):
+		case kind == unix.S_IFREG && removed && st.Nlink > 0 && !strings.HasPrefix(name, "/memfd:") && OtherName(name, st.Dev, st.Ino) == "":
 			add("Can't create link remap for %s. Use link-remap option", name)
 		}
 	}
@@ -200,7 +200,7 @@ func (s *situation) foresee(tree []int, mounts map[int]uint64, criu string) (lin
 				break
 			}
 			// The rings of io_setup(2) are files that never had a name.
-			if name, removed := cutDeleted(m.Path, &st); removed && !strings.HasPrefix(name, "/memfd:") && name != "/[aio]" {
+			if name, removed := cutDeleted(m.Path, &st); removed && !strings.HasPrefix(name, "/memfd:") && name != "/[aio]" && OtherName(name, st.Dev, st.Ino) == "" {
 				if line := fmt.Sprintf("Can't create link remap for %s. Use link-remap option", name); !slices.Contains(lines, line) {
 					add("%s", line)
 				}

@@ -71,6 +71,12 @@ func TestForesee(t *testing.T) {
 	if err := os.Remove(file.Name()); err != nil {
 		t.Fatal(err)
 	}
+	if errs := Foresee([]int{pid}, "/bin/cat"); len(errs) > 0 {
+		t.Errorf("of a file that has another name beside the removed one: %q", details(errs))
+	}
+	if err := os.Rename(filepath.Join(dir, "second"), filepath.Join(t.TempDir(), "second")); err != nil {
+		t.Fatal(err)
+	}
 	limit := unix.Rlimit{Cur: 6, Max: 100}
 	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &limit, nil); err != nil {
 		t.Fatal(err)
@@ -83,7 +89,7 @@ func TestForesee(t *testing.T) {
 		errno syscall.Errno
 		said  string
 	}{
-		{unix.EOPNOTSUPP, fmt.Sprintf("process %d (cat) has %s/first open as descriptor 3, which was removed under that name and has the name %s/second", pid, dir, dir)},
+		{unix.EOPNOTSUPP, fmt.Sprintf("process %d (cat) has %s/first open as descriptor 3, which was removed under that name and has another one in another directory", pid, dir)},
 		{unix.EMFILE, fmt.Sprintf("process %d (cat) has 5 of the 6 files open that it may have", pid)},
 	} {
 		said := details(errs[i : i+1])

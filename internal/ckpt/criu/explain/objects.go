@@ -119,7 +119,7 @@ func (s *situation) hiddenFile([]string) string {
 func (s *situation) otherLink(m []string) string {
 	name := m[1]
 	st, as := s.identify(name)
-	other := sameFile(filepath.Dir(name), st)
+	other := OtherName(name, st.Dev, st.Ino)
 	if semaphore, ok := strings.CutPrefix(other, "/dev/shm/sem."); ok {
 		// sem_open(3) makes the file under another name first.
 		s.hint = fmt.Sprintf("when all programs that use it have it open, remove its name: sem_unlink(3), or rm %s", show.Name(other))
@@ -142,23 +142,21 @@ func (s *situation) otherLink(m []string) string {
 	return sentence + "another one in another directory" + why
 }
 
-// sameFile is the name in a directory of the file with that device and inode, ""
-// if there is none among the first of many names.
-func sameFile(dir string, st unix.Stat_t) string {
+// OtherName is a name that a file with that device and inode has in the directory of the
+// name that it had; "" if there is none among the first of many names.
+func OtherName(name string, dev, ino uint64) string {
 	const most = 100000
-	if st.Ino == 0 {
-		return ""
-	}
-	d, err := os.Open(dir)
+	d, err := os.Open(filepath.Dir(name))
 	if err != nil {
 		return ""
 	}
 	defer d.Close()
 	names, _ := d.Readdirnames(most)
-	for _, name := range names {
-		var other unix.Stat_t
-		if unix.Lstat(filepath.Join(dir, name), &other) == nil && other.Dev == st.Dev && other.Ino == st.Ino {
-			return filepath.Join(dir, name)
+	for _, n := range names {
+		var st unix.Stat_t
+		other := filepath.Join(filepath.Dir(name), n)
+		if unix.Lstat(other, &st) == nil && st.Dev == dev && st.Ino == ino {
+			return other
 		}
 	}
 	return ""

@@ -1,6 +1,7 @@
 package savedfiles
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -34,9 +35,11 @@ type Writer interface {
 // Save writes files of the processes into a context, each file once, and the list
 // of them. The processes must be frozen. The error is the writer's, or a
 // *ckpt.Error that names the file which cannot be read; EBUSY for one that becomes
-// shorter meanwhile.
-func Save(w Writer, pids []int, which Which) error {
+// shorter meanwhile. A file that was removed under the name by which it is mapped has the one
+// that otherName returns, if any.
+func Save(w Writer, pids []int, which Which, otherName func(dev, ino uint64) string) error {
 	s := newSaver(w, which)
+	s.otherName = otherName
 	for _, pid := range pids {
 		if proc.Ended(pid) {
 			continue
@@ -50,11 +53,12 @@ func Save(w Writer, pids []int, which Which) error {
 
 // saver saves the files of processes.
 type saver struct {
-	writer Writer
-	which  Which
-	files  []*images.SavedFile
-	known  map[fileID]*images.SavedFile // nil for a file that is not saved
-	stored map[fileID]*images.SavedFile // by fileID without a name
+	writer    Writer
+	which     Which
+	otherName func(dev, ino uint64) string
+	files     []*images.SavedFile
+	known     map[fileID]*images.SavedFile // nil for a file that is not saved
+	stored    map[fileID]*images.SavedFile // by fileID without a name
 }
 
 func newSaver(w Writer, which Which) *saver {
@@ -99,6 +103,9 @@ func (s *saver) process(pid int) error {
 		name, err := os.Readlink(m.Link(pid))
 		if err != nil {
 			name = strings.ReplaceAll(m.Path, `\012`, "\n")
+		}
+		if strings.HasSuffix(name, proc.Deleted) && s.otherName != nil {
+			name = cmp.Or(s.otherName(m.Dev, m.Ino), name)
 		}
 		if err := s.add(mapped{link: m.Link(pid), name: name, shared: m.Shared, id: fileID{m.Dev, m.Ino, name}}); err != nil {
 			return readError(name, err)
