@@ -29,6 +29,16 @@ func Locks() ([]Lock, error) {
 	return parseLocks(string(text)), nil
 }
 
+// LocksOf returns the locks that a process has on the file of one of its descriptors. Dev is
+// another one than that of Mounts on some file systems.
+func LocksOf(pid, fd int) ([]Lock, error) {
+	text, err := readAll(fmt.Sprintf("/proc/%d/fdinfo/%d", pid, fd), mostLocks)
+	if err != nil {
+		return nil, err
+	}
+	return parseLocks(strings.ReplaceAll(string(text), "lock:\t", "")), nil
+}
+
 // parseLocks reads lines as "1: POSIX  ADVISORY  WRITE 3568 fd:00:2531452 0 EOF". That of
 // one who waits has "->" behind the number.
 func parseLocks(text string) (locks []Lock) {

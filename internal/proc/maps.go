@@ -98,6 +98,21 @@ func VDSO(pid int) (start, end uint64) {
 	return start, end
 }
 
+// Writable returns the address of memory that a process may write to, and shares with none,
+// nor with a file; 0 where it has none, or it cannot be seen.
+func Writable(pid int) uintptr {
+	for line := range mapsLines(pid) {
+		// "55d0c7a3b000-55d0c7a5c000 rw-p 00000000 00:00 0   [heap]"
+		addresses, rest, _ := strings.Cut(line, " ")
+		if f := strings.Fields(rest); len(f) >= 4 && (f[0] == "rw-p" || f[0] == "rwxp") && f[3] == "0" {
+			start, _, _ := strings.Cut(addresses, "-")
+			at, _ := strconv.ParseUint(start, 16, 64)
+			return uintptr(at)
+		}
+	}
+	return 0
+}
+
 // LacksVDSO reports whether a process has the data of vdso(7) and not its code.
 func LacksVDSO(pid int) bool {
 	const codeAt = 33 // AT_SYSINFO_EHDR

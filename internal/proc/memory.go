@@ -21,6 +21,14 @@ func ReadMemory(pid int, from uintptr, to []byte) bool {
 	return err == nil && n == len(to)
 }
 
+// WriteMemory is ReadMemory in the other direction, into memory that the process may write to.
+func WriteMemory(pid int, to uintptr, from []byte) bool {
+	local := unix.Iovec{Base: &from[0]}
+	local.SetLen(len(from))
+	n, err := unix.ProcessVMWritev(pid, []unix.Iovec{local}, []unix.RemoteIovec{{Base: to, Len: len(from)}}, 0)
+	return err == nil && n == len(from)
+}
+
 // Registered is a mapping of a process that is registered with a userfaultfd(2), so that
 // whoever needs a page that is missing waits for it.
 type Registered struct {

@@ -49,6 +49,7 @@ var programs = []program{
 	{name: "fpu", runOn: true},
 	{name: "memfd", runOn: true},
 	{name: "mlock", runOn: true},
+	{name: "mapped_locks", runOn: true},
 	{name: "mmap_deleted"},
 	{name: "mmap_private", runOn: true},
 	{name: "mmap_shared"},

@@ -81,17 +81,28 @@ func populateHeap() {
 // Saver, Restorer and Forecaster are this engine as one to choose, for commands that save,
 // that restore, and that do neither. Only the last can forecast a restart. A command thus
 // does not contain what it never runs, which is a tenth of it.
-func Saver() ckpt.Candidate { return candidate((*engine).save, nil, nil, nil) }
+func Saver() ckpt.Candidate {
+	return candidate(roles{save: (*engine).save, forecastSave: (*engine).forecastSave})
+}
 
 // Restorer is for commands that restore; see Saver.
 func Restorer() ckpt.Candidate {
-	return candidate(nil, (*engine).restore, (*engine).makeWay, nil)
+	return candidate(roles{restore: (*engine).restore, makeWay: (*engine).makeWay})
 }
 
 // Forecaster is for commands that neither save nor restore; see Saver.
-func Forecaster() ckpt.Candidate { return candidate(nil, nil, nil, (*engine).foresee) }
+func Forecaster() ckpt.Candidate { return candidate(roles{forecastRestart: (*engine).foresee}) }
 
-func candidate(save saveFunc, restore restoreFunc, makeWay wayFunc, foresee foreseeFunc) ckpt.Candidate {
+// roles is what a command uses of this engine; the others are nil.
+type roles struct {
+	save            func(*engine, context.Context, *ckpt.CheckpointRequest) (ckpt.Capture, error)
+	forecastSave    func(*engine, context.Context, *ckpt.CheckpointRequest) *ckpt.Forecast
+	restore         func(*engine, context.Context, *ckpt.RestartRequest) (pid int, err error)
+	makeWay         func(*engine, *ckpt.RestartRequest) (collides bool)
+	forecastRestart func(*engine, context.Context, *ckpt.RestartRequest) *ckpt.Forecast
+}
+
+func candidate(r roles) ckpt.Candidate {
 	return ckpt.Candidate{
 		Name: "criu",
 		Open: func() (ckpt.Engine, error) {
@@ -99,7 +110,7 @@ func candidate(save saveFunc, restore restoreFunc, makeWay wayFunc, foresee fore
 			if err != nil {
 				return nil, err
 			}
-			e.capture, e.restart, e.collides, e.forecast = save, restore, makeWay, foresee
+			e.roles = r
 			return e, nil
 		},
 		Recognizes:  recognizes,
@@ -113,13 +124,6 @@ func candidate(save saveFunc, restore restoreFunc, makeWay wayFunc, foresee fore
 	}
 }
 
-type (
-	saveFunc    func(*engine, context.Context, *ckpt.CheckpointRequest) (ckpt.Capture, error)
-	restoreFunc func(*engine, context.Context, *ckpt.RestartRequest) (pid int, err error)
-	wayFunc     func(*engine, *ckpt.RestartRequest) (collides bool)
-	foreseeFunc func(*engine, context.Context, *ckpt.RestartRequest) *ckpt.Forecast
-)
-
 // recognizes tells whether there is a context of ours on a descriptor.
 func recognizes(fd int) bool {
 	kind, _ := ctxfile.Sniff(fd)
@@ -128,10 +132,7 @@ func recognizes(fd int) bool {
 
 // engine is one request, by means of one criu.
 type engine struct {
-	capture  saveFunc    // nil in a command that does not save
-	restart  restoreFunc // nil in a command that does not restore
-	collides wayFunc     // the same
-	forecast foreseeFunc // of a restart; nil in a command that saves or restores
+	roles roles
 
 	criu *binary.Binary
 	log  []string
@@ -145,20 +146,25 @@ type engine struct {
 
 // Capture implements ckpt.Engine, in a command that saves.
 func (e *engine) Capture(ctx context.Context, r *ckpt.CheckpointRequest) (ckpt.Capture, error) {
-	return e.capture(e, ctx, r)
+	return e.roles.save(e, ctx, r)
 }
 
 // Collides implements ckpt.Engine, in a command that restores.
-func (e *engine) Collides(r *ckpt.RestartRequest) bool { return e.collides(e, r) }
+func (e *engine) Collides(r *ckpt.RestartRequest) bool { return e.roles.makeWay(e, r) }
 
 // Restart implements ckpt.Engine, in a command that restores.
 func (e *engine) Restart(ctx context.Context, r *ckpt.RestartRequest) (pid int, err error) {
-	return e.restart(e, ctx, r)
+	return e.roles.restore(e, ctx, r)
+}
+
+// Forecast implements ckpt.Engine, in a command that saves.
+func (e *engine) Forecast(ctx context.Context, r *ckpt.CheckpointRequest) *ckpt.Forecast {
+	return e.roles.forecastSave(e, ctx, r)
 }
 
 // ForecastRestart implements ckpt.Engine, in a command that neither saves nor restores.
 func (e *engine) ForecastRestart(ctx context.Context, r *ckpt.RestartRequest) *ckpt.Forecast {
-	return e.forecast(e, ctx, r)
+	return e.roles.forecastRestart(e, ctx, r)
 }
 
 // Describe returns the criu that is used.

@@ -12,9 +12,9 @@ import (
 	"blcr-cli/internal/proc"
 )
 
-// Forecast implements ckpt.Engine: what Capture refuses before it starts criu, and what
-// criu itself would, as far as that can be seen.
-func (e *engine) Forecast(ctx context.Context, r *ckpt.CheckpointRequest) *ckpt.Forecast {
+// forecastSave is Forecast: what Capture refuses before it starts criu, and what criu itself
+// would, as far as that can be seen.
+func (e *engine) forecastSave(ctx context.Context, r *ckpt.CheckpointRequest) *ckpt.Forecast {
 	f := &ckpt.Forecast{}
 	if r.FD >= 0 {
 		if err := unwritable(r); err != nil {

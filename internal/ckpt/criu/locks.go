@@ -24,6 +24,9 @@ import (
 func (r *restart) locksFree(ctx context.Context) error {
 	f := r.foresight()
 	wanted, err := f.wanted(r.plan.images[images.FilesName])
+	if err == nil && r.source.Has(images.FileLocksName) {
+		r.locks, err = images.Read(r.source, images.FileLocksName, images.Locks)
+	}
 	if err != nil {
 		return contextError(err)
 	}
@@ -188,13 +191,17 @@ func conflict(want images.Lock, have proc.Lock) bool {
 	case images.LockFlock:
 		return have.Kind == "FLOCK"
 	case images.LockPOSIX, images.LockOFD:
-		last := int64(math.MaxInt64)
-		if want.Length > 0 {
-			last = want.Start + want.Length - 1
-		}
-		return (have.Kind == "POSIX" || have.Kind == "OFDLCK") && want.Start <= have.Last && have.First <= last
+		return (have.Kind == "POSIX" || have.Kind == "OFDLCK") && want.Start <= have.Last && have.First <= lastOf(want)
 	}
 	return false // Criu does not wait for a lease.
+}
+
+// lastOf is the last byte that a lock is on.
+func lastOf(lock images.Lock) int64 {
+	if lock.Length > 0 {
+		return lock.Start + lock.Length - 1
+	}
+	return math.MaxInt64
 }
 
 // lockCall is how a lock is taken.

@@ -56,7 +56,10 @@ type restart struct {
 	root    int   // pid of the restored root
 	resumed bool  // the processes have been let go
 	held    []int // those of them that are stopped until criu has let go, too
-	free    bool  // criu has let go, and nothing is held any more
+	locks   []images.Lock
+	lost    []lostLock // those of them that have to be taken again
+	broken  error      // why that has failed
+	free    bool       // criu has let go, and nothing is held any more
 }
 
 // restore is Restart.
@@ -161,7 +164,7 @@ func unused(ctx context.Context, id int, deadline time.Time) bool {
 // attempt has criu restore the processes.
 func (r *restart) attempt(ctx context.Context, e *engine) (err error) {
 	command := stream.Command{Path: e.criu.Path, Environment: e.criu.Environment(), Lend: e.criu.LendKerndat, Args: r.options(), Inherit: r.plan.inherited, InSession: true, Personality: r.plan.personality()}
-	r.held, r.free = nil, false
+	r.held, r.free, r.lost = nil, false, nil
 	r.halted.Store(false)
 	switch {
 	case r.plan.container():
@@ -359,6 +362,7 @@ func (r *restart) reached(s *stream.Stage) (yes bool) {
 		r.mendTerminals()
 		r.setAttributes()
 		r.giveTerminal()
+		r.lost = r.lostLocks()
 		// A checkpoint of processes that run would save the names of the copies.
 		r.plan.copies.Remove()
 		r.plan.gone.Remove()
@@ -381,7 +385,7 @@ func (r *restart) reached(s *stream.Stage) (yes bool) {
 			// So does a program with threads that ends at once. A parent that runs, such
 			// as a shell with job control, would take notice of the stop.
 			r.stopRunning(func(pid int) bool {
-				return len(proc.Threads(pid)) > 1 && !notices(pid, unix.SIGCONT) && (pid == r.root || r.holdsParent(pid))
+				return len(r.lost) > 0 || len(proc.Threads(pid)) > 1 && !notices(pid, unix.SIGCONT) && (pid == r.root || r.holdsParent(pid))
 			})
 		}
 		go r.criu.Continue(r.root)
@@ -437,6 +441,11 @@ func (r *restart) letGo() {
 		return
 	}
 	r.free = true
+	if len(r.lost) > 0 && !ckpt.Ends(r.request.Signal) {
+		if r.broken = r.lockAgain(); r.broken != nil {
+			return
+		}
+	}
 	if syscall.Signal(r.request.Signal) == unix.SIGCONT {
 		// Processes that were stopped have been stopped again by criu.
 		pstree.Signal(r.root, r.request.Signal)
@@ -464,6 +473,10 @@ func (r *restart) outcome() error {
 	killed := r.resumed && syscall.Signal(r.request.Signal) == unix.SIGKILL
 	if status := r.criu.Status(); status.Exited() && status.ExitStatus() == 0 && r.resumed || killed {
 		r.letGo()
+		if r.broken != nil {
+			r.endRestored()
+			return r.broken
+		}
 		if r.pidns != nil {
 			r.pidns.Run(int(r.plan.tasks[0].PID))
 		}

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"blcr-cli/internal/ckpt/criu/remote"
 	"blcr-cli/internal/proc"
 	"blcr-cli/internal/thread"
 )
@@ -46,7 +47,7 @@ const limit = 2 * time.Second
 // this process, stopped, in 32-bit code, under another security label, or if it has a
 // filter of system calls that this process may not suspend. The processes run on.
 func Confined(pids []int) (pid int) {
-	if !asks || !Kernel() {
+	if !remote.Supported || !Kernel() {
 		return 0
 	}
 	var kept int
@@ -87,6 +88,20 @@ func find(pids []int, deadline time.Time) (in, answers, late int) {
 		}
 	}
 	return 0, answers, 0
+}
+
+// ask has a thread compare the witness with itself.
+func ask(pid, tid, witness int, filtered bool, deadline time.Time) answer {
+	t := remote.Thread{PID: pid, TID: tid, Filtered: filtered, Deadline: deadline}
+	switch result, ok := remote.Call(t, unix.SYS_KCMP, uint64(witness), uint64(witness), kcmpVM); {
+	case !ok:
+		return unknown
+	case result >= 0:
+		return free
+	case result == -int64(unix.EPERM):
+		return confined
+	}
+	return unknown
 }
 
 // kinds are the namespaces by which a witness might be hidden from a thread, or be

@@ -1,4 +1,4 @@
-package landlock
+package remote
 
 import (
 	"bytes"
@@ -11,8 +11,8 @@ import (
 	"blcr-cli/internal/proc"
 )
 
-// asks says that threads can be asked here.
-const asks = true
+// Supported says that Call works on this processor.
+const Supported = true
 
 // What golang.org/x/sys does not have of the kernel's ptrace.h.
 const (
@@ -22,68 +22,60 @@ const (
 	syscallStop          = int(unix.SIGTRAP) | 0x80
 )
 
-// call is the instruction syscall.
-var call = []byte{0x0f, 0x05}
+// instruction is syscall.
+var instruction = []byte{0x0f, 0x05}
 
-// ask has a thread compare the witness with itself. The thread must be in the same pid
-// namespace, and the caller on a thread of its own: one that has not stopped by the
-// deadline is let go of when that ends. Nothing is written to the process's memory.
-//
-// The thread is let go of as after any stop by ptrace: all registers and the mask of
-// signals are as before, and the kernel restarts a system call that it was in.
-func ask(pid, tid, witness int, filtered bool, deadline time.Time) answer {
+func call(t Thread, number uintptr, args []uint64) (result int64, ok bool) {
 	options := uintptr(unix.PTRACE_O_TRACESYSGOOD)
-	if filtered {
+	if t.Filtered {
 		options |= unix.PTRACE_O_SUSPEND_SECCOMP // the filter might kill it
 	}
-	if !ptrace(unix.PTRACE_SEIZE, tid, options) || !stop(tid, deadline) {
-		return unknown
+	stopsIn := func(t Thread) bool { return stop(t.TID, t.Deadline, t.Stopped) }
+	if !ptrace(unix.PTRACE_SEIZE, t.TID, options) || !stopsIn(t) {
+		return 0, false
 	}
-	defer ptrace(unix.PTRACE_DETACH, tid, 0)
+	defer ptrace(unix.PTRACE_DETACH, t.TID, 0)
 	var before unix.PtraceRegs
 	for {
-		if !copied(unix.PTRACE_GETREGS, tid, 0, unsafe.Pointer(&before)) {
-			return unknown
+		if !copied(unix.PTRACE_GETREGS, t.TID, 0, unsafe.Pointer(&before)) {
+			return 0, false
 		}
-		if !inSequence(tid, before.Rip) {
+		if !inSequence(t.TID, before.Rip) {
 			break
 		}
-		if time.Now().After(deadline) || !ptrace(unix.PTRACE_CONT, tid, 0) || !stop(tid, deadline) {
-			return unknown
+		if time.Now().After(t.Deadline) || !ptrace(unix.PTRACE_CONT, t.TID, 0) || !stopsIn(t) {
+			return 0, false
 		}
 	}
-	at := callIn(pid, tid, &before)
+	at := callIn(t.PID, t.TID, &before)
 	if at == 0 {
-		return unknown
+		return 0, false
 	}
 	var mask, all uint64 = 0, ^uint64(0)
 	const size = unsafe.Sizeof(mask)
-	if !copied(unix.PTRACE_GETSIGMASK, tid, size, unsafe.Pointer(&mask)) || !copied(unix.PTRACE_SETSIGMASK, tid, size, unsafe.Pointer(&all)) {
-		return unknown
+	if !copied(unix.PTRACE_GETSIGMASK, t.TID, size, unsafe.Pointer(&mask)) || !copied(unix.PTRACE_SETSIGMASK, t.TID, size, unsafe.Pointer(&all)) {
+		return 0, false
 	}
-	defer copied(unix.PTRACE_SETSIGMASK, tid, size, unsafe.Pointer(&mask))
+	defer copied(unix.PTRACE_SETSIGMASK, t.TID, size, unsafe.Pointer(&mask))
 
 	asking := before
-	asking.Rip, asking.Rax, asking.Orig_rax = at, unix.SYS_KCMP, ^uint64(0)
-	asking.Rdi, asking.Rsi, asking.Rdx, asking.R10, asking.R8 = uint64(witness), uint64(witness), kcmpVM, 0, 0
-	if !copied(unix.PTRACE_SETREGS, tid, 0, unsafe.Pointer(&asking)) {
-		return unknown
+	asking.Rip, asking.Rax, asking.Orig_rax = at, uint64(number), ^uint64(0)
+	for i, register := range []*uint64{&asking.Rdi, &asking.Rsi, &asking.Rdx, &asking.R10, &asking.R8, &asking.R9} {
+		*register = 0
+		if i < len(args) {
+			*register = args[i]
+		}
+	}
+	if !copied(unix.PTRACE_SETREGS, t.TID, 0, unsafe.Pointer(&asking)) {
+		return 0, false
 	}
 	// From here on it cannot be let go of before it has stopped, whatever the time.
-	entered := step(tid)
-	answered := entered && step(tid) && copied(unix.PTRACE_GETREGS, tid, 0, unsafe.Pointer(&asking)) &&
+	entered := step(t.TID)
+	answered := entered && step(t.TID) && copied(unix.PTRACE_GETREGS, t.TID, 0, unsafe.Pointer(&asking)) &&
 		// The kernel looks at what to restart after a stop of this kind.
-		ptrace(unix.PTRACE_INTERRUPT, tid, 0) && ptrace(unix.PTRACE_CONT, tid, 0) && stop(tid, time.Time{})
-	copied(unix.PTRACE_SETREGS, tid, 0, unsafe.Pointer(&before))
-	switch result := int64(asking.Rax); {
-	case !answered:
-		return unknown
-	case result >= 0:
-		return free
-	case result == -int64(unix.EPERM):
-		return confined
-	}
-	return unknown
+		ptrace(unix.PTRACE_INTERRUPT, t.TID, 0) && ptrace(unix.PTRACE_CONT, t.TID, 0) && stop(t.TID, time.Time{}, true)
+	copied(unix.PTRACE_SETREGS, t.TID, 0, unsafe.Pointer(&before))
+	return int64(asking.Rax), answered
 }
 
 // ptrace reports whether the kernel has done that. It does not when the thread has been
@@ -101,8 +93,9 @@ func copied(request, tid int, size uintptr, value unsafe.Pointer) bool {
 }
 
 // stop stops a running thread, and reports whether it has stopped so that it can be asked.
-// One that has just stopped for another reason, such as a signal, goes on with that.
-func stop(tid int, deadline time.Time) bool {
+// One that has just stopped for another reason, such as a signal, goes on with that. One of a
+// process that is stopped, as by SIGSTOP, can be asked only if that is allowed.
+func stop(tid int, deadline time.Time, stopped bool) bool {
 	for {
 		if !ptrace(unix.PTRACE_INTERRUPT, tid, 0) {
 			return false
@@ -112,7 +105,7 @@ func stop(tid int, deadline time.Time) bool {
 			return false
 		}
 		if status>>8 == eventStop {
-			return deadline.IsZero() || status&0xff == int(unix.SIGTRAP) || leave(tid)
+			return stopped || status&0xff == int(unix.SIGTRAP) || leave(tid)
 		}
 		// Any stop takes an interruption back.
 		if !ptrace(unix.PTRACE_CONT, tid, uintptr(status)) {
@@ -192,12 +185,12 @@ func callIn(pid, tid int, regs *unix.PtraceRegs) uint64 {
 		return 0
 	}
 	if int64(regs.Orig_rax) >= 0 { // it is in one
-		if at := regs.Rip - uint64(len(call)); bytes.Equal(peek(pid, at, len(call)), call) {
+		if at := regs.Rip - uint64(len(instruction)); bytes.Equal(peek(pid, at, len(instruction)), instruction) {
 			return at
 		}
 	}
 	start, end := proc.VDSO(pid)
-	if i := bytes.Index(peek(pid, start, int(end-start)), call); i >= 0 {
+	if i := bytes.Index(peek(pid, start, int(end-start)), instruction); i >= 0 {
 		return start + uint64(i)
 	}
 	return 0
