@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -56,6 +57,67 @@ os._exit(7)
 	j.write("go", "")
 	j.ends(j.again(ctx), 7, "", "")
 	j.nothing()
+}
+
+// TestLockLost: somebody else gets the lock of fcntl(2) that CRIU loses, as the file is mapped,
+// before the job can take it again. The job does not run without it.
+func TestLockLost(t *testing.T) {
+	engine(t)
+	j := newJob(t, "locklost")
+	j.write("lock.py", `import fcntl, mmap, os, time
+f = open("file", "w+b")
+f.truncate(4096)
+m = mmap.mmap(f.fileno(), 4096)
+fcntl.lockf(f, fcntl.LOCK_EX)
+open("ready", "w").close()
+while True:
+	time.sleep(0.001)
+	os.access("go", os.F_OK) and os.rename("go", "went")
+`)
+	ctx := j.savedAndKilled(j.run("/usr/bin/python3", "lock.py"))
+	j.write("go", "")
+	for range 20 {
+		file, err := os.OpenFile(filepath.Join(j.dir, "file"), os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		var over atomic.Bool
+		got := make(chan bool)
+		go func() {
+			for !over.Load() {
+				held := unix.Flock_t{Type: unix.F_WRLCK}
+				if unix.FcntlFlock(file.Fd(), unix.F_OFD_GETLK, &held) == nil && held.Type != unix.F_UNLCK {
+					got <- unix.FcntlFlock(file.Fd(), unix.F_OFD_SETLKW, &unix.Flock_t{Type: unix.F_WRLCK}) == nil
+					return
+				}
+			}
+			got <- false
+		}()
+		keepClear(j.pid)
+		restart := j.command("cr_restart", ctx)
+		j.until("the restart to fail, or the job to run", func() bool { return j.exists("went") || ended(restart.pid) })
+		if j.exists("went") { // it was faster
+			_ = unix.Kill(j.pid, unix.SIGKILL)
+		}
+		end := j.wait(restart)
+		over.Store(true)
+		locked := <-got
+		file.Close()
+		if j.exists("went") {
+			if err := os.Rename(filepath.Join(j.dir, "went"), filepath.Join(j.dir, "go")); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		stderr, _ := os.ReadFile(restart.stderr)
+		if want := " cannot lock the file " + j.dir + "/file again by fcntl(2)"; !locked || !end.Exited() || end.ExitStatus() != int(unix.EBUSY) || !strings.Contains(string(stderr), want) {
+			t.Errorf("cr_restart: %s: %s", describe(end), stderr)
+		}
+		j.nothing()
+		return
+	}
+	t.Error("the job was faster each time")
 }
 
 // TestStoppedTwice: a stopped process with a signal pending is saved once, and refused until

@@ -86,8 +86,10 @@ func (l lostLock) take() error {
 	switch {
 	case !ok:
 		return failed(syscall.EPERM, "restart it as root")
+	case result == -int64(unix.EAGAIN), result == -int64(unix.EACCES):
+		return failed(syscall.EBUSY, "restart the job when nobody else has it locked; 'lslocks' lists who has")
 	case result < 0:
-		return failed(syscall.Errno(-result), "restart the job when nobody else has it locked; 'lslocks' lists who has")
+		return failed(syscall.Errno(-result), "restart it when the file system takes locks")
 	}
 	return nil
 }

@@ -472,19 +472,19 @@ func (r *restart) outcome() error {
 	r.criu.AwaitImages()
 	killed := r.resumed && syscall.Signal(r.request.Signal) == unix.SIGKILL
 	if status := r.criu.Status(); status.Exited() && status.ExitStatus() == 0 && r.resumed || killed {
-		r.letGo()
-		if r.broken != nil {
-			r.endRestored()
-			return r.broken
+		if r.letGo(); r.broken == nil {
+			if r.pidns != nil {
+				r.pidns.Run(int(r.plan.tasks[0].PID))
+			}
+			return nil
 		}
-		if r.pidns != nil {
-			r.pidns.Run(int(r.plan.tasks[0].PID))
-		}
-		return nil
 	}
-	// Criu kills what it has made, but not if it was killed itself.
+	// Criu kills what it has made, but not if it was killed itself, or has let go of it.
 	r.endRestored()
 	r.ghosts.Remove()
+	if r.broken != nil {
+		return r.broken
+	}
 	if err := r.criu.Failure(); err != nil {
 		return err
 	}
