@@ -136,6 +136,7 @@ func TestTakenTerminal(t *testing.T) {
 		{"high", 60, 0},
 		{"the same", 0, 0},
 		{"in use meanwhile", 0, 0},
+		{"in use without a name", 0, 0},
 	} {
 		for _, option := range []string{"--restore-pid", "--no-restore-pid"} {
 			t.Run(test.name+option, func(t *testing.T) {
@@ -179,6 +180,25 @@ sys.exit(5)
 					}
 					defer f.Close()
 					beside = append(beside, f)
+				}
+				if test.name == "in use without a name" {
+					// The slaves of terminals whose masters are closed, for each number that the
+					// job may have had.
+					for range 3 {
+						master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+						if err != nil {
+							t.Fatal(err)
+						}
+						if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+							t.Fatal(err)
+						}
+						slave, _, errno := unix.Syscall(unix.SYS_IOCTL, master.Fd(), unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)
+						master.Close()
+						if errno != 0 {
+							t.Fatal(errno)
+						}
+						defer unix.Close(int(slave))
+					}
 				}
 				if said, status := j.told("--check", "ctx"); status != 0 || strings.Contains(said, "becomes /dev/pts/") == (test.before+test.beside == 0) {
 					t.Errorf("cr_info --check: status %d: %s", status, said)
