@@ -57,6 +57,29 @@ s.setsockopt(270, 1, 1)`, 95, "has a netlink socket that listens to a group and 
 b.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
 a.send(b"abc")
 ok = lambda: b.recv(9) == b"abc"`, 16, "has a UNIX socket with a message in its queue that says who has sent it"},
+		{"reset", `a, b = socket.socketpair()
+b.send(b"abc")
+a.close() # with what it has not read
+def ok():
+	try:
+		b.recv(9)
+	except ConnectionResetError:
+		return True`, 16, "has a socket open as descriptor 4 with an error that it has not read, and that criu would take"},
+		{"overrun", `s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 2) # NETLINK_USERSOCK
+s.bind((0, 0))
+s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
+sender = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 2)
+s.setsockopt(270, 1, 5) # NETLINK_ADD_MEMBERSHIP
+for _ in range(9):
+	try:
+		sender.sendto(bytes(1000), (0, 1 << 4))
+	except OSError:
+		pass
+def ok():
+	try:
+		s.recv(9)
+	except OSError as e:
+		return e.errno == 105 # ENOBUFS`, 16, "has a socket open as descriptor 3 with an error that it has not read, and that criu would take"},
 		{"thread", `fd = os.pidfd_open(os.getpid(), os.O_EXCL)`, 95, "has a descriptor of a thread (pidfd_open(2) with PIDFD_THREAD)"},
 		{"continued", `signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCONT])
 os.kill(os.getpid(), signal.SIGCONT)

@@ -324,7 +324,9 @@ func (s *situation) foreseeSocket(d proc.Descriptor, users bool, add func(format
 			}
 		}
 	case unix.AF_NETLINK:
-		if _, _, err := unix.Recvfrom(ours, nil, unix.MSG_PEEK|unix.MSG_DONTWAIT); err == nil {
+		// To look into the queue would take an error from the program.
+		poll := []unix.PollFd{{Fd: int32(ours), Events: unix.POLLIN}}
+		if _, err := unix.Poll(poll, 0); err == nil && poll[0].Revents&unix.POLLIN != 0 {
 			add("netlink: The socket has data to read")
 		}
 		// A bit for each group. CRIU reads 64 of them, and saves the first 32.
