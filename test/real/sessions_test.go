@@ -124,6 +124,31 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 	}
 }
 
+// TestLateSession: a child that was started before its parent has made a session cannot have the
+// older session again, which is said, and the job is restored without that.
+func TestLateSession(t *testing.T) {
+	engine(t)
+	j := newJob(t, "latesession")
+	j.write("late.py", `import os, sys, time
+child = os.fork()
+if child == 0:
+	older = os.fork()
+	if older != 0:
+		os.setsid()
+		open("ready", "w").close()
+	while not os.path.exists("go"):
+		time.sleep(0.01)
+	os._exit(0)
+os.waitpid(child, 0)
+sys.exit(5)
+`)
+	j.savedPython("late.py")
+	j.fails(j.command("cr_restart", "--restore-sid", "ctx"), int(unix.EOPNOTSUPP), "Restart failed: Operation not supported\n- a process was started by one that has made a session (setsid(2)) afterwards...")
+	j.write("go", "")
+	j.ends(j.command("cr_restart", "ctx"), 5, "", "")
+	j.nothing()
+}
+
 // TestTakenTerminal: a pseudo terminal of the job's own is another one if its number is in
 // use, or much higher than any that is.
 func TestTakenTerminal(t *testing.T) {

@@ -136,6 +136,11 @@ func (p *plan) sessions(source source, r *ckpt.RestartRequest) error {
 	if inUse, ok := errors.AsType[*images.InUseError](err); ok {
 		return busyError(int(inUse.ID))
 	}
+	if err == images.ErrSessions {
+		return &ckpt.Error{Op: "restart", Object: "session", Errno: unix.EOPNOTSUPP, Detail: []string{
+			"a process was started by one that has made a session (setsid(2)) afterwards, or the leader of its session has ended: criu cannot give it its session",
+			"restart the job without --restore-sid"}}
+	}
 	return err
 }
 
