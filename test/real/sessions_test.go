@@ -124,6 +124,31 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 	}
 }
 
+// TestLateSession: a child that was started before its parent has made a session cannot have the
+// older session again, which is said, and the job is restored without that.
+func TestLateSession(t *testing.T) {
+	engine(t)
+	j := newJob(t, "latesession")
+	j.write("late.py", `import os, sys, time
+child = os.fork()
+if child == 0:
+	older = os.fork()
+	if older != 0:
+		os.setsid()
+		open("ready", "w").close()
+	while not os.path.exists("go"):
+		time.sleep(0.01)
+	os._exit(0)
+os.waitpid(child, 0)
+sys.exit(5)
+`)
+	j.savedPython("late.py")
+	j.fails(j.command("cr_restart", "--restore-sid", "ctx"), int(unix.EOPNOTSUPP), "Restart failed: Operation not supported\n- a process was started by one that has made a session (setsid(2)) afterwards...")
+	j.write("go", "")
+	j.ends(j.command("cr_restart", "ctx"), 5, "", "")
+	j.nothing()
+}
+
 // TestTakenTerminal: a pseudo terminal of the job's own is another one if its number is in
 // use, or much higher than any that is.
 func TestTakenTerminal(t *testing.T) {
@@ -136,6 +161,7 @@ func TestTakenTerminal(t *testing.T) {
 		{"high", 60, 0},
 		{"the same", 0, 0},
 		{"in use meanwhile", 0, 0},
+		{"in use without a name", 0, 0},
 	} {
 		for _, option := range []string{"--restore-pid", "--no-restore-pid"} {
 			t.Run(test.name+option, func(t *testing.T) {
@@ -179,6 +205,25 @@ sys.exit(5)
 					}
 					defer f.Close()
 					beside = append(beside, f)
+				}
+				if test.name == "in use without a name" {
+					// The slaves of terminals whose masters are closed, for each number that the
+					// job may have had.
+					for range 3 {
+						master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+						if err != nil {
+							t.Fatal(err)
+						}
+						if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+							t.Fatal(err)
+						}
+						slave, _, errno := unix.Syscall(unix.SYS_IOCTL, master.Fd(), unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)
+						master.Close()
+						if errno != 0 {
+							t.Fatal(errno)
+						}
+						defer unix.Close(int(slave))
+					}
 				}
 				if said, status := j.told("--check", "ctx"); status != 0 || strings.Contains(said, "becomes /dev/pts/") == (test.before+test.beside == 0) {
 					t.Errorf("cr_info --check: status %d: %s", status, said)

@@ -57,6 +57,29 @@ s.setsockopt(270, 1, 1)`, 95, "has a netlink socket that listens to a group and 
 b.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
 a.send(b"abc")
 ok = lambda: b.recv(9) == b"abc"`, 16, "has a UNIX socket with a message in its queue that says who has sent it"},
+		{"reset", `a, b = socket.socketpair()
+b.send(b"abc")
+a.close() # with what it has not read
+def ok():
+	try:
+		b.recv(9)
+	except ConnectionResetError:
+		return True`, 16, "has a socket open as descriptor 4 with an error that it has not read, and that criu would take"},
+		{"overrun", `s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 2) # NETLINK_USERSOCK
+s.bind((0, 0))
+s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
+sender = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 2)
+s.setsockopt(270, 1, 5) # NETLINK_ADD_MEMBERSHIP
+for _ in range(9):
+	try:
+		sender.sendto(bytes(1000), (0, 1 << 4))
+	except OSError:
+		pass
+def ok():
+	try:
+		s.recv(9)
+	except OSError as e:
+		return e.errno == 105 # ENOBUFS`, 16, "has a socket open as descriptor 3 with an error that it has not read, and that criu would take"},
 		{"thread", `fd = os.pidfd_open(os.getpid(), os.O_EXCL)`, 95, "has a descriptor of a thread (pidfd_open(2) with PIDFD_THREAD)"},
 		{"continued", `signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCONT])
 os.kill(os.getpid(), signal.SIGCONT)
@@ -146,4 +169,92 @@ open("port", "w").write(str(s.getsockname()[1]))`)
 	j.write("go", "")
 	j.ends(j.again(ctx), 7, "", "")
 	j.nothing()
+}
+
+// TestSocketOptions: what CRIU does not set again of sockets, or sets to something else.
+func TestSocketOptions(t *testing.T) {
+	engine(t)
+	for _, test := range []struct{ name, program string }{
+		{"filter", `import struct, ctypes
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("127.0.0.1", 0))
+all = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0xffff)) # BPF_RET: accept
+s.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HP", 1, ctypes.addressof(all))) # SO_ATTACH_FILTER
+s.setsockopt(socket.SOL_SOCKET, 44, 1) # SO_LOCK_FILTER
+def ok():
+	try:
+		s.setsockopt(socket.SOL_SOCKET, 27, 0) # SO_DETACH_FILTER
+	except PermissionError:
+		return True`},
+		{"reuse", `def pair(on):
+	l = socket.socket()
+	l.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, on)
+	l.bind(("127.0.0.1", 0))
+	l.listen()
+	c = socket.create_connection(l.getsockname())
+	return l, c, l.accept()[0]
+off, on = pair(0), pair(1)
+reuse = lambda list: [s.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT) for s in list]
+ok = lambda: reuse(off) == [0, 0, 0] and reuse(on) == [1, 0, 1]`},
+		{"connected", `def connected(group):
+	s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 2) # NETLINK_USERSOCK
+	s.connect((0, group))
+	return s
+s, other = connected(0), connected(1 << 31)
+ok = lambda: s.getpeername() == (0, 0) and other.getpeername() == (0, 1 << 31)`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			j := newJob(t, "socketoptions")
+			p := j.prepare(test.program)
+			ctx := filepath.Join(j.dir, "ctx")
+			save := j.command("cr_checkpoint", "-f", ctx, strconv.Itoa(p.pid))
+			j.silent(save, j.wait(save))
+			j.write("go", "")
+			j.ends(p, 7, "", "")
+			j.ends(j.again(ctx), 7, "", "")
+			j.nothing()
+		})
+	}
+}
+
+// TestEndedConnections: a job is restored also where it has made connections after it was saved,
+// whose addresses the system keeps for a minute, and it has set no SO_REUSEADDR.
+func TestEndedConnections(t *testing.T) {
+	engine(t)
+	for _, address := range []string{"127.0.0.1", "0.0.0.0", "::1", "::"} {
+		t.Run(address, func(t *testing.T) {
+			j := newJob(t, "endedconnections")
+			p := j.prepare(fmt.Sprintf(`address = %q
+family = socket.AF_INET6 if ":" in address else socket.AF_INET
+def listen(address):
+	l = socket.socket(family)
+	l.bind((address, 0))
+	l.listen()
+	return l
+l = listen(address)
+def pair():
+	c = socket.socket(family)
+	c.connect(l.getsockname())
+	a, _ = l.accept()
+	return a, c
+before = pair()
+def ok():
+	a, c = pair()
+	a.send(b"x")
+	ended = c.recv(1) == b"x"
+	for s in a, c, *before: # a is the first to be closed: its address is kept
+		s.close()
+	return ended`, address))
+			ctx := filepath.Join(j.dir, "ctx")
+			save := j.command("cr_checkpoint", "-f", ctx, strconv.Itoa(p.pid))
+			j.silent(save, j.wait(save))
+			j.write("go", "")
+			j.ends(p, 7, "", "")
+			if said, status := j.told("--check", ctx); status != 0 {
+				t.Errorf("cr_info --check: status %d, %q", status, said)
+			}
+			j.ends(j.again(ctx), 7, "", "")
+			j.nothing()
+		})
+	}
 }

@@ -391,6 +391,8 @@ var beyondUsers = map[string]struct {
 	"removed, mode changed":  {`later = 'f = os.open("f", os.O_RDWR | os.O_CREAT, 0o600); os.write(f, b"content"); os.fchmod(f, 0); os.unlink("f")'`, 13, "has the removed file "},
 	"removed file of root's": {`inherit(os.open("f", os.O_RDWR | os.O_CREAT, 0o600)); os.chmod("f", 0o666); os.unlink("f")`, 1, "which belongs to root"},
 	"TCP connection":         {`later = 'import socket; s = socket.create_server(("127.0.0.1", 0)); c = socket.create_connection(s.getsockname()); a = s.accept()'`, 1, "has a TCP connection: to save one takes the capability CAP_NET_ADMIN"},
+	"TCP socket, refused":    {`later = 'import socket; s = socket.create_server(("127.0.0.1", 0)); port = s.getsockname()[1]; s.close(); c = socket.socket(); c.setblocking(False); c.connect_ex(("127.0.0.1", port)); import select; select.select([], [c], [])'`, 1, "has a TCP connection: to save one takes the capability CAP_NET_ADMIN"},
+	"TCP socket, reset":      {`later = 'import socket, struct; s = socket.create_server(("127.0.0.1", 0)); c = socket.create_connection(s.getsockname()); a = s.accept()[0]; a.setsockopt(1, 13, struct.pack("ii", 1, 0)); a.close()'`, 1, "has a TCP connection: to save one takes the capability CAP_NET_ADMIN"},
 	"TCP port":               {`s = socket.socket(); s.bind(("127.0.0.1", 1023)); s.listen(); inherit(s.fileno())`, 13, "with the port 1023"},
 	"raw socket":             {`s = socket.socket(socket.AF_INET, socket.SOCK_RAW, 1); inherit(s.fileno())`, 1, "which takes CAP_NET_RAW"},
 	"packet socket":          {`s = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM); inherit(s.fileno())`, 1, "which takes CAP_NET_RAW"},

@@ -18,6 +18,7 @@ import (
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/explain"
 	"blcr-cli/internal/ckpt/criu/images"
+	"blcr-cli/internal/ckpt/criu/pstree"
 	"blcr-cli/internal/ctxfile"
 	"blcr-cli/internal/hints"
 	"blcr-cli/internal/proc"
@@ -387,6 +388,9 @@ func (f *foresight) address(file images.File) {
 	switch errno := hints.Bind(local.IP, local.Port, kind); errno {
 	case 0:
 	case unix.EADDRINUSE:
+		if kind == unix.SOCK_STREAM && proc.Capable(unix.CAP_NET_ADMIN) && pstree.OnlyEnded(local.Port) {
+			return // see forgetConnections
+		}
 		f.obstacle(errno, "socket", fmt.Sprintf("the network address %s of the job is in use: by another program, see 'ss -lntu', or by connections of the job itself that have just ended, see 'ss -nt state time-wait'", netip.AddrPortFrom(ip, local.Port)),
 			"end that program first, or try again when a minute is over")
 	default:

@@ -3,6 +3,7 @@ package criu
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"os"
 	"slices"
 	"time"
@@ -32,11 +33,13 @@ type plan struct {
 	owned     []int
 	keysInUse []string
 
-	// ended tells which connections are those of the job; nil if it has none. See
-	// pstree.Forget.
-	ended func(local, peer string, localPort, peerPort uint16) bool
+	// ended tells which connections are those of the job; nil if it has none. Bound has the addresses of its
+	// other TCP sockets. See forgetConnections.
+	ended func(local, peer netip.AddrPort) bool
+	bound []images.InetAddr
 
 	connectionEnds []connectionEnd // see completeConnections
+	ptysTaken      []uint32        // numbers of pseudo terminals that criu could not have
 
 	copies     *savedfiles.Copies
 	gone       tempdir.Dir     // see renameGone
@@ -133,6 +136,11 @@ func (p *plan) sessions(source source, r *ckpt.RestartRequest) error {
 	p.images[images.PstreeName], p.tasks, err = images.SetSessions(pstree, o)
 	if inUse, ok := errors.AsType[*images.InUseError](err); ok {
 		return busyError(int(inUse.ID))
+	}
+	if err == images.ErrSessions {
+		return &ckpt.Error{Op: "restart", Object: "session", Errno: unix.EOPNOTSUPP, Detail: []string{
+			"a process was started by one that has made a session (setsid(2)) afterwards, or the leader of its session has ended: criu cannot give it its session",
+			"restart the job without --restore-sid"}}
 	}
 	return err
 }

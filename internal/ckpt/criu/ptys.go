@@ -21,7 +21,11 @@ const ptysTried = 32
 // where criu could not have theirs. The job has them by descriptors; a name that it has kept
 // is that of another terminal. It returns the terminals as they are then.
 func (p *plan) renumber(ttys []images.TTY) ([]images.TTY, error) {
-	numbers := otherPTYs(images.OwnPTYs(ttys), ptysInUse())
+	inUse := ptysInUse()
+	for _, n := range p.ptysTaken {
+		inUse[n] = true
+	}
+	numbers := otherPTYs(images.OwnPTYs(ttys), inUse)
 	if len(numbers) == 0 {
 		return ttys, nil
 	}
@@ -33,13 +37,19 @@ func (p *plan) renumber(ttys []images.TTY) ([]images.TTY, error) {
 	return images.TTYs(ttyInfo)
 }
 
-// outrun reports whether the restore has failed because another program has taken the number
-// of a pseudo terminal since the plan was made, and gives that another one. It is false if err
-// is another error, or if it is too late.
+// outrun reports whether the restore has failed because another program has the number of a
+// pseudo terminal, and gives that another one. It may have taken it since the plan was made, or
+// has the slave open of a terminal whose master is closed, and which has no name any more. It is
+// false if err is another error, or if it is too late.
 func (r *restart) outrun(ctx context.Context, err error, deadline time.Time) bool {
-	if err == nil || r.criu == nil || ctx.Err() != nil || !time.Now().Before(deadline) || r.extracted.Path != "" || !explain.TerminalInUse(r.criu.Errors()) {
+	if err == nil || r.criu == nil || ctx.Err() != nil || !time.Now().Before(deadline) || r.extracted.Path != "" {
 		return false
 	}
+	taken, ok := explain.TerminalInUse(r.criu.Errors())
+	if !ok {
+		return false
+	}
+	r.plan.ptysTaken = append(r.plan.ptysTaken, taken)
 	ttys, err := images.TTYs(r.plan.images[images.TTYInfoName])
 	if err == nil {
 		_, err = r.plan.renumber(ttys)
@@ -76,7 +86,7 @@ func otherPTYs(own, inUse map[uint32]bool) map[uint32]uint32 {
 	return numbers
 }
 
-// ptysInUse returns the numbers of the pseudo terminals that there are.
+// ptysInUse returns the numbers of the pseudo terminals that have a name.
 func ptysInUse() map[uint32]bool {
 	inUse := make(map[uint32]bool)
 	entries, _ := os.ReadDir("/dev/pts")

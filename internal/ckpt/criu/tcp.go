@@ -3,6 +3,7 @@ package criu
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"sync"
 	"syscall"
 
@@ -13,6 +14,7 @@ import (
 	"blcr-cli/internal/ckpt/criu/imagedir"
 	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/ckpt/criu/pstree"
+	"blcr-cli/internal/hints"
 	"blcr-cli/internal/proc"
 )
 
@@ -91,15 +93,21 @@ func (p *plan) connections(source source) error {
 	if err != nil {
 		return err
 	}
-	ends := make(map[images.InetSocket]bool)
+	ends := make(map[[2]netip.AddrPort]bool)
 	open := make(map[uint32]string) // images of connections that can send, by File.ID
 	takes := canTakeDescriptors()
 	for _, f := range files {
 		name := images.TCPName(f.Inode)
-		if f.Type != images.TypeInet || f.Inet.Protocol != protocolTCP || !source.Has(name) {
+		if f.Type != images.TypeInet || f.Inet.Protocol != protocolTCP {
 			continue
 		}
-		ends[f.Inet] = true
+		if f.State == unix.BPF_TCP_LISTEN || f.State == unix.BPF_TCP_CLOSE {
+			p.bound = append(p.bound, f.Inet.Local)
+		}
+		if !source.Has(name) {
+			continue
+		}
+		ends[[2]netip.AddrPort{addrPort(f.Inet.Local), addrPort(f.Inet.Peer)}] = true
 		if takes && (f.State == tcpEstablished || f.State == tcpCloseWait) {
 			open[f.ID] = name
 			continue
@@ -111,9 +119,8 @@ func (p *plan) connections(source source) error {
 	if err := p.takeQueues(source, open); err != nil {
 		return err
 	}
-	p.ended = func(local, peer string, localPort, peerPort uint16) bool {
-		l, r := images.InetAddr{IP: local, Port: localPort}, images.InetAddr{IP: peer, Port: peerPort}
-		return ends[images.InetSocket{Protocol: protocolTCP, Local: l, Peer: r}] && ends[images.InetSocket{Protocol: protocolTCP, Local: r, Peer: l}]
+	p.ended = func(local, peer netip.AddrPort) bool {
+		return ends[[2]netip.AddrPort{local, peer}] && ends[[2]netip.AddrPort{peer, local}]
 	}
 	if len(ends) == 0 {
 		p.ended = nil
@@ -121,12 +128,34 @@ func (p *plan) connections(source source) error {
 	return nil
 }
 
+// addrPort is an address as a value that can be compared: one of IPv4 is the same for a socket
+// of IPv6.
+func addrPort(a images.InetAddr) netip.AddrPort {
+	ip, _ := netip.AddrFromSlice([]byte(a.IP))
+	return netip.AddrPortFrom(ip.Unmap(), a.Port)
+}
+
 // forgetConnections is for a restart soon after the job has ended: the system keeps the
-// addresses of the job's own connections for a minute.
+// addresses of the job's own connections for a minute. So it does those of connections that were
+// made after the checkpoint, which are in the way where the job had an address without
+// SO_REUSEADDR.
 func (p *plan) forgetConnections() {
-	if p.ended != nil {
-		pstree.Forget(p.ended)
+	if p.container() { // its network is made, too
+		return
 	}
+	taken := make(map[netip.AddrPort]bool)
+	for _, a := range p.bound {
+		if hints.Bind(a.IP, a.Port, unix.SOCK_STREAM) == unix.EADDRINUSE {
+			taken[addrPort(a)] = true
+		}
+	}
+	if p.ended == nil && len(taken) == 0 {
+		return
+	}
+	pstree.Forget(func(local, peer netip.AddrPort) bool {
+		return p.ended != nil && p.ended(local, peer) || taken[local] ||
+			taken[netip.AddrPortFrom(netip.IPv4Unspecified(), local.Port())] || taken[netip.AddrPortFrom(netip.IPv6Unspecified(), local.Port())]
+	})
 }
 
 // The states of a connection of which this end has not been shut down (tcp_states.h).

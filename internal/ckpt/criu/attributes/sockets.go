@@ -2,6 +2,7 @@ package attributes
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"strconv"
@@ -46,9 +47,11 @@ var (
 	tcpOptions = numbers(unix.IPPROTO_TCP, unix.TCP_SYNCNT, unix.TCP_LINGER2, unix.TCP_DEFER_ACCEPT, unix.TCP_CONGESTION,
 		unix.TCP_THIN_LINEAR_TIMEOUTS, unix.TCP_USER_TIMEOUT, unix.TCP_FASTOPEN, unix.TCP_NOTSENT_LOWAT, unix.TCP_SAVE_SYN,
 		unix.TCP_FASTOPEN_CONNECT, unix.TCP_INQ, unix.TCP_TX_DELAY)
+	// CRIU sets it for every socket, and does not take it back for connections.
+	reusePort      = option{unix.SOL_SOCKET, unix.SO_REUSEPORT}
 	udpOptions     = numbers(unix.IPPROTO_UDP, unix.UDP_NO_CHECK6_TX, unix.UDP_NO_CHECK6_RX, unix.UDP_SEGMENT, unix.UDP_GRO)
 	rawOptions     = numbers(unix.SOL_RAW, icmpFilter)
-	netlinkOptions = numbers(unix.SOL_NETLINK, unix.NETLINK_PKTINFO, unix.NETLINK_BROADCAST_ERROR, unix.NETLINK_NO_ENOBUFS,
+	netlinkOptions = numbers(unix.SOL_NETLINK, netlinkPeer, unix.NETLINK_PKTINFO, unix.NETLINK_BROADCAST_ERROR, unix.NETLINK_NO_ENOBUFS,
 		unix.NETLINK_LISTEN_ALL_NSID, unix.NETLINK_CAP_ACK, unix.NETLINK_EXT_ACK, unix.NETLINK_GET_STRICT_CHK)
 )
 
@@ -56,7 +59,17 @@ const (
 	icmpFilter       = 1  // ICMP_FILTER (linux/icmp.h)
 	ipv6Flowinfo     = 11 // IPV6_FLOWINFO (linux/in6.h)
 	ipv6FlowinfoSend = 33 // IPV6_FLOWINFO_SEND
+
+	// netlinkPeer is not an option, but the groups that a netlink socket is connected to, as
+	// of getpeername(2). CRIU connects one that has none to group 32.
+	netlinkPeer = 0
 )
+
+// always reports whether an option is noted also if it is that of a new socket, because CRIU
+// makes another of it.
+func (o option) always() bool { return o == reusePort || o.isNetlinkPeer() }
+
+func (o option) isNetlinkPeer() bool { return o == option{unix.SOL_NETLINK, netlinkPeer} }
 
 func numbers(level int, list ...int) (options []option) {
 	for _, number := range list {
@@ -98,7 +111,7 @@ func (k socketKind) options() (options []option) {
 	case k.kind == unix.SOCK_RAW:
 		return append(options, rawOptions...)
 	case k.protocol == unix.IPPROTO_TCP:
-		return append(options, tcpOptions...)
+		return append(append(options, tcpOptions...), reusePort)
 	case k.protocol == unix.IPPROTO_UDP:
 		return append(options, udpOptions...)
 	}
@@ -109,6 +122,14 @@ func (k socketKind) options() (options []option) {
 func (o option) read(fd int) []byte {
 	var value [64]byte
 	length := uint32(len(value))
+	if o.isNetlinkPeer() {
+		if peer, err := unix.Getpeername(fd); err == nil {
+			if peer, ok := peer.(*unix.SockaddrNetlink); ok {
+				return binary.NativeEndian.AppendUint32(nil, peer.Groups)
+			}
+		}
+		return nil
+	}
 	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), uintptr(o.level), uintptr(o.number),
 		uintptr(unsafe.Pointer(&value[0])), uintptr(unsafe.Pointer(&length)), 0)
 	if errno != 0 || length == 0 || length > uint32(len(value)) {
@@ -117,7 +138,16 @@ func (o option) read(fd int) []byte {
 	return value[:length]
 }
 
+// write sets an option. A netlink socket is taken out of a group, never put into one, which may
+// take more power than the one has who has made the value.
 func (o option) write(fd int, value []byte) {
+	if o.isNetlinkPeer() {
+		peer, err := unix.Getpeername(fd)
+		if peer, ok := peer.(*unix.SockaddrNetlink); err == nil && ok && bytes.Equal(value, make([]byte, 4)) {
+			_ = unix.Connect(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Pid: peer.Pid})
+		}
+		return
+	}
 	_ = unix.SetsockoptString(fd, o.level, o.number, string(value))
 }
 
@@ -181,7 +211,11 @@ func (s *socketSaver) initial(kind socketKind) []setting {
 	}
 	var settings []setting
 	for _, o := range kind.options() {
-		settings = append(settings, setting{o, o.read(fd)})
+		value := o.read(fd)
+		if o.always() {
+			value = nil
+		}
+		settings = append(settings, setting{o, value})
 	}
 	s.own[kind] = settings
 	return settings

@@ -70,3 +70,50 @@ func TestSockets(t *testing.T) {
 		})
 	}
 }
+
+// TestNetlinkPeer: a netlink socket that was connected without a group is taken out of the one
+// that CRIU connects it to, and one that was connected to a group, or to none, is left alone.
+func TestNetlinkPeer(t *testing.T) {
+	const criu = 1 << 31
+	for _, groups := range []uint32{0, criu} {
+		fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_USERSOCK)
+		if err != nil {
+			t.Skip(err)
+		}
+		defer unix.Close(fd)
+		connect := func(groups uint32) {
+			if err := unix.Connect(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		connect(groups)
+		noted := newSocketSaver().noted(fd)
+		connect(criu)
+		setOptions(fd, strings.Join(noted, ","))
+		peer, err := unix.Getpeername(fd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := peer.(*unix.SockaddrNetlink).Groups; got != groups {
+			t.Errorf("groups %x, want %x", got, groups)
+		}
+	}
+}
+
+// TestReusePort: SO_REUSEPORT, which CRIU leaves on, is off again for a TCP socket where it was.
+func TestReusePort(t *testing.T) {
+	for _, want := range []int{0, 1} {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, want)
+		noted := newSocketSaver().noted(fd)
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+		setOptions(fd, strings.Join(noted, ","))
+		if got, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT); err != nil || got != want {
+			t.Errorf("SO_REUSEPORT is %d, %v, want %d", got, err, want)
+		}
+	}
+}

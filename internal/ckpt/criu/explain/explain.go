@@ -216,10 +216,17 @@ func (s *situation) explain(op string, rules []rule) *ckpt.Error {
 	return e
 }
 
-// TerminalInUse reports whether a restore has failed because a pseudo terminal's number is in
-// use.
-func TerminalInUse(log []string) bool {
-	return slices.ContainsFunc(log, func(text string) bool { return strings.Contains(text, terminalInUse) })
+// TerminalInUse finds out from CRIU's log that a restore has failed because a pseudo terminal's
+// number is in use, and which.
+func TerminalInUse(log []string) (number uint32, ok bool) {
+	for _, text := range log {
+		if _, after, found := strings.Cut(text, terminalInUse); found {
+			if n, _ := fmt.Sscan(after, &number); n == 1 {
+				return number, true
+			}
+		}
+	}
+	return 0, false
 }
 
 const terminalInUse = "with specified index"

@@ -383,6 +383,22 @@ func TestOrigin(t *testing.T) {
 	}
 }
 
+func TestTerminalInUse(t *testing.T) {
+	for _, c := range []struct {
+		log    []string
+		number uint32
+		ok     bool
+	}{
+		{[]string{"noise", "tty: Unable to open dev/ptmx with specified index 12", "tty: Can't open master pty 0x6 (index 12)"}, 12, true},
+		{[]string{"tty: Unable to open dev/ptmx with specified index"}, 0, false},
+		{nil, 0, false},
+	} {
+		if number, ok := TerminalInUse(c.log); ok != c.ok || ok && number != c.number {
+			t.Errorf("%q: %d, %v", c.log, number, ok)
+		}
+	}
+}
+
 func TestPidInUse(t *testing.T) {
 	for _, c := range []struct {
 		log []string

@@ -294,8 +294,9 @@ func (s *situation) foreseeSocket(d proc.Descriptor, users bool, add func(format
 		return value
 	}
 	const (
-		corked = 1 // UDP_CORK
-		mptcp  = 262
+		corked   = 1  // UDP_CORK
+		peerName = 28 // SO_PEERNAME
+		mptcp    = 262
 	)
 	inode, _ := strconv.ParseUint(strings.Trim(d.Link, "socket:[]"), 10, 64)
 	switch family, protocol := option(unix.SOL_SOCKET, unix.SO_DOMAIN), option(unix.SOL_SOCKET, unix.SO_PROTOCOL); family {
@@ -311,8 +312,10 @@ func (s *situation) foreseeSocket(d proc.Descriptor, users bool, add func(format
 		case mptcp, unix.IPPROTO_SCTP:
 			add("inet: Unsupported proto %d for socket %x", protocol, inode)
 		case unix.IPPROTO_TCP:
-			// What is neither closed (TCP_CLOSE) nor listens (TCP_LISTEN).
-			if info, err := unix.GetsockoptTCPInfo(ours, unix.IPPROTO_TCP, unix.TCP_INFO); users && err == nil && info.State != 7 && info.State != 10 {
+			// What is not closed and does not listen, and what was closed by the other end: it
+			// still has the port of that end, after the family in struct sockaddr.
+			if info, err := unix.GetsockoptTCPInfo(ours, unix.IPPROTO_TCP, unix.TCP_INFO); users && err == nil && info.State != unix.BPF_TCP_LISTEN &&
+				(info.State != unix.BPF_TCP_CLOSE || option(unix.SOL_SOCKET, peerName)>>16 != 0) {
 				add("Can't turn TCP repair mode ON: Operation not permitted")
 			}
 		case unix.IPPROTO_UDP, unix.IPPROTO_UDPLITE:
@@ -321,7 +324,9 @@ func (s *situation) foreseeSocket(d proc.Descriptor, users bool, add func(format
 			}
 		}
 	case unix.AF_NETLINK:
-		if _, _, err := unix.Recvfrom(ours, nil, unix.MSG_PEEK|unix.MSG_DONTWAIT); err == nil {
+		// To look into the queue would take an error from the program.
+		poll := []unix.PollFd{{Fd: int32(ours), Events: unix.POLLIN}}
+		if _, err := unix.Poll(poll, 0); err == nil && poll[0].Revents&unix.POLLIN != 0 {
 			add("netlink: The socket has data to read")
 		}
 		// A bit for each group. CRIU reads 64 of them, and saves the first 32.

@@ -192,6 +192,17 @@ func TestSetSessionsOfLeader(t *testing.T) {
 	}
 }
 
+// TestSetSessionsNot: sessions that criu cannot restore are an error where they are to be restored.
+func TestSetSessionsNot(t *testing.T) {
+	task := func(pid, ppid, sid int32) Task { return Task{PID: pid, PPID: ppid, PGID: sid, SID: sid} }
+	in := pstree(task(70, 0, 60), task(71, 70, 71), task(72, 71, 60))
+	for _, restore := range []bool{false, true} {
+		if _, _, err := SetSessions(in, SessionOptions{SID: 400, PGID: 500, RestoreSID: restore}); (err == ErrSessions) != restore {
+			t.Errorf("restored %v: %v", restore, err)
+		}
+	}
+}
+
 // TestSetSessionsKept: a session on a terminal of the job's own is kept with those below it,
 // or it is not where criu could not restore that. The root is in a session from outside.
 func TestSetSessionsKept(t *testing.T) {

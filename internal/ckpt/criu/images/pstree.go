@@ -1,6 +1,7 @@
 package images
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 )
@@ -106,6 +107,9 @@ type InUseError struct{ ID int32 }
 
 func (e *InUseError) Error() string { return fmt.Sprintf("process id %d is in use", e.ID) }
 
+// ErrSessions is the error of SetSessions for sessions of their own that criu cannot restore.
+var ErrSessions = errors.New("criu cannot restore the sessions")
+
 // SetSessions changes pstree.img so that the tasks are restored in cr_restart's
 // session and group, or in their own, and returns the image and its tasks. It
 // writes the ids that criu really has: then criu has nothing to migrate and needs
@@ -120,7 +124,7 @@ func (e *InUseError) Error() string { return fmt.Sprintf("process id %d is in us
 // in KeepPGIDs. Tasks in a session of their own always keep their groups, since no
 // group spans sessions.
 //
-// The error is an *InUseError, or wraps ErrMalformed.
+// The error is an *InUseError, ErrSessions, or wraps ErrMalformed.
 func SetSessions(pstree []byte, o SessionOptions) ([]byte, []Task, error) {
 	tasks, err := Tasks(pstree)
 	if err != nil {
@@ -131,7 +135,10 @@ func SetSessions(pstree []byte, o SessionOptions) ([]byte, []Task, error) {
 	}
 	saved := slices.Clone(tasks)
 	o.assign(tasks)
-	if !o.RestoreSID && !restorable(tasks) {
+	if !restorable(tasks) {
+		if o.RestoreSID {
+			return nil, nil, ErrSessions
+		}
 		o.KeepSIDs = nil
 		copy(tasks, saved)
 		o.assign(tasks)

@@ -3,6 +3,7 @@ package pstree
 import (
 	"encoding/binary"
 	"fmt"
+	"net/netip"
 	"slices"
 	"syscall"
 
@@ -87,6 +88,10 @@ func (e endpoint) String() string {
 	return fmt.Sprintf("[%s]:%d", text[1:], port)
 }
 
+func (e endpoint) addrPort() netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom16(e.ip).Unmap(), binary.BigEndian.Uint16(e.port[:]))
+}
+
 func (e endpoint) isIPv4() bool { return [12]byte(e.ip[:]) == [12]byte{10: 0xff, 11: 0xff} }
 
 // isLoopback reports whether the address is this machine, whatever its own ones are.
@@ -162,22 +167,24 @@ func otherEnds(sockets []connection) func(connection) (other connection, known b
 	}
 }
 
+// OnlyEnded reports whether a local port is only that of TCP connections that have ended
+// (TIME-WAIT).
+func OnlyEnded(port uint16) bool {
+	sockets, err := tcpSockets()
+	sockets = slices.DeleteFunc(sockets, func(c connection) bool { return c.local.addrPort().Port() != port })
+	return err == nil && len(sockets) > 0 && !slices.ContainsFunc(sockets, func(c connection) bool { return c.state != timeWait })
+}
+
 // Forget has the kernel forget what it remembers of connections that have ended
-// (TIME-WAIT), and only of those that a function names by their ends: IP addresses of 4
-// or 16 bytes, and ports. It does nothing where that takes more rights, or a newer kernel.
-func Forget(ended func(local, peer string, localPort, peerPort uint16) bool) {
+// (TIME-WAIT), and only of those that a function names by their ends. It does nothing where
+// that takes more rights, or a newer kernel.
+func Forget(ended func(local, peer netip.AddrPort) bool) {
 	sockets, err := tcpSockets()
 	if err != nil {
 		return
 	}
 	for _, c := range sockets {
-		ip := func(e endpoint) string {
-			if c.family == unix.AF_INET {
-				return string(e.ip[12:])
-			}
-			return string(e.ip[:])
-		}
-		if c.state == timeWait && ended(ip(c.local), ip(c.peer), binary.BigEndian.Uint16(c.local.port[:]), binary.BigEndian.Uint16(c.peer.port[:])) {
+		if c.state == timeWait && ended(c.local.addrPort(), c.peer.addrPort()) {
 			// The id has the kernel's cookie of this very socket.
 			m := append([]byte{c.family, unix.IPPROTO_TCP, 0, 0}, binary.NativeEndian.AppendUint32(nil, 1<<timeWait)...)
 			_ = ask(destroyByFamily, unix.NLM_F_ACK, append(m, c.id...), 0, nil)

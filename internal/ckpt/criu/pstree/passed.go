@@ -68,6 +68,7 @@ func (p *preflight) descriptors(s *subject) {
 			continue
 		}
 		if first {
+			p.failed(s, d.FD, ours)
 			p.unsent(s, d.FD, ours)
 			p.notHere(s, d.FD, ours)
 		}
@@ -88,6 +89,19 @@ func (p *preflight) descriptors(s *subject) {
 				"have the program give the file to the process (F_OWNER_PID), or to its first thread")
 		}
 	}
+}
+
+// failed refuses a UNIX or netlink socket with an error that the program has not been told yet:
+// criu would be told it, when it looks into the queue. The socket is open here as ours.
+func (p *preflight) failed(s *subject, fd, ours int) {
+	poll := []unix.PollFd{{Fd: int32(ours)}}
+	domain, _ := unix.GetsockoptInt(ours, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	if _, err := unix.Poll(poll, 0); err != nil || poll[0].Revents&unix.POLLERR == 0 || domain != unix.AF_UNIX && domain != unix.AF_NETLINK {
+		return
+	}
+	e := with(refusal(syscall.EBUSY, "%s has a socket open as descriptor %d with an error that it has not read, and that criu would take", hints.Process(s.Pid), fd),
+		"try again, when the program has received it, or closed the socket")
+	p.found = append(p.found, &busyError{e, passedLimit})
 }
 
 // unsent refuses a UNIX socket with something in its queue that CRIU loses: an empty message,
