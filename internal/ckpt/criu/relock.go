@@ -31,13 +31,14 @@ type lostLock struct {
 // lostLocks returns the locks that the restored processes, which do not run yet, should have
 // and do not have.
 func (r *restart) lostLocks() (lost []lostLock) {
+	if !slices.ContainsFunc(r.locks, func(l images.Lock) bool { return l.Kind == images.LockPOSIX }) {
+		return nil
+	}
+	outer := r.numbers()
 	for _, lock := range r.locks {
-		if lock.Kind != images.LockPOSIX {
+		pid := outer(lock.PID)
+		if lock.Kind != images.LockPOSIX || pid <= 0 {
 			continue
-		}
-		pid := int(lock.PID)
-		if r.pidns != nil {
-			pid = r.pidns.Outer(pid)
 		}
 		have, err := proc.LocksOf(pid, int(lock.FD))
 		if err == nil && !slices.ContainsFunc(have, func(l proc.Lock) bool {
