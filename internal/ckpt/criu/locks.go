@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -24,8 +25,8 @@ import (
 func (r *restart) locksFree(ctx context.Context) error {
 	f := r.foresight()
 	wanted, err := f.wanted(r.plan.images[images.FilesName])
-	if err == nil && r.source.Has(images.FileLocksName) {
-		r.locks, err = images.Read(r.source, images.FileLocksName, images.Locks)
+	if err == nil {
+		r.locks, err = r.plan.locks(r.source)
 	}
 	if err != nil {
 		return contextError(err)
@@ -66,16 +67,13 @@ type wantedLock struct {
 // wanted returns the locks of the job on files that are opened by their names. Img is
 // files.img.
 func (f *foresight) wanted(img []byte) (wanted []wantedLock, err error) {
-	if !f.source.Has(images.FileLocksName) {
-		return nil, nil
+	locks, err := f.plan.locks(f.source)
+	if err != nil || len(locks) == 0 {
+		return nil, err
 	}
 	own, err := f.ownMounts()
 	if err != nil || own {
 		return nil, err // the files are on mounts that CRIU makes
-	}
-	locks, err := images.Read(f.source, images.FileLocksName, images.Locks)
-	if err != nil || len(locks) == 0 {
-		return nil, err
 	}
 	names, err := f.openNames(img)
 	if err != nil {
@@ -92,6 +90,25 @@ func (f *foresight) wanted(img []byte) (wanted []wantedLock, err error) {
 		}
 	}
 	return wanted, nil
+}
+
+// locks returns the locks in the images, and those that were noted beside them.
+func (p *plan) locks(source source) (list []images.Lock, err error) {
+	if source.Has(images.FileLocksName) {
+		list, err = images.Read(source, images.FileLocksName, images.Locks)
+	}
+	for _, task := range p.tasks {
+		for _, l := range p.attributes.Locks(task.PID) {
+			noted := images.Lock{Kind: images.LockPOSIX, Write: l.Write, PID: task.PID, FD: l.FD, Start: l.First}
+			if l.Last != math.MaxInt64 {
+				noted.Length = l.Last - l.First + 1
+			}
+			if !slices.ContainsFunc(list, func(o images.Lock) bool { o.FD = noted.FD; return o == noted }) {
+				list = append(list, noted)
+			}
+		}
+	}
+	return list, err
 }
 
 // conflicts adds a failure for each lock that somebody else has. Holder is who has the first

@@ -20,7 +20,8 @@ import (
 
 // Locks of fcntl(2) that are lost in a restore. A process loses those on a file when it closes
 // any descriptor of that file, and CRIU opens a file that is mapped, and closes it, when it has
-// taken the locks. The process itself takes them again, before any of the job runs.
+// taken the locks. Others it does not save: see package attributes. The process itself takes
+// them again, before any of the job runs.
 
 // lostLock is a lock that a process has to take again.
 type lostLock struct {

@@ -1,4 +1,7 @@
-/* Locks of fcntl on files that are mapped, and a child that tries to get them all the time. */
+/*
+ * Locks of fcntl on files that are mapped, and a child that tries to get them all the time. The
+ * child has one itself, on a file that it has inherited open.
+ */
 #include "selfcheck.h"
 
 static int shared, private;
@@ -23,7 +26,8 @@ static void rival(void)
 {
 	int s = open(path("shared"), O_RDWR), p = open(path("private"), O_RDWR);
 
-	CHECK(prctl(PR_SET_PDEATHSIG, SIGKILL) == 0);
+	CHECK(prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && lock(shared, F_WRLCK, 500) == 0);
+	CHECK(close(open(path("locked"), O_WRONLY | O_CREAT, 0644)) == 0);
 	for (;;) {
 		EQUAL(lock(s, F_RDLCK, 100), -1);
 		EQUAL(lock(s, F_WRLCK, 300), -1);
@@ -48,9 +52,13 @@ int main(int argc, char **argv)
 	child = fork();
 	if (child == 0)
 		rival();
+	while (access(path("locked"), F_OK) != 0)
+		usleep(1000);
 	ready();
-	while (running())
+	while (running()) {
 		EQUAL(waitpid(child, NULL, WNOHANG), 0);
+		EQUAL(lock(shared, F_RDLCK, 500), -1);
+	}
 	kill(child, SIGKILL);
 	CHECK(waitpid(child, NULL, 0) == child);
 	done();

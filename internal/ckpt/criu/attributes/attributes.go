@@ -2,7 +2,7 @@
 // themselves and CRIU does not save: the processors that a thread runs on, its
 // I/O priority and timer slack, the filter of a process for core files, its
 // oom_score_adj, its personality, options of sockets, large counters of eventfd(2) and which are
-// semaphores, and which pseudo terminals were closed on their other end. And it mends timers that
+// semaphores, locks of fcntl(2), and which pseudo terminals were closed on their other end. And it mends timers that
 // CRIU lost.
 //
 // They are a member of the context, which belongs to no image: see [Save]. What is
@@ -38,6 +38,7 @@ const (
 	events      = "events"     // see events.go
 	semaphores  = "semaphores" // the same
 	masters     = "masters"    // see masters.go
+	locks       = "locks"      // see locks.go
 	cpus        = "cpus"       // a list as the kernel writes it: "0-3,8"
 	ioPriority  = "ioprio"     // as of ioprio_get(2)
 )
@@ -53,6 +54,7 @@ const defaultSlack = "50000"
 func Save(pids []int) []byte {
 	var text []byte
 	options := newSocketSaver()
+	lockers := lockers()
 	for _, pid := range pids {
 		allowed, err := proc.AllowedCPUs(pid)
 		for _, tid := range proc.Threads(pid) {
@@ -61,6 +63,9 @@ func Save(pids []int) []byte {
 			if tid == pid {
 				saveProcess(pid, add)
 				saveDescriptors(pid, options, add)
+				if lockers[pid] {
+					saveLocks(pid, add)
+				}
 			}
 			if err == nil {
 				saveCPUs(tid, &allowed, add)
