@@ -298,6 +298,17 @@ func MountOf(pid, fd int) (int, error) {
 	return strconv.Atoi(text)
 }
 
+// MountAt returns the number of the mount that a path leads to; 0 if the kernel does not say,
+// as before Linux 5.8.
+func MountAt(path string) (int, error) {
+	var st unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_DONT_SYNC, unix.STATX_MNT_ID, &st)
+	if err != nil || st.Mask&unix.STATX_MNT_ID == 0 {
+		return 0, err
+	}
+	return int(st.Mnt_id), nil
+}
+
 // OpenFlags returns the flags of open(2) that a descriptor has; 0 if they cannot be seen.
 func OpenFlags(pid, fd int) int {
 	text, err := FDInfo(pid, fd, "flags")

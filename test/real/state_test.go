@@ -39,6 +39,17 @@ func (j *job) prepare(text string) *process {
 	return p
 }
 
+// savedAndEnded saves a program that prepare has started, and that runs on, and has it end well.
+func (j *job) savedAndEnded(p *process) (ctx string) {
+	j.t.Helper()
+	ctx = filepath.Join(j.dir, "ctx")
+	save := j.command("cr_checkpoint", "-f", ctx, strconv.Itoa(p.pid))
+	j.silent(save, j.wait(save))
+	j.write("go", "")
+	j.ends(p, 7, "", "")
+	return ctx
+}
+
 // TestRefusedState: what CRIU cannot save, or not restore, is refused by --check as by a
 // checkpoint, and the program runs on.
 func TestRefusedState(t *testing.T) {
@@ -132,11 +143,7 @@ f = open("file", "w")
 f.write("12345678"); f.flush()
 fcntl.fcntl(f, fcntl.F_SETLEASE, fcntl.F_WRLCK)
 ok = lambda: fcntl.fcntl(f, fcntl.F_GETLEASE) == fcntl.F_WRLCK`)
-	ctx := filepath.Join(j.dir, "ctx")
-	save := j.command("cr_checkpoint", "-f", ctx, strconv.Itoa(p.pid))
-	j.silent(save, j.wait(save))
-	j.write("go", "")
-	j.ends(p, 7, "", "")
+	ctx := j.savedAndEnded(p)
 	j.ends(j.again(ctx), 7, "", "")
 	j.nothing()
 }
@@ -145,14 +152,10 @@ ok = lambda: fcntl.fcntl(f, fcntl.F_GETLEASE) == fcntl.F_WRLCK`)
 func TestPortTaken(t *testing.T) {
 	engine(t)
 	j := newJob(t, "porttaken")
-	p := j.prepare(`s = socket.socket()
+	ctx := j.savedAndKilled(j.prepare(`s = socket.socket()
 s.bind(("127.0.0.1", 0))
 s.listen()
-open("port", "w").write(str(s.getsockname()[1]))`)
-	ctx := filepath.Join(j.dir, "ctx")
-	save := j.command("cr_checkpoint", "--kill", "-f", ctx, strconv.Itoa(p.pid))
-	j.silent(save, j.wait(save))
-	j.wait(p)
+open("port", "w").write(str(s.getsockname()[1]))`))
 	address := "127.0.0.1:" + j.read("port")
 	if said, status := j.told("--check", ctx); status != 0 {
 		t.Errorf("free: status %d, %q", status, said)
@@ -206,11 +209,7 @@ ok = lambda: s.getpeername() == (0, 0) and other.getpeername() == (0, 1 << 31)`}
 		t.Run(test.name, func(t *testing.T) {
 			j := newJob(t, "socketoptions")
 			p := j.prepare(test.program)
-			ctx := filepath.Join(j.dir, "ctx")
-			save := j.command("cr_checkpoint", "-f", ctx, strconv.Itoa(p.pid))
-			j.silent(save, j.wait(save))
-			j.write("go", "")
-			j.ends(p, 7, "", "")
+			ctx := j.savedAndEnded(p)
 			j.ends(j.again(ctx), 7, "", "")
 			j.nothing()
 		})
@@ -245,11 +244,7 @@ def ok():
 	for s in a, c, *before: # a is the first to be closed: its address is kept
 		s.close()
 	return ended`, address))
-			ctx := filepath.Join(j.dir, "ctx")
-			save := j.command("cr_checkpoint", "-f", ctx, strconv.Itoa(p.pid))
-			j.silent(save, j.wait(save))
-			j.write("go", "")
-			j.ends(p, 7, "", "")
+			ctx := j.savedAndEnded(p)
 			if said, status := j.told("--check", ctx); status != 0 {
 				t.Errorf("cr_info --check: status %d, %q", status, said)
 			}

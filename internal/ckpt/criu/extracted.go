@@ -50,41 +50,13 @@ func (p *plan) takesFiles(source source, f *filling) bool {
 	return false
 }
 
-// separateLarge has CRIU restore the memory of large processes without looking at
-// that of their parents. It needs files.img as it is otherwise served.
-func (p *plan) separateLarge(source source) error {
-	for _, task := range p.tasks {
-		name := images.Name("mm", task.PID)
-		if task.PPID == 0 || !source.Has(name) {
-			continue
-		}
-		mm, err := source.Bytes(name)
-		if err != nil {
-			return err
-		}
-		m, err := images.TaskMemory(mm)
-		if err != nil {
-			return err
-		}
-		if m.Size <= mostMapped {
-			continue
-		}
-		changed, exe, err := images.CopyFile(p.images[images.FilesName], m.Exe)
-		if err != nil {
-			return err
-		}
-		p.images[images.FilesName] = changed
-		if p.images[name], err = images.SetExecutable(mm, exe); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// notReserved has the kernel grant mappings that are larger than all memory and swap. A job
-// can have such, as it may not write to them or has got them piece by piece; CRIU maps each
-// at once, and writable.
-func (p *plan) notReserved(source source) error {
+// fitMemory changes what CRIU cannot map as it was. It needs files.img as it is otherwise
+// served.
+//
+// CRIU restores the memory of large processes without looking at that of their parents. And the
+// kernel grants mappings that are larger than all memory and swap: a job can have such, as it may
+// not write to them or has got them piece by piece; CRIU maps each at once, and writable.
+func (p *plan) fitMemory(source source) error {
 	machine := proc.MachineMemory()
 	most := machine["MemTotal"] + machine["SwapTotal"]
 	for _, task := range p.tasks {
@@ -100,11 +72,21 @@ func (p *plan) notReserved(source source) error {
 		if err != nil {
 			return err
 		}
-		if m.Largest <= most {
-			continue
+		if task.PPID != 0 && m.Size > mostMapped {
+			changed, exe, err := images.CopyFile(p.images[images.FilesName], m.Exe)
+			if err != nil {
+				return err
+			}
+			p.images[images.FilesName] = changed
+			if mm, err = images.SetExecutable(mm, exe); err != nil {
+				return err
+			}
+			p.images[name] = mm
 		}
-		if p.images[name], err = images.NotReserved(mm, most); err != nil {
-			return err
+		if m.Largest > most {
+			if p.images[name], err = images.NotReserved(mm, most); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -24,10 +24,12 @@ import (
 // is about to, is waited for, as for pids.
 func (r *restart) locksFree(ctx context.Context) error {
 	f := r.foresight()
-	wanted, err := f.wanted(r.plan.images[images.FilesName])
-	if err == nil {
-		r.locks, err = r.plan.locks(r.source)
+	locks, err := r.plan.locks(r.source)
+	if err != nil {
+		return contextError(err)
 	}
+	r.locks = locks
+	wanted, err := f.wanted(locks, r.plan.images[images.FilesName])
 	if err != nil {
 		return contextError(err)
 	}
@@ -52,7 +54,11 @@ func (f *foresight) locks() error {
 	if err != nil {
 		return err
 	}
-	wanted, err := f.wanted(img)
+	locks, err := f.plan.locks(f.source)
+	if err != nil {
+		return err
+	}
+	wanted, err := f.wanted(locks, img)
 	f.conflicts(wanted)
 	return err
 }
@@ -64,12 +70,11 @@ type wantedLock struct {
 	dev, ino uint64 // by which /proc/locks has it
 }
 
-// wanted returns the locks of the job on files that are opened by their names. Img is
-// files.img.
-func (f *foresight) wanted(img []byte) (wanted []wantedLock, err error) {
-	locks, err := f.plan.locks(f.source)
-	if err != nil || len(locks) == 0 {
-		return nil, err
+// wanted returns those of the job's locks that are on files that are opened by their names. Img
+// is files.img.
+func (f *foresight) wanted(locks []images.Lock, img []byte) (wanted []wantedLock, err error) {
+	if len(locks) == 0 {
+		return nil, nil
 	}
 	own, err := f.ownMounts()
 	if err != nil || own {

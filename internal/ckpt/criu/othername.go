@@ -65,11 +65,8 @@ func otherNames(t *pstree.Tree, limit int) (files []pstree.FileElsewhere) {
 				continue // users may not follow that link
 			}
 			add(strings.ReplaceAll(m.Path, `\012`, "\n"), m.Dev, m.Ino, func(name string) int {
-				var st unix.Statx_t
-				if unix.Statx(unix.AT_FDCWD, name, unix.AT_STATX_DONT_SYNC|unix.AT_SYMLINK_NOFOLLOW, unix.STATX_MNT_ID, &st) != nil || st.Mask&unix.STATX_MNT_ID == 0 {
-					return 0 // before Linux 5.8
-				}
-				return int(st.Mnt_id)
+				mount, _ := proc.MountAt(name)
+				return mount
 			})
 		}
 	}

@@ -75,8 +75,7 @@ func newPlan(source source, r *ckpt.RestartRequest) (*plan, error) {
 		func() error { return p.relocate(source, relocations) },
 		func() error { return p.fileOwners(source, r) },
 		p.socketOwners,
-		func() error { return p.separateLarge(source) },
-		func() error { return p.notReserved(source) },
+		func() error { return p.fitMemory(source) },
 		func() error { return p.external(source, r) },
 		func() error { return p.connections(source) },
 	} {

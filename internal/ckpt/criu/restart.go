@@ -53,13 +53,13 @@ type restart struct {
 	extracted tempdir.Dir // the images, where criu cannot have them streamed
 	inMemory  int         // a directory with them in memory, -1 for none
 
-	root    int   // pid of the restored root
-	resumed bool  // the processes have been let go
-	held    []int // those of them that are stopped until criu has let go, too
-	locks   []images.Lock
-	lost    []lostLock // those of them that have to be taken again
-	broken  error      // why that has failed
-	free    bool       // criu has let go, and nothing is held any more
+	root    int           // pid of the restored root
+	resumed bool          // the processes have been let go
+	held    []int         // those of them that are stopped until criu has let go, too
+	locks   []images.Lock // what the processes had locked
+	lost    []lostLock    // those of them that have to be taken again
+	broken  error         // why that has failed
+	free    bool          // criu has let go, and nothing is held any more
 }
 
 // restore is Restart.

@@ -2,8 +2,8 @@
 // themselves and CRIU does not save: the processors that a thread runs on, its
 // I/O priority and timer slack, the filter of a process for core files, its
 // oom_score_adj, its personality, options of sockets, large counters of eventfd(2) and which are
-// semaphores, locks of fcntl(2), and which pseudo terminals were closed on their other end. And it mends timers that
-// CRIU lost.
+// semaphores, locks of fcntl(2), and which pseudo terminals were closed on their other end. And
+// it mends timers that CRIU lost.
 //
 // They are a member of the context, which belongs to no image: see [Save]. What is
 // in images belongs to package images.

@@ -238,7 +238,7 @@ func (s seenMounts) lost(fd int, path, link string) string {
 	if len(s.numbers) == 0 || !strings.HasPrefix(link, "/") {
 		return ""
 	}
-	mount, _ := mountOf(path)
+	mount, _ := proc.MountAt(path)
 	if mount == 0 {
 		return ""
 	}
@@ -255,23 +255,13 @@ func (s seenMounts) lost(fd int, path, link string) string {
 // directory was, what is left of its path.
 func hidden(name string, mount int) bool {
 	for {
-		now, err := mountOf(name)
+		now, err := proc.MountAt(name)
 		if err == unix.ENOENT || err == unix.ENOTDIR {
 			name = filepath.Dir(name)
 			continue
 		}
 		return err == nil && now != 0 && now != mount
 	}
-}
-
-// mountOf returns the number of the mount that a path leads to; 0 if the kernel does not say.
-func mountOf(path string) (int, error) {
-	var st unix.Statx_t
-	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_DONT_SYNC, unix.STATX_MNT_ID, &st)
-	if err != nil || st.Mask&unix.STATX_MNT_ID == 0 {
-		return 0, err
-	}
-	return int(st.Mnt_id), nil
 }
 
 // inside reports whether a file without a name is on a file system of the kernel's own, which

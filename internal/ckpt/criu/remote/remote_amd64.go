@@ -30,8 +30,8 @@ func call(t Thread, number uintptr, args []uint64) (result int64, ok bool) {
 	if t.Filtered {
 		options |= unix.PTRACE_O_SUSPEND_SECCOMP // the filter might kill it
 	}
-	stopsIn := func(t Thread) bool { return stop(t.TID, t.Deadline, t.Stopped) }
-	if !ptrace(unix.PTRACE_SEIZE, t.TID, options) || !stopsIn(t) {
+	stops := func() bool { return stop(t.TID, t.Deadline, t.Stopped) }
+	if !ptrace(unix.PTRACE_SEIZE, t.TID, options) || !stops() {
 		return 0, false
 	}
 	defer ptrace(unix.PTRACE_DETACH, t.TID, 0)
@@ -43,7 +43,7 @@ func call(t Thread, number uintptr, args []uint64) (result int64, ok bool) {
 		if !inSequence(t.TID, before.Rip) {
 			break
 		}
-		if time.Now().After(t.Deadline) || !ptrace(unix.PTRACE_CONT, t.TID, 0) || !stopsIn(t) {
+		if time.Now().After(t.Deadline) || !ptrace(unix.PTRACE_CONT, t.TID, 0) || !stops() {
 			return 0, false
 		}
 	}
