@@ -367,11 +367,14 @@ func Blocked(tid int) (set uint64, err error) {
 	return strconv.ParseUint(words[0], 16, 64)
 }
 
-// Catches reports whether a process has a handler for a signal.
-func Catches(pid, signal int) bool {
+// Handled returns which signals a process has a handler for, bit N-1 for signal N.
+func Handled(pid int) uint64 {
 	words, _ := field(pid, "SigCgt")
-	return mask(words)&(1<<(signal-1)) != 0
+	return mask(words)
 }
+
+// Catches reports whether a process has a handler for a signal.
+func Catches(pid, signal int) bool { return Handled(pid)&(1<<(signal-1)) != 0 }
 
 // field returns the words of a line of /proc/PID/status.
 func field(pid int, name string) ([]string, error) {

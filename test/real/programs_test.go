@@ -51,6 +51,7 @@ var programs = []program{
 	{name: "mlock", runOn: true},
 	{name: "mapped_locks", runOn: true},
 	{name: "mmap_deleted"},
+	{name: "faults", runOn: true},
 	{name: "mmap_private", runOn: true},
 	{name: "mmap_shared"},
 	{name: "named_semaphore"},

@@ -4,19 +4,48 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/criu/explain"
+	"blcr-cli/internal/ckpt/criu/imagedir"
 	"blcr-cli/internal/ckpt/criu/stream"
 )
 
-// mostAgain is how often a dump is tried again that came at a bad moment for the job's own
-// TCP connections. One in some 30 does, of a job that sends all the time.
-const mostAgain = 3
+// mostAgain is how often a dump is tried again that has failed with that error, because it came
+// at a bad moment for the job. For its own TCP connections one in some 30 does, if it sends all
+// the time. A thread that does nothing but handle faults has one pending half of the time.
+func mostAgain(err error) int {
+	switch {
+	case explain.IsInterrupted(err):
+		return 20
+	case explain.IsMoved(err):
+		return 3
+	}
+	return 0
+}
+
+// checkFaults has the dump fail if criu has stopped a thread that has a fault pending. It waits
+// for criu to stop them until over is closed. Criu has code of its own in a first thread some
+// milliseconds later, where it does no harm, and in the others when it has written the memory,
+// which takes somebody who reads it.
+func (c *capture) checkFaults(over <-chan struct{}) {
+	if tid := c.tree.Faulting(over); tid != 0 {
+		c.criu.Fail(explain.Interrupted(tid))
+	}
+}
+
+// atOnce is closed.
+var atOnce = func() <-chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
 
 func newCapture(r *ckpt.CheckpointRequest) *capture {
 	return &capture{request: r, reported: make(chan *stream.Stage, 1)}
 }
 
 // fileState is how the file of a context was when nothing had been written to it. It is
-// zero for what has no such state, as a pipe, of which a reader has the first attempt.
+// zero for what has no such state, as a pipe, of which a reader has the first attempt. A
+// directory is empty.
 type fileState struct {
 	regular      bool
 	offset, size int64
@@ -34,6 +63,14 @@ func whereItIs(r *ckpt.CheckpointRequest) (f fileState) {
 
 // restore makes the request's file as it was, and reports whether it could.
 func (f fileState) restore(r *ckpt.CheckpointRequest) bool {
+	if r.Dir != "" {
+		dir, err := imagedir.Open(int(r.FD), r.Dir)
+		if err != nil {
+			return false
+		}
+		defer dir.Close()
+		return dir.Empty() == nil
+	}
 	if !f.regular || unix.Ftruncate(int(r.FD), f.size) != nil {
 		return false
 	}

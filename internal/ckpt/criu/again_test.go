@@ -50,31 +50,48 @@ func TestFileState(t *testing.T) {
 	}
 	defer unix.Close(pipe[0])
 	defer unix.Close(pipe[1])
-	for name, r := range map[string]*ckpt.CheckpointRequest{
-		"pipe":      {FD: int32(pipe[1])},
-		"directory": {FD: int32(pipe[1]), Dir: t.TempDir()},
-	} {
-		if whereItIs(r).restore(r) {
-			t.Errorf("%s: restored", name)
+	r := &ckpt.CheckpointRequest{FD: int32(pipe[1])}
+	if whereItIs(r).restore(r) {
+		t.Error("pipe: restored")
+	}
+	dir := t.TempDir()
+	for _, name := range []string{"core-12.img", "pages-1.img"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
 		}
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	r = &ckpt.CheckpointRequest{FD: int32(f.Fd()), Dir: dir}
+	if !whereItIs(r).restore(r) {
+		t.Error("directory: not restored")
+	}
+	if left, err := os.ReadDir(dir); len(left) > 0 || err != nil {
+		t.Errorf("directory: %v, %v", left, err)
 	}
 }
 
-// TestIsMoved: only that error is one to try again for.
-func TestIsMoved(t *testing.T) {
+// TestMostAgain: only what comes of a bad moment is tried again.
+func TestMostAgain(t *testing.T) {
 	for _, c := range []struct {
-		err  error
-		want bool
+		err   error
+		again bool
 	}{
 		{explain.Moved(), true},
 		{fmt.Errorf("outcome: %w", explain.Moved()), true},
 		{explain.Dump(explain.Failure{Log: []string{"recv failed (12, want 34) 11"}}), true},
-		{explain.Dump(explain.Failure{Log: []string{"12 was stopped by 5 unexpectedly"}}), false},
+		{explain.Interrupted(1), true},
+		{explain.Dump(explain.Failure{Log: []string{"Unexpected 12 task interruption, aborting"}}), true},
+		{explain.Dump(explain.Failure{Log: []string{"12 was stopped by 5 unexpectedly"}}), true},
+		{explain.Dump(explain.Failure{Log: []string{"Can't dump the 12 thread with a pending SIGTRAP."}}), false},
 		{unix.EBUSY, false},
 		{nil, false},
 	} {
-		if got := explain.IsMoved(c.err); got != c.want {
-			t.Errorf("%v: %v", c.err, got)
+		if got := mostAgain(c.err); got > 0 != c.again {
+			t.Errorf("%v: %d times", c.err, got)
 		}
 	}
 }

@@ -41,6 +41,7 @@ type capture struct {
 	finish  func() error // closes writer; further calls wait for the first one and return the same
 
 	preparing sync.WaitGroup // of the context's file, see prepareFile
+	checking  sync.WaitGroup // see checkFaults
 
 	elsewhere []pstree.FileElsewhere // external files, see options
 	ends      takenEnds              // see checkConnections
@@ -74,7 +75,7 @@ func (e *engine) save(ctx context.Context, r *ckpt.CheckpointRequest) (ckpt.Capt
 	begin := whereItIs(r)
 	c := newCapture(r)
 	err := c.freeze(ctx, e)
-	for again := 0; again < mostAgain && explain.IsMoved(err) && begin.restore(r); again++ {
+	for again := 0; again < mostAgain(err) && begin.restore(r); again++ {
 		c = newCapture(r)
 		err = c.freeze(ctx, e)
 	}
@@ -159,6 +160,7 @@ func (c *capture) freeze(ctx context.Context, e *engine) (err error) {
 			c.criu.Close()
 			c.writer.Abort()
 			c.preparing.Wait()
+			c.checking.Wait()
 		}
 	}()
 	c.tree.LookOutside()
@@ -183,6 +185,9 @@ func (c *capture) freeze(ctx context.Context, e *engine) (err error) {
 	c.begun = time.Now()
 	if err := c.criu.Start(command); err != nil {
 		return err
+	}
+	if c.request.Dir != "" {
+		c.checking.Go(func() { c.checkFaults(c.criu.Done()) })
 	}
 	stop := context.AfterFunc(ctx, func() {
 		c.criu.Stop()
@@ -234,6 +239,7 @@ func (c *capture) take(ctx context.Context) error {
 	c.criu.AwaitImages()
 	c.mendTerminals()
 	c.preparing.Wait()
+	c.checking.Wait()
 	if c.criu.Stopped() {
 		return errEnded
 	}

@@ -37,6 +37,22 @@ func IsMoved(err error) bool {
 	return errors.As(err, &e) && slices.Contains(e.Detail, movedData)
 }
 
+// wasInterrupted follows the name of a process that did not do what CRIU had it do: SIGCONT
+// stops a process that is traced, even where it is blocked, and a fault comes first.
+const wasInterrupted = " was interrupted by SIGCONT, SIGSTOP or a fault of its own while it was saved"
+
+// Interrupted is the error for a dump that would meet a thread with a fault pending.
+func Interrupted(tid int) *ckpt.Error {
+	return &ckpt.Error{Op: "checkpoint", Object: "processes", Errno: busy, Detail: []string{hints.Process(tid) + wasInterrupted, tryAgainHint}}
+}
+
+// IsInterrupted reports whether that is why a dump has failed, by Interrupted or by CRIU's own
+// words.
+func IsInterrupted(err error) bool {
+	var e *ckpt.Error
+	return errors.As(err, &e) && slices.ContainsFunc(e.Detail, func(line string) bool { return strings.HasSuffix(line, wasInterrupted) })
+}
+
 // dumpRules is for lines of a dump.
 var dumpRules = []rule{
 	{has: "Can't dump file ", expr: pattern(`^Can't dump file (-?\d+) of that type \[(\d+)\] \((\S+) (.*)\)$`), errno: unsupported, say: (*situation).unsupportedFile},
@@ -277,8 +293,8 @@ var dumpRules = []rule{
 		hint: "bring it to the foreground, where Ctrl-Z may stop it", say: func(s *situation, m []string) string {
 			return s.named(m[1]) + " is stopped because it is in the background and wants its terminal (SIGTTIN, SIGTTOU), and CRIU cannot save it so"
 		}},
-	{has: "unexpectedly", expr: pattern(`^(\d+) was stopped by (?:5|19) unexpectedly`), errno: busy, hint: tryAgainHint, say: continued},
-	{has: "task interruption", expr: pattern(`^Unexpected (\d+) task interruption, aborting`), errno: busy, hint: tryAgainHint, say: continued},
+	{has: "unexpectedly", expr: pattern(`^(\d+) was stopped by (?:5|19) unexpectedly`), errno: busy, hint: tryAgainHint, say: interrupted},
+	{has: "task interruption", expr: pattern(`^Unexpected (\d+) task interruption, aborting`), errno: busy, hint: tryAgainHint, say: interrupted},
 	{has: "pending SIGTRAP", expr: pattern(`Can't dump the (\d+) thread with a pending SIGTRAP`), errno: busy, hint: tryAgainHint,
 		say: func(s *situation, m []string) string {
 			return s.named(m[1]) + " has a SIGTRAP pending: it is at a debugger's breakpoint, or blocks that signal"
@@ -358,8 +374,5 @@ func raise(hard uint64, pid int, name string, value uint64) string {
 	return fmt.Sprintf("have root raise that limit: prlimit --pid %d --%s=%s", pid, name, text)
 }
 
-// continued is for a process that stopped while criu had it run code. SIGCONT does that to
-// a process that is traced, even where it is blocked.
-func continued(s *situation, m []string) string {
-	return s.named(m[1]) + " was sent SIGCONT or SIGSTOP while it was saved"
-}
+// interrupted is for a process that stopped while criu had it run code.
+func interrupted(s *situation, m []string) string { return s.named(m[1]) + wasInterrupted }

@@ -235,7 +235,7 @@ const terminalInUse = "with specified index"
 // which stops it for CRIU by a trap, SIGCONT.
 func Halted(log []string) bool {
 	return slices.ContainsFunc(log, func(text string) bool {
-		return strings.Contains(text, " stopped by signal 19: ") || strings.Contains(text, " stopped by signal 5: ")
+		return strings.Contains(text, " stopped by signal 19: ") || strings.Contains(text, " stopped by signal 5: ") || strings.HasPrefix(text, "Task stopped with 19: ")
 	})
 }
 

@@ -491,6 +491,8 @@ func TestHalted(t *testing.T) {
 	for line, want := range map[string]bool{
 		"100 stopped by signal 19: Stopped (signal)":      true,
 		"100 stopped by signal 5: Trace/breakpoint trap":  true,
+		"Task stopped with 19: Stopped (signal)":          true,
+		"Task stopped with 11: Segmentation fault":        false,
 		"100 stopped by signal 11: Segmentation fault":    false,
 		"100 killed by signal 9: Killed":                  false,
 		"100 stopped by signal 15: Terminated (5 and 19)": false,

@@ -116,6 +116,20 @@ func (d *Dir) List() ([]Image, error) {
 	return list, err
 }
 
+// Empty removes the images in the directory.
+func (d *Dir) Empty() error {
+	list, err := d.List()
+	if err != nil {
+		return err
+	}
+	for _, image := range list {
+		if err := unix.Unlinkat(d.fd, image.Name, 0); err != nil {
+			return ckpt.SystemError("remove", image.Name, err)
+		}
+	}
+	return nil
+}
+
 // regular calls visit with every regular file in the directory, in no order, until visit
 // returns an error.
 func (d *Dir) regular(visit func(name string, st *unix.Stat_t) error) error {

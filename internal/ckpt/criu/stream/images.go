@@ -117,7 +117,7 @@ func (c *Criu) request() error {
 	if err != nil {
 		return err
 	}
-	c.endLoan()
+	defer c.endLoan() // it takes some milliseconds
 	c.mu.Lock()
 	c.named = true
 	c.mu.Unlock()
