@@ -174,6 +174,9 @@ func (c *capture) freeze(ctx context.Context, e *engine) (err error) {
 			"save it before it does that, or start it without that",
 		}}
 	}
+	if err := checkDispatch(c.tree.PIDs); err != nil {
+		return err
+	}
 	if err := interrupted(ctx, "checkpoint"); err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -34,17 +35,27 @@ func Foresee(tree []int, criu string) []error {
 			mounts = all
 		}
 	}
-	for _, pid := range tree {
-		s := newSituation(Failure{Tree: []int{pid}})
-		for _, line := range s.foresee(tree, mounts, criu) {
-			s.Log = []string{line}
-			e := s.explain("dump", dumpRules)
-			// CRIU has not said it.
-			e.Detail = slices.DeleteFunc(e.Detail, func(detail string) bool { return strings.HasPrefix(detail, fromCriu) })
-			// Of several sockets, it would say the same.
-			if !slices.ContainsFunc(errs, func(other error) bool { return slices.Equal(other.(*ckpt.Error).Detail, e.Detail) }) {
-				errs = append(errs, e)
+	found := make([][]*ckpt.Error, len(tree))
+	var looking sync.WaitGroup
+	workers := runtime.NumCPU()
+	for first := range workers {
+		looking.Go(func() {
+			for i := first; i < len(tree); i += workers {
+				s := newSituation(Failure{Tree: []int{tree[i]}})
+				for _, line := range s.foresee(tree, mounts, criu) {
+					s.Log = []string{line}
+					found[i] = append(found[i], s.explain("dump", dumpRules))
+				}
 			}
+		})
+	}
+	looking.Wait()
+	for _, e := range slices.Concat(found...) {
+		// CRIU has not said it.
+		e.Detail = slices.DeleteFunc(e.Detail, func(detail string) bool { return strings.HasPrefix(detail, fromCriu) })
+		// Of several sockets, it would say the same.
+		if !slices.ContainsFunc(errs, func(other error) bool { return slices.Equal(other.(*ckpt.Error).Detail, e.Detail) }) {
+			errs = append(errs, e)
 		}
 	}
 	return errs

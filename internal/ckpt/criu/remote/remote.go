@@ -1,4 +1,5 @@
-// Package remote has a thread of another process make a system call, by ptrace(2).
+// Package remote has a thread of another process make a system call, by ptrace(2), or says
+// what only a tracer is told.
 //
 // What belongs here is how that is done. Why it is, does not.
 package remote
@@ -30,3 +31,8 @@ type Thread struct {
 func Call(t Thread, number uintptr, args ...uint64) (result int64, ok bool) {
 	return call(t, number, args)
 }
+
+// Dispatches reports whether the system calls of a thread become signals
+// (PR_SET_SYSCALL_USER_DISPATCH), as far as that is known: since Linux 6.4, and of a thread that
+// has stopped by the deadline. The caller is on a thread of its own, as for Call.
+func Dispatches(t Thread) bool { return dispatches(t) }

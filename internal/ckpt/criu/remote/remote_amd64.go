@@ -78,6 +78,20 @@ func call(t Thread, number uintptr, args []uint64) (result int64, ok bool) {
 	return int64(asking.Rax), answered
 }
 
+func dispatches(t Thread) bool {
+	if !ptrace(unix.PTRACE_SEIZE, t.TID, 0) || !stop(t.TID, t.Deadline, t.Stopped) {
+		return false
+	}
+	defer ptrace(unix.PTRACE_DETACH, t.TID, 0)
+	return hasDispatch(t.TID)
+}
+
+// hasDispatch is dispatches for a thread that is stopped for this process.
+func hasDispatch(tid int) bool {
+	var dispatch struct{ mode, selector, offset, length uint64 }
+	return copied(getUserDispatch, tid, unsafe.Sizeof(dispatch), unsafe.Pointer(&dispatch)) && dispatch.mode != 0
+}
+
 // ptrace reports whether the kernel has done that. It does not when the thread has been
 // killed.
 func ptrace(request, tid int, data uintptr) bool {
@@ -179,9 +193,7 @@ func callIn(pid, tid int, regs *unix.PtraceRegs) uint64 {
 		code64 = 0x33  // the segment of 64-bit code
 		trap   = 0x100 // single steps
 	)
-	var dispatch struct{ mode, selector, offset, length uint64 }
-	if regs.Cs != code64 || regs.Eflags&trap != 0 ||
-		copied(getUserDispatch, tid, unsafe.Sizeof(dispatch), unsafe.Pointer(&dispatch)) && dispatch.mode != 0 {
+	if regs.Cs != code64 || regs.Eflags&trap != 0 || hasDispatch(tid) {
 		return 0
 	}
 	if int64(regs.Orig_rax) >= 0 { // it is in one

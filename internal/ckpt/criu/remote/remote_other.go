@@ -7,3 +7,5 @@ package remote
 const Supported = false
 
 func call(Thread, uintptr, []uint64) (result int64, ok bool) { return 0, false }
+
+func dispatches(Thread) bool { return false }
