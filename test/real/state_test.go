@@ -109,6 +109,15 @@ ok = lambda: fcntl.fcntl(f, fcntl.F_GETLEASE) == fcntl.F_WRLCK`, 95, "a removed 
 		{"address", `s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 s.setsockopt(socket.IPPROTO_IP, 15, 1) # IP_FREEBIND
 s.bind(("192.0.2.1", 0))`, 95, "has a socket open as descriptor 3 with the address 192.0.2.1, which this machine does not have"},
+		{"watched link", `import ctypes
+os.symlink("somewhere", "link")
+libc = ctypes.CDLL(None)
+assert libc.inotify_add_watch(libc.inotify_init1(0), b"link", 0x2000006) > 0 # IN_DONT_FOLLOW`, 95, "watches the symbolic link "},
+		{"watched socket", `import ctypes
+s = socket.socket(socket.AF_UNIX)
+s.bind("socket")
+libc = ctypes.CDLL(None)
+assert libc.inotify_add_watch(libc.inotify_init1(0), b"socket", 6) > 0`, 95, "watches the UNIX socket "},
 		{"time", `import ctypes
 if ctypes.CDLL(None).unshare(0x80) != 0: # CLONE_NEWTIME
 	raise OSError`, 95, "has made a time namespace for its children (unshare(2) with CLONE_NEWTIME)"},

@@ -35,6 +35,7 @@ func (p *preflight) descriptors(s *subject) {
 		p.removed(s, proc.Open(s.Pid, d.FD), d.Link)
 		p.ofProc(s, d)
 		p.marks(s, d)
+		p.watched(s, d)
 		p.pressure(s, d)
 		inode, socket := inodeOf(d, "socket")
 		first := false
@@ -176,6 +177,46 @@ func (p *preflight) ofProc(s *subject, d proc.Descriptor) {
 	}
 	p.refuse(syscall.EOPNOTSUPP, s, fmt.Sprintf("has %s open as descriptor %d, of %s, which is not there when criu opens the files of the job", show.Name(d.Link), d.FD, what),
 		"have the program close it")
+}
+
+// watched refuses what is watched by inotify(7) or fanotify(7), and what criu cannot watch again:
+// a symbolic link, which it follows, and a UNIX socket, which it may make again only later. It
+// takes CAP_DAC_READ_SEARCH to see that. There may be thousands, so it is not done again when
+// the processes are frozen.
+func (p *preflight) watched(s *subject, d proc.Descriptor) {
+	if d.Link != proc.Inotify && d.Link != proc.Fanotify || p.frozen {
+		return
+	}
+	mounts := make(map[uint64]int)
+	defer func() {
+		for _, dir := range mounts {
+			unix.Close(dir)
+		}
+	}()
+	for _, w := range proc.Watched(s.Pid, d.FD) {
+		dir, open := mounts[w.Dev]
+		if !open {
+			point, _ := proc.Mount(w.Dev)
+			dir, _ = unix.Open(point, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+			mounts[w.Dev] = dir
+		}
+		file, err := unix.OpenByHandleAt(dir, w.Handle, unix.O_PATH|unix.O_CLOEXEC)
+		if err == unix.EPERM {
+			return
+		} else if err != nil {
+			continue
+		}
+		var st unix.Stat_t
+		err = unix.Fstat(file, &st)
+		name, _ := os.Readlink(proc.Open(unix.Getpid(), file))
+		unix.Close(file)
+		what := map[uint32]string{unix.S_IFLNK: "the symbolic link", unix.S_IFSOCK: "the UNIX socket"}[st.Mode&unix.S_IFMT]
+		if err == nil && what != "" {
+			p.refuse(syscall.EOPNOTSUPP, s, fmt.Sprintf("watches %s %s (descriptor %d), which criu cannot do again", what, show.Name(name), d.FD),
+				"have the program watch the directory that it is in, or its target")
+			return
+		}
+	}
 }
 
 // marks refuses a group of fanotify(7) that watches what CRIU does not save.
