@@ -138,3 +138,9 @@ func TestParse(t *testing.T) {
 		}
 	}
 }
+
+// saved has what is noted of a process's descriptors.
+func saved(pid int, add func(name, value string)) {
+	d := newDescriptorSaver()
+	d.save(pid, add)
+}

@@ -50,7 +50,7 @@ func TestEvents(t *testing.T) {
 	}
 	defer unix.Close(twin)
 	noted := ""
-	saveDescriptors(os.Getpid(), newSocketSaver(), func(name, value string) {
+	saved(os.Getpid(), func(name, value string) {
 		if name == events {
 			noted = value
 		}

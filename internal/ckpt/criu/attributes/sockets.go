@@ -167,22 +167,23 @@ func newSocketSaver() *socketSaver {
 	return &socketSaver{seen: make(map[string]bool), own: make(map[socketKind][]setting)}
 }
 
-// of returns the options of a socket that is open in a process, as they are noted; "" if
-// there is nothing to be noted, or another process has it open, too, and was asked before.
-func (s *socketSaver) of(pid int, d proc.Descriptor) string {
+// of returns the options of a socket that is open in a process, as they are noted, and the
+// groups that it is in; nothing if there is nothing to be noted, or another process has it open,
+// too, and was asked before.
+func (s *socketSaver) of(pid int, d proc.Descriptor, m memberships) (options string, joined []string) {
 	if s.seen[d.Link] {
-		return ""
+		return "", nil
 	}
 	s.seen[d.Link] = true
 	fd, err := proc.CopyDescriptor(pid, d.FD)
 	if err != nil {
-		return ""
+		return "", nil
 	}
 	defer unix.Close(fd)
 	if noted := s.noted(fd); len(noted) > 0 {
-		return fmt.Sprintf("%d:%s", d.FD, strings.Join(noted, ","))
+		options = fmt.Sprintf("%d:%s", d.FD, strings.Join(noted, ","))
 	}
-	return ""
+	return options, m.of(pid, d.FD, fd)
 }
 
 // noted returns the options of a socket that are other than those of a new one.

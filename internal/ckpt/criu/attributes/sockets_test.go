@@ -41,7 +41,7 @@ func TestSockets(t *testing.T) {
 				}
 			}
 			noted := ""
-			saveDescriptors(os.Getpid(), newSocketSaver(), func(name, value string) {
+			saved(os.Getpid(), func(name, value string) {
 				if name == sockets {
 					noted = value
 				}
