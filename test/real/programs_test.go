@@ -73,6 +73,7 @@ var programs = []program{
 	{name: "inotify"},
 	{name: "locks"},
 	{name: "offsets"},
+	{name: "noted", runOn: true, cannot: criuBefore(4, 2, "it asks for a socket option that new kernels do not have for UDP")},
 	{name: "openflags"},
 	{name: "pipes", runOn: true},
 	{name: "relocate", relocate: true},

@@ -13,10 +13,11 @@ import (
 )
 
 // CRIU makes a removed file again with its content, owner and mode, and its times in
-// microseconds. What else it had is noted: the times of access and modification in nanoseconds,
-// the flags of chattr(1) in hexadecimal, and extended attributes in hexadecimal.
+// microseconds. What else it had is noted: the time of its modification in nanoseconds, the flags
+// of chattr(1) in hexadecimal, and extended attributes in hexadecimal. (CRIU itself changes the
+// time of access, as it reads the file.)
 //
-//	removed=3:1700000000123456789:1700000000987654321:80:757365722e78=616263
+//	removed=3:1700000000123456789:80:757365722e78=616263
 //
 // Of extended attributes these are the user's own ones and access control lists. Others may
 // give power to programs, which a context is not to give, or are made by the system itself.
@@ -50,7 +51,7 @@ func (s *descriptorSaver) removed(pid, number int) string {
 	defer unix.Close(fd)
 	s.files[inode{st.Dev, st.Ino}] = true
 	set, _ := unix.IoctlGetUint32(fd, unix.FS_IOC_GETFLAGS)
-	text := fmt.Sprintf("%d:%d:%d:%x", number, st.Atim.Nano(), st.Mtim.Nano(), set&flags)
+	text := fmt.Sprintf("%d:%d:%x", number, st.Mtim.Nano(), set&flags)
 	names := make([]byte, mostXattrs)
 	n, _ := unix.Flistxattr(fd, names)
 	var values []string
@@ -70,14 +71,13 @@ func isRemoved(st *unix.Stat_t) bool { return st.Nlink == 0 && st.Mode&unix.S_IF
 func setRemoved(pid int, list string) {
 	for text := range strings.SplitSeq(list, ";") {
 		words := strings.Split(text, ":")
-		if len(words) != 5 {
+		if len(words) != 4 {
 			return
 		}
 		number, err := strconv.Atoi(words[0])
-		accessed, err2 := strconv.ParseInt(words[1], 10, 64)
-		modified, err3 := strconv.ParseInt(words[2], 10, 64)
-		set, err4 := strconv.ParseUint(words[3], 16, 32)
-		if err != nil || err2 != nil || err3 != nil || err4 != nil {
+		modified, err2 := strconv.ParseInt(words[1], 10, 64)
+		set, err3 := strconv.ParseUint(words[2], 16, 32)
+		if err != nil || err2 != nil || err3 != nil {
 			return
 		}
 		fd, err := proc.CopyDescriptor(pid, number)
@@ -86,7 +86,7 @@ func setRemoved(pid int, list string) {
 		}
 		var st unix.Stat_t
 		if unix.Fstat(fd, &st) == nil && isRemoved(&st) && !isStandard(fd) {
-			for text := range strings.SplitSeq(words[4], ",") {
+			for text := range strings.SplitSeq(words[3], ",") {
 				name, value, _ := strings.Cut(text, "=")
 				key, err := hex.DecodeString(name)
 				data, err2 := hex.DecodeString(value)
@@ -94,7 +94,7 @@ func setRemoved(pid int, list string) {
 					_ = unix.Fsetxattr(fd, string(key), data, 0)
 				}
 			}
-			times := [2]unix.Timespec{unix.NsecToTimespec(accessed), unix.NsecToTimespec(modified)}
+			times := [2]unix.Timespec{{Nsec: unix.UTIME_OMIT}, unix.NsecToTimespec(modified)}
 			_, _, _ = unix.Syscall6(unix.SYS_UTIMENSAT, uintptr(fd), 0, uintptr(unsafe.Pointer(&times)), 0, 0, 0)
 			if now, err := unix.IoctlGetUint32(fd, unix.FS_IOC_GETFLAGS); err == nil && now&flags != uint32(set)&flags {
 				_ = unix.IoctlSetPointerInt(fd, unix.FS_IOC_SETFLAGS, int(now&^flags|uint32(set)&flags))
