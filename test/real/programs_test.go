@@ -115,6 +115,7 @@ var programs = []program{
 	{name: "stopped", runOn: true},
 	{name: "threads", runOn: true},
 	{name: "threadsig", runOn: true},
+	{name: "told", runOn: true},
 	{name: "tree", restart: inGroups},
 	{name: "users", runOn: true, cannot: noResourceCapability},
 	{name: "zombie", runOn: true},

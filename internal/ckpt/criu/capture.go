@@ -47,6 +47,7 @@ type capture struct {
 	memory    takenMemory            // see checkMemory
 	owners    takenOwners            // see checkOwners
 	terminals takenTerminals         // see mendTerminals
+	asked     map[int]attributes.Asked
 
 	reported chan *stream.Stage // gets the stage post-dump
 	frozen   *stream.Stage      // the same, until it is answered
@@ -172,6 +173,7 @@ func (c *capture) freeze(ctx context.Context, e *engine) (err error) {
 			"save it before it does that, or start it without that",
 		}}
 	}
+	c.asked = attributes.Ask(c.tree.PIDs)
 	if err := interrupted(ctx, "checkpoint"); err != nil {
 		return err
 	}
@@ -492,7 +494,7 @@ func (c *capture) noteElsewhere() error {
 
 // noteAttributes writes what CRIU does not save of the processes.
 func (c *capture) noteAttributes() error {
-	return contextError(c.writer.Bytes(images.AttributesName, attributes.Save(c.tree.PIDs)))
+	return contextError(c.writer.Bytes(images.AttributesName, attributes.Save(c.tree.PIDs, c.asked)))
 }
 
 // awaitEnd returns when processes that were killed have ended, so that a restart

@@ -54,8 +54,8 @@ const most = 1 << 22
 const defaultSlack = "50000"
 
 // Save returns the member for processes, which should be frozen. What cannot be
-// read is left out.
-func Save(pids []int) []byte {
+// read is left out. Asked is what they have answered before, by their pids.
+func Save(pids []int, asked map[int]Asked) []byte {
 	var text []byte
 	d := newDescriptorSaver()
 	lockers := lockers()
@@ -68,6 +68,7 @@ func Save(pids []int) []byte {
 			if tid == pid {
 				saveProcess(pid, add)
 				d.save(pid, add)
+				saveMemory(pid, asked[pid], add)
 				if lockers[pid] {
 					saveLocks(pid, add)
 				}
@@ -77,6 +78,7 @@ func Save(pids []int) []byte {
 			}
 			saveIOPriority(tid, add)
 			saveSlice(tid, usual, add)
+			saveThread(pid, tid, add)
 			// Of a real-time thread it is 0.
 			if slack, err := proc.Setting(tid, timerSlack); err == nil && slack != defaultSlack && slack != "0" {
 				add(timerSlack, slack)
@@ -282,6 +284,8 @@ type Restorer struct {
 	saved Saved
 	own   unix.CPUSet // processors that the restored processes may have
 	bound bool        // of these only some, as this process was started so
+
+	Policies bool // NUMA policies are set again
 }
 
 // Restorer returns one for processes that are restored by this one.
