@@ -75,7 +75,7 @@ func (e *engine) save(ctx context.Context, r *ckpt.CheckpointRequest) (ckpt.Capt
 	begin := whereItIs(r)
 	c := newCapture(r)
 	err := c.freeze(ctx, e)
-	for again := 0; again < mostAgain && explain.IsMoved(err) && begin.restore(r); again++ {
+	for again := 0; again < mostAgain && (explain.IsMoved(err) || pstree.IsMomentary(err)) && begin.restore(r); again++ {
 		c = newCapture(r)
 		err = c.freeze(ctx, e)
 	}

@@ -36,6 +36,7 @@ func (p *preflight) descriptors(s *subject) {
 		p.ofProc(s, d)
 		p.marks(s, d)
 		p.pressure(s, d)
+		p.events(s, d)
 		inode, socket := inodeOf(d, "socket")
 		first := false
 		if socket {
@@ -71,6 +72,7 @@ func (p *preflight) descriptors(s *subject) {
 			p.failed(s, d.FD, ours)
 			p.unsent(s, d.FD, ours)
 			p.notHere(s, d.FD, ours)
+			p.datagrams(s, d.FD, ours)
 		}
 		if pipe && !p.readable[inode] {
 			if flags, err := unix.FcntlInt(uintptr(ours), unix.F_GETFL, 0); err == nil && flags&unix.O_ACCMODE != unix.O_WRONLY {
