@@ -321,6 +321,18 @@ resource.setrlimit(resource.RLIMIT_CORE, (1 << 20, 1 << 20))
 p = os.fork()
 if p == 0: os.abort()
 if os.waitid(os.P_PID, p, os.WEXITED | os.WNOWAIT).si_code != os.CLD_DUMPED: raise SystemExit("no core file")`},
+	"TCP urgent": {16, `
+import socket
+l = socket.create_server(("127.0.0.1", 0))
+c = socket.create_connection(l.getsockname())
+s, _ = l.accept()
+s.send(b"x", socket.MSG_OOB)
+import select
+select.select([], [], [c])`},
+	"terminal's output": {16, `
+master, slave = os.openpty()
+os.write(slave, b"last words")
+os.close(slave)`},
 	"empty message": {16, `
 import socket
 a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)

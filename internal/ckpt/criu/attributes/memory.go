@@ -1,7 +1,6 @@
 package attributes
 
 import (
-	"encoding/binary"
 	"fmt"
 	"os"
 	"slices"
@@ -185,11 +184,7 @@ func (p numaPolicy) mask() []byte {
 	if err != nil {
 		return nil
 	}
-	var mask []byte
-	for _, word := range set {
-		mask = binary.NativeEndian.AppendUint64(mask, uint64(word))
-	}
-	return mask
+	return slices.Clone(unsafe.Slice((*byte)(unsafe.Pointer(&set)), unsafe.Sizeof(set)))
 }
 
 // nodesInMask is how many nodes there are in a mask, and one more, as the kernel wants it.

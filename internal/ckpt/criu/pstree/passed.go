@@ -73,6 +73,10 @@ func (p *preflight) descriptors(s *subject) {
 			p.unsent(s, d.FD, ours)
 			p.notHere(s, d.FD, ours)
 			p.datagrams(s, d.FD, ours)
+			p.urgent(s, d.FD, ours)
+		}
+		if strings.HasSuffix(d.Link, "/ptmx") {
+			p.output(s, d.FD, ours)
 		}
 		if pipe && !p.readable[inode] {
 			if flags, err := unix.FcntlInt(uintptr(ours), unix.F_GETFL, 0); err == nil && flags&unix.O_ACCMODE != unix.O_WRONLY {

@@ -100,3 +100,21 @@ func (p *preflight) ownDatagrams() {
 		}
 	}
 }
+
+// output refuses a master of a pseudo terminal whose other end was closed, with output that the
+// program has not read. It is open here as ours.
+func (p *preflight) output(s *subject, fd, ours int) {
+	poll := []unix.PollFd{{Fd: int32(ours), Events: unix.POLLIN}}
+	if _, err := unix.Poll(poll, 0); err == nil && poll[0].Revents&(unix.POLLIN|unix.POLLHUP) == unix.POLLIN|unix.POLLHUP {
+		p.unread(s, "output of a pseudo terminal (descriptor %d), whose other end was closed, that it has not read, and criu loses it", fd)
+	}
+}
+
+// urgent refuses a TCP socket with an urgent byte (MSG_OOB). It is open here as ours.
+func (p *preflight) urgent(s *subject, fd, ours int) {
+	poll := []unix.PollFd{{Fd: int32(ours), Events: unix.POLLPRI}}
+	protocol, _ := unix.GetsockoptInt(ours, unix.SOL_SOCKET, unix.SO_PROTOCOL)
+	if _, err := unix.Poll(poll, 0); err == nil && protocol == unix.IPPROTO_TCP && poll[0].Revents&unix.POLLPRI != 0 {
+		p.unread(s, "an urgent byte (MSG_OOB) in a TCP socket open as descriptor %d that it has not read, and criu loses it", fd)
+	}
+}
