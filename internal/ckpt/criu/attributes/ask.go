@@ -25,6 +25,7 @@ func Ask(pids []int) map[int]Asked {
 	if !remote.Supported {
 		return answers
 	}
+	late := 0
 	thread.Run(func() {
 		deadline := time.Now().Add(askLimit)
 		for _, pid := range pids {
@@ -49,8 +50,18 @@ func Ask(pids []int) map[int]Asked {
 			if a != (Asked{}) {
 				answers[pid] = a
 			}
+			if time.Now().After(deadline) {
+				late = pid
+			}
 		}
 	})
+	// Our thread lets go of it when that has ended.
+	for range 1000 { // milliseconds
+		if tracer, err := proc.Tracer(late); late == 0 || err != nil || tracer == 0 {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
 	return answers
 }
 
