@@ -105,6 +105,7 @@ const (
 // Watch is a file that an inotify or fanotify descriptor watches.
 type Watch struct {
 	Dev, Ino uint64          // st_dev and st_ino of stat(2) on most file systems
+	Mask     uint32          // the events
 	Handle   unix.FileHandle // for open_by_handle_at(2); of size 0 where the file system has none
 }
 
@@ -133,7 +134,7 @@ func Watched(pid, fd int) (files []Watch) {
 		dev := number("sdev")
 		var handle []byte
 		_, _ = fmt.Sscanf(values["f_handle"], "%x", &handle)
-		files = append(files, Watch{unix.Mkdev(uint32(dev>>20), uint32(dev&0xfffff)), number("ino"), unix.NewFileHandle(int32(number("fhandle-type")), handle)})
+		files = append(files, Watch{unix.Mkdev(uint32(dev>>20), uint32(dev&0xfffff)), number("ino"), uint32(number("mask")), unix.NewFileHandle(int32(number("fhandle-type")), handle)})
 	}
 	return files
 }

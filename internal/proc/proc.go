@@ -49,13 +49,19 @@ type Process struct {
 	// Kernel says that it is a thread of the kernel.
 	Kernel bool
 
+	// MCEProcess and MCEEarly say what it has chosen for memory errors (PR_MCE_KILL of
+	// prctl(2)): anything, and to be told early.
+	MCEProcess, MCEEarly bool
+
 	exiting bool
 }
 
 // Flags of the kernel's sched.h.
 const (
-	pfExiting = 0x00000004
-	pfKthread = 0x00200000
+	pfExiting  = 0x00000004
+	pfMCEProc  = 0x00000080 // PF_MCE_PROCESS
+	pfKthread  = 0x00200000
+	pfMCEEarly = 0x08000000
 )
 
 // Dead tells whether the process has ended, and only its status is left, or soon
@@ -114,6 +120,7 @@ func parse(text []byte) (*Process, error) {
 		return nil, err
 	}
 	p.Kernel, p.exiting = flags&pfKthread != 0, flags&pfExiting != 0
+	p.MCEProcess, p.MCEEarly = flags&pfMCEProc != 0, flags&pfMCEEarly != 0
 	if p.Start, err = strconv.ParseUint(fields[19], 10, 64); err != nil {
 		return nil, err
 	}

@@ -1,7 +1,10 @@
 package proc
 
 import (
+	"encoding/binary"
+	"encoding/hex"
 	"fmt"
+	"net/netip"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -296,4 +299,44 @@ func parseLimit(text, name string) (soft, hard uint64, ok bool) {
 		return soft, hard, ok
 	}
 	return 0, 0, false
+}
+
+// Membership is a multicast group that somebody in a network namespace is in.
+type Membership struct {
+	Index     int    // of the interface
+	Interface string // its name
+	IP        netip.Addr
+}
+
+// Memberships returns those of the network namespace of a process. What it uses itself, such
+// as the group of all systems, is among them.
+func Memberships(pid int) (all []Membership) {
+	four, _ := readAll(fmt.Sprintf("/proc/%d/net/igmp", pid), mostMounts)
+	var of Membership
+	for line := range strings.Lines(string(four)) {
+		// "2	eth0      :     1      V3", and then "				010000E0     1 0:00000000		0"
+		fields := strings.Fields(line)
+		if !strings.HasPrefix(line, "\t") {
+			if len(fields) > 1 {
+				of.Index, _ = strconv.Atoi(fields[0])
+				of.Interface = strings.TrimSuffix(fields[1], ":")
+			}
+		} else if n, err := strconv.ParseUint(fields[0], 16, 32); err == nil {
+			of.IP = netip.AddrFrom4([4]byte(binary.NativeEndian.AppendUint32(nil, uint32(n))))
+			all = append(all, of)
+		}
+	}
+	six, _ := readAll(fmt.Sprintf("/proc/%d/net/igmp6", pid), mostMounts)
+	for line := range strings.Lines(string(six)) {
+		// "2    eth0            ff020000000000000000000000000001     1 0000000C 0"
+		fields := strings.Fields(line)
+		if len(fields) < 3 {
+			continue
+		}
+		if ip, err := hex.DecodeString(fields[2]); err == nil && len(ip) == 16 {
+			index, _ := strconv.Atoi(fields[0])
+			all = append(all, Membership{index, fields[1], netip.AddrFrom16([16]byte(ip))})
+		}
+	}
+	return all
 }

@@ -305,6 +305,34 @@ import socket, struct
 s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
 s.bind((0, 0))
 s.send(struct.pack("IHHII", 20, 18, 0x301, 1, 0) + bytes(4))`},
+	"UDP message": {16, `
+import socket
+a, b = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for i in range(2))
+a.bind(("127.0.0.1", 0))
+b.sendto(b"x", a.getsockname())`},
+	"inotify event": {16, `
+import ctypes
+l = ctypes.CDLL(None)
+l.inotify_add_watch(l.inotify_init(), b".", 0x100)
+open("created", "w").close()`},
+	"core file": {16, `
+import resource
+resource.setrlimit(resource.RLIMIT_CORE, (1 << 20, 1 << 20))
+p = os.fork()
+if p == 0: os.abort()
+if os.waitid(os.P_PID, p, os.WEXITED | os.WNOWAIT).si_code != os.CLD_DUMPED: raise SystemExit("no core file")`},
+	"TCP urgent": {16, `
+import socket
+l = socket.create_server(("127.0.0.1", 0))
+c = socket.create_connection(l.getsockname())
+s, _ = l.accept()
+s.send(b"x", socket.MSG_OOB)
+import select
+select.select([], [], [c])`},
+	"terminal's output": {16, `
+master, slave = os.openpty()
+os.write(slave, b"last words")
+os.close(slave)`},
 	"empty message": {16, `
 import socket
 a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)

@@ -6,17 +6,18 @@ import (
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/explain"
 	"blcr-cli/internal/ckpt/criu/imagedir"
+	"blcr-cli/internal/ckpt/criu/pstree"
 	"blcr-cli/internal/ckpt/criu/stream"
 )
 
 // mostAgain is how often a dump is tried again that has failed with that error, because it came
 // at a bad moment for the job. For its own TCP connections one in some 30 does, if it sends all
-// the time. A thread that does nothing but handle faults has one pending half of the time.
+// the time; what shows itself only when the processes are frozen is as rare. A thread that does nothing but handle faults has one pending half of the time.
 func mostAgain(err error) int {
 	switch {
 	case explain.IsInterrupted(err):
 		return 20
-	case explain.IsMoved(err):
+	case explain.IsMoved(err), pstree.IsMomentary(err):
 		return 3
 	}
 	return 0

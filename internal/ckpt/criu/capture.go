@@ -48,6 +48,7 @@ type capture struct {
 	memory    takenMemory            // see checkMemory
 	owners    takenOwners            // see checkOwners
 	terminals takenTerminals         // see mendTerminals
+	asked     map[int]attributes.Asked
 
 	reported chan *stream.Stage // gets the stage post-dump
 	frozen   *stream.Stage      // the same, until it is answered
@@ -177,6 +178,7 @@ func (c *capture) freeze(ctx context.Context, e *engine) (err error) {
 	if err := checkDispatch(c.tree.PIDs); err != nil {
 		return err
 	}
+	c.asked = attributes.Ask(c.tree.PIDs)
 	if err := interrupted(ctx, "checkpoint"); err != nil {
 		return err
 	}
@@ -501,7 +503,7 @@ func (c *capture) noteElsewhere() error {
 
 // noteAttributes writes what CRIU does not save of the processes.
 func (c *capture) noteAttributes() error {
-	return contextError(c.writer.Bytes(images.AttributesName, attributes.Save(c.tree.PIDs)))
+	return contextError(c.writer.Bytes(images.AttributesName, attributes.Save(c.tree.PIDs, c.asked)))
 }
 
 // awaitEnd returns when processes that were killed have ended, so that a restart

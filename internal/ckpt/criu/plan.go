@@ -45,6 +45,7 @@ type plan struct {
 	gone       tempdir.Dir     // see renameGone
 	heads      map[string]head // of images that are not served as they are
 	attributes attributes.Saved
+	policies   bool // of NUMA are set again
 
 	terminal   terminal
 	keptGroups map[int32]bool // see jobControl
@@ -76,6 +77,7 @@ func newPlan(source source, r *ckpt.RestartRequest) (*plan, error) {
 		func() error { return p.fileOwners(source, r) },
 		p.socketOwners,
 		func() error { return p.fitMemory(source) },
+		func() error { return p.advise(source) },
 		func() error { return p.external(source, r) },
 		func() error { return p.connections(source) },
 	} {

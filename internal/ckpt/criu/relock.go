@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt"
+	"blcr-cli/internal/ckpt/criu/attributes"
 	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/ckpt/criu/remote"
 	"blcr-cli/internal/hints"
@@ -51,7 +52,8 @@ func (r *restart) lostLocks() (lost []lostLock) {
 	return lost
 }
 
-// lockAgain has the processes, which are stopped, take the locks that they have lost.
+// lockAgain has the processes, which are stopped, take the locks that they have lost, and set
+// what only they can set.
 func (r *restart) lockAgain() (err error) {
 	thread.Run(func() {
 		for _, lock := range r.lost {
@@ -59,12 +61,14 @@ func (r *restart) lockAgain() (err error) {
 				return
 			}
 		}
+		for _, call := range r.calls {
+			_, _ = call.make() // as far as the job may
+		}
 	})
 	return err
 }
 
-// take has the process make the call. What the call reads is in its memory meanwhile, in place
-// of something else.
+// take has the process make the call.
 func (l lostLock) take() error {
 	failed := func(errno syscall.Errno, hint string) error {
 		name, _ := os.Readlink(proc.Open(l.process, int(l.FD)))
@@ -76,22 +80,64 @@ func (l lostLock) take() error {
 		request.Type = unix.F_WRLCK
 	}
 	bytes := unsafe.Slice((*byte)(unsafe.Pointer(&request)), unsafe.Sizeof(request))
-	before := make([]byte, len(bytes))
-	at := proc.Writable(l.process)
-	if at == 0 || !proc.ReadMemory(l.process, at, before) || !proc.WriteMemory(l.process, at, bytes) {
-		return failed(syscall.EFAULT, "restart it as root")
-	}
-	_, filtered := proc.Confined(l.process)
-	t := remote.Thread{PID: l.process, TID: l.process, Filtered: filtered && os.Geteuid() == 0, Stopped: true, Deadline: time.Now().Add(patience)}
-	result, ok := remote.Call(t, unix.SYS_FCNTL, uint64(l.FD), unix.F_SETLK, uint64(at))
-	proc.WriteMemory(l.process, at, before)
-	switch {
-	case !ok:
-		return failed(syscall.EPERM, "restart it as root")
+	call := attributes.Call{Number: unix.SYS_FCNTL, Args: []uint64{uint64(l.FD), unix.F_SETLK, 0}, Data: bytes, DataAt: 2}
+	switch result, err := (ownCall{call, l.process, l.process}).make(); {
+	case err != nil:
+		return failed(ckpt.ErrnoOf(err), "restart it as root")
 	case result == -int64(unix.EAGAIN), result == -int64(unix.EACCES):
 		return failed(syscall.EBUSY, "restart the job when nobody else has it locked; 'lslocks' lists who has")
 	case result < 0:
 		return failed(syscall.Errno(-result), "restart it when the file system takes locks")
 	}
 	return nil
+}
+
+// ownCall is a system call that a thread of the job, which is stopped, has to make for itself.
+type ownCall struct {
+	attributes.Call
+	pid, tid int // here
+}
+
+// make has the thread make it, and returns its result, which is -errno for a failure. What the
+// call reads is in the process's memory meanwhile, in place of something else. The error is an
+// errno: the thread could not be made to.
+func (c ownCall) make() (result int64, err error) {
+	args := slices.Clone(c.Args)
+	if len(c.Data) > 0 {
+		before := make([]byte, len(c.Data))
+		at := proc.Writable(c.pid)
+		if at == 0 || !proc.ReadMemory(c.pid, at, before) || !proc.WriteMemory(c.pid, at, c.Data) {
+			return 0, syscall.EFAULT
+		}
+		defer proc.WriteMemory(c.pid, at, before)
+		args[c.DataAt] = uint64(at)
+	}
+	_, filtered := proc.Confined(c.tid)
+	t := remote.Thread{PID: c.pid, TID: c.tid, Filtered: filtered && os.Geteuid() == 0, Stopped: true, Deadline: time.Now().Add(patience)}
+	result, ok := remote.Call(t, c.Number, args...)
+	if !ok {
+		return 0, syscall.EPERM
+	}
+	return result, nil
+}
+
+// ownCalls returns what the threads of the job, which do not run yet, have to set for themselves.
+func (r *restart) ownCalls() (calls []ownCall) {
+	if len(r.plan.attributes) == 0 {
+		return nil
+	}
+	outer := r.numbers()
+	restorer := r.restorer()
+	for _, task := range r.plan.tasks {
+		for _, id := range task.Threads {
+			pid, tid := outer(task.PID), outer(id)
+			if !restorer.Needs(id) || tid <= 0 || pid <= 0 {
+				continue
+			}
+			for _, call := range restorer.Calls(id, tid) {
+				calls = append(calls, ownCall{call, pid, tid})
+			}
+		}
+	}
+	return calls
 }

@@ -58,6 +58,7 @@ type restart struct {
 	held    []int         // those of them that are stopped until criu has let go, too
 	locks   []images.Lock // what the processes had locked
 	lost    []lostLock    // those of them that have to be taken again
+	calls   []ownCall     // what the processes have to set for themselves
 	broken  error         // why that has failed
 	free    bool          // criu has let go, and nothing is held any more
 }
@@ -164,7 +165,7 @@ func unused(ctx context.Context, id int, deadline time.Time) bool {
 // attempt has criu restore the processes.
 func (r *restart) attempt(ctx context.Context, e *engine) (err error) {
 	command := stream.Command{Path: e.criu.Path, Environment: e.criu.Environment(), Lend: e.criu.LendKerndat, Args: r.options(), Inherit: r.plan.inherited, InSession: true, Personality: r.plan.personality()}
-	r.held, r.free, r.lost = nil, false, nil
+	r.held, r.free, r.lost, r.calls = nil, false, nil, nil
 	r.halted.Store(false)
 	switch {
 	case r.plan.container():
@@ -228,6 +229,7 @@ func (r *restart) attempt(ctx context.Context, e *engine) (err error) {
 		return err
 	}
 	r.plan.forgetConnections()
+	r.plan.adoptPolicy()
 	early := make(chan struct{})
 	r.early = early
 	if err := r.criu.Start(command); err != nil {
@@ -363,6 +365,7 @@ func (r *restart) reached(s *stream.Stage) (yes bool) {
 		r.setAttributes()
 		r.giveTerminal()
 		r.lost = r.lostLocks()
+		r.calls = r.ownCalls()
 		// A checkpoint of processes that run would save the names of the copies.
 		r.plan.copies.Remove()
 		r.plan.gone.Remove()
@@ -385,7 +388,7 @@ func (r *restart) reached(s *stream.Stage) (yes bool) {
 			// So does a program with threads that ends at once. A parent that runs, such
 			// as a shell with job control, would take notice of the stop.
 			r.stopRunning(func(pid int) bool {
-				return len(r.lost) > 0 || len(proc.Threads(pid)) > 1 && !notices(pid, unix.SIGCONT) && (pid == r.root || r.holdsParent(pid))
+				return len(r.lost)+len(r.calls) > 0 || len(proc.Threads(pid)) > 1 && !notices(pid, unix.SIGCONT) && (pid == r.root || r.holdsParent(pid))
 			})
 		}
 		go r.criu.Continue(r.root)
@@ -441,7 +444,7 @@ func (r *restart) letGo() {
 		return
 	}
 	r.free = true
-	if len(r.lost) > 0 && !ckpt.Ends(r.request.Signal) {
+	if len(r.lost)+len(r.calls) > 0 && !ckpt.Ends(r.request.Signal) {
 		if r.broken = r.lockAgain(); r.broken != nil {
 			return
 		}

@@ -160,6 +160,41 @@ func (p *plan) readAttributes(source source) error {
 	return err
 }
 
+// restorer is what sets attributes again.
+func (r *restart) restorer() *attributes.Restorer {
+	restorer := r.plan.attributes.Restorer()
+	restorer.Policies = r.plan.policies
+	return restorer
+}
+
+// advise changes what CRIU is to ask of the kernel for the memory of the processes.
+func (p *plan) advise(source source) error {
+	for _, task := range p.tasks {
+		wipe, fault := p.attributes.Ranges(task.PID)
+		if wipe == nil && fault == nil {
+			continue
+		}
+		name := images.Name("mm", task.PID)
+		mm, err := p.served(source, name)
+		if mm == nil || err != nil {
+			return err
+		}
+		if p.images[name], err = images.Advise(mm, wipe, fault); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// adoptPolicy has memory come as the job had it.
+func (p *plan) adoptPolicy() {
+	var ids []int32
+	for _, task := range p.tasks {
+		ids = append(ids, task.Threads...)
+	}
+	p.policies = p.policies || p.attributes.Policy(ids)
+}
+
 // personality is what criu has to have.
 func (p *plan) personality() uint32 {
 	var pids []int32
@@ -176,7 +211,7 @@ func (r *restart) setAttributes() {
 		return
 	}
 	outer := r.numbers()
-	restorer := r.plan.attributes.Restorer()
+	restorer := r.restorer()
 	for _, task := range r.plan.tasks {
 		for _, id := range task.Threads {
 			if tid := outer(id); restorer.Needs(id) && tid > 0 {

@@ -1,9 +1,9 @@
 // Package attributes saves and restores what processes and threads have set for
 // themselves and CRIU does not save: the processors that a thread runs on, its
 // I/O priority and timer slack, the filter of a process for core files, its
-// oom_score_adj, its personality, options of sockets, large counters of eventfd(2) and which are
-// semaphores, locks of fcntl(2), and which pseudo terminals were closed on their other end. And
-// it mends timers that CRIU lost.
+// oom_score_adj, its personality, options of sockets and the multicast groups that they are in,
+// large counters of eventfd(2) and which are semaphores, locks of fcntl(2), states of pseudo
+// terminals, and attributes of removed files. And it mends timers that CRIU lost.
 //
 // They are a member of the context, which belongs to no image: see [Save]. What is
 // in images belongs to package images.
@@ -39,8 +39,12 @@ const (
 	semaphores  = "semaphores" // the same
 	masters     = "masters"    // see masters.go
 	locks       = "locks"      // see locks.go
+	groups      = "groups"     // see multicast.go
+	terminals   = "terminals"  // see terminals.go
+	removed     = "removed"    // see removed.go
 	cpus        = "cpus"       // a list as the kernel writes it: "0-3,8"
 	ioPriority  = "ioprio"     // as of ioprio_get(2)
+	slice       = "slice"      // nanoseconds; see slice.go
 )
 
 // most is how many lines are read, which is more than there may be threads.
@@ -50,11 +54,12 @@ const most = 1 << 22
 const defaultSlack = "50000"
 
 // Save returns the member for processes, which should be frozen. What cannot be
-// read is left out.
-func Save(pids []int) []byte {
+// read is left out. Asked is what they have answered before, by their pids.
+func Save(pids []int, asked map[int]Asked) []byte {
 	var text []byte
-	options := newSocketSaver()
+	d := newDescriptorSaver()
 	lockers := lockers()
+	usual := sliceOf(os.Getpid())
 	for _, pid := range pids {
 		allowed, err := proc.AllowedCPUs(pid)
 		for _, tid := range proc.Threads(pid) {
@@ -62,7 +67,8 @@ func Save(pids []int) []byte {
 			add := func(name, value string) { values = append(values, name+"="+value) }
 			if tid == pid {
 				saveProcess(pid, add)
-				saveDescriptors(pid, options, add)
+				d.save(pid, add)
+				saveMemory(pid, asked[pid], add)
 				if lockers[pid] {
 					saveLocks(pid, add)
 				}
@@ -71,6 +77,8 @@ func Save(pids []int) []byte {
 				saveCPUs(tid, &allowed, add)
 			}
 			saveIOPriority(tid, add)
+			saveSlice(tid, usual, add)
+			saveThread(pid, tid, add)
 			// Of a real-time thread it is 0.
 			if slack, err := proc.Setting(tid, timerSlack); err == nil && slack != defaultSlack && slack != "0" {
 				add(timerSlack, slack)
@@ -78,10 +86,19 @@ func Save(pids []int) []byte {
 			if values == nil {
 				continue
 			}
-			if inner, err := proc.InnerPid(tid); err == nil {
-				text = fmt.Appendf(text, "%d %s\n", inner, strings.Join(values, " "))
-			}
+			text = appendLine(text, tid, values)
 		}
+	}
+	for pid, values := range d.terminals.noted() {
+		text = appendLine(text, pid, []string{terminals + "=" + strings.Join(values, ",")})
+	}
+	return text
+}
+
+// appendLine adds a line for a thread. There may be several for one.
+func appendLine(text []byte, tid int, values []string) []byte {
+	if inner, err := proc.InnerPid(tid); err == nil {
+		text = fmt.Appendf(text, "%d %s\n", inner, strings.Join(values, " "))
 	}
 	return text
 }
@@ -95,9 +112,20 @@ func saveProcess(pid int, add func(name, value string)) {
 	}
 }
 
-// saveDescriptors notes what CRIU does not save of what a process has open.
-func saveDescriptors(pid int, options *socketSaver, add func(name, value string)) {
-	var due, counts, counting, closed, noted []string
+// descriptorSaver notes what CRIU does not save of what processes have open.
+type descriptorSaver struct {
+	sockets   *socketSaver
+	groups    memberships
+	terminals terminalSaver
+	files     map[inode]bool // removed files that were noted
+}
+
+func newDescriptorSaver() *descriptorSaver {
+	return &descriptorSaver{newSocketSaver(), make(memberships), make(terminalSaver), make(map[inode]bool)}
+}
+
+func (s *descriptorSaver) save(pid int, add func(name, value string)) {
+	var due, counts, counting, closed, noted, joined, files []string
 	for d, err := range proc.Descriptors(pid) {
 		switch {
 		case err != nil:
@@ -115,9 +143,17 @@ func saveDescriptors(pid int, options *socketSaver, add func(name, value string)
 		case wasClosed(pid, d):
 			closed = append(closed, strconv.Itoa(d.FD))
 		case strings.HasPrefix(d.Link, "socket:"):
-			if text := options.of(pid, d); text != "" {
-				noted = append(noted, text)
+			options, list := s.sockets.of(pid, d, s.groups)
+			if options != "" {
+				noted = append(noted, options)
 			}
+			joined = append(joined, list...)
+		case strings.HasPrefix(d.Link, "/") && strings.HasSuffix(d.Link, proc.Deleted):
+			if text := s.removed(pid, d.FD); text != "" {
+				files = append(files, text)
+			}
+		default:
+			s.terminals.add(pid, d)
 		}
 	}
 	if due != nil {
@@ -134,6 +170,12 @@ func saveDescriptors(pid int, options *socketSaver, add func(name, value string)
 	}
 	if noted != nil {
 		add(sockets, strings.Join(noted, ";"))
+	}
+	if joined != nil {
+		add(groups, strings.Join(joined, ";"))
+	}
+	if files != nil {
+		add(removed, strings.Join(files, ";"))
 	}
 }
 
@@ -199,7 +241,7 @@ func Parse(text []byte) Saved {
 			continue
 		}
 		if id, err := strconv.ParseInt(words[0], 10, 32); err == nil {
-			s[int32(id)] = words[1:]
+			s[int32(id)] = append(s[int32(id)], words[1:]...)
 		}
 	}
 	return s
@@ -242,6 +284,8 @@ type Restorer struct {
 	saved Saved
 	own   unix.CPUSet // processors that the restored processes may have
 	bound bool        // of these only some, as this process was started so
+
+	Policies bool // NUMA policies are set again
 }
 
 // Restorer returns one for processes that are restored by this one.
@@ -288,6 +332,18 @@ func (r *Restorer) Set(id int32, tid int) {
 	}
 	if list, ok := r.saved.value(id, sockets); ok {
 		setSockets(tid, list)
+	}
+	if list, ok := r.saved.value(id, groups); ok {
+		join(tid, list)
+	}
+	if list, ok := r.saved.value(id, terminals); ok {
+		setTerminals(tid, list)
+	}
+	if list, ok := r.saved.value(id, removed); ok {
+		setRemoved(tid, list)
+	}
+	if text, ok := r.saved.value(id, slice); ok {
+		setSlice(tid, text)
 	}
 	if text, ok := r.saved.value(id, ioPriority); ok {
 		if n, err := strconv.ParseUint(text, 10, 16); err == nil {

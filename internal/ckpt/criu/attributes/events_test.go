@@ -50,7 +50,7 @@ func TestEvents(t *testing.T) {
 	}
 	defer unix.Close(twin)
 	noted := ""
-	saveDescriptors(os.Getpid(), newSocketSaver(), func(name, value string) {
+	saved(os.Getpid(), func(name, value string) {
 		if name == events {
 			noted = value
 		}
@@ -93,7 +93,7 @@ func TestSemaphores(t *testing.T) {
 			want = append(want, Semaphore{uint32(fd), 3, flags&unix.EFD_NONBLOCK != 0})
 		}
 	}
-	saved := Parse(Save([]int{os.Getpid()}))
+	saved := Parse(Save([]int{os.Getpid()}, nil))
 	inner, err := proc.InnerPid(os.Getpid())
 	if err != nil {
 		t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unsafe"
@@ -27,11 +28,11 @@ type option struct{ level, number int }
 
 // The options, by the level. Those that package unix does not name are from linux/in.h,
 // linux/in6.h, linux/tcp.h and linux/netlink.h. CRIU sets what is missing here, as
-// SO_SNDBUF and TCP_NODELAY, or the kernel computes it for each connection, as TCP_MAXSEG.
+// SO_SNDBUF and TCP_NODELAY.
 var (
 	socketOptions = numbers(unix.SOL_SOCKET, unix.SO_TIMESTAMP, unix.SO_TIMESTAMPNS, unix.SO_TIMESTAMPING, unix.SO_RXQ_OVFL,
 		unix.SO_PEEK_OFF, unix.SO_SELECT_ERR_QUEUE, unix.SO_BUSY_POLL, unix.SO_MAX_PACING_RATE, unix.SO_ZEROCOPY,
-		unix.SO_TIMESTAMP_NEW, unix.SO_TIMESTAMPNS_NEW, unix.SO_TIMESTAMPING_NEW, unix.SO_TXREHASH, unix.SO_RCVMARK, unix.SO_RCVPRIORITY, unix.SO_LOCK_FILTER)
+		unix.SO_TIMESTAMP_NEW, unix.SO_TIMESTAMPNS_NEW, unix.SO_TIMESTAMPING_NEW, unix.SO_TXREHASH, unix.SO_RCVMARK, unix.SO_RCVPRIORITY, unix.SO_LOCK_FILTER, unix.SO_INCOMING_CPU)
 	ipOptions = numbers(unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_RECVERR, unix.IP_RECVTTL, unix.IP_RECVTOS, unix.IP_TRANSPARENT,
 		unix.IP_RECVORIGDSTADDR, unix.IP_MINTTL, unix.IP_NODEFRAG, unix.IP_BIND_ADDRESS_NO_PORT, unix.IP_RECVFRAGSIZE,
 		unix.IP_MULTICAST_IF, unix.IP_MULTICAST_TTL, unix.IP_MULTICAST_LOOP, unix.IP_MULTICAST_ALL, unix.IP_UNICAST_IF,
@@ -48,7 +49,12 @@ var (
 		unix.TCP_THIN_LINEAR_TIMEOUTS, unix.TCP_USER_TIMEOUT, unix.TCP_FASTOPEN, unix.TCP_NOTSENT_LOWAT, unix.TCP_SAVE_SYN,
 		unix.TCP_FASTOPEN_CONNECT, unix.TCP_INQ, unix.TCP_TX_DELAY)
 	// CRIU sets it for every socket, and does not take it back for connections.
-	reusePort      = option{unix.SOL_SOCKET, unix.SO_REUSEPORT}
+	reusePort = option{unix.SOL_SOCKET, unix.SO_REUSEPORT}
+	// The kernel computes them for each connection.
+	listenerOptions = numbers(unix.IPPROTO_TCP, unix.TCP_MAXSEG, unix.TCP_WINDOW_CLAMP)
+	unixOptions     = numbers(unix.SOL_SOCKET, unix.SO_TIMESTAMP, unix.SO_TIMESTAMPNS, unix.SO_TIMESTAMPING, unix.SO_RXQ_OVFL,
+		unix.SO_PEEK_OFF, unix.SO_SELECT_ERR_QUEUE, unix.SO_TIMESTAMP_NEW, unix.SO_TIMESTAMPNS_NEW, unix.SO_TIMESTAMPING_NEW,
+		unix.SO_PASSPIDFD, unix.SO_PASSRIGHTS, unix.SO_LOCK_FILTER)
 	udpOptions     = numbers(unix.IPPROTO_UDP, unix.UDP_NO_CHECK6_TX, unix.UDP_NO_CHECK6_RX, unix.UDP_SEGMENT, unix.UDP_GRO)
 	rawOptions     = numbers(unix.SOL_RAW, icmpFilter)
 	netlinkOptions = numbers(unix.SOL_NETLINK, netlinkPeer, unix.NETLINK_PKTINFO, unix.NETLINK_BROADCAST_ERROR, unix.NETLINK_NO_ENOBUFS,
@@ -93,8 +99,7 @@ func kindOf(fd int) (k socketKind, err error) {
 	return k, err
 }
 
-// options returns the options that sockets of a kind may have. Those of UNIX sockets are left
-// alone: a restart may replace such a socket by one of its own.
+// options returns the options that sockets of a kind may have.
 func (k socketKind) options() (options []option) {
 	switch k.domain {
 	case unix.AF_NETLINK:
@@ -102,6 +107,8 @@ func (k socketKind) options() (options []option) {
 	case unix.AF_INET6:
 		options = append(options, ipv6Options...)
 	case unix.AF_INET:
+	case unix.AF_UNIX:
+		return unixOptions
 	default:
 		return nil
 	}
@@ -111,7 +118,7 @@ func (k socketKind) options() (options []option) {
 	case k.kind == unix.SOCK_RAW:
 		return append(options, rawOptions...)
 	case k.protocol == unix.IPPROTO_TCP:
-		return append(append(options, tcpOptions...), reusePort)
+		return append(append(append(options, tcpOptions...), listenerOptions...), reusePort)
 	case k.protocol == unix.IPPROTO_UDP:
 		return append(options, udpOptions...)
 	}
@@ -130,12 +137,22 @@ func (o option) read(fd int) []byte {
 		}
 		return nil
 	}
+	if slices.Contains(listenerOptions, o) && isConnection(fd) {
+		return nil
+	}
 	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), uintptr(o.level), uintptr(o.number),
 		uintptr(unsafe.Pointer(&value[0])), uintptr(unsafe.Pointer(&length)), 0)
 	if errno != 0 || length == 0 || length > uint32(len(value)) {
 		return nil
 	}
 	return value[:length]
+}
+
+// isConnection reports whether a TCP socket is, or was, connected.
+func isConnection(fd int) bool {
+	const closed, listening = 7, 10 // TCP_CLOSE, TCP_LISTEN
+	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	return err != nil || info.State != closed && info.State != listening
 }
 
 // write sets an option. A netlink socket is taken out of a group, never put into one, which may
@@ -167,22 +184,23 @@ func newSocketSaver() *socketSaver {
 	return &socketSaver{seen: make(map[string]bool), own: make(map[socketKind][]setting)}
 }
 
-// of returns the options of a socket that is open in a process, as they are noted; "" if
-// there is nothing to be noted, or another process has it open, too, and was asked before.
-func (s *socketSaver) of(pid int, d proc.Descriptor) string {
+// of returns the options of a socket that is open in a process, as they are noted, and the
+// groups that it is in; nothing if there is nothing to be noted, or another process has it open,
+// too, and was asked before.
+func (s *socketSaver) of(pid int, d proc.Descriptor, m memberships) (options string, joined []string) {
 	if s.seen[d.Link] {
-		return ""
+		return "", nil
 	}
 	s.seen[d.Link] = true
 	fd, err := proc.CopyDescriptor(pid, d.FD)
 	if err != nil {
-		return ""
+		return "", nil
 	}
 	defer unix.Close(fd)
 	if noted := s.noted(fd); len(noted) > 0 {
-		return fmt.Sprintf("%d:%s", d.FD, strings.Join(noted, ","))
+		options = fmt.Sprintf("%d:%s", d.FD, strings.Join(noted, ","))
 	}
-	return ""
+	return options, m.of(pid, d.FD, fd)
 }
 
 // noted returns the options of a socket that are other than those of a new one.
@@ -234,7 +252,11 @@ func setSockets(pid int, list string) {
 		if err != nil {
 			continue
 		}
-		if !isStandard(socket) {
+		own := 0
+		if kind, err := kindOf(socket); err == nil && kind.domain == unix.AF_UNIX {
+			own = fd
+		}
+		if !isInherited(socket, own) {
 			setOptions(socket, noted)
 		}
 		unix.Close(socket)
@@ -261,12 +283,17 @@ func setOptions(fd int, list string) {
 }
 
 // isStandard reports whether a file is one of the standard descriptors of this process.
-func isStandard(fd int) bool {
+func isStandard(fd int) bool { return isInherited(fd, 0) }
+
+// isInherited reports whether a file, which a process has open under a number, is one of the
+// standard descriptors of this process, or what this one has open under that number: a restart
+// may have put it in the place of another.
+func isInherited(fd, number int) bool {
 	var file, own unix.Stat_t
 	if unix.Fstat(fd, &file) != nil {
 		return true
 	}
-	for n := range 3 {
+	for _, n := range []int{0, 1, 2, number} {
 		if unix.Fstat(n, &own) == nil && own.Dev == file.Dev && own.Ino == file.Ino {
 			return true
 		}

@@ -52,7 +52,7 @@ func TestTimers(t *testing.T) {
 		}
 	}
 	var noted string
-	saveDescriptors(os.Getpid(), newSocketSaver(), func(name, value string) {
+	saved(os.Getpid(), func(name, value string) {
 		if name == timers {
 			noted = value
 		}

@@ -72,7 +72,7 @@ const (
 	cannot       = ", which criu cannot save"
 	closeHint    = "the program has to close it before it is saved"
 	tryAgainHint = "try again; it may be over by then"
-	ioUringHint  = "start the program so that it does without io_uring; Node.js and libuv do with UV_USE_IO_URING=0"
+	ioUringHint  = "start the program so that it does without io_uring, by a setting of its own: as UV_USE_IO_URING=0 for Node.js, innodb_use_native_aio=0 for MariaDB, io_method=worker for PostgreSQL"
 )
 
 // consequence is lines that only follow from others, and are never shown.

@@ -621,6 +621,7 @@ func useAll(img []byte) (changed [][]byte) {
 	add(SetThread(img, ThreadOptions{NoCgroups: true, Dropped: 5}))
 	add(SetExecutable(img, 5))
 	add(NotReserved(img, 1<<20))
+	add(Advise(img, Everywhere, Everywhere))
 	add(NameExternal(img, map[string]string{"file[1:2]": "/x"}))
 	for _, f := range files {
 		out, _, err := CopyFile(img, f.ID)

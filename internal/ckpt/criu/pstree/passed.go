@@ -37,6 +37,7 @@ func (p *preflight) descriptors(s *subject) {
 		p.marks(s, d)
 		p.watched(s, d)
 		p.pressure(s, d)
+		p.events(s, d)
 		inode, socket := inodeOf(d, "socket")
 		first := false
 		if socket {
@@ -72,6 +73,11 @@ func (p *preflight) descriptors(s *subject) {
 			p.failed(s, d.FD, ours)
 			p.unsent(s, d.FD, ours)
 			p.notHere(s, d.FD, ours)
+			p.datagrams(s, d.FD, ours)
+			p.urgent(s, d.FD, ours)
+		}
+		if strings.HasSuffix(d.Link, "/ptmx") {
+			p.output(s, d.FD, ours)
 		}
 		if pipe && !p.readable[inode] {
 			if flags, err := unix.FcntlInt(uintptr(ours), unix.F_GETFL, 0); err == nil && flags&unix.O_ACCMODE != unix.O_WRONLY {

@@ -2,6 +2,7 @@ package pstree
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"syscall"
@@ -27,22 +28,24 @@ import (
 // a job is lost, or changed without a word.
 type preflight struct {
 	*Tree
-	freezers proc.Freezers
-	ours     []uint64              // the namespaces of this process, in the order of kinds
-	roots    []uint64              // the same of the tree's root
-	sockets  map[uint64]openSocket // by their inodes
-	passing  []passing             // sockets with descriptors in their queue
-	lasting  map[uint64]bool       // devices of file systems that process 1 sees; nil until it was asked
-	private  map[uint64]bool       // see volatileDevices
-	kept     map[uint64]bool       // mount namespaces
-	gone     map[fileID]removedFile
-	leased   map[fileID]bool  // files with a lease for writing; nil until it was asked
-	user     bool             // CRIU has the rights of a user
-	threaded bool             // a process has more than one thread
-	may      map[access]error // what access(2) says
-	asked    map[uint64]bool  // sockets, by their inodes
-	readable map[uint64]bool  // pipes that can be read from
-	found    []error          // *ckpt.Error or *busyError
+	freezers   proc.Freezers
+	ours       []uint64              // the namespaces of this process, in the order of kinds
+	roots      []uint64              // the same of the tree's root
+	sockets    map[uint64]openSocket // by their inodes
+	passing    []passing             // sockets with descriptors in their queue
+	lasting    map[uint64]bool       // devices of file systems that process 1 sees; nil until it was asked
+	private    map[uint64]bool       // see volatileDevices
+	kept       map[uint64]bool       // mount namespaces
+	gone       map[fileID]removedFile
+	leased     map[fileID]bool  // files with a lease for writing; nil until it was asked
+	user       bool             // CRIU has the rights of a user
+	threaded   bool             // a process has more than one thread
+	may        map[access]error // what access(2) says
+	asked      map[uint64]bool  // sockets, by their inodes
+	readable   map[uint64]bool  // pipes that can be read from
+	udp        []netip.AddrPort // addresses of UDP sockets
+	unreceived []datagram
+	found      []error // *ckpt.Error or *busyError
 }
 
 // subject is a process that is looked at.
@@ -126,6 +129,7 @@ func (t *Tree) preflight() []error {
 		p.exitSignal(s) // also of one that has ended, and has not been waited for
 	}
 	p.removedMappings()
+	p.ownDatagrams()
 	if n := len(p.readable); n > mostPipes {
 		p.found = append(p.found, with(refusal(syscall.EOPNOTSUPP, "the processes have %d pipes open, and criu saves no more than %d", n, mostPipes),
 			"the programs have to close some before they are saved"))
@@ -258,8 +262,13 @@ func (p *preflight) exitSignal(s *subject) {
 const endedLimit = time.Second
 
 // exitStatus refuses a process that has ended with a status of which CRIU restores the lower
-// seven bits only (restore_one_zombie), and that its parent would be told so.
+// seven bits only (restore_one_zombie), or with a core file, and that its parent would be told so.
 func (p *preflight) exitStatus(s *subject) {
+	const core = 0x80 // WCOREDUMP
+	if signal := s.ExitCode & 0x7f; signal != 0 && s.ExitCode&core != 0 {
+		p.found = append(p.found, &busyError{with(refusal(syscall.EBUSY, "%s has ended of %s with a core file, which criu would restore as without, and process %d has not waited for it yet", hints.Process(s.Pid), show.Signal(syscall.Signal(signal)), s.PPid),
+			fmt.Sprintf("try again when process %d has waited for it", s.PPid)), endedLimit})
+	}
 	if status := s.ExitCode >> 8; s.ExitCode&0x7f == 0 && status&0x80 != 0 {
 		p.found = append(p.found, &busyError{with(refusal(syscall.EBUSY, "%s has ended with status %d, which criu would restore as %d, and process %d has not waited for it yet", hints.Process(s.Pid), status, status&0x7f, s.PPid),
 			fmt.Sprintf("try again when process %d has waited for it", s.PPid)), endedLimit})

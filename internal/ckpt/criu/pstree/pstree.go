@@ -11,6 +11,7 @@ package pstree
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -188,9 +189,24 @@ func (t *Tree) Refresh() error {
 		}
 	}
 	if errs := t.preflight(); len(errs) > 0 {
-		return final(errs[0])
+		if busy, ok := errs[0].(*busyError); ok {
+			return &momentary{busy.refusal}
+		}
+		return errs[0]
 	}
 	return nil
+}
+
+// momentary is a refusal for what has come since the processes were looked at, and is over soon.
+type momentary struct{ refusal *ckpt.Error }
+
+func (m *momentary) Error() string { return m.refusal.Error() }
+func (m *momentary) Unwrap() error { return m.refusal }
+
+// IsMomentary reports whether Refresh has failed for what is over soon.
+func IsMomentary(err error) bool {
+	_, ok := errors.AsType[*momentary](err)
+	return ok
 }
 
 // Memory returns how much the processes have in memory that is in no file, in
