@@ -34,9 +34,14 @@ func Foresee(tree []int, criu string) []error {
 			mounts = all
 		}
 	}
+	terminals := currentTerminals(tree)
 	for _, pid := range tree {
 		s := newSituation(Failure{Tree: []int{pid}})
-		for _, line := range s.foresee(tree, mounts, criu) {
+		lines := s.foresee(tree, mounts, criu)
+		if line := terminals[pid]; line != "" {
+			lines = append(lines, line)
+		}
+		for _, line := range lines {
 			s.Log = []string{line}
 			e := s.explain("dump", dumpRules)
 			// CRIU has not said it.
