@@ -153,11 +153,11 @@ func Polled(pid, epoll int) (fds []int) {
 	return fds
 }
 
-// SameFile reports whether two processes have the same open file under one number. It is
-// false where the caller may not see that.
-func SameFile(one, other, fd int) bool {
+// SameFile reports whether descriptors of two processes lead to the same open file. It is false
+// where the caller may not see that.
+func SameFile(one, fd, other, otherFD int) bool {
 	const file = 0 // KCMP_FILE
-	r, _, errno := unix.Syscall6(unix.SYS_KCMP, uintptr(one), uintptr(other), file, uintptr(fd), uintptr(fd), 0)
+	r, _, errno := unix.Syscall6(unix.SYS_KCMP, uintptr(one), uintptr(other), file, uintptr(fd), uintptr(otherFD), 0)
 	return errno == 0 && r == 0
 }
 

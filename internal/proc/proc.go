@@ -27,6 +27,9 @@ type Process struct {
 	Pgid int
 	Sid  int
 
+	Terminal   uint64 // the device of the terminal that controls it; 0 for none
+	Foreground int    // the process group in the foreground there; -1 for none
+
 	Comm  string // the first 15 bytes of its name
 	State byte   // as in /proc/PID/stat: 'R', 'S', 'Z' for a zombie, …
 
@@ -107,11 +110,17 @@ func parse(text []byte) (*Process, error) {
 	for _, f := range []struct {
 		to *int
 		at int
-	}{{&p.PPid, 1}, {&p.Pgid, 2}, {&p.Sid, 3}, {&p.NumThreads, 17}, {&p.ExitSignal, 35}} {
+	}{{&p.PPid, 1}, {&p.Pgid, 2}, {&p.Sid, 3}, {&p.Foreground, 5}, {&p.NumThreads, 17}, {&p.ExitSignal, 35}} {
 		if *f.to, err = strconv.Atoi(fields[f.at]); err != nil {
 			return nil, err
 		}
 	}
+	// As stat(2) numbers it, in a signed number.
+	terminal, err := strconv.ParseInt(fields[4], 10, 32)
+	if err != nil {
+		return nil, err
+	}
+	p.Terminal = uint64(uint32(terminal))
 	if len(fields) > 49 { // before Linux 3.5 there is none
 		p.ExitCode, _ = strconv.Atoi(fields[49])
 	}

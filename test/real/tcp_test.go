@@ -77,3 +77,66 @@ s.accept()[0].send(b"here")
 		})
 	}
 }
+
+// TestHalfClosed: of connections of which one end has been shut down, the other end receives
+// what it has not read yet, and answers, whichever end is restored first.
+func TestHalfClosed(t *testing.T) {
+	if why := criuBefore(4, 2, "no TCP on new kernels")(); why != "" {
+		t.Skip(why)
+	}
+	for _, address := range []string{"127.0.0.1", "::1"} {
+		for _, first := range []string{"client", "server"} { // is the first process
+			t.Run(address+"/"+first, func(t *testing.T) {
+				j := newCaller(t)
+				j.write("program", `
+import os, socket, sys, time
+family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+l = socket.socket(family)
+l.bind((sys.argv[1], 0))
+l.listen(50)
+clients = [socket.create_connection(l.getsockname()[:2]) for _ in range(20)]
+servers = [l.accept()[0] for _ in clients]
+l.close()
+for n, c in enumerate(clients):
+	c.sendall(b"asked %d" % n)
+	if n % 2 == 0:
+		c.shutdown(socket.SHUT_WR)
+	if n % 4 == 2:
+		assert servers[n].recv(100) == b"asked %d" % n
+child = os.fork()
+is_client = (child != 0) == (sys.argv[2] == "client")
+for s in servers if is_client else clients:
+	s.close()
+if child:
+	open("ready", "w").close()
+while not os.path.exists("go"):
+	time.sleep(0.01)
+if is_client:
+	for n, c in enumerate(clients):
+		if n % 2 == 1:
+			c.shutdown(socket.SHUT_WR)
+		answer = b""
+		while b := c.recv(100):
+			answer += b
+		assert answer == b"answered %d" % n, (n, answer)
+else:
+	for n, c in enumerate(servers):
+		asked = b""
+		while b := c.recv(100):
+			asked += b
+		assert asked == (b"" if n % 4 == 2 else b"asked %d" % n), (n, asked)
+		c.sendall(b"answered %d" % n)
+		c.close()
+if child:
+	sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) or 5)
+`)
+				p := j.run("/usr/bin/python3", "program", address, first)
+				j.until("the program to be ready", func() bool { return j.exists("ready") })
+				j.savedAndKilled(p)
+				j.write("go", "")
+				j.ends(j.again("ctx"), 5, "", "")
+				j.nothing()
+			})
+		}
+	}
+}

@@ -86,15 +86,17 @@ func (c *capture) readEnds() {
 // connections changes the images of TCP connections, both ends of which are in the job:
 // nothing is to be sent before both are there. CRIU restores them one after the other, and
 // what finds no other end breaks the connection. So a connection that can still send has
-// nothing to be sent at first, see completeConnections. It needs files.img as it is otherwise
+// nothing to be sent at first, see completeConnections. Nor has one end been shut down: CRIU
+// has the other one receive that, which acknowledges it. It needs files.img as it is otherwise
 // served.
 func (p *plan) connections(source source) error {
 	files, err := images.Files(p.images[images.FilesName])
 	if err != nil {
 		return err
 	}
-	ends := make(map[[2]netip.AddrPort]bool)
-	open := make(map[uint32]string) // images of connections that can send, by File.ID
+	var all []images.File
+	ends := make(map[[2]netip.AddrPort][]images.File) // more than one only in several networks
+	open := make(map[uint32]string)                   // images of connections that have a queue, by File.ID
 	takes := canTakeDescriptors()
 	for _, f := range files {
 		name := images.TCPName(f.Inode)
@@ -107,25 +109,81 @@ func (p *plan) connections(source source) error {
 		if !source.Has(name) {
 			continue
 		}
-		ends[[2]netip.AddrPort{addrPort(f.Inet.Local), addrPort(f.Inet.Peer)}] = true
-		if takes && (f.State == tcpEstablished || f.State == tcpCloseWait) {
-			open[f.ID] = name
+		all = append(all, f)
+		addrs := [2]netip.AddrPort{addrPort(f.Inet.Local), addrPort(f.Inet.Peer)}
+		ends[addrs] = append(ends[addrs], f)
+	}
+	shut := make(map[uint32]images.File) // the other end of those that have been shut down, by File.ID
+	for _, f := range all {
+		others := ends[[2]netip.AddrPort{addrPort(f.Inet.Peer), addrPort(f.Inet.Local)}]
+		switch {
+		case !takes:
+		case f.State == tcpEstablished, f.State == tcpCloseWait:
+			open[f.ID] = images.TCPName(f.Inode)
+			continue
+		case len(others) == 1 && canReopen(f.State, others[0].State):
+			open[f.ID], shut[f.ID] = images.TCPName(f.Inode), others[0]
 			continue
 		}
-		if err := p.allSent(source, name); err != nil {
+		if err := p.allSent(source, images.TCPName(f.Inode)); err != nil {
 			return err
 		}
 	}
 	if err := p.takeQueues(source, open); err != nil {
 		return err
 	}
+	if err := p.reopen(source, shut); err != nil {
+		return err
+	}
 	p.ended = func(local, peer netip.AddrPort) bool {
-		return ends[[2]netip.AddrPort{local, peer}] && ends[[2]netip.AddrPort{peer, local}]
+		return len(ends[[2]netip.AddrPort{local, peer}]) > 0 && len(ends[[2]netip.AddrPort{peer, local}]) > 0
 	}
 	if len(ends) == 0 {
 		p.ended = nil
 	}
 	return nil
+}
+
+// canReopen tells whether these are the states of an end that has been shut down, and of one
+// that has not been.
+func canReopen(end, other uint32) bool {
+	return end == tcpFinWait1 && other == tcpEstablished || (end == tcpFinWait1 || end == tcpFinWait2) && other == tcpCloseWait
+}
+
+// reopen changes the images of connections of which one end has been shut down to what they
+// were before, as far as that end can be shut down again.
+func (p *plan) reopen(source source, shut map[uint32]images.File) error {
+	opened := make(map[uint32]bool)
+	change := func(f uint32, name string, sent bool) error {
+		img, err := p.served(source, name)
+		if err == nil {
+			opened[f] = true
+			p.images[name], err = images.WithoutFIN(img, sent, !sent)
+		}
+		return err
+	}
+	for i := range p.connectionEnds {
+		end := &p.connectionEnds[i]
+		other, ok := shut[end.file]
+		if !ok {
+			continue
+		}
+		end.shut = true
+		if err := change(end.file, end.image, true); err != nil {
+			return err
+		}
+		if other.State == tcpCloseWait {
+			if err := change(other.ID, images.TCPName(other.Inode), false); err != nil {
+				return err
+			}
+		}
+	}
+	if len(opened) == 0 {
+		return nil
+	}
+	files, err := images.OpenConnections(p.images[images.FilesName], opened)
+	p.images[images.FilesName] = files
+	return err
 }
 
 // addrPort is an address as a value that can be compared: one of IPv4 is the same for a socket
@@ -158,9 +216,12 @@ func (p *plan) forgetConnections() {
 	})
 }
 
-// The states of a connection of which this end has not been shut down (tcp_states.h).
+// The states of a connection of which no end has been shut down, or one of them: this one
+// (FIN_WAIT), or the other (tcp_states.h).
 const (
 	tcpEstablished = 1
+	tcpFinWait1    = 4
+	tcpFinWait2    = 5
 	tcpCloseWait   = 8
 )
 
@@ -186,7 +247,9 @@ func (p *plan) allSent(source source, name string) error {
 // connectionEnd is one end of a connection that has nothing to be sent at first.
 type connectionEnd struct {
 	image string
+	file  uint32          // its File.ID
 	queue images.TCPQueue // what it was to send
+	shut  bool            // it has been shut down after that
 	pid   int32           // a process that has the socket open
 	fd    uint32          // as this descriptor
 }
@@ -225,7 +288,7 @@ func (p *plan) takeQueues(source source, open map[uint32]string) error {
 				return err
 			}
 			p.images[image] = without
-			p.connectionEnds = append(p.connectionEnds, connectionEnd{image, queue, pid, fd.FD})
+			p.connectionEnds = append(p.connectionEnds, connectionEnd{image: image, file: fd.FileID, queue: queue, pid: pid, fd: fd.FD})
 		}
 		return nil
 	})
@@ -240,15 +303,19 @@ func (p *plan) takeQueues(source source, open map[uint32]string) error {
 	return nil
 }
 
-// completeConnections sends what connections of the job were to send when it was saved. All
-// processes are there, and none of them runs.
+// completeConnections sends what connections of the job were to send when it was saved, and
+// shuts down those that had been. All processes are there, and none of them runs.
 func (r *restart) completeConnections() error {
 	if len(r.plan.connectionEnds) == 0 {
 		return nil
 	}
 	outer := r.numbers()
 	for _, end := range r.plan.connectionEnds {
-		if err := end.complete(r.source, outer(end.pid)); err != nil && end.queue.Length > 0 {
+		if err := end.complete(r.source, outer(end.pid)); err != nil && (end.queue.Length > 0 || end.shut) {
+			if err == unix.ENOTCONN || err == unix.EPIPE || err == unix.ECONNRESET {
+				return &ckpt.Error{Op: "restore", Object: "TCP connection", Errno: syscall.EBUSY, Detail: []string{
+					fmt.Sprintf("the TCP connection of process %d, descriptor %d, was reset while it was restored", end.pid, end.fd), "try again"}}
+			}
 			return &ckpt.Error{Op: "restore", Object: "TCP connection", Errno: ckpt.ErrnoOf(err), Detail: []string{
 				fmt.Sprintf("what process %d was to send by descriptor %d cannot be put into its queue again: %s", end.pid, end.fd, ckpt.Strerror(ckpt.ErrnoOf(err)))}}
 		}
@@ -290,6 +357,9 @@ func (e *connectionEnd) complete(source source, pid int) error {
 				b, sent = b[n:], sent+int64(n)
 			}
 		}
+	}
+	if e.shut {
+		return unix.Shutdown(socket, unix.SHUT_WR)
 	}
 	return nil
 }

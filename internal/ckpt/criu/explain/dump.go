@@ -180,6 +180,9 @@ var dumpRules = []rule{
 	{has: "No CTL for TTY dump", expr: pattern(`^tty: No CTL for TTY dump`), errno: busy, hint: "try again, when the program has received it",
 		say: holds("a terminal that is being passed to one of its sockets (SCM_RIGHTS)")},
 
+	{has: "ctty inheritance", expr: pattern(`^tty: ctty inheritance detected sid/pgrp (\d+)(?:, no PTY peer|.*\(ctty pid_real (\d+) )`), errno: unsupported,
+		hint: "have the program close it, or open the terminal by its own name, see tty(1), or end it", say: (*situation).currentTerminal},
+
 	// Files.
 	{has: "Can't get 1:39 opt", expr: pattern(`Can't get 1:39 opt: Bad file descriptor`), errno: unsupported, hint: closeHint,
 		say: func(s *situation, _ []string) string { return s.onlyName(unix.S_IFSOCK, "a UNIX socket") }},

@@ -35,6 +35,7 @@ func Foresee(tree []int, criu string) []error {
 			mounts = all
 		}
 	}
+	terminals := currentTerminals(tree)
 	found := make([][]*ckpt.Error, len(tree))
 	var looking sync.WaitGroup
 	workers := runtime.NumCPU()
@@ -42,7 +43,11 @@ func Foresee(tree []int, criu string) []error {
 		looking.Go(func() {
 			for i := first; i < len(tree); i += workers {
 				s := newSituation(Failure{Tree: []int{tree[i]}})
-				for _, line := range s.foresee(tree, mounts, criu) {
+				lines := s.foresee(tree, mounts, criu)
+				if line := terminals[tree[i]]; line != "" {
+					lines = append(lines, line)
+				}
+				for _, line := range lines {
 					s.Log = []string{line}
 					found[i] = append(found[i], s.explain("dump", dumpRules))
 				}

@@ -218,7 +218,7 @@ func (s *situation) onlyName(kind uint32, what string) string {
 // as well, for which CRIU looks there; "" if there is none.
 func (s *situation) closedPolled(tree []int) string {
 	for _, epoll := range s.descriptors(func(link string) bool { return link == "anon_inode:[eventpoll]" }) {
-		shared := func(pid int) bool { return proc.SameFile(pid, s.pid, epoll) }
+		shared := func(pid int) bool { return proc.SameFile(pid, epoll, s.pid, epoll) }
 		if before := slices.Index(tree, s.pid); before > 0 && slices.ContainsFunc(tree[:before], shared) {
 			continue
 		}

@@ -51,6 +51,8 @@ const (
 	tcpSending  = 3  // how many bytes the latter has
 	tcpWritten  = 4  // the number after them
 	tcpUnsent   = 12 // how many of these have not been sent
+	tcpRoom     = 16 // how many more it had said that it can receive (rcv_wnd)
+	tcpSaid     = 17 // the number after which (rcv_wup)
 )
 
 // AllSent changes an image of a TCP connection so that all that was to be sent counts as
@@ -83,6 +85,40 @@ func TakeQueue(img []byte) (without []byte, queue TCPQueue, err error) {
 	first := m.u32(tcpWritten) - m.u32(tcpSending)
 	m = m.put(intField(tcpSending, 0)).put(intField(tcpWritten, uint64(first))).put(intField(tcpUnsent, 0))
 	return append(tcpHead(m), img[length:queue.Offset]...), queue, nil
+}
+
+// WithoutFIN changes an image of a TCP connection to that of an end which has not sent a FIN, or
+// not received one, yet. What it was to send has to be taken out.
+func WithoutFIN(img []byte, sent, received bool) ([]byte, error) {
+	m, length, err := tcpEntry(img)
+	if err != nil {
+		return nil, err
+	}
+	less := func(num uint32) { m = m.put(intField(num, uint64(m.u32(num)-1))) }
+	if sent {
+		less(tcpWritten)
+	}
+	if received {
+		less(tcpNext)
+		if m.has(tcpSaid) {
+			less(tcpSaid)
+			m = m.put(intField(tcpRoom, uint64(m.u32(tcpRoom)+1)))
+		}
+	}
+	return append(tcpHead(m), img[length:]...), nil
+}
+
+// OpenConnections changes files.img so that these sockets of TCP, by File.ID, are those of
+// connections of which neither end has been shut down.
+func OpenConnections(files []byte, which map[uint32]bool) ([]byte, error) {
+	return kindFiles.rewrite(files, func(_ int, m message) (message, error) {
+		body, err := m.sub(fileInet)
+		if err != nil || body == nil || !which[m.u32(fileID)] {
+			return m, err
+		}
+		const established = 1 // TCP_ESTABLISHED
+		return m.put(bytesField(fileInet, body.put(intField(inetState, established)).append(nil))), nil
+	})
 }
 
 // tcpHead is the beginning of an image with this tcp_stream_entry.

@@ -50,6 +50,24 @@ func TestTakeQueue(t *testing.T) {
 	}
 }
 
+// TestWithoutFIN: the numbers are those from before a FIN was sent, or received.
+func TestWithoutFIN(t *testing.T) {
+	connection := func(next, written, room, said uint64) []byte {
+		return append(image(kindTCP, message{intField(1, 3), intField(tcpNext, next), intField(3, 0), intField(tcpWritten, written), intField(tcpRoom, room), intField(tcpSaid, said)}), "inq"...)
+	}
+	for _, test := range []struct {
+		sent, received bool
+		want           []byte
+	}{{true, false, connection(0, 76, 20, 5)}, {false, true, connection(1<<32-1, 77, 21, 4)}} {
+		if got, err := WithoutFIN(connection(0, 77, 20, 5), test.sent, test.received); err != nil || !bytes.Equal(got, test.want) {
+			t.Errorf("%v: %v; got %x, want %x", test.sent, err, got, test.want)
+		}
+	}
+	if got, err := WithoutFIN(connection(0, 77, 20, 5)[:14], true, false); err == nil {
+		t.Errorf("no error for a piece of an image: %x", got)
+	}
+}
+
 func TestTCPName(t *testing.T) {
 	if inode, ok := TCPInode(TCPName(0xabc12)); !ok || inode != 0xabc12 {
 		t.Errorf("%#x, %t", inode, ok)
