@@ -158,6 +158,9 @@ again:
 	JMP	exit
 no:
 	ADDQ	$128, SP
+	LEAQ	preResume<>(SB), SI
+	CALL	same<>(SB)
+	JEQ	none
 	LEAQ	postResume<>(SB), SI
 	CALL	same<>(SB)
 	JEQ	none

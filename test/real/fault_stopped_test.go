@@ -22,9 +22,10 @@ func (j *job) stoppedAt(verb, stage string, after bool) (env string) {
 	j.t.Helper()
 	real := os.Getenv("CR_CRIU")
 	hook, criu := filepath.Join(j.dir, "hook"), filepath.Join(j.dir, "criu")
-	order := `verb=$1; shift; exec ` + real + ` $verb --action-script ` + hook + ` "$@"`
+	// Criu runs the last one first.
+	order := `exec ` + real + ` "$@" --action-script ` + hook
 	if after {
-		order = `exec ` + real + ` "$@" --action-script ` + hook
+		order = `verb=$1; shift; exec ` + real + ` $verb --action-script ` + hook + ` "$@"`
 	}
 	for name, text := range map[string]string{
 		hook: "[ $CRTOOLS_SCRIPT_ACTION != " + stage + " ] || { echo $PPID >" + j.dir + "/pid; mv " + j.dir + "/pid " + j.dir + "/stopped; kill -STOP $PPID; }\n",
@@ -114,6 +115,9 @@ func TestFaultStopped(t *testing.T) {
 			j.env = inherited
 			if given(j, p, func() bool { return j.beat() > 0 }) {
 				t.Errorf("%s, after ours: %v: cr_restart ends with 0", stage, after)
+			}
+			if !after && j.beat() > 0 {
+				t.Errorf("%s: cr_restart was given up, and the job has run", stage)
 			}
 			j.nothing()
 			if t.Failed() {

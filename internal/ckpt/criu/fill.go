@@ -293,7 +293,7 @@ func (e *engine) InPlace() error {
 // canPipe reports whether a restore that has failed may succeed if all memory comes
 // by criu's pipes.
 func (r *restart) canPipe(ctx context.Context) bool {
-	if r.fill == nil || r.resumed || ctx.Err() != nil || r.criu == nil {
+	if r.fill == nil || r.resumed.Load() || ctx.Err() != nil || r.criu == nil {
 		return false
 	}
 	if r.unfillable {

@@ -92,7 +92,7 @@ func halted(criu, root int) bool {
 
 // wasHalted reports whether the restore has failed because of such a signal, and may be tried again.
 func (r *restart) wasHalted(ctx context.Context, err error, deadline time.Time) bool {
-	return err == error(errHalted) && !r.resumed && ctx.Err() == nil && time.Now().Before(deadline)
+	return err == error(errHalted) && !r.resumed.Load() && ctx.Err() == nil && time.Now().Before(deadline)
 }
 
 // sawHalt tells whether criu has ended because of such a signal.

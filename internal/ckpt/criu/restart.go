@@ -53,14 +53,16 @@ type restart struct {
 	extracted tempdir.Dir // the images, where criu cannot have them streamed
 	inMemory  int         // a directory with them in memory, -1 for none
 
-	root    int           // pid of the restored root
-	resumed bool          // the processes have been let go
-	held    []int         // those of them that are stopped until criu has let go, too
-	locks   []images.Lock // what the processes had locked
-	lost    []lostLock    // those of them that have to be taken again
-	calls   []ownCall     // what the processes have to set for themselves
-	broken  error         // why that has failed
-	free    bool          // criu has let go, and nothing is held any more
+	root    int         // pid of the restored root
+	resumed atomic.Bool // the processes have been let go
+
+	restored atomic.Int32  // root, once it is there
+	held     []int         // those of them that are stopped until criu has let go, too
+	locks    []images.Lock // what the processes had locked
+	lost     []lostLock    // those of them that have to be taken again
+	calls    []ownCall     // what the processes have to set for themselves
+	broken   error         // why that has failed
+	free     bool          // criu has let go, and nothing is held any more
 }
 
 // restore is Restart.
@@ -76,7 +78,7 @@ func (e *engine) restore(ctx context.Context, request *ckpt.RestartRequest) (pid
 		}
 		return r.root, nil
 	}
-	if !r.resumed {
+	if !r.resumed.Load() {
 		if cause := interrupted(ctx, "restart"); cause != nil {
 			return 0, cause
 		}
@@ -167,6 +169,7 @@ func (r *restart) attempt(ctx context.Context, e *engine) (err error) {
 	command := stream.Command{Path: e.criu.Path, Environment: e.criu.Environment(), Lend: e.criu.LendKerndat, Args: r.options(), Inherit: r.plan.inherited, InSession: true, Personality: r.plan.personality()}
 	r.held, r.free, r.lost, r.calls = nil, false, nil, nil
 	r.halted.Store(false)
+	r.restored.Store(0)
 	switch {
 	case r.plan.container():
 		// Its pids are those of a pid namespace, which criu makes.
@@ -200,9 +203,10 @@ func (r *restart) attempt(ctx context.Context, e *engine) (err error) {
 		Offer: func(name string) bool {
 			return r.plan.images[name] != nil || r.source.Has(name) && !slices.Contains(r.plan.hidden, name)
 		},
-		Small: r.small,
-		Image: func(name string, pipe int) error { return unlessOver(during, r.serve(during, name, pipe)) },
-		Stage: func(s *stream.Stage) { r.answer(during, s) },
+		Small:   r.small,
+		Image:   func(name string, pipe int) error { return unlessOver(during, r.serve(during, name, pipe)) },
+		Stage:   func(s *stream.Stage) { r.answer(during, s) },
+		Stopped: r.neverResume,
 	}
 	if r.fill != nil {
 		r.filler = memory.NewFiller(&r.filled, faultSize(r.source))
@@ -326,7 +330,11 @@ func unlessOver(ctx context.Context, err error) error {
 // answer answers the action script.
 func (r *restart) answer(ctx context.Context, s *stream.Stage) {
 	if s.Name != stream.PostRestore {
-		s.Answer(r.reached(s))
+		yes := r.reached(s)
+		if !yes {
+			r.neverResume()
+		}
+		s.Answer(yes)
 		return
 	}
 	// All files are open.
@@ -369,7 +377,7 @@ func (r *restart) reached(s *stream.Stage) (yes bool) {
 		// A checkpoint of processes that run would save the names of the copies.
 		r.plan.copies.Remove()
 		r.plan.gone.Remove()
-		r.resumed = true
+		r.resumed.Store(true)
 		if r.request.Resume != nil {
 			r.request.Resume()
 		}
@@ -467,14 +475,22 @@ func (r *restart) found(pid int) bool {
 	if r.pidns != nil {
 		r.root = r.pidns.Outer(pid)
 	}
+	r.restored.Store(int32(r.root))
 	return r.root > 0
+}
+
+// neverResume is for when the restore is given up, by any goroutine.
+func (r *restart) neverResume() {
+	if !r.resumed.Load() {
+		stream.KillRestored(int(r.restored.Load()))
+	}
 }
 
 // outcome is the error of the restore, once criu has ended.
 func (r *restart) outcome() error {
 	r.criu.AwaitImages()
-	killed := r.resumed && syscall.Signal(r.request.Signal) == unix.SIGKILL
-	if status := r.criu.Status(); status.Exited() && status.ExitStatus() == 0 && r.resumed || killed {
+	killed := r.resumed.Load() && syscall.Signal(r.request.Signal) == unix.SIGKILL
+	if status := r.criu.Status(); status.Exited() && status.ExitStatus() == 0 && r.resumed.Load() || killed {
 		if r.letGo(); r.broken == nil {
 			if r.pidns != nil {
 				r.pidns.Run(int(r.plan.tasks[0].PID))

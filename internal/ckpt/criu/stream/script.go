@@ -42,7 +42,7 @@ const (
 )
 
 // Exit statuses of the script. Criu fails at any other than 0: it lets the
-// processes run on after a dump, and kills them after a restore.
+// processes run on after a dump, and kills them after a restore; see KillRestored.
 const (
 	scriptYes = 0
 	scriptNo  = 1
@@ -62,13 +62,19 @@ func init() {
 }
 
 // script is the action script. On amd64 the commands do the same in their entry point,
-// without the Go runtime (hook_amd64.s in package entry), but for what follows a no to
-// PostResume. It returns the exit status that tells criu the answer: no if the process that
-// has started criu is gone.
+// without the Go runtime (hook_amd64.s in package entry), but for what follows where nobody
+// answers PreResume, and a no to PostResume. It returns the exit status that tells criu the
+// answer: no if the process that has started criu is gone.
 func script() int {
 	switch stage := os.Getenv(stageVar); stage {
-	case PostDump, PostRestore, PreResume:
+	case PostDump, PostRestore:
 		return ask(stage)
+	case PreResume:
+		answer := ask(stage)
+		if answer != scriptYes {
+			KillRestored(root())
+		}
+		return answer
 	case PostResume:
 		if ask(stage) != scriptYes {
 			continueHeld()
@@ -77,12 +83,27 @@ func script() int {
 	return scriptYes
 }
 
+// root is the root process, in the pid namespace of criu and its script, 0 if it is not known.
+func root() int {
+	pid, _ := strconv.Atoi(os.Getenv("CRTOOLS_INIT_PID"))
+	return max(pid, 0)
+}
+
+// KillRestored kills the root process where PreResume is not answered with yes: criu lets the
+// processes run all the same, but not where the first one is gone: then it fails, and kills the
+// others.
+func KillRestored(root int) {
+	if root > 0 {
+		_ = unix.Kill(root, unix.SIGKILL)
+	}
+}
+
 // continueHeld continues the processes that Command.Stopped speaks of, children before
 // their parents, which then do not find them stopped.
 func continueHeld() {
 	list, some := os.LookupEnv(stoppedVar)
-	root, err := strconv.Atoi(os.Getenv("CRTOOLS_INIT_PID"))
-	if !some || err != nil || root <= 0 {
+	root := root()
+	if !some || root == 0 {
 		return
 	}
 	stopped := strings.Fields(list)

@@ -67,6 +67,9 @@ type Handler struct {
 	// been started for every image that criu has named before. The answer may be
 	// given later, by any goroutine.
 	Stage func(*Stage)
+
+	// Stopped is called by Stop, before criu notices. It must not call methods of Criu.
+	Stopped func()
 }
 
 // Criu is one criu, before it is started, while it runs and after its end.
@@ -196,6 +199,9 @@ func (c *Criu) AwaitImages() { c.moving.Wait() }
 func (c *Criu) Stop() {
 	c.mu.Lock()
 	c.stopped = true
+	if c.handler.Stopped != nil {
+		c.handler.Stopped()
+	}
 	if c.mode == Files && c.process != nil {
 		c.process.forbidFiles()
 	}
