@@ -29,6 +29,14 @@ func User(uid int) string {
 	return fmt.Sprintf("user %d", uid)
 }
 
+// Group returns a name for a group, such as "games", or its number.
+func Group(gid int) string {
+	if g, err := user.LookupGroupId(strconv.Itoa(gid)); err == nil && g.Name != "" {
+		return show.Name(g.Name)
+	}
+	return strconv.Itoa(gid)
+}
+
 // MembersOnly returns a line that says that only members of a group may run a program,
 // and how root makes the user uid one.
 func MembersOnly(uid, gid int) string {

@@ -734,3 +734,41 @@ func TestHungUp(t *testing.T) {
 		j.finish()
 	}
 }
+
+// TestOtherGroup: a process of the same user, but with another group, may not be saved with this
+// one, nor be restarted; with its own group both succeed.
+func TestOtherGroup(t *testing.T) {
+	engine(t)
+	j := newUserJob(t, "counter", criuForUsers(t))
+	other := syscall.Credential{Uid: ordinary.Uid, Gid: 12345, Groups: []uint32{ordinary.Gid}}
+	j.cred = &other
+	j.launch()
+	pid, ctx := strconv.Itoa(j.pid), filepath.Join(j.dir, "ctx")
+	j.cred = &ordinary
+	says := fmt.Sprintf("process %s (counter) has the group %d and not ", pid, other.Gid)
+	if said, status := j.asked(pid); status != 1 || !strings.Contains(said, says) {
+		t.Errorf("--check: status %d, %q", status, said)
+	}
+	save := j.command("cr_checkpoint", "--kill", "-f", ctx, pid)
+	end := j.wait(save)
+	if stderr, _ := os.ReadFile(save.stderr); !end.Exited() || end.ExitStatus() != 1 || !strings.Contains(string(stderr), says) {
+		t.Errorf("cr_checkpoint: %s: %s", describe(end), stderr)
+	}
+	j.noContext()
+	j.cred = &other
+	all := tree(j.pid)
+	j.checkpoint(ctx, "--kill", pid)
+	j.killed(all)
+	j.cred = &ordinary
+	says = fmt.Sprintf("process %s had the primary group %d", pid, other.Gid)
+	if said, status := j.told("--check", ctx); status != 1 || !strings.Contains(said, says) {
+		t.Errorf("cr_info --check: status %d, %q", status, said)
+	}
+	restart := j.command("cr_restart", ctx)
+	if end := j.wait(restart); !end.Exited() || end.ExitStatus() != 1 {
+		t.Errorf("cr_restart: %s", describe(end))
+	}
+	j.cred = &other
+	j.restart(ctx)
+	j.finish()
+}

@@ -147,8 +147,6 @@ func (f *foresight) owners() error {
 	if os.Geteuid() == 0 {
 		return nil
 	}
-	groups, _ := unix.Getgroups()
-	groups = append(groups, unix.Getegid())
 	for _, task := range f.plan.tasks {
 		core, err := images.Read(f.source, images.Name("core", task.PID), images.ReadCore)
 		switch {
@@ -158,8 +156,8 @@ func (f *foresight) owners() error {
 		case int(core.UID) != os.Geteuid():
 			f.obstacle(syscall.EPERM, fmt.Sprint(task.PID), fmt.Sprintf("process %d belonged to %s", task.PID, hints.User(int(core.UID))), "have that user restart the job, or root")
 			return nil
-		case !slices.Contains(groups, int(core.GID)):
-			f.obstacle(syscall.EPERM, fmt.Sprint(task.PID), fmt.Sprintf("process %d had the primary group %d", task.PID, core.GID), "change to that group by newgrp(1)")
+		case int(core.GID) != unix.Getegid() && !proc.Capable(unix.CAP_SETGID): // that it is another of the user's does not help
+			f.obstacle(syscall.EPERM, fmt.Sprint(task.PID), fmt.Sprintf("process %d had the primary group %s", task.PID, hints.Group(int(core.GID))), "change to that group by newgrp(1)")
 			return nil
 		}
 	}

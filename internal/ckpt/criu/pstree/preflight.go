@@ -192,9 +192,13 @@ func (p *preflight) limits(s *subject) {
 	if binary.Unprivileged() || unix.Prlimit(s.Pid, unix.RLIMIT_CPU, nil, &limit) != unix.EPERM {
 		return
 	}
-	owner, err := proc.Owner(s.Pid)
+	owner, gid, err := proc.RealIDs(s.Pid)
 	if err != nil {
 		return // it has ended
+	}
+	if owner == unix.Geteuid() && gid != unix.Getegid() {
+		p.refuse(syscall.EPERM, s, fmt.Sprintf("has the group %s; to look at its limits takes CAP_SYS_RESOURCE, which %s does not have here", hints.Group(gid), hints.User(owner)), inGroup(gid))
+		return
 	}
 	p.refuse(syscall.EPERM, s, fmt.Sprintf("belongs to %s; to look at its limits takes CAP_SYS_RESOURCE, which %s does not have here", hints.User(owner), hints.User(unix.Geteuid())),
 		"save it as its owner, or give the container that capability")

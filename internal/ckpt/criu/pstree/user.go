@@ -28,6 +28,10 @@ func (p *preflight) untraceable(s *subject) bool {
 		if !proc.EndHidden(id) || proc.Ended(id) {
 			continue
 		}
+		if uid, gid, err := proc.RealIDs(id); err == nil && id == s.Pid && uid == unix.Geteuid() && gid != unix.Getegid() {
+			p.refuse(syscall.EPERM, s, otherGroup(gid), inGroup(gid))
+			return true
+		}
 		it, why := "it", "it has forbidden that (PR_SET_DUMPABLE of prctl(2)), or runs a program that the user may not read"
 		if id != s.Pid {
 			it = fmt.Sprintf("its thread %d", id)
@@ -40,6 +44,15 @@ func (p *preflight) untraceable(s *subject) bool {
 		return true
 	}
 	return false
+}
+
+// otherGroup says why a process of the same user may not be looked at.
+func otherGroup(gid int) string {
+	return fmt.Sprintf("has the group %s and not %s, as cr_checkpoint has, and only root may trace it then", hints.Group(gid), hints.Group(unix.Getegid()))
+}
+
+func inGroup(gid int) string {
+	return fmt.Sprintf("save it, and restart it, with that group: sg %s -c 'cr_checkpoint …'", hints.Group(gid))
 }
 
 func me() string { return hints.User(unix.Geteuid()) }
