@@ -99,6 +99,8 @@ servers = [l.accept()[0] for _ in clients]
 l.close()
 for n, c in enumerate(clients):
 	c.sendall(b"asked %d" % n)
+	if n % 3 == 0:
+		servers[n].sendall(b"early, ")
 	if n % 2 == 0:
 		c.shutdown(socket.SHUT_WR)
 	if n % 4 == 2:
@@ -118,7 +120,7 @@ if is_client:
 		answer = b""
 		while b := c.recv(100):
 			answer += b
-		assert answer == b"answered %d" % n, (n, answer)
+		assert answer == (b"early, " if n % 3 == 0 else b"") + b"answered %d" % n, (n, answer)
 else:
 	for n, c in enumerate(servers):
 		asked = b""

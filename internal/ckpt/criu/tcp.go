@@ -113,7 +113,7 @@ func (p *plan) connections(source source) error {
 		addrs := [2]netip.AddrPort{addrPort(f.Inet.Local), addrPort(f.Inet.Peer)}
 		ends[addrs] = append(ends[addrs], f)
 	}
-	shut := make(map[uint32]images.File) // the other end of those that have been shut down, by File.ID
+	shut := make(map[uint32][2]images.File) // those that have been shut down, and the other ends, by File.ID
 	for _, f := range all {
 		others := ends[[2]netip.AddrPort{addrPort(f.Inet.Peer), addrPort(f.Inet.Local)}]
 		switch {
@@ -122,7 +122,7 @@ func (p *plan) connections(source source) error {
 			open[f.ID] = images.TCPName(f.Inode)
 			continue
 		case len(others) == 1 && canReopen(f.State, others[0].State):
-			open[f.ID], shut[f.ID] = images.TCPName(f.Inode), others[0]
+			open[f.ID], shut[f.ID] = images.TCPName(f.Inode), [2]images.File{f, others[0]}
 			continue
 		}
 		if err := p.allSent(source, images.TCPName(f.Inode)); err != nil {
@@ -152,7 +152,7 @@ func canReopen(end, other uint32) bool {
 
 // reopen changes the images of connections of which one end has been shut down to what they
 // were before, as far as that end can be shut down again.
-func (p *plan) reopen(source source, shut map[uint32]images.File) error {
+func (p *plan) reopen(source source, shut map[uint32][2]images.File) error {
 	opened := make(map[uint32]bool)
 	change := func(f uint32, name string, sent bool) error {
 		img, err := p.served(source, name)
@@ -164,11 +164,13 @@ func (p *plan) reopen(source source, shut map[uint32]images.File) error {
 	}
 	for i := range p.connectionEnds {
 		end := &p.connectionEnds[i]
-		other, ok := shut[end.file]
+		both, ok := shut[end.file]
+		other := both[1]
 		if !ok {
 			continue
 		}
-		end.shut = true
+		const write = unix.SHUT_WR + 1
+		end.shut = max(both[0].Inet.Shutdown, write)
 		if err := change(end.file, end.image, true); err != nil {
 			return err
 		}
@@ -249,7 +251,7 @@ type connectionEnd struct {
 	image string
 	file  uint32          // its File.ID
 	queue images.TCPQueue // what it was to send
-	shut  bool            // it has been shut down after that
+	shut  uint32          // how it has been shut down after that, see images.InetSocket
 	pid   int32           // a process that has the socket open
 	fd    uint32          // as this descriptor
 }
@@ -311,7 +313,7 @@ func (r *restart) completeConnections() error {
 	}
 	outer := r.numbers()
 	for _, end := range r.plan.connectionEnds {
-		if err := end.complete(r.source, outer(end.pid)); err != nil && (end.queue.Length > 0 || end.shut) {
+		if err := end.complete(r.source, outer(end.pid)); err != nil && (end.queue.Length > 0 || end.shut > 0) {
 			if err == unix.ENOTCONN || err == unix.EPIPE || err == unix.ECONNRESET {
 				return &ckpt.Error{Op: "restore", Object: "TCP connection", Errno: syscall.EBUSY, Detail: []string{
 					fmt.Sprintf("the TCP connection of process %d, descriptor %d, was reset while it was restored", end.pid, end.fd), "try again"}}
@@ -358,8 +360,8 @@ func (e *connectionEnd) complete(source source, pid int) error {
 			}
 		}
 	}
-	if e.shut {
-		return unix.Shutdown(socket, unix.SHUT_WR)
+	if e.shut > 0 {
+		return unix.Shutdown(socket, int(e.shut)-1)
 	}
 	return nil
 }

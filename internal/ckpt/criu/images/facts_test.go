@@ -129,7 +129,7 @@ func TestInetSockets(t *testing.T) {
 		return &criufdinfo.FileEntry{Type: criufdinfo.FdTypes_INETSK.Enum(), Id: new(id), Isk: socket}
 	}
 	img := encode(t, kindFiles,
-		entry(1, &criuinet.InetSkEntry{State: new(uint32(1)), SrcAddr: words("127.0.0.1"), SrcPort: new(uint32(80)), DstAddr: words("10.1.2.3"), DstPort: new(uint32(4000))}),
+		entry(1, &criuinet.InetSkEntry{State: new(uint32(1)), SrcAddr: words("127.0.0.1"), SrcPort: new(uint32(80)), DstAddr: words("10.1.2.3"), DstPort: new(uint32(4000)), Shutdown: criuskopts.SkShutdown_WRITE.Enum()}),
 		entry(2, &criuinet.InetSkEntry{State: new(uint32(10)), SrcAddr: words("fe80::1"), SrcPort: new(uint32(443)), DstAddr: words("::"), DstPort: new(uint32(0))}),
 		entry(3, &criuinet.InetSkEntry{State: new(uint32(7)), SrcAddr: []uint32{1, 2}, SrcPort: new(uint32(1)), DstPort: new(uint32(0))}),
 		&criufdinfo.FileEntry{Type: criufdinfo.FdTypes_MEMFD.Enum(), Id: new(uint32(4)), Memfd: &criumemfd.MemfdFileEntry{
@@ -138,12 +138,22 @@ func TestInetSockets(t *testing.T) {
 	)
 	files := must[[]File](t)(Files(img))
 	for i, want := range []InetSocket{
-		{6, InetAddr{"\x7f\x00\x00\x01", 80}, InetAddr{"\x0a\x01\x02\x03", 4000}},
-		{6, InetAddr{"\xfe\x80" + strings.Repeat("\x00", 13) + "\x01", 443}, InetAddr{strings.Repeat("\x00", 16), 0}},
-		{6, InetAddr{"\x01\x00\x00\x00\x02\x00\x00\x00", 1}, InetAddr{}},
+		{6, InetAddr{"\x7f\x00\x00\x01", 80}, InetAddr{"\x0a\x01\x02\x03", 4000}, 2},
+		{6, InetAddr{"\xfe\x80" + strings.Repeat("\x00", 13) + "\x01", 443}, InetAddr{strings.Repeat("\x00", 16), 0}, 0},
+		{6, InetAddr{"\x01\x00\x00\x00\x02\x00\x00\x00", 1}, InetAddr{}, 0},
 	} {
 		f := files[i]
 		if f.Inet != want || f.Inode != f.ID+100 || f.SocketType != 1 || f.State != []uint32{1, 10, 7}[i] {
+			t.Errorf("%+v, want %+v", f, want)
+		}
+	}
+	opened := must[[]File](t)(Files(must[[]byte](t)(OpenConnections(img, map[uint32]bool{1: true, 3: true}))))
+	for i, f := range opened {
+		want := files[i]
+		if i == 0 || i == 2 {
+			want.State, want.Inet.Shutdown = 1, 0
+		}
+		if f.State != want.State || f.Inet != want.Inet {
 			t.Errorf("%+v, want %+v", f, want)
 		}
 	}

@@ -106,6 +106,7 @@ const (
 	inetLocal     = 11
 	inetPeer      = 12
 	inetOptions   = 14
+	inetShutdown  = 19
 
 	// Of sk_opts_entry.
 	socketPriority = 8
@@ -173,6 +174,7 @@ type File struct {
 type InetSocket struct {
 	Protocol    uint32 // of IP: 6 is TCP
 	Local, Peer InetAddr
+	Shutdown    uint32 // the argument of shutdown(2), and one more; 0 for neither direction
 }
 
 // InetAddr is an address of IPv4 or IPv6 and a port.
@@ -230,7 +232,7 @@ func parseFile(m message) (File, error) {
 	case TypeInet:
 		f.SocketType, f.Flags = body.u32(inetType), body.u32(inetFlags)
 		f.State, f.Inode = body.u32(inetState), body.u32(inetInode)
-		f.Inet.Protocol = body.u32(inetProtocol)
+		f.Inet.Protocol, f.Inet.Shutdown = body.u32(inetProtocol), body.u32(inetShutdown)
 		if f.Inet.Local, err = inetAddr(body, inetLocal, inetLocalPort); err == nil {
 			f.Inet.Peer, err = inetAddr(body, inetPeer, inetPeerPort)
 		}

@@ -109,7 +109,8 @@ func WithoutFIN(img []byte, sent, received bool) ([]byte, error) {
 }
 
 // OpenConnections changes files.img so that these sockets of TCP, by File.ID, are those of
-// connections of which neither end has been shut down.
+// connections of which neither end has been shut down. CRIU would shut them down when it has
+// put what was received into their queue, and that is the moment when the kernel sends a FIN.
 func OpenConnections(files []byte, which map[uint32]bool) ([]byte, error) {
 	return kindFiles.rewrite(files, func(_ int, m message) (message, error) {
 		body, err := m.sub(fileInet)
@@ -117,7 +118,8 @@ func OpenConnections(files []byte, which map[uint32]bool) ([]byte, error) {
 			return m, err
 		}
 		const established = 1 // TCP_ESTABLISHED
-		return m.put(bytesField(fileInet, body.put(intField(inetState, established)).append(nil))), nil
+		body = body.without(inetShutdown, inetShutdown).put(intField(inetState, established))
+		return m.put(bytesField(fileInet, body.append(nil))), nil
 	})
 }
 
