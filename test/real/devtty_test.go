@@ -74,7 +74,7 @@ os.close(slave)
 time.sleep(1000)
 `)
 			p := j.run("/usr/bin/python3", "tty.py")
-			j.until("the program to be ready", func() bool { return j.exists("leader") && j.exists("ready") })
+			j.until("the program to be ready", func() bool { return j.exists("ready") && j.exists("leader") })
 			root := j.read("leader")
 			if test.whole {
 				root = strconv.Itoa(p.pid)

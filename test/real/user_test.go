@@ -404,7 +404,7 @@ var beyondUsers = map[string]struct {
 	"relative UNIX socket":   {`os.mkdir("d", 0o755); there = "d"; os.chdir("d"); s = socket.socket(socket.AF_UNIX); s.bind("s"); s.listen(); inherit(s.fileno()); os.chdir("..")`, 13, "/d/s, which user nobody may not make again in that directory"},
 	"memfd of root's":        {`inherit(os.memfd_create("m"))`, 1, "which belongs to root"},
 	"lost UNIX socket":       {`later = 'import socket; s = socket.socket(socket.AF_UNIX); s.bind("s"); s.listen(); os.chdir("/")'`, 95, "with a relative name that is not below its working directory any more"},
-	"watched by inotify":     {`later = 'import ctypes; l = ctypes.CDLL(None); assert l.inotify_add_watch(l.inotify_init(), os.environ["HERE"].encode(), 0x100) == 1'`, 95, "watches a file by inotify"},
+	"watched by inotify":     {`later = 'import ctypes; l = ctypes.CDLL(None); assert l.inotify_add_watch(l.inotify_init(), os.environ["HERE"].encode(), 0x400) == 1'`, 95, "watches a file by inotify"},
 	"watched by fanotify":    {`later = 'import ctypes; l = ctypes.CDLL(None); assert l.fanotify_mark(l.fanotify_init(0x200, 0), 1, ctypes.c_uint64(0x20), -100, os.environ["HERE"].encode()) == 0'`, 95, "watches a file by fanotify"},
 	"capabilities":           {`become += ["--inh-caps", "+chown", "--ambient-caps", "+chown"]`, 1, "it has capabilities"},
 	"filter of system calls": {`later = 'import ctypes, struct; l = ctypes.CDLL(None); b = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0x7fff0000)); l.prctl(38, 1, 0, 0, 0); l.prctl(22, 2, ctypes.create_string_buffer(struct.pack("HxxxxxxP", 1, ctypes.addressof(b))))'`, 1, "has a filter of system calls"},
