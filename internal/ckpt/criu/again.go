@@ -23,8 +23,8 @@ func mostAgain(err error) int {
 	return 0
 }
 
-// checkFaults has the dump fail if criu has stopped a thread that has a fault pending. It waits
-// for criu to stop them until over is closed. Criu has code of its own in a first thread some
+// checkFaults has the dump fail if criu has stopped a thread that has a fault pending. If over is
+// not nil it waits for criu to stop them until that is closed. Criu has code of its own in a first thread some
 // milliseconds later, where it does no harm, and in the others when it has written the memory,
 // which takes somebody who reads it.
 func (c *capture) checkFaults(over <-chan struct{}) {
@@ -32,13 +32,6 @@ func (c *capture) checkFaults(over <-chan struct{}) {
 		c.criu.Fail(explain.Interrupted(tid))
 	}
 }
-
-// atOnce is closed.
-var atOnce = func() <-chan struct{} {
-	c := make(chan struct{})
-	close(c)
-	return c
-}()
 
 func newCapture(r *ckpt.CheckpointRequest) *capture {
 	return &capture{request: r, reported: make(chan *stream.Stage, 1)}

@@ -98,7 +98,7 @@ func (c *capture) handler(image func(name string, pipe int) error) stream.Handle
 			if looked = true; !c.tree.Lives() {
 				c.criu.Fail(&ckpt.Error{Op: "checkpoint", Object: "processes", Errno: syscall.ESRCH})
 			}
-			c.checkFaults(atOnce)
+			c.checkFaults(nil)
 		}
 		return images.IsMemory(name)
 	}
