@@ -24,12 +24,13 @@ import (
 )
 
 // steps writes a line for each step into a file of its own, and ends with 7. It makes as
-// many steps as the file limit says.
+// many steps as the file limit says. Its echo is a program: a shell that is saved while it has its
+// own standard output redirected has another one after --keep-stdio.
 const steps = `exec 5>steps
 for i in $(seq 60); do
 	until read limit <limit && [ $limit -ge $i ]; do sleep 0.02; done
-	echo $i >&5
-	echo $i >now
+	/bin/echo $i >&5
+	/bin/echo $i >now
 	sleep 0.02
 done
 exit 7

@@ -150,7 +150,8 @@ while True:
 		_ = unix.Kill(p.pid, unix.SIGKILL)
 		j.wait(p)
 		j.until("CRIU to end", func() bool { return len(j.helpers()) == 0 })
-		if seen && stat(j.pid) != nil {
+		// Killed before it has told CRIU to go on, it leaves a job that has been killed.
+		if s := stat(j.pid); seen && s != nil && s.state != 'Z' {
 			hits++
 			j.write("go", "")
 			j.until("the program to run on", func() bool { return j.exists("went") })
