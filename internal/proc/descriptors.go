@@ -109,6 +109,47 @@ type Watch struct {
 	Handle   unix.FileHandle // for open_by_handle_at(2); of size 0 where the file system has none
 }
 
+// WatchOpener opens what is watched. It opens the root of a file system once: there may be
+// thousands of watches in one. Close gives these back.
+type WatchOpener struct {
+	roots map[uint64]fileSystem // by st_dev
+}
+
+// fileSystem is a mount of one, and its root directory, -1 if that cannot be opened.
+type fileSystem struct {
+	kind string
+	root int
+}
+
+// Open opens a file by its handle, with O_PATH, and returns the kind of its file system as well,
+// as "ext4". The caller owns the descriptor. The error is that of open_by_handle_at(2): EPERM
+// without CAP_DAC_READ_SEARCH.
+func (o *WatchOpener) Open(w Watch) (fd int, kind string, err error) {
+	fs, known := o.roots[w.Dev]
+	if !known {
+		var point string
+		point, fs.kind = Mount(w.Dev)
+		if fs.root, err = unix.Open(point, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+			fs.root = -1
+		}
+		if o.roots == nil {
+			o.roots = make(map[uint64]fileSystem)
+		}
+		o.roots[w.Dev] = fs
+	}
+	fd, err = unix.OpenByHandleAt(fs.root, w.Handle, unix.O_PATH|unix.O_CLOEXEC)
+	return fd, fs.kind, err
+}
+
+// Close gives back what Open has kept.
+func (o *WatchOpener) Close() {
+	for _, fs := range o.roots {
+		if fs.root >= 0 {
+			unix.Close(fs.root)
+		}
+	}
+}
+
 // Watched returns the files that an inotify or fanotify descriptor watches.
 func Watched(pid, fd int) (files []Watch) {
 	text, err := read(fmt.Sprintf("/proc/%d/fdinfo/%d", pid, fd))

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"fmt"
 	"iter"
-	"os"
 	"strconv"
 	"strings"
 
@@ -47,36 +46,19 @@ type Registered struct {
 func RegisteredMappings(pid int) []Registered {
 	for _, tid := range Threads(pid) {
 		// A thread that has ended before the others has no memory.
-		if mappings, ok := registered(threadDir(pid, tid) + "/smaps"); ok {
+		var mappings []Registered
+		some := false
+		for m := range flaggedMappings(threadDir(pid, tid) + "/smaps") {
+			some = true
+			if m.Has("um") {
+				mappings = append(mappings, Registered{m.Start, m.End, m.Has("uw")})
+			}
+		}
+		if some {
 			return mappings
 		}
 	}
 	return nil
-}
-
-// registered reads a smaps file. It is not ok if there are no mappings at all.
-func registered(path string) (mappings []Registered, ok bool) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, false
-	}
-	defer file.Close()
-	var m Registered
-	for lines := bufio.NewScanner(file); lines.Scan(); {
-		// "7f5a6b000-7f5a6d000 rw-p …", and later "VmFlags: rd wr mr mw me um ac "
-		first, rest, _ := strings.Cut(lines.Text(), " ")
-		if start, end, found := strings.Cut(first, "-"); found {
-			m = Registered{}
-			m.Start, _ = strconv.ParseUint(start, 16, 64)
-			m.End, _ = strconv.ParseUint(end, 16, 64)
-			ok = true
-		}
-		if flags := " " + rest + " "; first == "VmFlags:" && strings.Contains(flags, " um ") {
-			m.WriteProtect = strings.Contains(flags, " uw ")
-			mappings = append(mappings, m)
-		}
-	}
-	return mappings, ok
 }
 
 // LacksMemory reports whether a process may have to wait for pages that another process
@@ -96,8 +78,13 @@ func (m FlaggedMapping) Has(flag string) bool { return strings.Contains(m.flags,
 // FlaggedMappings yields the mappings of a process, in the order of their addresses; none if they
 // cannot be read. The kernel looks at every page for them, as it goes.
 func FlaggedMappings(pid int) iter.Seq[FlaggedMapping] {
+	return flaggedMappings(fmt.Sprintf("/proc/%d/smaps", pid))
+}
+
+// flaggedMappings reads a smaps file.
+func flaggedMappings(path string) iter.Seq[FlaggedMapping] {
 	return func(yield func(FlaggedMapping) bool) {
-		f, err := open(fmt.Sprintf("/proc/%d/smaps", pid))
+		f, err := open(path)
 		if err != nil {
 			return
 		}

@@ -12,7 +12,8 @@ import (
 
 // mostAgain is how often a dump is tried again that has failed with that error, because it came
 // at a bad moment for the job. For its own TCP connections one in some 30 does, if it sends all
-// the time; what shows itself only when the processes are frozen is as rare. A thread that does nothing but handle faults has one pending half of the time.
+// the time; what shows itself only when the processes are frozen is as rare. A thread that does
+// nothing but handle faults has one pending half of the time.
 func mostAgain(err error) int {
 	switch {
 	case explain.IsInterrupted(err):
@@ -24,9 +25,9 @@ func mostAgain(err error) int {
 }
 
 // checkFaults has the dump fail if criu has stopped a thread that has a fault pending. If over is
-// not nil it waits for criu to stop them until that is closed. Criu has code of its own in a first thread some
-// milliseconds later, where it does no harm, and in the others when it has written the memory,
-// which takes somebody who reads it.
+// not nil it waits for criu to stop them until that is closed. Criu has code of its own in a first
+// thread some milliseconds later, where it does no harm, and in the others when it has written the
+// memory, which takes somebody who reads it.
 func (c *capture) checkFaults(over <-chan struct{}) {
 	if tid := c.tree.Faulting(over); tid != 0 {
 		c.criu.Fail(explain.Interrupted(tid))

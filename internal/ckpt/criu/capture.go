@@ -40,15 +40,14 @@ type capture struct {
 	writer  store
 	finish  func() error // closes writer; further calls wait for the first one and return the same
 
-	preparing sync.WaitGroup // of the context's file, see prepareFile
-	checking  sync.WaitGroup // see checkFaults
+	meanwhile sync.WaitGroup // prepareFile and checkFaults
 
-	elsewhere []pstree.FileElsewhere // external files, see options
-	ends      takenEnds              // see checkConnections
-	memory    takenMemory            // see checkMemory
-	owners    takenOwners            // see checkOwners
-	terminals takenTerminals         // see mendTerminals
-	asked     map[int]attributes.Asked
+	elsewhere []pstree.FileElsewhere   // external files, see options
+	ends      takenEnds                // see checkConnections
+	memory    takenMemory              // see checkMemory
+	owners    takenOwners              // see checkOwners
+	terminals takenTerminals           // see mendTerminals
+	asked     map[int]attributes.Asked // see noteAttributes
 
 	reported chan *stream.Stage // gets the stage post-dump
 	frozen   *stream.Stage      // the same, until it is answered
@@ -160,8 +159,7 @@ func (c *capture) freeze(ctx context.Context, e *engine) (err error) {
 		if err != nil {
 			c.criu.Close()
 			c.writer.Abort()
-			c.preparing.Wait()
-			c.checking.Wait()
+			c.meanwhile.Wait()
 		}
 	}()
 	c.tree.LookOutside()
@@ -192,7 +190,7 @@ func (c *capture) freeze(ctx context.Context, e *engine) (err error) {
 		return err
 	}
 	if c.request.Dir != "" {
-		c.checking.Go(func() { c.checkFaults(c.criu.Done()) })
+		c.meanwhile.Go(func() { c.checkFaults(c.criu.Done()) })
 	}
 	stop := context.AfterFunc(ctx, func() {
 		c.criu.Stop()
@@ -243,8 +241,7 @@ func (c *capture) take(ctx context.Context) error {
 	// the pipes, which must not run on.
 	c.criu.AwaitImages()
 	c.mendTerminals()
-	c.preparing.Wait()
-	c.checking.Wait()
+	c.meanwhile.Wait()
 	if c.criu.Stopped() {
 		return errEnded
 	}

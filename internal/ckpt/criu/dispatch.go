@@ -10,7 +10,6 @@ import (
 	"blcr-cli/internal/ckpt/criu/remote"
 	"blcr-cli/internal/hints"
 	"blcr-cli/internal/proc"
-	"blcr-cli/internal/thread"
 )
 
 // dispatchLimit is how long the threads of all processes are waited for.
@@ -22,7 +21,7 @@ const dispatchLimit = 2 * time.Second
 // checkpoint begins a moment earlier, which --check is not to do.
 func checkDispatch(pids []int) (err error) {
 	deadline := time.Now().Add(dispatchLimit)
-	thread.Run(func() {
+	remote.Run(func() (late int) {
 		for _, pid := range pids {
 			if !proc.Catches(pid, int(unix.SIGSYS)) {
 				continue
@@ -33,10 +32,14 @@ func checkDispatch(pids []int) (err error) {
 						hints.Process(pid) + " gets its own system calls as signals (PR_SET_SYSCALL_USER_DISPATCH), and would die of those that criu has it make",
 						"save it before it does that, or start it without that",
 					}}
-					return
+					return 0
+				}
+				if time.Now().After(deadline) {
+					late = tid
 				}
 			}
 		}
+		return late
 	})
 	return err
 }

@@ -53,10 +53,9 @@ type restart struct {
 	extracted tempdir.Dir // the images, where criu cannot have them streamed
 	inMemory  int         // a directory with them in memory, -1 for none
 
-	root    int         // pid of the restored root
-	resumed atomic.Bool // the processes have been let go
-
-	restored atomic.Int32  // root, once it is there
+	root     int           // pid of the restored root
+	restored atomic.Int32  // the same for other goroutines; 0 until this attempt has made it
+	resumed  atomic.Bool   // the processes have been let go
 	held     []int         // those of them that are stopped until criu has let go, too
 	locks    []images.Lock // what the processes had locked
 	lost     []lostLock    // those of them that have to be taken again

@@ -68,5 +68,5 @@ func (c *capture) prepareFile(w *ctxfile.Writer) {
 		unix.Sysinfo(&machine) != nil || uint64(machine.Freeram)*uint64(machine.Unit) < 4*uint64(n) {
 		return
 	}
-	c.preparing.Go(func() { w.Prepare(n) })
+	c.meanwhile.Go(func() { w.Prepare(n) })
 }

@@ -158,7 +158,7 @@ func (p *plan) reopen(source source, shut map[uint32][2]images.File) error {
 		img, err := p.served(source, name)
 		if err == nil {
 			opened[f] = true
-			p.images[name], err = images.WithoutFIN(img, sent, !sent)
+			p.images[name], err = images.WithoutFIN(img, sent)
 		}
 		return err
 	}

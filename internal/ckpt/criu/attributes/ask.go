@@ -7,7 +7,6 @@ import (
 
 	"blcr-cli/internal/ckpt/criu/remote"
 	"blcr-cli/internal/proc"
-	"blcr-cli/internal/thread"
 )
 
 // askLimit is how long all processes together are asked. One that waits uninterruptibly does not
@@ -16,8 +15,9 @@ const askLimit = 2 * time.Second
 
 // Ask has processes say what Linux shows nowhere: of those with no_new_privs, whether they have
 // forbidden themselves to write and execute the same memory (PR_SET_MDWE), and, of those that have
-// memory locked, whether their future mappings are to be locked as well (mlockall(2)). A process that is stopped, or in 32-bit
-// code, does not answer, nor does one that is not there any more. The processes run on.
+// memory locked, whether their future mappings are to be locked as well (mlockall(2)). A process
+// that is stopped, or in 32-bit code, does not answer, nor does one that is not there any more. The
+// processes run on.
 func Ask(pids []int) map[int]Asked {
 	answers := make(map[int]Asked)
 	_, _, errno := unix.RawSyscall6(unix.SYS_PRCTL, unix.PR_GET_MDWE, 0, 0, 0, 0, 0)
@@ -25,8 +25,7 @@ func Ask(pids []int) map[int]Asked {
 	if !remote.Supported {
 		return answers
 	}
-	late := 0
-	thread.Run(func() {
+	remote.Run(func() (late int) {
 		deadline := time.Now().Add(askLimit)
 		for _, pid := range pids {
 			locks := proc.LocksMemory(pid)
@@ -57,14 +56,8 @@ func Ask(pids []int) map[int]Asked {
 				late = pid
 			}
 		}
+		return late
 	})
-	// Our thread lets go of it when that has ended.
-	for range 1000 { // milliseconds
-		if tracer, err := proc.Tracer(late); late == 0 || err != nil || tracer == 0 {
-			break
-		}
-		time.Sleep(time.Millisecond)
-	}
 	return answers
 }
 

@@ -318,37 +318,22 @@ func (r *Restorer) Set(id int32, tid int) {
 			_ = proc.Set(tid, name, value)
 		}
 	}
-	if list, ok := r.saved.value(id, cpus); ok {
-		r.setCPUs(tid, list)
-	}
-	if list, ok := r.saved.value(id, timers); ok {
-		setTimers(tid, list)
-	}
-	if list, ok := r.saved.value(id, events); ok {
-		setCounts(tid, list)
-	}
-	if list, ok := r.saved.value(id, masters); ok {
-		closeSlaves(tid, list)
-	}
-	if list, ok := r.saved.value(id, sockets); ok {
-		setSockets(tid, list)
-	}
-	if list, ok := r.saved.value(id, groups); ok {
-		join(tid, list)
-	}
-	if list, ok := r.saved.value(id, terminals); ok {
-		setTerminals(tid, list)
-	}
-	if list, ok := r.saved.value(id, removed); ok {
-		setRemoved(tid, list)
-	}
-	if text, ok := r.saved.value(id, slice); ok {
-		setSlice(tid, text)
-	}
-	if text, ok := r.saved.value(id, ioPriority); ok {
-		if n, err := strconv.ParseUint(text, 10, 16); err == nil {
-			_, _, _ = unix.RawSyscall(unix.SYS_IOPRIO_SET, ioprioWhoProcess, uintptr(tid), uintptr(n))
+	for _, a := range []struct {
+		name string
+		set  func(tid int, value string)
+	}{
+		{cpus, r.setCPUs}, {timers, setTimers}, {events, setCounts}, {masters, closeSlaves}, {sockets, setSockets}, {groups, join},
+		{terminals, setTerminals}, {removed, setRemoved}, {slice, setSlice}, {ioPriority, setIOPriority},
+	} {
+		if value, ok := r.saved.value(id, a.name); ok {
+			a.set(tid, value)
 		}
+	}
+}
+
+func setIOPriority(tid int, text string) {
+	if n, err := strconv.ParseUint(text, 10, 16); err == nil {
+		_, _, _ = unix.RawSyscall(unix.SYS_IOPRIO_SET, ioprioWhoProcess, uintptr(tid), uintptr(n))
 	}
 }
 

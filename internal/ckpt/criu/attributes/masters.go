@@ -42,16 +42,14 @@ func closeSlaves(pid int, list string) {
 		if err != nil {
 			return
 		}
-		master, err := proc.CopyDescriptor(pid, fd)
-		if err != nil {
-			continue
-		}
-		if _, err := unix.IoctlGetUint32(master, unix.TIOCGPTN); err == nil && !isStandard(master) && !hungUp(master) {
+		change(pid, fd, func(master int) {
+			if _, err := unix.IoctlGetUint32(master, unix.TIOCGPTN); err != nil || hungUp(master) {
+				return
+			}
 			if slave, err := OpenSlave(master); err == nil {
 				unix.Close(slave)
 			}
-		}
-		unix.Close(master)
+		})
 	}
 }
 

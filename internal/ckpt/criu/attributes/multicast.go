@@ -155,14 +155,7 @@ func join(pid int, list string) {
 				}
 			}
 		}
-		socket, err := proc.CopyDescriptor(pid, fd)
-		if err != nil {
-			continue
-		}
-		if !isStandard(socket) {
-			f.join(socket, string(name), group)
-		}
-		unix.Close(socket)
+		change(pid, fd, func(socket int) { f.join(socket, string(name), group) })
 	}
 }
 

@@ -80,12 +80,11 @@ func setRemoved(pid int, list string) {
 		if err != nil || err2 != nil || err3 != nil {
 			return
 		}
-		fd, err := proc.CopyDescriptor(pid, number)
-		if err != nil {
-			continue
-		}
-		var st unix.Stat_t
-		if unix.Fstat(fd, &st) == nil && isRemoved(&st) && !isStandard(fd) {
+		change(pid, number, func(fd int) {
+			var st unix.Stat_t
+			if unix.Fstat(fd, &st) != nil || !isRemoved(&st) {
+				return
+			}
 			for text := range strings.SplitSeq(words[3], ",") {
 				name, value, _ := strings.Cut(text, "=")
 				key, err := hex.DecodeString(name)
@@ -99,7 +98,6 @@ func setRemoved(pid int, list string) {
 			if now, err := unix.IoctlGetUint32(fd, unix.FS_IOC_GETFLAGS); err == nil && now&flags != uint32(set)&flags {
 				_ = unix.IoctlSetPointerInt(fd, unix.FS_IOC_SETFLAGS, int(now&^flags|uint32(set)&flags))
 			}
-		}
-		unix.Close(fd)
+		})
 	}
 }

@@ -282,6 +282,19 @@ func setOptions(fd int, list string) {
 	}
 }
 
+// change calls f with a copy of a descriptor of a process, to set what was noted of it, unless
+// that is one of the standard descriptors of this process.
+func change(pid, number int, f func(fd int)) {
+	fd, err := proc.CopyDescriptor(pid, number)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	if !isStandard(fd) {
+		f(fd)
+	}
+}
+
 // isStandard reports whether a file is one of the standard descriptors of this process.
 func isStandard(fd int) bool { return isInherited(fd, 0) }
 

@@ -114,12 +114,11 @@ func setTerminals(pid int, list string) {
 		if err != nil || err2 != nil {
 			return
 		}
-		slave, err := proc.CopyDescriptor(pid, number)
-		if err != nil {
-			continue
-		}
-		var st unix.Stat_t
-		if unix.Fstat(slave, &st) == nil && isSlave(&st) && !isStandard(slave) && !isOurs(&st) {
+		change(pid, number, func(slave int) {
+			var st unix.Stat_t
+			if unix.Fstat(slave, &st) != nil || !isSlave(&st) || isOurs(&st) {
+				return
+			}
 			if uint64(st.Mode&0o777) != mode {
 				_ = unix.Fchmod(slave, uint32(mode))
 			}
@@ -129,8 +128,7 @@ func setTerminals(pid int, list string) {
 			if strings.Contains(words[2], "s") {
 				_ = unix.IoctlSetInt(slave, unix.TCXONC, tcooff)
 			}
-		}
-		unix.Close(slave)
+		})
 	}
 }
 

@@ -101,12 +101,7 @@ func terminal(p *proc.Process, d proc.Descriptor) (f openTerminal, ok bool) {
 // controlled returns the session that the other end of a master controls, and whether its
 // leader is in the foreground. The process is not touched: the file is opened here for a moment.
 func controlled(pid, fd int) (sid int, leads bool) {
-	pidfd, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
-		return 0, false
-	}
-	defer unix.Close(pidfd)
-	ours, err := unix.PidfdGetfd(pidfd, fd, 0)
+	ours, err := proc.CopyDescriptor(pid, fd)
 	if err != nil {
 		return 0, false
 	}

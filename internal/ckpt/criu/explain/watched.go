@@ -18,8 +18,10 @@ func (s *situation) unnamed(fd int, criu string) bool {
 		return false // only that criu can tell
 	}
 	unnamed := make(map[[2]uint64]bool)
+	var opener proc.WatchOpener
+	defer opener.Close()
 	for _, w := range proc.Watched(s.pid, fd) {
-		if !opened(w) {
+		if !opened(&opener, w) {
 			unnamed[[2]uint64{w.Dev, w.Ino}] = true
 		}
 	}
@@ -76,14 +78,8 @@ func (s *situation) lostName(fd int) bool {
 
 // opened reports whether a file can be opened by its handle, and CRIU is content with that:
 // in memory it must have a name as well.
-func opened(w proc.Watch) bool {
-	point, kind := proc.Mount(w.Dev)
-	dir, err := unix.Open(point, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return false
-	}
-	defer unix.Close(dir)
-	file, err := unix.OpenByHandleAt(dir, w.Handle, unix.O_PATH|unix.O_CLOEXEC)
+func opened(opener *proc.WatchOpener, w proc.Watch) bool {
+	file, kind, err := opener.Open(w)
 	if err != nil {
 		return false
 	}

@@ -12,27 +12,14 @@ const (
 // (MADV_WIPEONFORK), which CRIU has saved since 4.2, and so that those in the ranges free are not
 // locked.
 func Advise(mm []byte, wipe, free []Range) ([]byte, error) {
-	return kindMM.rewrite(mm, func(_ int, m message) (message, error) {
-		for i, f := range m {
-			if f.num != mmVMA || f.wire != wireBytes {
-				continue
-			}
-			v, err := parseMessage(f.data())
-			if err != nil {
-				return nil, err
-			}
-			changed := false
-			if advice := v.u64(vmaAdvice); within(v, wipe) && advice&(1<<adviceWipe) == 0 {
-				v, changed = v.put(intField(vmaAdvice, advice|1<<adviceWipe)), true
-			}
-			if flags := v.u64(vmaFlags); within(v, free) && flags&mapLocked != 0 {
-				v, changed = v.put(intField(vmaFlags, flags&^mapLocked)), true
-			}
-			if changed {
-				m[i] = bytesField(mmVMA, v.append(nil))
-			}
+	return rewriteMappings(mm, func(v message) (_ message, changed bool) {
+		if advice := v.u64(vmaAdvice); within(v, wipe) && advice&(1<<adviceWipe) == 0 {
+			v, changed = v.put(intField(vmaAdvice, advice|1<<adviceWipe)), true
 		}
-		return m, nil
+		if flags := v.u64(vmaFlags); within(v, free) && flags&mapLocked != 0 {
+			v, changed = v.put(intField(vmaFlags, flags&^mapLocked)), true
+		}
+		return v, changed
 	})
 }
 

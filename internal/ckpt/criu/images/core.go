@@ -129,6 +129,18 @@ func TaskMemory(mm []byte) (Memory, error) {
 // NotReserved changes mm-PID.img so that private mappings of more than most bytes are made
 // with MAP_NORESERVE.
 func NotReserved(mm []byte, most uint64) ([]byte, error) {
+	return rewriteMappings(mm, func(v message) (message, bool) {
+		flags := v.u64(vmaFlags)
+		if flags&mapPrivate == 0 || v.u64(vmaEnd)-v.u64(vmaStart) <= most {
+			return v, false
+		}
+		return v.put(intField(vmaFlags, flags|mapNoReserve)), true
+	})
+}
+
+// rewriteMappings changes those vma_entry messages of mm-PID.img that change reports to have
+// changed.
+func rewriteMappings(mm []byte, change func(v message) (message, bool)) ([]byte, error) {
 	return kindMM.rewrite(mm, func(_ int, m message) (message, error) {
 		for i, f := range m {
 			if f.num != mmVMA || f.wire != wireBytes {
@@ -138,8 +150,8 @@ func NotReserved(mm []byte, most uint64) ([]byte, error) {
 			if err != nil {
 				return nil, err
 			}
-			if flags := v.u64(vmaFlags); flags&mapPrivate != 0 && v.u64(vmaEnd)-v.u64(vmaStart) > most {
-				m[i] = bytesField(mmVMA, v.put(intField(vmaFlags, flags|mapNoReserve)).append(nil))
+			if v, changed := change(v); changed {
+				m[i] = bytesField(mmVMA, v.append(nil))
 			}
 		}
 		return m, nil

@@ -87,9 +87,9 @@ func TakeQueue(img []byte) (without []byte, queue TCPQueue, err error) {
 	return append(tcpHead(m), img[length:queue.Offset]...), queue, nil
 }
 
-// WithoutFIN changes an image of a TCP connection to that of an end which has not sent a FIN, or
-// not received one, yet. What it was to send has to be taken out.
-func WithoutFIN(img []byte, sent, received bool) ([]byte, error) {
+// WithoutFIN changes an image of a TCP connection to that of an end which has not sent a FIN yet,
+// or has not received one. What it was to send has to be taken out.
+func WithoutFIN(img []byte, sent bool) ([]byte, error) {
 	m, length, err := tcpEntry(img)
 	if err != nil {
 		return nil, err
@@ -97,13 +97,9 @@ func WithoutFIN(img []byte, sent, received bool) ([]byte, error) {
 	less := func(num uint32) { m = m.put(intField(num, uint64(m.u32(num)-1))) }
 	if sent {
 		less(tcpWritten)
-	}
-	if received {
-		less(tcpNext)
-		if m.has(tcpSaid) {
-			less(tcpSaid)
-			m = m.put(intField(tcpRoom, uint64(m.u32(tcpRoom)+1)))
-		}
+	} else if less(tcpNext); m.has(tcpSaid) {
+		less(tcpSaid)
+		m = m.put(intField(tcpRoom, uint64(m.u32(tcpRoom)+1)))
 	}
 	return append(tcpHead(m), img[length:]...), nil
 }

@@ -19,7 +19,6 @@ import (
 
 	"blcr-cli/internal/ckpt/criu/remote"
 	"blcr-cli/internal/proc"
-	"blcr-cli/internal/thread"
 )
 
 // Kernel reports whether this kernel has Landlock.
@@ -50,14 +49,10 @@ func Confined(pids []int) (pid int) {
 	if !remote.Supported || !Kernel() {
 		return 0
 	}
-	var kept int
-	thread.Run(func() { pid, _, kept = find(pids, time.Now().Add(limit)) })
-	for range 1000 { // milliseconds
-		if tracer, err := proc.Tracer(kept); kept == 0 || err != nil || tracer == 0 {
-			break
-		}
-		time.Sleep(time.Millisecond)
-	}
+	remote.Run(func() (late int) {
+		pid, _, late = find(pids, time.Now().Add(limit))
+		return late
+	})
 	return pid
 }
 

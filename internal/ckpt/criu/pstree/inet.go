@@ -23,8 +23,7 @@ type openSocket struct {
 	fd int
 }
 
-// unreadLimit is how long a program is waited for that has not read what it was sent
-// before the other end was closed.
+// unreadLimit is how long a program is waited for that has not read what waits for it.
 const unreadLimit = time.Second
 
 // connections refuses those TCP connections.
@@ -52,9 +51,7 @@ func (p *preflight) connections() {
 		case !known && c.state == closeWait && (c.peer.ip == c.local.ip || c.peer.isLoopback()):
 			// The other end was here, and has gone.
 		case known && other.inode == 0 && slices.Contains([]uint8{finWait1, lastAck, closing}, other.state):
-			e := with(refusal(syscall.EBUSY, "%s %s, whose other end was closed after it had sent more than has been read", hints.Process(h.Pid), of),
-				"try again, when the program has read it")
-			p.found = append(p.found, &busyError{e, unreadLimit})
+			p.refuseNow(unreadLimit, h.Pid, of+", whose other end was closed after it had sent more than has been read", "try again, when the program has read it")
 		case known && other.inode == 0 && (other.state != established || p.accepts(sockets, other.local)):
 			// Nothing is on the way; or it is still to be accepted, which CRIU reports.
 		case !known || !inside:
@@ -77,9 +74,7 @@ func (p *preflight) connections() {
 // unaccepted refuses a socket of a connection that CRIU cannot save before it is accepted. It
 // is found by CRIU as well, and here before anything is stopped.
 func (p *preflight) unaccepted(h openSocket, what string) {
-	e := with(refusal(syscall.EBUSY, "%s has %s open as descriptor %d, which criu cannot save", hints.Process(h.Pid), what, h.fd),
-		"try again, when the connection has been accepted")
-	p.found = append(p.found, &busyError{e, unreadLimit})
+	p.refuseNow(unreadLimit, h.Pid, fmt.Sprintf("has %s open as descriptor %d, which criu cannot save", what, h.fd), "try again, when the connection has been accepted")
 }
 
 // unixConnections refuses UNIX sockets of which CRIU cannot save a connection that is not

@@ -106,9 +106,8 @@ func (p *preflight) failed(s *subject, fd, ours int) {
 	if _, err := unix.Poll(poll, 0); err != nil || poll[0].Revents&unix.POLLERR == 0 || domain != unix.AF_UNIX && domain != unix.AF_NETLINK {
 		return
 	}
-	e := with(refusal(syscall.EBUSY, "%s has a socket open as descriptor %d with an error that it has not read, and that criu would take", hints.Process(s.Pid), fd),
+	p.refuseNow(passedLimit, s.Pid, fmt.Sprintf("has a socket open as descriptor %d with an error that it has not read, and that criu would take", fd),
 		"try again, when the program has received it, or closed the socket")
-	p.found = append(p.found, &busyError{e, passedLimit})
 }
 
 // unsent refuses a UNIX socket with something in its queue that CRIU loses: an empty message,
@@ -139,9 +138,8 @@ func (p *preflight) unsent(s *subject, fd, ours int) {
 			return
 		}
 	}
-	e := with(refusal(syscall.EBUSY, "%s has %s in the queue of a UNIX socket open as descriptor %d, which criu loses", hints.Process(s.Pid), what, fd),
+	p.refuseNow(passedLimit, s.Pid, fmt.Sprintf("has %s in the queue of a UNIX socket open as descriptor %d, which criu loses", what, fd),
 		"try again, when the program has received it")
-	p.found = append(p.found, &busyError{e, passedLimit})
 }
 
 // notHere refuses a socket with an IPv4 address that the machine does not have, or not any more,
@@ -193,20 +191,10 @@ func (p *preflight) watched(s *subject, d proc.Descriptor) {
 	if d.Link != proc.Inotify && d.Link != proc.Fanotify || p.frozen {
 		return
 	}
-	mounts := make(map[uint64]int)
-	defer func() {
-		for _, dir := range mounts {
-			unix.Close(dir)
-		}
-	}()
+	var opener proc.WatchOpener
+	defer opener.Close()
 	for _, w := range proc.Watched(s.Pid, d.FD) {
-		dir, open := mounts[w.Dev]
-		if !open {
-			point, _ := proc.Mount(w.Dev)
-			dir, _ = unix.Open(point, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-			mounts[w.Dev] = dir
-		}
-		file, err := unix.OpenByHandleAt(dir, w.Handle, unix.O_PATH|unix.O_CLOEXEC)
+		file, _, err := opener.Open(w)
 		if err == unix.EPERM {
 			return
 		} else if err != nil {
@@ -347,8 +335,8 @@ func (p *preflight) passedSockets() {
 				w = other
 			}
 		}
-		line := fmt.Sprintf("%s has a socket open as descriptor %d to which another socket, open nowhere else, is being passed (SCM_RIGHTS), which criu cannot restore", hints.Process(w.Pid), w.fd)
-		p.found = append(p.found, &busyError{with(refusal(syscall.EBUSY, "%s", line), "try again, when the program has received it"), passedLimit})
+		p.refuseNow(passedLimit, w.Pid, fmt.Sprintf("has a socket open as descriptor %d to which another socket, open nowhere else, is being passed (SCM_RIGHTS), which criu cannot restore", w.fd),
+			"try again, when the program has received it")
 		return
 	}
 }

@@ -175,6 +175,13 @@ func (p *preflight) refuse(errno syscall.Errno, s *subject, what, hint string) {
 	p.found = append(p.found, with(refusal(errno, "%s %s", hints.Process(s.Pid), what), hint))
 }
 
+// refuseNow is refuse, with EBUSY, for what a process has or is and what may be over soon: that is
+// waited for so long.
+func (p *preflight) refuseNow(limit time.Duration, pid int, what, hint string) {
+	e := with(refusal(syscall.EBUSY, "%s %s", hints.Process(pid), what), hint)
+	p.found = append(p.found, &busyError{e, limit})
+}
+
 // frozenGroup refuses a process that does not run, and cannot be stopped by CRIU,
 // until somebody thaws it.
 func (p *preflight) frozenGroup(s *subject) {
@@ -269,14 +276,17 @@ const endedLimit = time.Second
 // seven bits only (restore_one_zombie), or with a core file, and that its parent would be told so.
 func (p *preflight) exitStatus(s *subject) {
 	const core = 0x80 // WCOREDUMP
-	if signal := s.ExitCode & 0x7f; signal != 0 && s.ExitCode&core != 0 {
-		p.found = append(p.found, &busyError{with(refusal(syscall.EBUSY, "%s has ended of %s with a core file, which criu would restore as without, and process %d has not waited for it yet", hints.Process(s.Pid), show.Signal(syscall.Signal(signal)), s.PPid),
-			fmt.Sprintf("try again when process %d has waited for it", s.PPid)), endedLimit})
+	how := ""
+	switch signal, status := s.ExitCode&0x7f, s.ExitCode>>8; {
+	case signal != 0 && s.ExitCode&core != 0:
+		how = fmt.Sprintf("of %s with a core file, which criu would restore as without", show.Signal(syscall.Signal(signal)))
+	case signal == 0 && status&0x80 != 0:
+		how = fmt.Sprintf("with status %d, which criu would restore as %d", status, status&0x7f)
+	default:
+		return
 	}
-	if status := s.ExitCode >> 8; s.ExitCode&0x7f == 0 && status&0x80 != 0 {
-		p.found = append(p.found, &busyError{with(refusal(syscall.EBUSY, "%s has ended with status %d, which criu would restore as %d, and process %d has not waited for it yet", hints.Process(s.Pid), status, status&0x7f, s.PPid),
-			fmt.Sprintf("try again when process %d has waited for it", s.PPid)), endedLimit})
-	}
+	p.refuseNow(endedLimit, s.Pid, fmt.Sprintf("has ended %s, and process %d has not waited for it yet", how, s.PPid),
+		fmt.Sprintf("try again when process %d has waited for it", s.PPid))
 }
 
 // mostPipes is how many pipes CRIU looks into (NR_PIPES_WITH_DATA).

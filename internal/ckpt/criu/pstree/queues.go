@@ -3,25 +3,17 @@ package pstree
 import (
 	"fmt"
 	"net/netip"
-	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
-	"blcr-cli/internal/hints"
 	"blcr-cli/internal/proc"
 )
 
 // What waits in the queue of a descriptor until the program reads it, and CRIU loses.
 
-// queueLimit is how long a program is waited for that has not read it.
-const queueLimit = time.Second
-
 // unread refuses a process with something in a queue.
 func (p *preflight) unread(s *subject, format string, args ...any) {
-	e := with(refusal(syscall.EBUSY, "%s has %s", hints.Process(s.Pid), fmt.Sprintf(format, args...)),
-		"try again, when the program has read it")
-	p.found = append(p.found, &busyError{e, queueLimit})
+	p.refuseNow(unreadLimit, s.Pid, "has "+fmt.Sprintf(format, args...), "try again, when the program has read it")
 }
 
 // events refuses a descriptor of inotify(7) or fanotify(7) with events. When the tree is frozen,

@@ -7,7 +7,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"blcr-cli/internal/hints"
 	"blcr-cli/internal/proc"
 	"blcr-cli/internal/show"
 )
@@ -41,9 +40,7 @@ func (p *preflight) continued(s *subject) {
 	}
 	for _, tid := range append([]int{s.Pid}, s.threads...) {
 		if proc.Pending(tid)&(1<<(unix.SIGCONT-1)) != 0 {
-			e := with(refusal(syscall.EBUSY, "%s has SIGCONT pending, which it blocks, and criu cannot restore that in a first process", hints.Process(s.Pid)),
-				"try again, when the program has received it")
-			p.found = append(p.found, &busyError{e, passedLimit})
+			p.refuseNow(passedLimit, s.Pid, "has SIGCONT pending, which it blocks, and criu cannot restore that in a first process", "try again, when the program has received it")
 			return
 		}
 	}

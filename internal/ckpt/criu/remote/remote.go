@@ -4,7 +4,12 @@
 // What belongs here is how that is done. Why it is, does not.
 package remote
 
-import "time"
+import (
+	"time"
+
+	"blcr-cli/internal/proc"
+	"blcr-cli/internal/thread"
+)
 
 // Thread is one that is to make a system call. It must be in the same pid namespace, in 64-bit
 // code, and not be traced.
@@ -23,8 +28,8 @@ type Thread struct {
 
 // Call has a thread make a system call, and returns its result, which is -errno for a
 // failure. ok is false if the thread could not be made to. The caller is on a thread of its
-// own: a thread that has not stopped by the deadline is let go of when that ends. Nothing is
-// written to the process's memory.
+// own, see Run: a thread that has not stopped by the deadline is let go of when that ends. Nothing
+// is written to the process's memory.
 //
 // The thread is let go of as after any stop by ptrace: all registers and the mask of
 // signals are as before, and the kernel restarts a system call that it was in.
@@ -36,3 +41,16 @@ func Call(t Thread, number uintptr, args ...uint64) (result int64, ok bool) {
 // (PR_SET_SYSCALL_USER_DISPATCH), as far as that is known: since Linux 6.4, and of a thread that
 // has stopped by the deadline. The caller is on a thread of its own, as for Call.
 func Dispatches(t Thread) bool { return dispatches(t) }
+
+// Run calls f on a thread of its own, which ends. F returns a thread that has not stopped in time,
+// 0 if they all have: Run returns when that has been let go of, or after a second.
+func Run(f func() (late int)) {
+	var late int
+	thread.Run(func() { late = f() })
+	for range 1000 { // milliseconds
+		if tracer, err := proc.Tracer(late); late == 0 || err != nil || tracer == 0 {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+}

@@ -117,7 +117,7 @@ func (c *Criu) request() error {
 	if err != nil {
 		return err
 	}
-	defer c.endLoan() // it takes some milliseconds
+	defer c.endLoan() // which can wait; what Memories does cannot
 	c.mu.Lock()
 	c.named = true
 	c.mu.Unlock()
