@@ -24,13 +24,12 @@ import (
 )
 
 // steps writes a line for each step into a file of its own, and ends with 7. It makes as
-// many steps as the file limit says. Its echo is a program: a shell that is saved while it has its
-// own standard output redirected has another one after --keep-stdio.
+// many steps as the file limit says.
 const steps = `exec 5>steps
 for i in $(seq 60); do
 	until read limit <limit && [ $limit -ge $i ]; do sleep 0.02; done
-	/bin/echo $i >&5
-	/bin/echo $i >now
+	echo $i >&5
+	echo $i >now
 	sleep 0.02
 done
 exit 7

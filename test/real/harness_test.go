@@ -197,9 +197,28 @@ func (j *job) until(what string, is func() bool) {
 			j.t.Fatalf("waiting for %s: the program has found something wrong", what)
 		}
 		if time.Since(begin) > patience {
-			j.t.Fatalf("waited %v in vain for %s", patience, what)
+			j.t.Fatalf("waited %v in vain for %s\n%s", patience, what, j.processes())
 		}
 	}
+}
+
+// processes describes those of the job and its tools, for when one does not go on.
+func (j *job) processes() string {
+	var lines strings.Builder
+	for _, pid := range pids() {
+		s := stat(pid)
+		if s == nil || pid != j.pid && !belongs(pid, j.marker()) {
+			continue
+		}
+		status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		fmt.Fprintf(&lines, "%d %q: %c, child of %d, in %s\n", pid, comm(pid), s.state, s.ppid, wchan(pid))
+		for _, line := range strings.Split(string(status), "\n") {
+			if strings.HasPrefix(line, "Sig") || strings.HasPrefix(line, "ShdPnd") || strings.HasPrefix(line, "TracerPid") {
+				fmt.Fprintf(&lines, "\t%s\n", line)
+			}
+		}
+	}
+	return lines.String()
 }
 
 func (j *job) exists(name string) bool {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -40,6 +41,50 @@ exit 7
 			}
 			if now := j.former("output"); now != before {
 				t.Errorf("the former output was %q, and is %q", before, now)
+			}
+			j.nothing()
+		})
+	}
+}
+
+// TestMovedStdio: a shell that is saved while it has its own standard descriptors redirected,
+// for a loop and a command of its own, has cr_restart's when it takes them back.
+func TestMovedStdio(t *testing.T) {
+	for _, c := range []struct {
+		name, parent string
+		options      []string
+	}{
+		{"file", "exec </dev/null >output; bash inner.sh; exit", []string{"--keep-stdio"}},
+		{"pipe", "exec </dev/null; (bash inner.sh; exit) | cat >output", nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			engine(t)
+			j := newJob(t, "movedstdio")
+			j.write("outer.sh", c.parent+"\n")
+			j.write("inner.sh", `echo $$ >pid
+while read word; do
+	{
+		: >ready
+		until [ -e go ]; do sleep 0.05; done
+		echo $word
+	} >>own
+	echo "said $word"
+done <list
+exit 7
+`)
+			j.write("list", "one\ntwo\n")
+			outer := j.run("/bin/bash", "outer.sh")
+			j.until("the script to wait", func() bool { return j.exists("ready") })
+			save := j.command("cr_checkpoint", "--kill", "-f", "ctx", strings.TrimSpace(j.read("pid")))
+			j.silent(save, j.wait(save))
+			j.wait(outer)
+			j.write("go", "")
+			j.ends(j.again(append(c.options, "ctx")...), 7, "said one\nsaid two\n", "")
+			if got := j.read("own"); got != "one\ntwo\n" {
+				t.Errorf("the redirected output is %q", got)
+			}
+			if got := j.read("output"); got != "" {
+				t.Errorf("the former output has %q", got)
 			}
 			j.nothing()
 		})

@@ -30,6 +30,12 @@ func (p *plan) external(source source, r *ckpt.RestartRequest) error {
 	if err != nil {
 		return err
 	}
+	ids, err := images.Read(source, images.Name("ids", p.tasks[0].PID), images.TaskIDs)
+	if err != nil {
+		return err
+	}
+	own := tables[ids.Files]
+	p.readMoved(own)
 	isExternal, err := externalPipes(source)
 	if err != nil {
 		return err
@@ -44,7 +50,7 @@ func (p *plan) external(source source, r *ckpt.RestartRequest) error {
 		if !isExternal(pipe.ID) {
 			continue
 		}
-		if k := p.keys(pipe.FDs); k.Default != "" { // else criu makes one whose other end is closed
+		if k := p.keys(pipe.External); k.Default != "" { // else criu makes one whose other end is closed
 			add(pipe.External, k)
 		}
 	}
@@ -52,7 +58,7 @@ func (p *plan) external(source source, r *ckpt.RestartRequest) error {
 		if socket.Type == unix.SOCK_DGRAM && listens(socket.PeerName, socket.PeerDir) {
 			continue // criu connects it again, for example to a system logger
 		}
-		k := p.keys(socket.FDs)
+		k := p.keys(socket.External)
 		if k.Default == "" {
 			k.Default = p.deadSocket(int(socket.Type))
 		}
@@ -69,7 +75,7 @@ func (p *plan) external(source source, r *ckpt.RestartRequest) error {
 		return err
 	}
 	for _, tty := range images.ExternalTTYs(files, ttys, tables) {
-		k := p.keys(tty.FDs)
+		k := p.keys(tty.External)
 		if k.Default == "" {
 			k.Default = p.terminalKey()
 		}
@@ -89,9 +95,7 @@ func (p *plan) external(source source, r *ckpt.RestartRequest) error {
 		return err
 	}
 	if r.KeepStdio {
-		if err := p.ownStdio(source, files, tables, add); err != nil {
-			return err
-		}
+		p.ownStdio(own, files, add)
 	}
 	if len(keys) == 0 {
 		return nil
@@ -247,15 +251,26 @@ func (p *plan) prune(source source) error {
 // keys returns what the descriptors of one open file are replaced by: each by
 // cr_restart's descriptor of the same number. Those that cr_restart does not have
 // are replaced by the first that it has; if it has none there is no default.
-func (p *plan) keys(fds []uint32) images.InheritKeys {
+// What the job was started with as a standard descriptor is replaced by that one of
+// cr_restart's, wherever it is now.
+func (p *plan) keys(e images.External) images.InheritKeys {
 	k := images.InheritKeys{FD: make(map[uint32]string)}
-	for _, fd := range fds {
+	use := func(fd uint32) {
 		if isOpen(int(fd)) {
 			k.FD[fd] = p.inherit(fmt.Sprintf("descriptor-%d", fd), int(fd))
 			if k.Default == "" {
 				k.Default = k.FD[fd]
 			}
 		}
+	}
+	for _, id := range e.Files {
+		if n, moved := p.moved[id]; moved {
+			use(n)
+			e.FDs = slices.DeleteFunc(slices.Clone(e.FDs), func(fd uint32) bool { return fd > 2 })
+		}
+	}
+	for _, fd := range e.FDs {
+		use(fd)
 	}
 	return k
 }

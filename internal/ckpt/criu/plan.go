@@ -57,6 +57,8 @@ type plan struct {
 	tasks     []images.Task
 	stopped   map[int32]bool // those that were stopped when they were saved
 	sid, pgid int32          // cr_restart's, as SessionOptions has them
+
+	moved map[uint32]uint32 // see readMoved: File.ID to 0, 1 or 2
 }
 
 // newPlan reads what it needs from the context.

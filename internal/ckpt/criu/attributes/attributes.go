@@ -42,6 +42,7 @@ const (
 	groups      = "groups"     // see multicast.go
 	terminals   = "terminals"  // see terminals.go
 	removed     = "removed"    // see removed.go
+	stdio       = "stdio"      // of the first process only; see stdio.go
 	cpus        = "cpus"       // a list as the kernel writes it: "0-3,8"
 	ioPriority  = "ioprio"     // as of ioprio_get(2)
 	slice       = "slice"      // nanoseconds; see slice.go
@@ -53,14 +54,14 @@ const most = 1 << 22
 // defaultSlack is the timer slack of threads that have set none, in nanoseconds.
 const defaultSlack = "50000"
 
-// Save returns the member for processes, which should be frozen. What cannot be
-// read is left out. Asked is what they have answered before, by their pids.
+// Save returns the member for processes, which should be frozen, the first one of the job before
+// the others. What cannot be read is left out. Asked is what they have answered before, by their pids.
 func Save(pids []int, asked map[int]Asked) []byte {
 	var text []byte
 	d := newDescriptorSaver()
 	lockers := lockers()
 	usual := sliceOf(os.Getpid())
-	for _, pid := range pids {
+	for i, pid := range pids {
 		allowed, err := proc.AllowedCPUs(pid)
 		for _, tid := range proc.Threads(pid) {
 			var values []string
@@ -68,6 +69,9 @@ func Save(pids []int, asked map[int]Asked) []byte {
 			if tid == pid {
 				saveProcess(pid, add)
 				d.save(pid, add)
+				if list := moved(pid); i == 0 && list != nil {
+					add(stdio, strings.Join(list, ","))
+				}
 				saveMemory(pid, asked[pid], add)
 				if lockers[pid] {
 					saveLocks(pid, add)
