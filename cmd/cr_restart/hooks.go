@@ -45,14 +45,14 @@ type hooks struct {
 
 // runHook runs a command in the shell, waits for it, and returns its exit status. The
 // status is 255 if a signal killed the command or if it could not be run, and 0 if
-// command is "".
-func runHook(command string) int {
+// command is "". The command is started with the signals ignored that are named.
+func runHook(command string, ignored ...syscall.Signal) int {
 	if command == "" {
 		return 0
 	}
 	argv := []string{"sh", "-c", command}
 	// A request by BLCR's module may arrive meanwhile.
-	pid, err := forkexec.Start("/bin/sh", argv, &forkexec.Attr{Env: os.Environ(), Files: standardFiles()})
+	pid, err := forkexec.Start("/bin/sh", argv, &forkexec.Attr{Env: os.Environ(), Files: standardFiles(), Ignored: ignored})
 	if err != nil {
 		return 255
 	}

@@ -68,6 +68,11 @@ type work struct {
 	// held says that signals are queued for the job.
 	held bool
 
+	// forJob are the signals that the hook after a success ignores: all that are for the job,
+	// if a command of ours waits for that hook. Of one that ends every process of the job's
+	// session the hook would die, and this process leave the job to itself.
+	forJob []syscall.Signal
+
 	// claim keeps other requests off: until the job runs, or has all of its memory.
 	claim *atwork.Claim
 }
@@ -78,7 +83,7 @@ type work struct {
 func (w *work) fail(f *failure) int {
 	run := runHookShielded
 	if w.held {
-		run = runHook
+		run = func(command string) int { return runHook(command) }
 	}
 	if status := run(w.hooks.onFailure[f.class]); status != 0 {
 		return status
@@ -134,7 +139,7 @@ func (w *work) do() (status int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if status := runHook(w.hooks.onSuccess); status != 0 {
+	if status := runHook(w.hooks.onSuccess, w.forJob...); status != 0 {
 		return status, nil
 	}
 	// From here on a checkpoint of this process includes the job.
@@ -204,7 +209,9 @@ func (w *work) bringBack(engine ckpt.Engine) (pid int, err error) {
 		}()
 	}
 	guard := signals.NewGuard()
-	guard.WatchCaller()
+	if guard.WatchCaller() {
+		w.forJob = signals.Forwarded()
+	}
 	line := w.con.Progress("restoring", engine.Progress)
 	w.request.Measure = line != nil
 	idle := make(chan struct{}) // closed when everything of the restart has ended

@@ -16,13 +16,13 @@ const CallerVar = "BLCR_CLI_CALLER"
 
 // WatchCaller ends the process as SIGTERM does when the caller closes its end of that
 // pipe, unless the guard has finished by then. It takes the variable out of the
-// environment, and does nothing without it.
-func (g *Guard) WatchCaller() {
+// environment, and does nothing without it. It reports whether there is such a caller.
+func (g *Guard) WatchCaller() bool {
 	fd, err := strconv.Atoi(os.Getenv(CallerVar))
 	os.Unsetenv(CallerVar)
 	var st unix.Stat_t
 	if err != nil || fd <= 2 || unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO {
-		return
+		return false
 	}
 	unix.CloseOnExec(fd)
 	go func() {
@@ -41,4 +41,5 @@ func (g *Guard) WatchCaller() {
 			}
 		}
 	}()
+	return true
 }

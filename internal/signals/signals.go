@@ -71,6 +71,9 @@ func fatal(sig syscall.Signal) bool {
 	return forwarded(sig) && !stops(sig)
 }
 
+// Forwarded returns the signals that are passed on to a job.
+func Forwarded() []syscall.Signal { return all(forwarded) }
+
 // all returns the signals of a kind.
 func all(kind func(syscall.Signal) bool) (sigs []syscall.Signal) {
 	for sig := syscall.Signal(1); sig <= maxSignal; sig++ {
