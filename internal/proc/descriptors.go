@@ -26,6 +26,10 @@ type Descriptor struct {
 	Readable, Writable bool // how it was opened
 }
 
+// Master reports whether it seems to be the master of a pseudo terminal: /dev/ptmx, or ptmx in a
+// file system of pseudo terminals, wherever that is mounted.
+func (d Descriptor) Master() bool { return strings.HasSuffix(d.Link, "/ptmx") }
+
 // LeadsTo reports whether a name leads this process to what a descriptor of another leads
 // to: the same file, or a device file for the same device.
 func LeadsTo(name string, pid, fd int) bool {

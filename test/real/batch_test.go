@@ -91,6 +91,11 @@ func TestBatch(t *testing.T) {
 		t.Run(fmt.Sprint(round), func(t *testing.T) {
 			j := newCaller(t)
 			j.write("steps.sh", steps)
+			defer func() {
+				if t.Failed() {
+					t.Log(j.former("log"))
+				}
+			}()
 			kinds := []string{"USR1", "TERM", "batch killed", "all killed", "newest cut", "operator"}
 			kinds = append(kinds, kinds...)
 			rand.New(rand.NewPCG(uint64(round), 1)).Shuffle(len(kinds), func(a, b int) { kinds[a], kinds[b] = kinds[b], kinds[a] })
@@ -142,10 +147,10 @@ func TestBatch(t *testing.T) {
 				if kind == "operator" {
 					end = got.ExitStatus()
 					if end != 85 && got.Signal() != sig {
-						t.Fatalf("%s: %s\n%s", kind, describe(got), j.read("log"))
+						t.Fatalf("%s: %s", kind, describe(got))
 					}
 				} else if sig != syscall.SIGKILL && status(got) != end || sig == syscall.SIGKILL && got.Signal() != sig {
-					t.Fatalf("%s: %s\n%s", kind, describe(got), j.read("log"))
+					t.Fatalf("%s: %s", kind, describe(got))
 				}
 				if g := j.generations(); kind == "newest cut" && len(g) > 1 {
 					if err := os.Truncate(g[len(g)-1], 50000); err != nil {
@@ -160,7 +165,7 @@ func TestBatch(t *testing.T) {
 				fmt.Fprintln(&want, i+1)
 			}
 			if got := j.read("steps"); got != want.String() {
-				t.Errorf("the steps were %q\n%s", strings.Fields(got), j.read("log"))
+				t.Errorf("the steps were %q", strings.Fields(got))
 			}
 			if got := j.read("requeued"); got != strings.Repeat("again\n", requeued) || requeued < 4 {
 				t.Errorf("requeued: %q", got)
@@ -261,7 +266,7 @@ func (j *job) made() {
 		fmt.Fprintln(&want, i+1)
 	}
 	if got := j.read("steps"); got != want.String() {
-		j.t.Errorf("the steps were %q\n%s", strings.Fields(got), j.read("log"))
+		j.t.Errorf("the steps were %q", strings.Fields(got))
 	}
 }
 

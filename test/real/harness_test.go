@@ -179,7 +179,7 @@ func (j *job) wait(p *process) syscall.WaitStatus {
 	case <-p.ended:
 		return p.end
 	case <-time.After(patience):
-		j.t.Fatalf("%s (pid %d) does not end; it is in %s", p.name, p.pid, wchan(p.pid))
+		j.t.Fatalf("%s (pid %d) does not end\n%s", p.name, p.pid, j.processes())
 		panic("not reached")
 	}
 }

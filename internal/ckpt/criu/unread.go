@@ -1,7 +1,6 @@
 package criu
 
 import (
-	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -78,7 +77,7 @@ func putUnread(pids []int, ttyInfo, ttyData []byte) {
 			if err != nil || len(unread) == 0 {
 				break
 			}
-			if !strings.HasSuffix(d.Link, "/ptmx") {
+			if !d.Master() {
 				continue
 			}
 			master, err := proc.CopyDescriptor(pid, d.FD)

@@ -17,7 +17,7 @@ import (
 
 // wasClosed reports whether what a process has open is a master whose other end was closed.
 func wasClosed(pid int, d proc.Descriptor) bool {
-	if d.Link != "/dev/ptmx" && d.Link != "/dev/pts/ptmx" {
+	if !d.Master() {
 		return false
 	}
 	fd, err := proc.CopyDescriptor(pid, d.FD)

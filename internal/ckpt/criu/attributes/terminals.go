@@ -36,7 +36,7 @@ type terminalSaver map[uint32]*ends
 
 // add notes one end of a pseudo terminal.
 func (s terminalSaver) add(pid int, d proc.Descriptor) {
-	if strings.HasSuffix(d.Link, "/ptmx") {
+	if d.Master() {
 		master, err := proc.CopyDescriptor(pid, d.FD)
 		if err != nil {
 			return

@@ -78,8 +78,8 @@ func saved(files []openTerminal, f openTerminal) bool {
 // terminal looks at a descriptor; ok is false for what is no terminal.
 func terminal(p *proc.Process, d proc.Descriptor) (f openTerminal, ok bool) {
 	f = openTerminal{pid: p.Pid, fd: d.FD, current: d.Link == currentTerminal}
-	switch master := d.Link == "/dev/ptmx" || d.Link == "/dev/pts/ptmx"; {
-	case master:
+	switch {
+	case d.Master():
 		f.sid, f.leads = controlled(p.Pid, d.FD)
 		return f, true
 	case f.current && p.Terminal != 0:

@@ -55,7 +55,7 @@ func (p *preflight) descriptors(s *subject) {
 		}
 		// Devices may do something when they are closed here, a file system may write what is in
 		// memory, and of others it only matters whether their owner is a later thread.
-		sends := socket || pipe || d.Link == "/dev/ptmx" || strings.HasPrefix(d.Link, "/dev/pts/")
+		sends := socket || pipe || d.Master() || strings.HasPrefix(d.Link, "/dev/pts/")
 		if !sends && !p.threaded || !sends && !slices.Contains(harmless, d.Link) && (!strings.HasPrefix(d.Link, "/") || strings.HasPrefix(d.Link, "/dev/") && !strings.HasPrefix(d.Link, "/dev/shm/")) {
 			continue
 		}
@@ -76,7 +76,7 @@ func (p *preflight) descriptors(s *subject) {
 			p.datagrams(s, d.FD, ours)
 			p.urgent(s, d.FD, ours)
 		}
-		if strings.HasSuffix(d.Link, "/ptmx") {
+		if d.Master() {
 			p.output(s, d.FD, ours)
 		}
 		if pipe && !p.readable[inode] {
