@@ -104,7 +104,10 @@ func TestBatch(t *testing.T) {
 			for i, kind := range kinds {
 				j.write("now", "0\n")
 				j.write("limit", fmt.Sprintln(4*(i+1)+2))
+				logged := len(j.read("log"))
 				p := j.batch("--requeue-command", "echo again >>requeued")
+				// A job that still runs goes on meanwhile; signals are for a cr_batch that has begun.
+				j.until("cr_batch to begin", func() bool { return len(j.read("log")) > logged })
 				j.step(4 * (i + 1))
 				end, sig := 0, syscall.SIGKILL
 				switch kind {
