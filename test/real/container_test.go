@@ -251,3 +251,43 @@ func TestInsideContainer(t *testing.T) {
 		})
 	}
 }
+
+// TestFewerCapabilities: a job of root's is restarted where root has fewer capabilities, as in a
+// container, and no_new_privs, and has no others then. That is said beforehand.
+func TestFewerCapabilities(t *testing.T) {
+	engine(t)
+	for _, caps := range []string{"-sys_admin", "-sys_chroot", "-setpcap", docker + ",+checkpoint_restore"} {
+		t.Run(caps, func(t *testing.T) {
+			t.Parallel()
+			j := newJob(t, "counter")
+			j.launch()
+			ctx := filepath.Join(j.dir, "ctx")
+			all := tree(j.pid)
+			j.checkpoint(ctx, "--kill", strconv.Itoa(j.pid))
+			j.killed(all)
+			within := func(command string, args ...string) *process {
+				set := []string{tool(t, "setpriv"), "--no-new-privs", "--bounding-set", caps, "--inh-caps", "-all", filepath.Join(bin, command)}
+				return j.start(command, append(set, args...), nil)
+			}
+			p := within("cr_info", "--check", ctx)
+			end := j.wait(p)
+			said, _ := os.ReadFile(p.stdout)
+			if end != 0 || !bytes.Contains(said, []byte("becomes that of cr_restart: capabilities, no_new_privs\n")) {
+				t.Errorf("cr_info --check: %s, %s", describe(end), said)
+			}
+			keepClear(j.pid)
+			j.proc = within("cr_restart", ctx)
+			j.advances()
+			rights := func(pid int) string {
+				status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+				_, text, _ := strings.Cut(string(status), "\nCapInh:")
+				text, _, _ = strings.Cut(text, "\nSeccomp")
+				return text
+			}
+			if got, want := rights(j.pid), rights(j.proc.pid); got != want {
+				t.Errorf("the job's capabilities are%s\nthose of cr_restart%s", got, want)
+			}
+			j.finish()
+		})
+	}
+}

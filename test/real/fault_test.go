@@ -186,6 +186,12 @@ func TestFaultFull(t *testing.T) {
 func TestFaultDestination(t *testing.T) {
 	v := newVictim(t)
 	const large = "Checkpoint failed: File too large\n..."
+	for _, option := range []string{"-f", "-d"} {
+		check := v.shell(`ulimit -f 10000; exec cr_checkpoint --check ` + option + ` "$1.new" $0`)
+		if end := v.wait(check); end != 27<<8 {
+			t.Errorf("%s --check: %s", option, describe(end))
+		}
+	}
 	v.fails(v.shell(`ulimit -f 10000; exec cr_checkpoint --kill -f "$1" $0`), 27, large)
 	v.intact()
 	v.fails(v.shell(`ulimit -f 10000; exec cr_checkpoint --kill -d "$1.dir" $0`), 27, large)
