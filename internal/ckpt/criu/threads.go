@@ -112,13 +112,13 @@ func (f *foresight) rights() error {
 	own, theirs := ownCredentials(), groups()
 	in, _ := bounding()
 	lacks := missing()
-	confined, _ := proc.Confined(os.Getpid())
+	confined, filtered := proc.Confined(os.Getpid())
 	priority, err := unix.Getpriority(unix.PRIO_PROCESS, 0) // 20 - nice, as the kernel has it
 	if err != nil {
 		return nil
 	}
 	nice := !proc.Capable(unix.CAP_SYS_NICE)
-	var others [7]bool
+	others := [8]bool{7: filtered}
 	for _, task := range f.plan.tasks {
 		core, err := images.Read(f.source, images.Name("core", task.PID), images.ReadCore)
 		if err != nil {
@@ -148,7 +148,7 @@ func (f *foresight) rights() error {
 		others[4] = others[4] || nice && (had.Policy == unix.SCHED_FIFO || had.Policy == unix.SCHED_RR)
 	}
 	var names []string
-	for i, name := range []string{"supplementary groups", "bounding set and inheritable capabilities", "securebits", "nice value", "scheduling policy", "capabilities", "no_new_privs"} {
+	for i, name := range []string{"supplementary groups", "bounding set and inheritable capabilities", "securebits", "nice value", "scheduling policy", "capabilities", "no_new_privs", "a filter of system calls, beside its own"} {
 		if others[i] {
 			names = append(names, name)
 		}
