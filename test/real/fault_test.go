@@ -319,6 +319,32 @@ func TestFaultSignals(t *testing.T) {
 	v.finish()
 }
 
+// TestFaultRuntime: the Go runtime ends the process that does the work, as it does where it may
+// start no thread. Nothing is left behind.
+func TestFaultRuntime(t *testing.T) {
+	v := newVictim(t)
+	for met := false; !met; {
+		p := v.command("cr_checkpoint", "-f", v.ctx, strconv.Itoa(v.pid))
+		tmp := filepath.Join(filepath.Dir(v.ctx), ".ctx.tmp")
+		v.until("the new context, or the end", func() bool {
+			_, err := os.Lstat(tmp)
+			return err == nil || stat(p.pid) == nil || stat(p.pid).state == 'Z'
+		})
+		for _, pid := range childrenOf(p.pid) {
+			_ = syscall.Kill(pid, syscall.SIGSEGV)
+		}
+		end := v.wait(p)
+		if met = end == 2<<8; !met && end != 0 {
+			t.Fatal(describe(end))
+		}
+		v.workersGone()
+		v.note()
+		v.intact()
+		v.forgetScratch()
+	}
+	v.finish()
+}
+
 // TestFaultKilled kills parts of cr_checkpoint at any moment. (Not criu, which
 // may be at work in the program just then.)
 func TestFaultKilled(t *testing.T) {
