@@ -126,8 +126,8 @@ func (w *work) examineTarget() error {
 	return nil
 }
 
-// examineRoom returns the failure for a file system without room for so many bytes. That
-// compression would make them fewer is not known beforehand.
+// examineRoom returns the failure for a file system without room for so many bytes, or a
+// limit of the size of files. That compression would make them fewer is not known beforehand.
 func (w *work) examineRoom(need uint64) error {
 	fd := int(w.request.FD)
 	if w.dest != destFd {
@@ -144,8 +144,17 @@ func (w *work) examineRoom(need uint64) error {
 			}
 		}
 	}
-	if room, ok := hints.Room(fd); !ok || room >= need || w.request.Compress > 0 {
+	room, ok := hints.Room(fd)
+	if !ok || w.request.Compress > 0 {
 		return nil
 	}
-	return w.captureFailure(&ckpt.Error{Op: "write", Object: w.written(), Errno: syscall.ENOSPC, Detail: hints.Space(fd, unix.ENOSPC, need)})
+	errno := syscall.ENOSPC
+	var most unix.Rlimit
+	switch {
+	case unix.Getrlimit(unix.RLIMIT_FSIZE, &most) == nil && most.Cur < need:
+		errno = syscall.EFBIG
+	case room >= need:
+		return nil
+	}
+	return w.captureFailure(&ckpt.Error{Op: "write", Object: w.written(), Errno: errno, Detail: hints.Space(fd, errno, need)})
 }

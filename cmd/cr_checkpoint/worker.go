@@ -170,10 +170,15 @@ func (s *settings) delegate(args []string, con *cli.Console) (status int, done b
 }
 
 // ended returns the exit status of this process for the worker's wait status. It dies
-// of the worker's signal if that was sent to both. Of one that was killed it removes what it was
-// writing to.
+// of the worker's signal if that was sent to both. Of one that was killed, or that the
+// Go runtime ended, it removes what it was writing to.
 func (s *settings) ended(con *cli.Console, forward *signals.Forwarder, end unix.WaitStatus) int {
 	if !end.Signaled() {
+		// The Go runtime ends it so where it may start no thread. Otherwise there is nothing left,
+		// or it is another run's.
+		if end.ExitStatus() == 2 {
+			_ = s.sweep()
+		}
 		return end.ExitStatus()
 	}
 	sig := end.Signal()
@@ -185,20 +190,22 @@ func (s *settings) ended(con *cli.Console, forward *signals.Forwarder, end unix.
 	if sig == unix.SIGKILL {
 		con.Details(hints.Killed())
 	}
-	var err error
-	switch s.dest {
-	case destFd:
-	case destDir:
-		if format := s.engine.Expected().Directories; format != nil {
-			err = target.SweepDir(s.target, format.IsImage)
-		}
-	default:
-		err = target.Sweep(s.target)
-	}
-	if err != nil {
+	if err := s.sweep(); err != nil {
 		con.Details([]string{fmt.Sprintf("left behind: %s: %s", show.Name(s.written()), ckpt.Strerror(ckpt.ErrnoOf(err)))})
 	}
 	return 1
+}
+
+// sweep removes what a worker has left that could not.
+func (s *settings) sweep() error {
+	switch format := s.engine.Expected().Directories; {
+	case s.dest == destFd:
+	case s.dest != destDir:
+		return target.Sweep(s.target)
+	case format != nil:
+		return target.SweepDir(s.target, format.IsImage)
+	}
+	return nil
 }
 
 // detached is the state that is handed to the intermediate process and the monitor.

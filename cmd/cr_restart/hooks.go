@@ -28,7 +28,7 @@ const (
 func classOf(errno syscall.Errno) class {
 	switch errno {
 	case syscall.ENOMEM, syscall.EBUSY,
-		syscall.EADDRINUSE:
+		syscall.EAGAIN, syscall.EADDRINUSE:
 		return failTemp
 	case syscall.EACCES, syscall.EPERM, syscall.ENOENT, syscall.EEXIST, syscall.EISDIR, syscall.ENOTDIR,
 		syscall.ELOOP, syscall.ENXIO, syscall.EROFS, syscall.ETXTBSY, syscall.EADDRNOTAVAIL:

@@ -13,7 +13,7 @@ import "syscall"
 // Written by the entry point.
 var (
 	worker uint32 // 1: this process is the worker
-	ended  uint32 // wait status of a worker that a signal has killed
+	ended  uint32 // wait status of a worker that a signal has killed, or that ended with 2
 	errno  uint32 // of waiting for it
 	caught uint64 // bit N-1: signal N was caught, and sent to the worker
 )
@@ -31,14 +31,15 @@ func init() {
 
 // WorkerEnd is how the worker of this process has ended.
 type WorkerEnd struct {
-	Status uint32        // the wait status of one that was killed by a signal; else 0
+	Status uint32        // its wait status; 0 if waiting has failed
 	Errno  syscall.Errno // if not 0, waiting has failed
 	Caught uint64        // the signals that were sent to it, bit N-1 for signal N
 }
 
-// Ended returns how the worker has ended if a signal has killed it, or waiting for it has
-// failed. It returns nil in every other process: one whose worker has exited does so
-// itself, with the same status, before the Go runtime is started.
+// Ended returns how the worker has ended if a signal has killed it, if its status is 2, as of
+// one that the Go runtime has ended, or if waiting for it has failed. It returns nil in every
+// other process: one whose worker has exited does so itself, with the same status, before the
+// Go runtime is started.
 func Ended() *WorkerEnd {
 	if ended == 0 && errno == 0 {
 		return nil

@@ -134,12 +134,14 @@ again:
 	MOVL	R13, DI
 	SHRL	$8, DI
 	ANDL	$0xff, DI
+	CMPL	DI, $2                  // the Go runtime has ended it, or ENOENT
+	JEQ	killed
 exit:
 	MOVL	$SYS_exit_group, AX
 	SYSCALL
 	HLT
 
-	// A signal has killed the worker, or waiting has failed. What to do about it needs
+	// A signal or the Go runtime has ended the worker, or waiting has failed. What to do about it needs
 	// the Go runtime.
 failed:
 	NEGQ	AX

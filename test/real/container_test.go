@@ -4,6 +4,7 @@ package real
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // Jobs in namespaces of their own, saved from outside, and the commands inside of
@@ -151,6 +154,18 @@ wait $job
 // docker are the capabilities that Docker gives its containers.
 const docker = "-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid,+setpcap,+net_bind_service,+net_raw,+sys_chroot,+mknod,+audit_write,+setfcap"
 
+// forbidding is a shell command that has the arguments run without a system call.
+func forbidding(t *testing.T, number int) string {
+	return fmt.Sprintf(`exec %s -c '
+import ctypes, os, struct, sys
+code = b"".join(struct.pack("HBBI", *i) for i in ((0x20, 0, 0, 0), (0x15, 0, 1, %d), (6, 0, 0, 0x50001), (6, 0, 0, 0x7fff0000)))
+buf = ctypes.create_string_buffer(code)
+program = ctypes.create_string_buffer(struct.pack("HxxxxxxP", 4, ctypes.addressof(buf)))
+if ctypes.CDLL(None).prctl(22, 2, program): sys.exit("no filter")
+os.execv(sys.argv[1], sys.argv[1:])
+' "$@"`, tool(t, "/usr/bin/python3"), number)
+}
+
 // TestInsideContainer: the commands in a container whose first process is a shell, with
 // the capabilities and the file systems that containers have. What cannot be done there is
 // refused with the way out, and the job runs on.
@@ -175,6 +190,7 @@ func TestInsideContainer(t *testing.T) {
 		otherProc bool   // /proc is that of the machine
 		owns      string // an ordinary user has made it, in a user namespace with that option of unshare
 		says      string // what it is refused with, if so
+		status    int    // and with which status, if not 38
 	}{
 		{name: "everything", newPids: true},
 		{name: "no sys", prepare: noSys},
@@ -194,6 +210,10 @@ func TestInsideContainer(t *testing.T) {
 		{name: "root of a user namespace", owns: "-r", says: "unshare --user --map-current-user"},
 		{name: "user namespace", owns: "--map-current-user"},
 		{name: "another's proc", otherProc: true, says: "mount -t proc proc /proc"},
+		{name: "filter", prepare: forbidding(t, unix.SYS_UNSHARE), says: "seccomp=unconfined"},
+		{name: "filter of docker", prepare: forbidding(t, unix.SYS_KCMP), caps: docker + ",+checkpoint_restore", says: "criu needs kcmp(2), which a filter", status: 1},
+		{name: "filter of another call", prepare: forbidding(t, unix.SYS_SWAPON), caps: docker + ",+checkpoint_restore", says: "seccomp=unconfined", status: 1},
+		{name: "filter of another call for root", prepare: forbidding(t, unix.SYS_SWAPON), says: "seccomp=unconfined", status: 1},
 	} {
 		t.Run(strings.ReplaceAll(c.name, " ", "-"), func(t *testing.T) {
 			t.Parallel()
@@ -242,12 +262,52 @@ func TestInsideContainer(t *testing.T) {
 			text = bytes.TrimPrefix(text, []byte("Killed\n")) // a shell may say it of the job
 			switch said := string(text); {
 			case c.says != "":
-				if end != syscall.WaitStatus(38<<8) || !strings.Contains(said, c.says) {
+				if end != syscall.WaitStatus(cmp.Or(c.status, 38)<<8) || !strings.Contains(said, c.says) {
 					t.Errorf("%s\n%s", describe(end), said)
 				}
 			case end != syscall.WaitStatus(42<<8) || said != "":
 				t.Errorf("%s\n%s%s", describe(end), said, j.read("wrong"))
 			}
+		})
+	}
+}
+
+// TestFewerCapabilities: a job of root's is restarted where root has fewer capabilities, as in a
+// container, and no_new_privs, and has no others then. That is said beforehand.
+func TestFewerCapabilities(t *testing.T) {
+	engine(t)
+	for _, caps := range []string{"-sys_admin", "-sys_chroot", "-setpcap", docker + ",+checkpoint_restore"} {
+		t.Run(caps, func(t *testing.T) {
+			t.Parallel()
+			j := newJob(t, "counter")
+			j.launch()
+			ctx := filepath.Join(j.dir, "ctx")
+			all := tree(j.pid)
+			j.checkpoint(ctx, "--kill", strconv.Itoa(j.pid))
+			j.killed(all)
+			within := func(command string, args ...string) *process {
+				set := []string{tool(t, "setpriv"), "--no-new-privs", "--bounding-set", caps, "--inh-caps", "-all", filepath.Join(bin, command)}
+				return j.start(command, append(set, args...), nil)
+			}
+			p := within("cr_info", "--check", ctx)
+			end := j.wait(p)
+			said, _ := os.ReadFile(p.stdout)
+			if end != 0 || !bytes.Contains(said, []byte("becomes that of cr_restart: capabilities, no_new_privs\n")) {
+				t.Errorf("cr_info --check: %s, %s", describe(end), said)
+			}
+			keepClear(j.pid)
+			j.proc = within("cr_restart", ctx)
+			j.advances()
+			rights := func(pid int) string {
+				status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+				_, text, _ := strings.Cut(string(status), "\nCapInh:")
+				text, _, _ = strings.Cut(text, "\nSeccomp")
+				return text
+			}
+			if got, want := rights(j.pid), rights(j.proc.pid); got != want {
+				t.Errorf("the job's capabilities are%s\nthose of cr_restart%s", got, want)
+			}
+			j.finish()
 		})
 	}
 }

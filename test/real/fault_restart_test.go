@@ -221,6 +221,19 @@ func TestFaultMissing(t *testing.T) {
 	}
 }
 
+// TestFaultFewFiles: cr_restart may open too few files for CRIU.
+func TestFaultFewFiles(t *testing.T) {
+	engine(t)
+	j := newJob(t, "counter")
+	j.launch()
+	ctx := filepath.Join(j.dir, "ctx")
+	j.checkpoint(ctx, "--kill", strconv.Itoa(j.pid))
+	j.killed([]int{j.pid})
+	p := j.start("cr_restart", []string{"/bin/sh", "-c", `ulimit -n 100; exec "$0" --limits-any "$1"`, filepath.Join(bin, "cr_restart"), ctx}, nil)
+	j.fails(p, 24, "Restart failed: Too many open files\n- a process may have 100 files open here (ulimit -n), at most 100 (ulimit -Hn)\n...")
+	j.nothing()
+}
+
 // TestFaultInherited: nothing of how cr_restart was started changes the job.
 func TestFaultInherited(t *testing.T) {
 	engine(t)

@@ -186,6 +186,12 @@ func TestFaultFull(t *testing.T) {
 func TestFaultDestination(t *testing.T) {
 	v := newVictim(t)
 	const large = "Checkpoint failed: File too large\n..."
+	for _, option := range []string{"-f", "-d"} {
+		check := v.shell(`ulimit -f 10000; exec cr_checkpoint --check ` + option + ` "$1.new" $0`)
+		if end := v.wait(check); end != 27<<8 {
+			t.Errorf("%s --check: %s", option, describe(end))
+		}
+	}
 	v.fails(v.shell(`ulimit -f 10000; exec cr_checkpoint --kill -f "$1" $0`), 27, large)
 	v.intact()
 	v.fails(v.shell(`ulimit -f 10000; exec cr_checkpoint --kill -d "$1.dir" $0`), 27, large)
@@ -309,6 +315,29 @@ func TestFaultSignals(t *testing.T) {
 				t.Fatalf("%v, round %d; left in TMPDIR: %v", sig, n, left)
 			}
 		}
+	}
+	v.finish()
+}
+
+// TestFaultThreads: the Go runtime ends the process that does the work where it may start no
+// thread. Nothing is left behind.
+func TestFaultThreads(t *testing.T) {
+	group := fmt.Sprintf("/sys/fs/cgroup/pids/realtest.%d", os.Getpid())
+	if err := os.Mkdir(group, 0o755); err != nil {
+		t.Skipf("no control group for pids here: %v", err)
+	}
+	defer os.Remove(group)
+	v := newVictim(t)
+	for most := 5; most < 14; most++ {
+		if err := os.WriteFile(group+"/pids.max", []byte(strconv.Itoa(most)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if end := v.wait(v.shell(`echo $$ >` + group + `/cgroup.procs; exec cr_checkpoint -f "$1" $0`)); end == 0 {
+			v.note()
+		}
+		v.workersGone()
+		v.intact()
+		v.forgetScratch()
 	}
 	v.finish()
 }

@@ -1,6 +1,7 @@
 package criu
 
 import (
+	"os"
 	"slices"
 	"strings"
 
@@ -22,7 +23,7 @@ import (
 
 // threads changes the images of threads accordingly.
 func (p *plan) threads(source source, r *ckpt.RestartRequest) error {
-	o := images.ThreadOptions{NoCgroups: source.Has(images.CgroupName), Dropped: dropped(), Groups: groups(), Own: ownCredentials()}
+	o := images.ThreadOptions{NoCgroups: source.Has(images.CgroupName), Dropped: dropped(), Missing: missing(), Groups: groups(), Own: ownCredentials()}
 	if r.AnyLimits || !proc.Capable(unix.CAP_SYS_RESOURCE) {
 		o.Limits = highestLimits()
 	}
@@ -51,6 +52,10 @@ func dropped() uint64 {
 	_, bits := bounding()
 	return bits
 }
+
+// missing returns the capabilities that criu, started by this process as root, does not have.
+// Those that can be inherited it has even where they are not in the bounding set.
+func missing() uint64 { return dropped() &^ proc.Inheritable() }
 
 // bounding returns which of the kernel's capabilities are in the bounding set of this
 // process, and which are not.
@@ -106,12 +111,14 @@ func groups() []uint32 {
 func (f *foresight) rights() error {
 	own, theirs := ownCredentials(), groups()
 	in, _ := bounding()
+	lacks := missing()
+	confined, filtered := proc.Confined(os.Getpid())
 	priority, err := unix.Getpriority(unix.PRIO_PROCESS, 0) // 20 - nice, as the kernel has it
 	if err != nil {
 		return nil
 	}
 	nice := !proc.Capable(unix.CAP_SYS_NICE)
-	var others [5]bool
+	others := [8]bool{7: filtered}
 	for _, task := range f.plan.tasks {
 		core, err := images.Read(f.source, images.Name("core", task.PID), images.ReadCore)
 		if err != nil {
@@ -136,10 +143,12 @@ func (f *foresight) rights() error {
 			others[2] = others[2] || had.Securebits != own.Securebits
 		}
 		others[3] = others[3] || nice && 20-int(had.Nice) > priority
+		others[5] = others[5] || had.Permitted&lacks != 0
+		others[6] = others[6] || confined && !had.NoNewPrivs
 		others[4] = others[4] || nice && (had.Policy == unix.SCHED_FIFO || had.Policy == unix.SCHED_RR)
 	}
 	var names []string
-	for i, name := range []string{"supplementary groups", "bounding set and inheritable capabilities", "securebits", "nice value", "scheduling policy"} {
+	for i, name := range []string{"supplementary groups", "bounding set and inheritable capabilities", "securebits", "nice value", "scheduling policy", "capabilities", "no_new_privs", "a filter of system calls, beside its own"} {
 		if others[i] {
 			names = append(names, name)
 		}

@@ -23,6 +23,7 @@ import (
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/explain"
 	"blcr-cli/internal/hints"
+	"blcr-cli/internal/proc"
 )
 
 // Binary is a criu whose "criu check" succeeded on this machine. It is a value
@@ -222,6 +223,9 @@ func remedy(why, path string) string {
 	}
 	if sentence, hint, ok := explain.Check(why); ok {
 		return sentence + "; " + hint
+	}
+	if _, filtered := proc.Confined(os.Getpid()); filtered {
+		return "a filter of system calls (seccomp(2)) may forbid here what it needs: start the container without that, as by 'docker run --security-opt seccomp=unconfined', or save its jobs from outside"
 	}
 	return ""
 }

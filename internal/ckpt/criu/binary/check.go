@@ -34,7 +34,7 @@ type answer struct {
 // it refuses to work without, whatever capabilities it has, and for root in a container
 // it does without what takes more than CAP_CHECKPOINT_RESTORE.
 func Unprivileged() bool {
-	return unix.Geteuid() != 0 || !proc.Capable(unix.CAP_SYS_ADMIN) || !proc.Capable(unix.CAP_NET_ADMIN)
+	return unix.Geteuid() != 0 || !proc.Capable(unix.CAP_SYS_ADMIN) || !proc.Capable(unix.CAP_NET_ADMIN) || !proc.Capable(unix.CAP_SYS_CHROOT)
 }
 
 // check runs the criu at name twice, for "check", with that XDG_RUNTIME_DIR, and for its

@@ -313,7 +313,7 @@ var dumpRules = []rule{
 		}},
 
 	// This machine.
-	tooOld, noLoopback, noRootMount, outOfMemory,
+	tooOld, noLoopback, noRootMount, outOfMemory, outOfFiles, outOfProcesses,
 }
 
 // outOfMemory is for an allocation of CRIU's own.

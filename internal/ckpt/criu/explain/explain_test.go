@@ -157,7 +157,9 @@ func TestExamples(t *testing.T) {
 			}
 		}
 		// What is said about these depends on the machine.
-		used[outOfMemory.expr.compiled().String()], used[outOfProcesses.expr.compiled().String()] = true, true
+		for _, r := range []rule{outOfMemory, outOfFiles, outOfProcesses, outOfThreads} {
+			used[r.expr.compiled().String()] = true
+		}
 		for _, r := range c.rules {
 			if !used[r.expr.compiled().String()] {
 				t.Errorf("no case in %s.txt for %s", c.op, r.expr)
@@ -182,6 +184,24 @@ func check(t *testing.T, got *ckpt.Error, errno syscall.Errno, detail ...string)
 // TestEnded: the processes have ended by themselves.
 func TestEnded(t *testing.T) {
 	check(t, Dump(Failure{Status: 1 << 8, Log: []string{"Something: No space left on device"}, Tree: []int{nobody}}), unix.ESRCH)
+}
+
+// TestResources: what says that there was too little of something here. The sentence is about
+// this machine.
+func TestResources(t *testing.T) {
+	for text, errno := range map[string]syscall.Errno{
+		"Can't fork for 3864: Resource temporarily unavailable": unix.EAGAIN,
+		"fork() failed: Resource temporarily unavailable":       unix.EAGAIN,
+		"fork: Resource temporarily unavailable":                unix.EAGAIN,
+		"Unable to create a thread: -11":                        unix.EAGAIN,
+		"Can't chose service_fd_base: 1000 1024 5":              unix.EMFILE,
+		"sfd: Can't chose service_fd_base: 0 287":               unix.EMFILE,
+	} {
+		got := Restore(Failure{Status: 1 << 8, Log: []string{text}, Tree: []int{os.Getpid()}}, Origin{})
+		if got.Errno != errno || len(got.Detail) != 3 || got.Detail[1] != fromCriu+text || got.Detail[2] != moreHint {
+			t.Errorf("%s: errno %d, %q", text, int(got.Errno), got.Detail)
+		}
+	}
 }
 
 // TestUnseizable: the processes are there, and could not be stopped.

@@ -80,9 +80,6 @@ func lastErrno(text string) syscall.Errno {
 	if i < 0 {
 		return 0
 	}
-	if strings.Contains(text, "Can't chose service_fd_base") {
-		return unix.EMFILE
-	}
 	for _, errno := range errnos {
 		if text[i+2:] == ckpt.Strerror(errno) {
 			return errno

@@ -71,7 +71,7 @@ var restoreRules = []rule{
 	// Limits.
 	{has: "attach to init", expr: pattern(`^Can't attach to init: Operation not permitted$`), errno: unix.EIO, hint: killedHint,
 		say: says("criu could not trace the process that it was restoring, which was killed meanwhile")},
-	outOfProcesses,
+	outOfFiles, outOfProcesses, outOfThreads,
 	{has: "Unable to reserve memory", expr: pattern(`^Unable to reserve memory \((\d+) bytes\): Cannot allocate memory`), errno: unsupported,
 		say: func(_ *situation, m []string) string {
 			n, err := strconv.ParseUint(m[1], 10, 64)
@@ -83,9 +83,23 @@ var restoreRules = []rule{
 	outOfMemory,
 }
 
-// outOfProcesses is for a process that CRIU could not make.
-var outOfProcesses = rule{has: "Resource temporarily unavailable", expr: pattern(`^(?:Can't fork for \d+|fork\(\) failed): Resource temporarily unavailable`), hint: "raise the limit, or end something",
-	say: func(*situation, []string) string { return strings.Join(hints.Processes(), "; ") }}
+// outOfFiles is for too few descriptors, outOfProcesses for a process that CRIU could not make,
+// and outOfThreads for a thread.
+var (
+	outOfFiles = rule{has: "service_fd_base", expr: pattern(`^(?:sfd: )?Can't chose service_fd_base`), errno: unix.EMFILE, hint: moreHint,
+		say: func(*situation, []string) string { return strings.Join(hints.Limits(unix.EMFILE), "; ") }}
+	outOfProcesses = rule{has: "Resource temporarily unavailable", expr: pattern(`^(?:Can't fork for \d+|fork\(\) failed|fork): Resource temporarily unavailable`), errno: unix.EAGAIN, hint: moreHint, say: noMore}
+	outOfThreads   = rule{has: "Unable to create a thread", expr: pattern(`^Unable to create a thread: -11$`), errno: unix.EAGAIN, hint: moreHint, say: noMore}
+)
+
+const moreHint = "raise the limit, or end something"
+
+func noMore(*situation, []string) string {
+	if said := hints.Processes(); said != nil {
+		return strings.Join(said, "; ")
+	}
+	return "there could be no more processes or threads here at that moment"
+}
 
 const (
 	killedHint     = "see 'dmesg' for whether this machine has run out of memory"

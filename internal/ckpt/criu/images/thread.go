@@ -16,6 +16,10 @@ type ThreadOptions struct {
 	// already.
 	Dropped uint64
 
+	// Missing are capabilities, as bits, that the restore does not have itself and cannot
+	// give to the thread.
+	Missing uint64
+
 	// Own, if it is not nil, is for a restore without CAP_SETPCAP: the thread keeps what
 	// of the bounding set and the securebits of the restore it has, and inherits no
 	// capability that the restore does not.
@@ -50,9 +54,13 @@ const (
 	threadCgroups = 16
 
 	credsInheritable = 9
+	credsPermitted   = 10
+	credsEffective   = 11
 	credsBounding    = 12
 	credsSecurebits  = 13
 	credsGroups      = 14
+	credsNoNewPrivs  = 18
+	credsAmbient     = 19
 )
 
 // SetThread changes core-TID.img.
@@ -63,6 +71,12 @@ func SetThread(core []byte, o ThreadOptions) ([]byte, error) {
 				thread = thread.without(threadCgroups, threadCgroups)
 			}
 			return thread.change(threadCreds, func(creds message) (message, error) {
+				for _, set := range []uint32{credsInheritable, credsPermitted, credsEffective, credsAmbient} {
+					var err error
+					if creds, err = creds.capabilities(set, 0, ^o.Missing); err != nil {
+						return nil, err
+					}
+				}
 				if o.Groups != nil {
 					creds = creds.without(credsGroups, credsGroups)
 					for _, gid := range o.Groups {
@@ -103,11 +117,12 @@ func StopBySIGSTOP(core []byte) ([]byte, error) {
 
 // Rights are what of a thread only root may set, as a rule.
 type Rights struct {
-	Groups                []uint64 // supplementary
-	Inheritable, Bounding uint64   // capabilities, as bits
-	Securebits            uint32
-	Nice                  int32
-	Policy                uint32 // of sched_setscheduler(2)
+	Groups                           []uint64 // supplementary
+	Inheritable, Permitted, Bounding uint64   // capabilities, as bits
+	Securebits                       uint32
+	NoNewPrivs                       bool // it has set this by prctl(2)
+	Nice                             int32
+	Policy                           uint32 // of sched_setscheduler(2)
 }
 
 // ReadRights reads them from core-TID.img. Of what had ended there are none.
@@ -126,11 +141,11 @@ func ReadRights(core []byte) (r Rights, err error) {
 	}
 	nice := thread.u32(threadNice)
 	r.Nice, r.Policy = int32(nice>>1)^-int32(nice&1), thread.u32(threadPolicy)
-	r.Securebits = creds.u32(credsSecurebits)
+	r.Securebits, r.NoNewPrivs = creds.u32(credsSecurebits), creds.u32(credsNoNewPrivs) != 0
 	if r.Groups, err = creds.repeated(credsGroups); err != nil {
 		return r, err
 	}
-	for set, bits := range map[uint32]*uint64{credsInheritable: &r.Inheritable, credsBounding: &r.Bounding} {
+	for set, bits := range map[uint32]*uint64{credsInheritable: &r.Inheritable, credsPermitted: &r.Permitted, credsBounding: &r.Bounding} {
 		words, err := creds.repeated(set)
 		if err != nil {
 			return r, err

@@ -56,6 +56,13 @@ func TestSetThread(t *testing.T) {
 				CapInh: []uint32{0x80, 1}, CapBnd: []uint32{0xffffffff, 0xffffffff}, Secbits: new(uint32(4)), CapPrm: []uint32{0, 0}}}},
 			options: ThreadOptions{Dropped: 1, Own: &OwnCredentials{Inheritable: 1<<32 | 0x84, Securebits: 4}},
 		},
+		"capabilities that are missing": {
+			core: &criucore.CoreEntry{ThreadCore: &criucore.ThreadCoreEntry{Creds: &criucreds.CredsEntry{
+				CapInh: []uint32{3, 1}, CapPrm: []uint32{7, 3}, CapEff: []uint32{5, 2}, CapBnd: []uint32{0xff, 0xff}, CapAmb: []uint32{1, 0}}}},
+			want: &criucore.CoreEntry{ThreadCore: &criucore.ThreadCoreEntry{Creds: &criucreds.CredsEntry{
+				CapInh: []uint32{2, 1}, CapPrm: []uint32{6, 1}, CapEff: []uint32{4, 0}, CapBnd: []uint32{0xff, 0xff}, CapAmb: []uint32{0, 0}}}},
+			options: ThreadOptions{Missing: 1<<33 | 1},
+		},
 		"supplementary groups": {
 			core:    &criucore.CoreEntry{ThreadCore: &criucore.ThreadCoreEntry{Creds: &criucreds.CredsEntry{Gid: new(uint32(7)), Groups: []uint32{7, 9}}}},
 			want:    &criucore.CoreEntry{ThreadCore: &criucore.ThreadCoreEntry{Creds: &criucreds.CredsEntry{Gid: new(uint32(7)), Groups: []uint32{8, 1 << 31}}}},
@@ -96,8 +103,8 @@ func TestSetThread(t *testing.T) {
 // TestReadRights reads what a core image has of them.
 func TestReadRights(t *testing.T) {
 	core := &criucore.CoreEntry{ThreadCore: &criucore.ThreadCoreEntry{SchedNice: new(int32(-5)), SchedPolicy: new(uint32(1)), Creds: &criucreds.CredsEntry{
-		CapInh: []uint32{1, 2}, CapBnd: []uint32{3, 4}, Secbits: new(uint32(0x10)), Groups: []uint32{7, 9}}}}
-	want := Rights{Groups: []uint64{7, 9}, Inheritable: 2<<32 | 1, Bounding: 4<<32 | 3, Securebits: 0x10, Nice: -5, Policy: 1}
+		CapInh: []uint32{1, 2}, CapPrm: []uint32{5, 6}, CapBnd: []uint32{3, 4}, Secbits: new(uint32(0x10)), NoNewPrivs: new(uint32(1)), Groups: []uint32{7, 9}}}}
+	want := Rights{Groups: []uint64{7, 9}, Inheritable: 2<<32 | 1, Permitted: 6<<32 | 5, Bounding: 4<<32 | 3, Securebits: 0x10, NoNewPrivs: true, Nice: -5, Policy: 1}
 	if got, err := ReadRights(encode(t, kindCore, core)); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, %v, want %+v", got, err, want)
 	}

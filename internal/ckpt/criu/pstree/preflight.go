@@ -97,8 +97,10 @@ const vforkLimit = 2 * time.Second
 // preflight returns why the tree cannot be saved; nothing if it can. An error is a
 // *ckpt.Error, or a *busyError for what may be over soon.
 func (t *Tree) preflight() []error {
-	if err := mayRestore(); err != nil {
-		return []error{err}
+	for _, may := range []func() error{mayRestore, mayCompare} {
+		if err := may(); err != nil {
+			return []error{err}
+		}
 	}
 	p := &preflight{Tree: t, freezers: make(proc.Freezers), sockets: make(map[uint64]openSocket), gone: make(map[fileID]removedFile), readable: make(map[uint64]bool), user: unprivileged(), may: make(map[access]error), asked: make(map[uint64]bool), ours: proc.Namespaces(self(), kinds), roots: proc.Namespaces(t.Root, kinds)}
 	t.pipes = make(map[uint64]bool)
@@ -168,6 +170,19 @@ var mayRestore = func() error {
 	return with(refusal(syscall.EOPNOTSUPP, "root has no power over the network here (CAP_NET_ADMIN), as in a user namespace or a container, and criu needs it to restore what it would save"),
 		"run cr_checkpoint as the user itself, outside of the namespace, or give the container that capability")
 }
+
+// mayCompare refuses a caller that may not call kcmp(2), as the filter of system calls that
+// Docker gives its containers has it. A criu with no more than CAP_CHECKPOINT_RESTORE does not
+// find that out before it begins.
+func mayCompare() error {
+	if _, err := proc.Shares(unix.Getpid(), unix.Getpid(), proc.SharedMemory); err != unix.EPERM {
+		return nil
+	}
+	return with(refusal(syscall.EPERM, "criu needs kcmp(2), which a filter of system calls (seccomp(2)) forbids here, as in a container"), unfiltered)
+}
+
+// unfiltered is what to do where a container's filter of system calls is in the way.
+const unfiltered = "start the container without the filter, as by 'docker run --security-opt seccomp=unconfined', or save its processes from outside"
 
 // refuse notes that a process cannot be saved: what it has or is, without its name,
 // and what to do.

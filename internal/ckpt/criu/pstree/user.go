@@ -57,14 +57,19 @@ func inGroup(gid int) string {
 
 func me() string { return hints.User(unix.Geteuid()) }
 
-// filtered refuses a process with a filter of system calls, which criu has to suspend.
+// filtered refuses a process with a filter of system calls, which criu has to suspend. It must
+// not have one itself.
 func (p *preflight) filtered(s *subject) {
-	if !p.user || proc.Capable(unix.CAP_SYS_ADMIN) {
+	if _, filtered := proc.Confined(unix.Getpid()); !filtered && (!p.user || proc.Capable(unix.CAP_SYS_ADMIN)) {
 		return
 	}
 	for _, id := range append([]int{s.Pid}, s.threads...) {
 		if _, filtered := proc.Confined(id); filtered {
-			p.refuse(syscall.EPERM, s, "has a filter of system calls (seccomp(2)), which criu has to suspend, and only root may", "root can save it, or start the program without that")
+			hint := "root can save it, or start the program without that"
+			if unix.Geteuid() == 0 {
+				hint = unfiltered
+			}
+			p.refuse(syscall.EPERM, s, "has a filter of system calls (seccomp(2)), which criu has to suspend, and only root may, with CAP_SYS_ADMIN and without such a filter of its own", hint)
 			return
 		}
 	}
