@@ -61,6 +61,7 @@ type Filler struct {
 	mu      sync.Mutex
 	changed *sync.Cond // spaces, their windows or err
 	spaces  []*space
+	sweep   int // at how many spaces those that are gone are given back
 	busy    int // windows being filled
 	err     error
 	closed  bool
@@ -71,14 +72,14 @@ type Filler struct {
 type space struct {
 	filler *Filler
 	uffd   *os.File
-	fd     int
+	fd     int // of uffd, -1 once it is given back while the processes run
 	read   Read
 	view   View // may be nil
 
 	// mu is held for reading while pages are copied, and for writing while events are
 	// read, so that no copy goes by what an event makes untrue.
-	mu     sync.RWMutex
-	pieces pieces
+	mu sync.RWMutex
+	layout
 
 	// windows have their numbers; those that are in none of the others are done. A
 	// space has the mutex of the filler for them. The first one begins at -shift.
@@ -101,7 +102,7 @@ func NewFiller(filled *atomic.Int64, faultSize int64) *Filler {
 // pieces is in the order of their offsets and addresses, and must not be changed. View
 // may be nil.
 func (f *Filler) Add(uffd int, list []Piece, read Read, view View) {
-	s := &space{filler: f, fd: uffd, read: read, view: view, pieces: newPieces(list), shift: shift(list)}
+	s := &space{filler: f, fd: uffd, read: read, view: view, layout: newLayout(list), shift: shift(list)}
 	for _, p := range list {
 		for w := (p.Offset + s.shift) / windowSize; w*windowSize-s.shift < p.Offset+p.Length; w++ {
 			if n := len(s.waiting); n == 0 || s.waiting[n-1] != w {
@@ -133,11 +134,35 @@ func (f *Filler) add(s *space) {
 		unix.Close(s.fd)
 		return
 	}
+	// Each process that is made meanwhile takes a descriptor, and most end soon.
+	if len(f.spaces) >= max(f.sweep, leastSwept) {
+		f.spaces = slices.DeleteFunc(f.spaces, func(s *space) bool {
+			gone := Gone(s.fd)
+			if gone {
+				s.waiting = nil
+				f.serving.Go(s.giveBack)
+			}
+			return gone
+		})
+		f.sweep = 2 * len(f.spaces)
+	}
 	_ = unix.SetNonblock(s.fd, true)
 	s.uffd = os.NewFile(uintptr(s.fd), "userfaultfd")
 	f.spaces = append(f.spaces, s)
 	f.changed.Broadcast()
 	f.serving.Go(s.serve)
+}
+
+// leastSwept is how many spaces there are at least when those that are gone are looked for.
+const leastSwept = 32
+
+// giveBack closes the userfaultfd of a space that is gone. Who is about to use its number
+// must not meet another file.
+func (s *space) giveBack() {
+	s.mu.Lock()
+	s.fd = -1
+	s.mu.Unlock()
+	s.uffd.Close()
 }
 
 // Started says that the processes run, or may run soon. From now on keep gets every
@@ -381,6 +406,13 @@ func (s *space) step(position *int64, end int64, data []byte, begin int64) (fill
 		return 0, errDone
 	}
 	p.Length = min(p.Length, stepSize)
+	if p.isAside() && changing(s.fd) {
+		return 0, unix.EAGAIN
+	}
+	if p.isAside() {
+		*position = p.Offset + p.Length
+		return 0, nil
+	}
 	filled, err = s.copy(p.Address, data[p.Offset-begin:][:p.Length])
 	*position = p.Offset + int64(filled)
 	return filled, err
@@ -450,6 +482,10 @@ func (s *space) answer() error {
 			return err
 		}
 		faults = append(faults, more...)
+		if !none && s.aside != nil {
+			// Who has yet to tell of its change should do so before others change more.
+			time.Sleep(time.Millisecond)
+		}
 		if none && len(faults) == 0 {
 			return nil
 		}
@@ -483,6 +519,9 @@ func (s *space) take() (faults []uint64, none bool, err error) {
 	n, err := unix.Read(s.fd, buffer[:])
 	switch {
 	case err == unix.EAGAIN || err == nil && n == 0:
+		if s.aside != nil && !changing(s.fd) {
+			s.settle()
+		}
 		return nil, true, nil
 	case err == unix.EINTR:
 		return nil, false, nil
@@ -494,11 +533,12 @@ func (s *space) take() (faults []uint64, none bool, err error) {
 		switch m.event() {
 		case eventPagefault:
 			faults = append(faults, m.faultAddress())
-		case eventRemove, eventUnmap:
-			s.pieces = s.pieces.without(m.arg(0), m.arg(1))
+		case eventRemove:
+			s.remove(m.arg(0), m.arg(1))
+		case eventUnmap:
+			s.unmap(m.arg(0), m.arg(1))
 		case eventRemap:
-			from, to, length := m.arg(0), m.arg(1), m.arg(2)
-			s.pieces = s.pieces.move(from, from+length, to)
+			s.relocate(m.arg(0), m.arg(1), m.arg(2))
 		case eventFork:
 			s.fork(m.child())
 		}
@@ -509,7 +549,7 @@ func (s *space) take() (faults []uint64, none bool, err error) {
 // fork adds the memory of a child: what is not in place yet has to be filled there,
 // too. The caller holds mu.
 func (s *space) fork(uffd int) {
-	child := &space{filler: s.filler, fd: uffd, read: s.read, view: s.view, pieces: s.pieces, shift: s.shift}
+	child := &space{filler: s.filler, fd: uffd, read: s.read, view: s.view, layout: s.forked(), shift: s.shift}
 	s.filler.mu.Lock()
 	child.waiting = slices.Concat(s.filling, s.waiting)
 	s.filler.mu.Unlock()
