@@ -247,7 +247,7 @@ func TestLazyManyChildren(t *testing.T) {
 	const children, most = 150, 100
 	untilTried(t, func(mib int) bool {
 		j := newCaller(t)
-		ctx := j.savedAndKilled(j.script("perl", fmt.Sprintf(`$SIG{CHLD} = "IGNORE"; unless ($large = fork) { $x = ("0123456789abcdef" x 65536) x %d;`, mib)+`
+		ctx := j.savedAndKilled(j.script("perl", fmt.Sprintf(`unless ($large = fork) { $x = ("0123456789abcdef" x 65536) x %d;`, mib)+`
 			open F, ">ready"; close F; sleep 1 while 1; }
 			open F, ">large"; print F $large; close F;
 			select undef, undef, undef, 0.001 until -e "go";

@@ -421,6 +421,9 @@ func (s *space) step(position *int64, end int64, data []byte, begin int64) (fill
 // copy copies data to an address as far as it is not there yet. A caller holds mu. It
 // returns how much is in place.
 func (s *space) copy(address uint64, data []byte) (done int, err error) {
+	if s.fd < 0 {
+		return 0, unix.ESRCH
+	}
 	for done < len(data) {
 		size := len(data) - done
 		n, err := copyPages(s.fd, address+uint64(done), data[done:])
@@ -467,7 +470,9 @@ func (s *space) serve() {
 		}
 		return false
 	})
-	if err != nil && !errors.Is(err, os.ErrClosed) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if err != nil && !errors.Is(err, os.ErrClosed) && s.fd >= 0 {
 		s.filler.fail(err)
 	}
 }
@@ -515,6 +520,9 @@ func (s *space) answer() error {
 func (s *space) take() (faults []uint64, none bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.fd < 0 {
+		return nil, true, nil
+	}
 	var buffer [16 * messageSize]byte
 	n, err := unix.Read(s.fd, buffer[:])
 	switch {
@@ -596,6 +604,9 @@ func (s *space) zero(address uint64) error {
 	defer s.mu.RUnlock()
 	if _, ok := s.pieces.find(address); ok {
 		return unix.EAGAIN
+	}
+	if s.fd < 0 {
+		return unix.ESRCH
 	}
 	switch err := zeroPage(s.fd, address, 0); err {
 	case nil:
