@@ -241,37 +241,6 @@ func TestLazyClobber(t *testing.T) {
 	})
 }
 
-// TestLazyManyChildren: children that a job makes while memory follows, and that end, take no
-// descriptors any more.
-func TestLazyManyChildren(t *testing.T) {
-	const children, most = 150, 100
-	untilTried(t, func(mib int) bool {
-		j := newCaller(t)
-		ctx := j.savedAndKilled(j.script("perl", fmt.Sprintf(`unless ($large = fork) { $x = ("0123456789abcdef" x 65536) x %d;`, mib)+`
-			open F, ">ready"; close F; sleep 1 while 1; }
-			open F, ">large"; print F $large; close F;
-			select undef, undef, undef, 0.001 until -e "go";
-			for (1..`+strconv.Itoa(children)+`) { exit unless $pid = fork; waitpid $pid, 0 }
-			open F, ">forked"; close F; sleep 1 while 1;`))
-		j.write("go", "")
-		p := j.command("cr_restart", "--lazy", ctx)
-		j.until("the job to run", j.perlRuns)
-		j.until("the children to have ended, or the memory to be in place", func() bool { return j.exists("forked") || len(j.guards()) == 0 })
-		guards := j.guards()
-		for _, pid := range append(guards, p.pid) {
-			if fds, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid)); len(fds) > most {
-				t.Errorf("%q has %d descriptors", cmdline(pid), len(fds))
-			}
-		}
-		large, _ := strconv.Atoi(j.read("large"))
-		_ = unix.Kill(large, unix.SIGKILL)
-		_ = unix.Kill(j.pid, unix.SIGKILL)
-		j.wait(p)
-		j.nothing()
-		return len(guards) > 0
-	})
-}
-
 // TestLazyPipe: such a context has to be a file.
 func TestLazyPipe(t *testing.T) {
 	j, ctx := newSleeper(t)

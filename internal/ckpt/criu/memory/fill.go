@@ -34,6 +34,10 @@ const (
 // is not known to the userfaultfd, or not mapped at all.
 var ErrNoMapping = errors.New("the memory of a restored process cannot be filled by userfaultfd")
 
+// ErrGone is the error for memory of a process that has ended although it stood still: it
+// was killed.
+var ErrGone = errors.New("a process was killed while its memory was filled")
+
 // Read reads all of b from an image of pages. It may be called by many goroutines.
 type Read func(b []byte, offset int64) error
 
@@ -219,8 +223,8 @@ func (f *Filler) Try() error {
 }
 
 // Fill returns when all memory is in place, and also that of processes that have been
-// made meanwhile. Memory of processes that have ended is no error. Errors are those of
-// Read, ErrNoMapping, ECANCELED once ctx is cancelled, and what ioctl_userfaultfd(2)
+// made meanwhile. Memory of processes that have ended is no error while they run, and
+// ErrGone before that. Other errors are those of Read, ErrNoMapping, ECANCELED once ctx is cancelled, and what ioctl_userfaultfd(2)
 // says.
 func (f *Filler) Fill(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { f.fail(unix.ECANCELED) })
@@ -270,8 +274,10 @@ func (f *Filler) work() {
 		}
 		err := s.fill(w, &buffer)
 		if err == unix.ESRCH { // the processes have gone
-			err = nil
 			s.forget()
+			if err = nil; !s.filler.running.Load() {
+				err = ErrGone
+			}
 		}
 		if err != nil {
 			f.fail(err)

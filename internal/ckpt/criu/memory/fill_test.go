@@ -448,3 +448,15 @@ func TestGivenBack(t *testing.T) {
 		t.Error(f.err)
 	}
 }
+
+// A process that stands still has ended only if it was killed.
+func TestGoneEarly(t *testing.T) {
+	uffd, memory := registered(t, 1<<20)
+	f := NewFiller(new(atomic.Int64), FaultSize)
+	defer f.Close()
+	f.Add(uffd, []Piece{{address(memory), 0, 1 << 20}}, reading(image(1<<20)), nil)
+	f.spaces[0].giveBack()
+	if err := f.Fill(context.Background()); err != ErrGone {
+		t.Errorf("got %v", err)
+	}
+}
