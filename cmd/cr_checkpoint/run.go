@@ -149,8 +149,17 @@ func (w *work) save(ctx context.Context, dest target.Destination, guard *signals
 	line := w.progress(engine)
 	defer line.Stop()
 	w.request.Measure = line != nil
-	if err := dest.Begin(); err != nil {
-		return nil, w.targetFailure(err)
+	var unbegun error
+	begin := sync.OnceValue(func() error {
+		if err := dest.Begin(); err != nil {
+			unbegun = w.targetFailure(err)
+		}
+		return unbegun
+	})
+	if w.engine.Expected().Claims {
+		w.request.Begin = begin
+	} else if err := begin(); err != nil {
+		return nil, err
 	}
 	w.request.FD = int32(dest.FD())
 	w.request.Name = w.written()
@@ -171,6 +180,9 @@ func (w *work) save(ctx context.Context, dest target.Destination, guard *signals
 	captured.Store(true)
 	line.Stop()
 	w.log = engine.Log()
+	if unbegun != nil {
+		return event, unbegun
+	}
 	issued := ckpt.StepOf(err) != ckpt.StepIssue
 	if issued && errors.Is(err, ckpt.ERestarted) {
 		event.Forget()

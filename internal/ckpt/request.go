@@ -33,6 +33,11 @@ type CheckpointRequest struct {
 	// on. The caller closes it.
 	FD int32
 
+	// Begin, if not nil, is called before something is written to FD, but after the wait
+	// for processes that read from that file, as those do whose memory follows while they
+	// run. Its error is that of the request. The kernel engine never gets it.
+	Begin func() error
+
 	// Closed says that FD was closed when the caller was started. The number may belong
 	// to another file now, which must not be used.
 	Closed bool

@@ -19,7 +19,7 @@ import (
 // That they are saved again and again means that it is waited for.
 func TestLazy(t *testing.T) {
 	engine(t)
-	for _, name := range []string{"changing", "family", "filled", "big", "threads", "tree", "goroutines", "python.py", "stack"} {
+	for _, name := range []string{"changing", "upheaval", "family", "filled", "big", "threads", "tree", "goroutines", "python.py", "stack"} {
 		for _, compress := range []string{"none", "zstd"} {
 			t.Run(name+"/"+compress, func(t *testing.T) {
 				p := programs[slices.IndexFunc(programs, func(p program) bool { return p.name == name })]
@@ -27,7 +27,7 @@ func TestLazy(t *testing.T) {
 				j.launch()
 				ctx := filepath.Join(j.dir, "ctx")
 				rounds := *cycles
-				if name == "changing" && !testing.Short() {
+				if (name == "changing" || name == "upheaval") && !testing.Short() {
 					rounds *= 3
 				}
 				for range rounds {
@@ -221,6 +221,24 @@ func (j *job) perlRuns() bool { return stat(j.pid) != nil && comm(j.pid) == "per
 // guards are the processes that keep the job from going on without its memory.
 func (j *job) guards() []int {
 	return slices.DeleteFunc(j.helpers(), func(pid int) bool { return !strings.Contains(string(cmdline(pid)), "lazy-guard") })
+}
+
+// TestLazyClobber: a job whose memory is still read from a context can be saved into the same
+// file, in place.
+func TestLazyClobber(t *testing.T) {
+	untilTried(t, func(mib int) bool {
+		j, ctx := newLarge(t, mib)
+		p := j.command("cr_restart", "--lazy", ctx)
+		j.until("the job to run", j.perlRuns)
+		tried := len(j.guards()) > 0
+		j.checkpoint(ctx, "--clobber", "--nosync", strconv.Itoa(j.pid))
+		_ = os.Remove(filepath.Join(j.dir, "ran"))
+		j.until("the job to run on", func() bool { return j.exists("ran") })
+		_ = unix.Kill(j.pid, unix.SIGKILL)
+		j.wait(p)
+		j.nothing()
+		return tried
+	})
 }
 
 // TestLazyPipe: such a context has to be a file.

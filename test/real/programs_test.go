@@ -60,6 +60,7 @@ var programs = []program{
 	{name: "shm_anon", runOn: true},
 	{name: "stack", runOn: true},
 	{name: "torn", runOn: true},
+	{name: "upheaval", runOn: true},
 
 	// Files and descriptors.
 	{name: "append"},

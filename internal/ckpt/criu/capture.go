@@ -38,6 +38,7 @@ type capture struct {
 	tree    *pstree.Tree
 	criu    *stream.Criu
 	writer  store
+	empty   *fileState   // of the request's file, before anything is written to it
 	finish  func() error // closes writer; further calls wait for the first one and return the same
 
 	meanwhile sync.WaitGroup // prepareFile and checkFaults
@@ -72,10 +73,9 @@ func (e *engine) save(ctx context.Context, r *ckpt.CheckpointRequest) (ckpt.Capt
 		defer cancel()
 	}
 	progressed(r, ckpt.StepWait)
-	begin := whereItIs(r)
 	c := newCapture(r)
 	err := c.freeze(ctx, e)
-	for again := 0; again < mostAgain(err) && begin.restore(r); again++ {
+	for again := 0; again < mostAgain(err) && (c.empty == nil || c.empty.restore(r)); again++ {
 		c = newCapture(r)
 		err = c.freeze(ctx, e)
 	}
@@ -151,6 +151,13 @@ func (c *capture) freeze(ctx context.Context, e *engine) (err error) {
 	if err := interrupted(ctx, "checkpoint"); err != nil {
 		return err
 	}
+	if c.request.Begin != nil {
+		if err := c.request.Begin(); err != nil {
+			return err
+		}
+	}
+	empty := whereItIs(c.request)
+	c.empty = &empty
 	if err := c.prepare(e); err != nil {
 		return c.writing(err)
 	}

@@ -234,6 +234,12 @@ func fillError(err error) (_ error, unfillable bool) {
 	if err == nil || errors.As(err, &e) {
 		return err, false
 	}
+	if errors.Is(err, memory.ErrGone) {
+		return &ckpt.Error{Op: "fill", Object: "memory of the job", Errno: syscall.ENOMEM, Detail: []string{
+			"a process of the job was killed while its memory was put in place, as the kernel does where there is not enough",
+			"have a higher limit for the control group, as 'systemd-run -p MemoryMax=…' sets it, or restart the job where more memory is free",
+		}}, false
+	}
 	out := &ckpt.Error{Op: "fill", Object: "memory of the job", Errno: syscall.EFAULT}
 	if errno, ok := errors.AsType[syscall.Errno](err); ok {
 		out.Errno = errno

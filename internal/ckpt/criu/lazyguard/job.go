@@ -16,6 +16,25 @@ type job struct {
 	root  int // 0 if it is not known yet
 	end   int // a pidfd of it
 	uffds []int
+	sweep int // at how many of them those that are not needed are closed
+}
+
+// leastSwept is how many userfaultfds there are at least when that is done.
+const leastSwept = 32
+
+// keep adds userfaultfds. A job may make many processes, most of which end soon.
+func (j *job) keep(uffds []int) {
+	if len(j.uffds) >= max(j.sweep, leastSwept) {
+		j.uffds = slices.DeleteFunc(j.uffds, func(uffd int) bool {
+			gone := memory.Gone(uffd)
+			if gone {
+				unix.Close(uffd)
+			}
+			return gone
+		})
+		j.sweep = 2 * len(j.uffds)
+	}
+	j.uffds = append(j.uffds, uffds...)
 }
 
 // kill kills all processes whose memory is missing. It returns when their address spaces are

@@ -94,3 +94,29 @@ func TestKill(t *testing.T) {
 		t.Error("another process was killed")
 	}
 }
+
+// TestKeep: the userfaultfds of those that have ended are closed, and no others.
+func TestKeep(t *testing.T) {
+	if !memory.CanFill() {
+		t.Skip("needs userfaultfd")
+	}
+	ended, endedFD := start(t)
+	_, livingFD := start(t)
+	_ = ended.Process.Kill()
+	_ = ended.Wait()
+	j := job{end: -1}
+	j.keep([]int{livingFD})
+	for range 10 * leastSwept {
+		fd, err := unix.Dup(endedFD)
+		if err != nil {
+			t.Fatal(err)
+		}
+		j.keep([]int{fd})
+	}
+	if len(j.uffds) > leastSwept || j.uffds[0] != livingFD {
+		t.Errorf("kept %v", j.uffds)
+	}
+	for _, fd := range j.uffds[1:] {
+		unix.Close(fd)
+	}
+}

@@ -60,7 +60,7 @@ func guard() int {
 		case number == 0:
 			return 0
 		default:
-			j.uffds = append(j.uffds, descriptors(control[:controlSize])...)
+			j.keep(descriptors(control[:controlSize]))
 		}
 	}
 }

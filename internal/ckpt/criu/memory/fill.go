@@ -34,6 +34,10 @@ const (
 // is not known to the userfaultfd, or not mapped at all.
 var ErrNoMapping = errors.New("the memory of a restored process cannot be filled by userfaultfd")
 
+// ErrGone is the error for memory of a process that has ended although it stood still: it
+// was killed.
+var ErrGone = errors.New("a process was killed while its memory was filled")
+
 // Read reads all of b from an image of pages. It may be called by many goroutines.
 type Read func(b []byte, offset int64) error
 
@@ -61,6 +65,7 @@ type Filler struct {
 	mu      sync.Mutex
 	changed *sync.Cond // spaces, their windows or err
 	spaces  []*space
+	sweep   int // at how many spaces those that are gone are given back
 	busy    int // windows being filled
 	err     error
 	closed  bool
@@ -71,14 +76,14 @@ type Filler struct {
 type space struct {
 	filler *Filler
 	uffd   *os.File
-	fd     int
+	fd     int // of uffd, -1 once it is given back while the processes run
 	read   Read
 	view   View // may be nil
 
 	// mu is held for reading while pages are copied, and for writing while events are
 	// read, so that no copy goes by what an event makes untrue.
-	mu     sync.RWMutex
-	pieces pieces
+	mu sync.RWMutex
+	layout
 
 	// windows have their numbers; those that are in none of the others are done. A
 	// space has the mutex of the filler for them. The first one begins at -shift.
@@ -101,7 +106,7 @@ func NewFiller(filled *atomic.Int64, faultSize int64) *Filler {
 // pieces is in the order of their offsets and addresses, and must not be changed. View
 // may be nil.
 func (f *Filler) Add(uffd int, list []Piece, read Read, view View) {
-	s := &space{filler: f, fd: uffd, read: read, view: view, pieces: newPieces(list), shift: shift(list)}
+	s := &space{filler: f, fd: uffd, read: read, view: view, layout: newLayout(list), shift: shift(list)}
 	for _, p := range list {
 		for w := (p.Offset + s.shift) / windowSize; w*windowSize-s.shift < p.Offset+p.Length; w++ {
 			if n := len(s.waiting); n == 0 || s.waiting[n-1] != w {
@@ -133,11 +138,35 @@ func (f *Filler) add(s *space) {
 		unix.Close(s.fd)
 		return
 	}
+	// Each process that is made meanwhile takes a descriptor, and most end soon.
+	if len(f.spaces) >= max(f.sweep, leastSwept) {
+		f.spaces = slices.DeleteFunc(f.spaces, func(s *space) bool {
+			gone := Gone(s.fd)
+			if gone {
+				s.waiting = nil
+				f.serving.Go(s.giveBack)
+			}
+			return gone
+		})
+		f.sweep = 2 * len(f.spaces)
+	}
 	_ = unix.SetNonblock(s.fd, true)
 	s.uffd = os.NewFile(uintptr(s.fd), "userfaultfd")
 	f.spaces = append(f.spaces, s)
 	f.changed.Broadcast()
 	f.serving.Go(s.serve)
+}
+
+// leastSwept is how many spaces there are at least when those that are gone are looked for.
+const leastSwept = 32
+
+// giveBack closes the userfaultfd of a space that is gone. Who is about to use its number
+// must not meet another file.
+func (s *space) giveBack() {
+	s.mu.Lock()
+	s.fd = -1
+	s.mu.Unlock()
+	s.uffd.Close()
 }
 
 // Started says that the processes run, or may run soon. From now on keep gets every
@@ -194,8 +223,8 @@ func (f *Filler) Try() error {
 }
 
 // Fill returns when all memory is in place, and also that of processes that have been
-// made meanwhile. Memory of processes that have ended is no error. Errors are those of
-// Read, ErrNoMapping, ECANCELED once ctx is cancelled, and what ioctl_userfaultfd(2)
+// made meanwhile. Memory of processes that have ended is no error while they run, and
+// ErrGone before that. Other errors are those of Read, ErrNoMapping, ECANCELED once ctx is cancelled, and what ioctl_userfaultfd(2)
 // says.
 func (f *Filler) Fill(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { f.fail(unix.ECANCELED) })
@@ -245,8 +274,10 @@ func (f *Filler) work() {
 		}
 		err := s.fill(w, &buffer)
 		if err == unix.ESRCH { // the processes have gone
-			err = nil
 			s.forget()
+			if err = nil; !s.filler.running.Load() {
+				err = ErrGone
+			}
 		}
 		if err != nil {
 			f.fail(err)
@@ -381,6 +412,13 @@ func (s *space) step(position *int64, end int64, data []byte, begin int64) (fill
 		return 0, errDone
 	}
 	p.Length = min(p.Length, stepSize)
+	if p.isAside() && changing(s.fd) {
+		return 0, unix.EAGAIN
+	}
+	if p.isAside() {
+		*position = p.Offset + p.Length
+		return 0, nil
+	}
 	filled, err = s.copy(p.Address, data[p.Offset-begin:][:p.Length])
 	*position = p.Offset + int64(filled)
 	return filled, err
@@ -389,6 +427,9 @@ func (s *space) step(position *int64, end int64, data []byte, begin int64) (fill
 // copy copies data to an address as far as it is not there yet. A caller holds mu. It
 // returns how much is in place.
 func (s *space) copy(address uint64, data []byte) (done int, err error) {
+	if s.fd < 0 {
+		return 0, unix.ESRCH
+	}
 	for done < len(data) {
 		size := len(data) - done
 		n, err := copyPages(s.fd, address+uint64(done), data[done:])
@@ -435,7 +476,9 @@ func (s *space) serve() {
 		}
 		return false
 	})
-	if err != nil && !errors.Is(err, os.ErrClosed) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if err != nil && !errors.Is(err, os.ErrClosed) && s.fd >= 0 {
 		s.filler.fail(err)
 	}
 }
@@ -450,6 +493,10 @@ func (s *space) answer() error {
 			return err
 		}
 		faults = append(faults, more...)
+		if !none && s.aside != nil {
+			// Who has yet to tell of its change should do so before others change more.
+			time.Sleep(time.Millisecond)
+		}
 		if none && len(faults) == 0 {
 			return nil
 		}
@@ -479,10 +526,16 @@ func (s *space) answer() error {
 func (s *space) take() (faults []uint64, none bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.fd < 0 {
+		return nil, true, nil
+	}
 	var buffer [16 * messageSize]byte
 	n, err := unix.Read(s.fd, buffer[:])
 	switch {
 	case err == unix.EAGAIN || err == nil && n == 0:
+		if s.aside != nil && !changing(s.fd) {
+			s.settle()
+		}
 		return nil, true, nil
 	case err == unix.EINTR:
 		return nil, false, nil
@@ -494,11 +547,12 @@ func (s *space) take() (faults []uint64, none bool, err error) {
 		switch m.event() {
 		case eventPagefault:
 			faults = append(faults, m.faultAddress())
-		case eventRemove, eventUnmap:
-			s.pieces = s.pieces.without(m.arg(0), m.arg(1))
+		case eventRemove:
+			s.remove(m.arg(0), m.arg(1))
+		case eventUnmap:
+			s.unmap(m.arg(0), m.arg(1))
 		case eventRemap:
-			from, to, length := m.arg(0), m.arg(1), m.arg(2)
-			s.pieces = s.pieces.move(from, from+length, to)
+			s.relocate(m.arg(0), m.arg(1), m.arg(2))
 		case eventFork:
 			s.fork(m.child())
 		}
@@ -509,7 +563,7 @@ func (s *space) take() (faults []uint64, none bool, err error) {
 // fork adds the memory of a child: what is not in place yet has to be filled there,
 // too. The caller holds mu.
 func (s *space) fork(uffd int) {
-	child := &space{filler: s.filler, fd: uffd, read: s.read, view: s.view, pieces: s.pieces, shift: s.shift}
+	child := &space{filler: s.filler, fd: uffd, read: s.read, view: s.view, layout: s.forked(), shift: s.shift}
 	s.filler.mu.Lock()
 	child.waiting = slices.Concat(s.filling, s.waiting)
 	s.filler.mu.Unlock()
@@ -556,6 +610,9 @@ func (s *space) zero(address uint64) error {
 	defer s.mu.RUnlock()
 	if _, ok := s.pieces.find(address); ok {
 		return unix.EAGAIN
+	}
+	if s.fd < 0 {
+		return unix.ESRCH
 	}
 	switch err := zeroPage(s.fd, address, 0); err {
 	case nil:

@@ -423,3 +423,40 @@ func TestRegisterWriteProtect(t *testing.T) {
 		t.Error("other memory")
 	}
 }
+
+// What is given back, as its processes have gone, is no error for whoever is about to fill it.
+func TestGivenBack(t *testing.T) {
+	uffd, memory := registered(t, 4<<20)
+	img := image(4 << 20)
+	f := NewFiller(new(atomic.Int64), FaultSize)
+	defer f.Close()
+	f.Add(uffd, []Piece{{address(memory), 0, 4 << 20}}, reading(img), nil)
+	f.Started(func(int) {})
+	s := f.spaces[0]
+	s.giveBack()
+	if err := s.answer(); err != nil {
+		t.Error(err)
+	}
+	if err := s.zero(address(memory) - pageSize); err != unix.ESRCH {
+		t.Errorf("got %v", err)
+	}
+	if err := f.Fill(context.Background()); err != nil {
+		t.Error(err)
+	}
+	f.serving.Wait()
+	if f.failed() {
+		t.Error(f.err)
+	}
+}
+
+// A process that stands still has ended only if it was killed.
+func TestGoneEarly(t *testing.T) {
+	uffd, memory := registered(t, 1<<20)
+	f := NewFiller(new(atomic.Int64), FaultSize)
+	defer f.Close()
+	f.Add(uffd, []Piece{{address(memory), 0, 1 << 20}}, reading(image(1<<20)), nil)
+	f.spaces[0].giveBack()
+	if err := f.Fill(context.Background()); err != ErrGone {
+		t.Errorf("got %v", err)
+	}
+}

@@ -83,11 +83,17 @@ func zeroPage(fd int, address, mode uint64) error {
 
 // Gone reports whether the address space of a userfaultfd is gone: no process is left
 // that it was for.
-func Gone(uffd int) bool {
-	// The kernel tells that apart from an address at which nothing is mapped. A program
-	// may map this one if it insists, but the kernel does not choose it.
-	const nowhere = 64 << 10
-	return zeroPage(uffd, nowhere, zeropageDontWake) == unix.ESRCH
+func Gone(uffd int) bool { return nowhere(uffd) == unix.ESRCH }
+
+// changing reports whether there is an event that was not read, or will be one soon.
+func changing(uffd int) bool { return nowhere(uffd) == unix.EAGAIN }
+
+// nowhere returns the error for a page where nothing is mapped.
+func nowhere(uffd int) error {
+	// The kernel tells that apart from an address space that is gone. A program
+	// may map this address if it insists, but the kernel does not choose it.
+	const address = 64 << 10
+	return zeroPage(uffd, address, zeropageDontWake)
 }
 
 // RegisterWriteProtect registers memory for write protection, too, which /proc shows.
