@@ -420,3 +420,32 @@ func freePid() int {
 		}
 	}
 }
+
+// TestKilledChild: the first thing that a job does is to kill a child with threads.
+func TestKilledChild(t *testing.T) {
+	j := newCaller(t)
+	j.write("child.py", `
+import threading, time
+for _ in range(200):
+    threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()
+open("ready", "w").close()
+time.sleep(3600)
+`)
+	j.write("go.sh", `exec 2>/dev/null
+/usr/bin/python3 child.py &
+until [ -e ready ]; do sleep 0.05; done
+: >begun
+until [ -e go ]; do :; done
+kill -KILL $!
+wait $!
+[ $? = 137 ] && exit 7
+`)
+	p := j.run("/bin/bash", "go.sh")
+	j.until("the script to wait", func() bool { return j.exists("begun") })
+	ctx := j.savedAndKilled(p)
+	j.write("go", "")
+	for range 5 {
+		j.ends(j.again(ctx), 7, "", "")
+	}
+	j.nothing()
+}

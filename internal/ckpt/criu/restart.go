@@ -392,10 +392,11 @@ func (r *restart) reached(s *stream.Stage) (yes bool) {
 			pstree.Signal(r.root, r.request.Signal)
 		}
 		if ckpt.RunsOn(r.request.Signal) {
-			// So does a program with threads that ends at once. A parent that runs, such
-			// as a shell with job control, would take notice of the stop.
+			// So does a program with threads that ends at once, or that its parent kills. A
+			// parent that runs, or that handles SIGCHLD, would take notice of the stop.
+			threaded := r.threaded()
 			r.stopRunning(func(pid int) bool {
-				return len(r.lost)+len(r.calls) > 0 || len(proc.Threads(pid)) > 1 && !notices(pid, unix.SIGCONT) && (pid == r.root || r.holdsParent(pid))
+				return len(r.lost)+len(r.calls) > 0 || threaded[pid] && !notices(pid, unix.SIGCONT) && (pid == r.root || r.hidesFromParent(pid))
 			})
 		}
 		go r.criu.Continue(r.root)
@@ -432,10 +433,26 @@ func (r *restart) stopRunning(those func(pid int) bool) {
 	}
 }
 
-// holdsParent tells whether the parent of a process has been stopped.
-func (r *restart) holdsParent(pid int) bool {
+// threaded returns the processes of the job that have more than one thread, and their
+// ancestors.
+func (r *restart) threaded() map[int]bool {
+	tree, _ := proc.Descend(r.root)
+	threaded := make(map[int]bool)
+	for _, pid := range slices.Backward(tree) {
+		if threaded[pid] = threaded[pid] || len(proc.Threads(pid)) > 1; threaded[pid] {
+			if p, err := proc.Read(pid); err == nil {
+				threaded[p.PPid] = true
+			}
+		}
+	}
+	return threaded
+}
+
+// hidesFromParent tells whether the parent of a process takes no notice of a stop: it has been
+// stopped itself, and does not handle SIGCHLD.
+func (r *restart) hidesFromParent(pid int) bool {
 	p, err := proc.Read(pid)
-	return err == nil && slices.Contains(r.held, p.PPid)
+	return err == nil && slices.Contains(r.held, p.PPid) && !notices(p.PPid, unix.SIGCHLD)
 }
 
 // notices tells whether a process handles a signal, or reads it, as by signalfd(2).
