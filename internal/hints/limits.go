@@ -34,22 +34,24 @@ func Limits(errno syscall.Errno) []string {
 
 // Processes says why no more processes can be created. It returns nothing if no limit
 // is near.
-func Processes() []string {
-	const near = 32 // threads that a request may need at the same time
+func Processes() []string { return MoreProcesses(32) } // threads that a request may need at the same time
+
+// MoreProcesses says which limits keep so many more processes and threads from being created.
+func MoreProcesses(more uint64) []string {
 	var said []string
 	var l unix.Rlimit
-	if uid := os.Getuid(); uid != 0 && unix.Getrlimit(unix.RLIMIT_NPROC, &l) == nil && l.Cur < 1<<31 {
-		if n := threadsOf(uid); n+near > l.Cur {
+	if uid := os.Getuid(); uid != 0 && !proc.Capable(unix.CAP_SYS_RESOURCE) && !proc.Capable(unix.CAP_SYS_ADMIN) && unix.Getrlimit(unix.RLIMIT_NPROC, &l) == nil && l.Cur < 1<<31 {
+		if n := threadsOf(uid); n+more > l.Cur {
 			said = append(said, fmt.Sprintf("%s has %d processes and threads, of %d (ulimit -u)", User(uid), n, l.Cur))
 		}
 	}
 	for _, g := range proc.ControlGroups(os.Getpid(), "pids") {
 		most, now := proc.Numbers(g.Dir+"/pids.max"), proc.Numbers(g.Dir+"/pids.current")
-		if len(most) == 1 && len(now) == 1 && now[0]+near > most[0] {
+		if len(most) == 1 && len(now) == 1 && now[0]+more > most[0] {
 			said = append(said, fmt.Sprintf("the control group %s has %d processes and threads, of %d (pids.max)", show.Name(g.Name), now[0], most[0]))
 		}
 	}
-	if n := proc.Numbers("/proc/sys/kernel/threads-max"); len(said) == 0 && len(n) == 1 && near > n[0] {
+	if n := proc.Numbers("/proc/sys/kernel/threads-max"); len(said) == 0 && len(n) == 1 && more > n[0] {
 		said = append(said, fmt.Sprintf("this machine may have %d threads: see sysctl kernel.threads-max", n[0]))
 	}
 	return said

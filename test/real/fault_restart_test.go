@@ -234,6 +234,35 @@ func TestFaultFewFiles(t *testing.T) {
 	j.nothing()
 }
 
+// TestFaultFewProcesses: a control group allows fewer threads than the job has.
+func TestFaultFewProcesses(t *testing.T) {
+	group := fmt.Sprintf("/sys/fs/cgroup/pids/realtest.few.%d", os.Getpid())
+	if err := os.Mkdir(group, 0o755); err != nil {
+		t.Skipf("no control group for pids here: %v", err)
+	}
+	defer os.Remove(group)
+	if err := os.WriteFile(group+"/pids.max", []byte("40"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	j := newCaller(t)
+	j.write("job.py", `
+import threading, time
+for _ in range(60):
+    threading.Thread(target=time.sleep, args=(3600,)).start()
+open("ready", "w").close()
+`)
+	p := j.run("/usr/bin/python3", "job.py")
+	ctx := j.savedAndKilled(p)
+	within := func(command string) *process {
+		return j.start(command, []string{"/bin/sh", "-c", "echo $$ >" + group + "/cgroup.procs; exec " + bin + "/" + command + ` "$0"`, ctx}, nil)
+	}
+	p = within("cr_info --check")
+	j.ends(p, 1, ctx+": the job has 61 processes and threads, and the control group ...", "")
+	p = within("cr_restart")
+	j.fails(p, 11, "Restart failed: Resource temporarily unavailable\n- the control group ...")
+	j.nothing()
+}
+
 // TestFaultInherited: nothing of how cr_restart was started changes the job.
 func TestFaultInherited(t *testing.T) {
 	engine(t)

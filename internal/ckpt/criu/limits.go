@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt/criu/images"
+	"blcr-cli/internal/hints"
 	"blcr-cli/internal/proc"
 )
 
@@ -51,6 +52,18 @@ func highestLimits() []uint64 {
 
 // limits looks for limits that the job cannot get.
 func (f *foresight) limits() error { return f.limitsAbove(highestLimits()) }
+
+// room looks for limits of processes and threads.
+func (f *foresight) room() error {
+	var threads uint64
+	for _, task := range f.plan.tasks {
+		threads += max(uint64(len(task.Threads)), 1)
+	}
+	for _, said := range hints.MoreProcesses(threads) {
+		f.obstacle(syscall.EAGAIN, "job", fmt.Sprintf("the job has %d processes and threads, and %s", threads, said), "raise the limit, or end something")
+	}
+	return nil
+}
 
 func (f *foresight) limitsAbove(highest []uint64) error {
 	if highest == nil {
