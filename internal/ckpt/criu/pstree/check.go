@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"blcr-cli/internal/atwork"
 	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/binary"
 	"blcr-cli/internal/hints"
@@ -39,12 +40,13 @@ func (t *Tree) checkTracers(r *ckpt.CheckpointRequest) error {
 			return busy("process %d is still being restarted", pid)
 		case binary.Runs(tracer):
 			return refusal(syscall.EBUSY, "process %d is being saved by another request (criu is process %d)", pid, tracer)
+		case ours(tracer):
+			return busy("process %d is being looked at by another request (process %d)", pid, tracer)
 		default:
 			// Also with PtracedAllow.
 			return tracedError(pid, false)
 		}
-		// A criu is a request that is under way in the tree, which is waited for.
-		if in(tracer) && !out[tracer] && !binary.Runs(tracer) {
+		if in(tracer) && !out[tracer] && !ours(tracer) {
 			return tracedError(pid, true)
 		}
 	}
@@ -56,6 +58,16 @@ func (t *Tree) checkTracers(r *ckpt.CheckpointRequest) error {
 	default:
 		return refusal(syscall.EOPNOTSUPP, "criu cannot leave a process out that traces or is traced, and save the others")
 	}
+}
+
+// ours reports whether a tracer belongs to another request, which is waited for: a criu, a
+// command of ours, or the process that does its work, which asks threads by ptrace(2).
+func ours(tracer int) bool {
+	if atWork(tracer) {
+		return true
+	}
+	p, err := proc.Read(tracer)
+	return err == nil && atwork.Claimed(p.PPid)
 }
 
 // tracedError is the error for a process that is traced, or for its tracer. One that has
@@ -89,7 +101,7 @@ func (t *Tree) leftOut(r *ckpt.CheckpointRequest) (out map[int]bool, tracers map
 		if r.PtracedSkip && in(pid) {
 			out[pid] = true
 		}
-		if r.PtracerSkip && in(tracer) && !binary.Runs(tracer) {
+		if r.PtracerSkip && in(tracer) && !ours(tracer) {
 			out[tracer] = true
 		}
 	}
