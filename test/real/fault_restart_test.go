@@ -223,12 +223,7 @@ func TestFaultMissing(t *testing.T) {
 
 // TestFaultFewFiles: cr_restart may open too few files for CRIU.
 func TestFaultFewFiles(t *testing.T) {
-	engine(t)
-	j := newJob(t, "counter")
-	j.launch()
-	ctx := filepath.Join(j.dir, "ctx")
-	j.checkpoint(ctx, "--kill", strconv.Itoa(j.pid))
-	j.killed([]int{j.pid})
+	j, ctx := newSleeper(t)
 	p := j.start("cr_restart", []string{"/bin/sh", "-c", `ulimit -n 100; exec "$0" --limits-any "$1"`, filepath.Join(bin, "cr_restart"), ctx}, nil)
 	j.fails(p, 24, "Restart failed: Too many open files\n- a process may have 100 files open here (ulimit -n), at most 100 (ulimit -Hn)\n...")
 	j.nothing()
@@ -236,14 +231,8 @@ func TestFaultFewFiles(t *testing.T) {
 
 // TestFaultFewProcesses: a control group allows fewer threads than the job has.
 func TestFaultFewProcesses(t *testing.T) {
-	group := fmt.Sprintf("/sys/fs/cgroup/pids/realtest.few.%d", os.Getpid())
-	if err := os.Mkdir(group, 0o755); err != nil {
-		t.Skipf("no control group for pids here: %v", err)
-	}
-	defer os.Remove(group)
-	if err := os.WriteFile(group+"/pids.max", []byte("40"), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	group, allow := newPidsGroup(t)
+	allow(40)
 	j := newCaller(t)
 	j.write("job.py", `
 import threading, time

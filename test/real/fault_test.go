@@ -319,19 +319,30 @@ func TestFaultSignals(t *testing.T) {
 	v.finish()
 }
 
-// TestFaultThreads: the Go runtime ends the process that does the work where it may start no
-// thread. Nothing is left behind.
-func TestFaultThreads(t *testing.T) {
-	group := fmt.Sprintf("/sys/fs/cgroup/pids/realtest.%d", os.Getpid())
+// newPidsGroup makes a control group, by its directory, and returns what sets how many threads
+// it allows. The test is skipped where there is no hierarchy for that.
+func newPidsGroup(t *testing.T) (group string, allow func(most int)) {
+	t.Helper()
+	group = fmt.Sprintf("/sys/fs/cgroup/pids/realtest.%d.%s", os.Getpid(), t.Name())
 	if err := os.Mkdir(group, 0o755); err != nil {
 		t.Skipf("no control group for pids here: %v", err)
 	}
-	defer os.Remove(group)
-	v := newVictim(t)
-	for most := 5; most < 14; most++ {
+	t.Cleanup(func() { _ = os.Remove(group) })
+	return group, func(most int) {
+		t.Helper()
 		if err := os.WriteFile(group+"/pids.max", []byte(strconv.Itoa(most)), 0o644); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestFaultThreads: the Go runtime ends the process that does the work where it may start no
+// thread. Nothing is left behind.
+func TestFaultThreads(t *testing.T) {
+	group, allow := newPidsGroup(t)
+	v := newVictim(t)
+	for most := 5; most < 14; most++ {
+		allow(most)
 		if end := v.wait(v.shell(`echo $$ >` + group + `/cgroup.procs; exec cr_checkpoint -f "$1" $0`)); end == 0 {
 			v.note()
 		}

@@ -69,8 +69,8 @@ func Save(pids []int, asked map[int]Asked) []byte {
 			if tid == pid {
 				saveProcess(pid, add)
 				d.save(pid, add)
-				if list := moved(pid); i == 0 && list != nil {
-					add(stdio, strings.Join(list, ","))
+				if i == 0 {
+					saveStdio(pid, add)
 				}
 				saveMemory(pid, asked[pid], add)
 				if lockers[pid] {

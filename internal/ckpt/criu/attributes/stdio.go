@@ -17,12 +17,12 @@ import (
 //
 //	stdio=0:10,1:11
 
-// moved returns where a process has what it was started with as standard descriptors, of those
+// saveStdio notes where a process has what it was started with as standard descriptors, of those
 // that are under another number now.
-func moved(pid int) (list []string) {
+func saveStdio(pid int, add func(name, value string)) {
 	p, err := proc.Read(pid)
 	if err != nil || p.PPid == 0 {
-		return nil
+		return
 	}
 	var due []int
 	for n := range 3 {
@@ -31,8 +31,9 @@ func moved(pid int) (list []string) {
 		}
 	}
 	if due == nil {
-		return nil
+		return
 	}
+	var list []string
 	for d, err := range proc.Descriptors(pid) {
 		if err != nil || d.FD <= 2 || proc.OpenFlags(pid, d.FD)&unix.O_CLOEXEC == 0 {
 			continue
@@ -43,7 +44,9 @@ func moved(pid int) (list []string) {
 			}
 		}
 	}
-	return list
+	if list != nil {
+		add(stdio, strings.Join(list, ","))
+	}
 }
 
 // Stdio returns under which number a process, by its number, has what it was started with as a

@@ -412,10 +412,10 @@ func (s *space) step(position *int64, end int64, data []byte, begin int64) (fill
 		return 0, errDone
 	}
 	p.Length = min(p.Length, stepSize)
-	if p.isAside() && changing(s.fd) {
-		return 0, unix.EAGAIN
-	}
 	if p.isAside() {
+		if changing(s.fd) {
+			return 0, unix.EAGAIN
+		}
 		*position = p.Offset + p.Length
 		return 0, nil
 	}
