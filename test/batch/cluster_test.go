@@ -9,10 +9,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"blcr-cli/test/harness"
 )
@@ -76,12 +80,24 @@ func slurm(t *testing.T) *cluster {
 
 var usual = sync.OnceValues(func() (*cluster, error) { return start("slurm", "") })
 
+// privateTmp is one whose jobs have a /tmp of their own, each in a mount namespace that its
+// slurmd binds to a file. The kernel refuses that for a namespace with a smaller number than
+// slurmd's own. Linux 6.18 gives numbers out by processor: all are made on one.
 var privateTmp = sync.OnceValues(func() (*cluster, error) {
-	return start("private", "JobContainerType=job_container/tmpfs\nPrologFlags=contain\n")
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &set); err != nil {
+		return nil, os.NewSyscallError("sched_getaffinity", err)
+	}
+	first := 0
+	for !set.IsSet(first) {
+		first++
+	}
+	return start("private", "JobContainerType=job_container/tmpfs\nPrologFlags=contain\n",
+		"taskset", "-c", strconv.Itoa(first), "unshare", "--mount")
 })
 
-// start starts the daemons. They end with the pid namespace.
-func start(name, more string) (*cluster, error) {
+// start starts the daemons by a command, if there is one. They end with the pid namespace.
+func start(name, more string, by ...string) (*cluster, error) {
 	dir := filepath.Join(scratch, name)
 	c := &cluster{dir: dir, env: "SLURM_CONF=" + filepath.Join(dir, "slurm.conf")}
 	for _, d := range []string{"", "state", "n1", "n2"} {
@@ -127,7 +143,7 @@ func start(name, more string) (*cluster, error) {
 		if err != nil {
 			return nil, err
 		}
-		cmd := exec.Command("setsid", daemon...)
+		cmd := exec.Command("setsid", append(slices.Clone(by), daemon...)...)
 		cmd.Env = append(os.Environ(), c.env)
 		cmd.Stdout, cmd.Stderr = log, log
 		err = cmd.Start()
