@@ -8,10 +8,10 @@
 // have answered. The parent cannot answer, so both wait for ever, and so does the
 // requester. BLCR's own tools use fork.
 //
-// So this package uses clone(SIGCHLD). Until exec the child runs assembly only, on
-// a stack by which package selfckpt recognizes it: its answer is "omit me". For the
-// exec itself it ignores signal 64. The module drops a process that calls exec from
-// its request.
+// So this package uses clone(SIGCHLD), unless it is told that no request can come. Until
+// exec the child runs assembly only, on a stack by which package selfckpt recognizes it:
+// its answer is "omit me". For the exec itself it ignores signal 64. The module drops a
+// process that calls exec from its request.
 //
 // What belongs here: fork and exec, what has to happen in between, and a fork without
 // exec that only keeps a descriptor open. The package does not wait for programs and
@@ -48,6 +48,12 @@ type Attr struct {
 	// first, the program is not executed. Where there is no clone of our own, on
 	// other architectures, it is called afterwards.
 	Forked func(pid int) error
+
+	// Vfork has the child use the memory of this process until exec, for which the calling
+	// thread waits, as with vfork(2): to copy a memory takes time, and so does what is
+	// written to it afterwards. It is for where no request of the module's can come, and not
+	// together with Forked.
+	Vfork bool
 
 	// Answers says that it is a program of ours, which answers signal 64 from
 	// its entry point on. It is then started with that signal ignored: with the

@@ -31,6 +31,7 @@ type child struct {
 	calls *call   // 0: the last one is execve
 	pipe  uintptr // 8: the pipe to which an errno is written, 8 bytes
 	stack uintptr // 16: end of its stack
+	flags uintptr // 24: of clone, besides SIGCHLD
 }
 
 // fork creates the child and returns its pid, or a negative errno. Precondition:
@@ -97,6 +98,8 @@ type plan struct {
 	limit unix.Rlimit
 	mask  unix.Sigset_t
 
+	flags uintptr // of clone(2), besides SIGCHLD
+
 	gate [2]int // a pipe, in which there is a byte when Attr.Forked has returned
 	read byte   // which goes here
 
@@ -120,6 +123,9 @@ const sigsetSize = 8
 //go:noinline
 func newPlan(path string, argv []string, attr *Attr) (p *plan, err error) {
 	p = &plan{}
+	if attr.Vfork {
+		p.flags = unix.CLONE_VM | unix.CLONE_VFORK
+	}
 	if p.path, err = syscall.BytePtrFromString(path); err != nil {
 		return nil, err
 	}
@@ -234,7 +240,7 @@ func (p *plan) fork(pipe int) (pid int, err error) {
 			return 0, err
 		}
 	}
-	c := child{calls: unsafe.SliceData(p.calls), pipe: uintptr(pipe), stack: selfckpt.ChildStack()}
+	c := child{calls: unsafe.SliceData(p.calls), pipe: uintptr(pipe), stack: selfckpt.ChildStack(), flags: p.flags}
 	// As in package syscall: the lock keeps the child from inheriting a descriptor that
 	// is about to be made close-on-exec.
 	syscall.ForkLock.Lock()

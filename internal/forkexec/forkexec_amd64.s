@@ -13,7 +13,8 @@ GLOBL default<>(SB), NOPTR, $32
 // func fork(c *child) int
 TEXT ·fork(SB),NOSPLIT,$0-16
 	MOVQ	c+0(FP), R12
-	MOVL	$SIGCHLD, DI
+	MOVQ	24(R12), DI
+	ORQ	$SIGCHLD, DI
 	MOVQ	16(R12), SI             // on its own stack from the first instruction on
 	XORL	DX, DX
 	XORL	R10, R10

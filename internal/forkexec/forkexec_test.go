@@ -279,6 +279,7 @@ func TestIgnored(t *testing.T) {
 	}
 	env := []string{"PATH=/bin:/usr/bin"}
 	check("Ignored", output(t, "exec cat /proc/self/status", &Attr{Ignored: ignored, Env: env}))
+	check("Ignored, Vfork", output(t, "exec cat /proc/self/status", &Attr{Ignored: ignored, Env: env, Vfork: true}))
 
 	path, argv := Ignoring("/bin/cat", []string{"name", "/proc/self/status", "a b"}, ignored)
 	if argv[len(argv)-1] != "a b" {
@@ -344,7 +345,7 @@ func TestMany(t *testing.T) {
 		starters.Go(func() {
 			for i := range 10 {
 				pid, err := Start("/bin/sh", []string{"sh", "-c", "exit $A"}, &Attr{
-					Env: []string{fmt.Sprint("A=", i)}, Files: []uintptr{2, 1, 0, 1, 2},
+					Env: []string{fmt.Sprint("A=", i)}, Files: []uintptr{2, 1, 0, 1, 2}, Vfork: i%2 == 1,
 				})
 				if err != nil {
 					t.Error(err)

@@ -290,14 +290,19 @@ func TestFaultScratch(t *testing.T) {
 func TestFaultSignals(t *testing.T) {
 	v := newVictim(t)
 	for _, sig := range []syscall.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT} {
-		for n := range 8 {
+		for n := range 12 {
 			p := v.command("cr_checkpoint", "-f", v.ctx, strconv.Itoa(v.pid))
 			time.Sleep(rand.N(200 * time.Millisecond))
-			to := p.pid
-			if n%2 == 1 { // as Ctrl-C does
-				to = -p.pid
+			to := []int{p.pid}
+			switch n % 3 {
+			case 1: // as Ctrl-C does
+				to = []int{-p.pid}
+			case 2: // as a batch system does: criu, too
+				to = tree(p.pid)
 			}
-			_ = syscall.Kill(to, sig)
+			for _, pid := range to {
+				_ = syscall.Kill(pid, sig)
+			}
 			end := v.wait(p)
 			stderr, _ := os.ReadFile(p.stderr)
 			switch {

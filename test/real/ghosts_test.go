@@ -43,14 +43,15 @@ func TestFaultGhosts(t *testing.T) {
 	for n := range 12 {
 		keepClear(j.pid)
 		p := j.command("cr_restart", ctx)
-		// Criu is at work on the files when there is more than one.
+		// Criu is at work on the files when there are more than the new one and those with
+		// which cr_restart tries the directory before.
 		j.until("criu to make files", func() bool {
 			entries, _ := os.ReadDir(filepath.Join(j.dir, "removed"))
 			select {
 			case <-p.ended:
 				return true
 			default:
-				return len(entries) > 1+n*20
+				return len(entries) > 3+n*20
 			}
 		})
 		if len(j.names()) > 1 {

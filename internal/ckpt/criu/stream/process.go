@@ -2,6 +2,7 @@ package stream
 
 import (
 	"runtime"
+	"slices"
 	"syscall"
 	"unsafe"
 
@@ -73,8 +74,9 @@ type process struct {
 	status unix.WaitStatus
 }
 
-// groupSignals are sent to a whole process group. Criu ignores them where it is in that of
-// this process. It gives the processes that it restores the dispositions that they had.
+// groupSignals are sent to a whole process group, or by a batch system to every process of a
+// job, of which criu is one. Criu ignores them. It gives the processes that it restores the
+// dispositions that they had.
 var groupSignals = []syscall.Signal{
 	unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU,
 }
@@ -89,14 +91,11 @@ var groupSignals = []syscall.Signal{
 // in a process. If this process ends, criu fails soon for want of its sockets.
 func start(command Command) (*process, error) {
 	path, args := command.Path, append([]string{"criu"}, command.Args...)
-	var ignored []syscall.Signal
-	switch {
-	case command.InSession:
-		ignored = groupSignals
-	case command.writes:
+	ignored := groupSignals
+	if command.writes && !command.InSession {
 		// It gets an error, and no signal that ends it, for a file that becomes too
 		// large; see forbidFiles.
-		ignored = []syscall.Signal{unix.SIGXFSZ}
+		ignored = append(slices.Clone(ignored), unix.SIGXFSZ)
 	}
 	p := &process{done: make(chan struct{})}
 	out, err := p.log.open()
@@ -135,15 +134,11 @@ func start(command Command) (*process, error) {
 				defer unix.RawSyscall(unix.SYS_PERSONALITY, before, 0, 0)
 			}
 		}
-		setsid := !command.InSession
-		switch {
-		case command.Fork != nil:
+		if command.Fork != nil {
 			path, args = forkexec.Ignoring(path, args, ignored)
 			p.pid, err = command.Fork(path, args, &syscall.ProcAttr{Env: command.Environment, Files: files})
-		case ignored != nil:
-			p.pid, err = forkexec.Start(path, args, &forkexec.Attr{Env: command.Environment, Files: files, Setsid: setsid, Ignored: ignored})
-		default: // it is faster
-			p.pid, err = syscall.ForkExec(path, args, &syscall.ProcAttr{Env: command.Environment, Files: files, Sys: &syscall.SysProcAttr{Setsid: setsid}})
+		} else {
+			p.pid, err = forkexec.Start(path, args, &forkexec.Attr{Env: command.Environment, Files: files, Setsid: !command.InSession, Ignored: ignored, Vfork: true})
 		}
 		return err
 	}

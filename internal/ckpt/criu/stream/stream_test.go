@@ -747,18 +747,20 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
-// TestGroupSignals: a criu in the session of this process does not end by a signal that was
-// sent to its process group, nor does what it starts.
+// TestGroupSignals: a criu does not end by a signal that was sent to its process group, or to
+// all processes of a batch job, nor does what it starts.
 func TestGroupSignals(t *testing.T) {
 	script := "true"
 	for _, sig := range groupSignals {
 		script += fmt.Sprintf("; kill -%d $$; /bin/sh -c 'kill -%[1]d $$'", int(sig))
 	}
-	s := prepare(t, Serve)
-	if err := s.Start(Command{Path: "/bin/sh", Args: []string{"-c", script + " && exit 7"}, InSession: true}); err != nil {
-		t.Fatal(err)
+	for mode, inSession := range map[Mode]bool{Serve: true, Capture: false, Files: false} {
+		s := prepare(t, mode)
+		if err := s.Start(Command{Path: "/bin/sh", Args: []string{"-c", script + " && exit 7"}, InSession: inSession}); err != nil {
+			t.Fatal(err)
+		}
+		s.checkEnd(7)
 	}
-	s.checkEnd(7)
 }
 
 // TestImageFails: an image that cannot be moved stops criu.
