@@ -3,6 +3,7 @@ package pstree
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -20,17 +21,26 @@ type pipeEnds struct {
 	pid, fd     int // one of the descriptors
 }
 
-// outside is a look at the pipes of all processes that are not in the tree, where one is
-// needed: the kernel tells whether the other end of a pipe is open, and not who has it.
-type outside struct {
-	needed   bool
-	done     chan struct{} // closed when the rest is valid; nil unless it is needed
-	ends     map[uint64]pipeEnds
-	complete bool // there was permission to look at every process
+// add adds what a descriptor of a process has open.
+func (e pipeEnds) add(pid int, d proc.Descriptor) pipeEnds {
+	return pipeEnds{e.read || d.Readable, e.write || d.Writable, pid, d.FD}
 }
 
-// LookOutside begins to look for the pipes of all processes outside of the tree, if there
-// is a need to, in the background: it takes long where there are many processes.
+// reaches reports whether other has the end of a pipe that is missing in e.
+func (e pipeEnds) reaches(other pipeEnds) bool {
+	return e.read && other.write || e.write && other.read
+}
+
+// outside is a look at the pipes of processes that are not in the tree, where one is
+// needed: the kernel tells whether the other end of a pipe is open, and not who has it.
+type outside struct {
+	done     chan struct{} // closed when the rest is valid; nil where no look is needed
+	ends     map[uint64]pipeEnds
+	complete bool // it has looked at every process
+}
+
+// LookOutside begins to look for the pipes of processes outside of the tree, if there
+// is a need to, in the background: it takes long where there are many descriptors.
 // ExternalPipes has to know it.
 //
 // What only this process, or the command that waits for it, has the other end of
@@ -38,36 +48,72 @@ type outside struct {
 // the tree that waits for the checkpoint, and any pipe that was inherited. A pipe that is
 // on its way between processes of the tree is not outside either.
 func (t *Tree) LookOutside() {
-	o := &outside{needed: t.passes}
+	o := &outside{}
 	t.outside = o
 	pid, parent := os.Getpid(), os.Getppid()
 	if proc.Executable(parent) != proc.Executable(pid) { // it does not wait for this one
 		parent = pid
 	}
 	ours := make(map[uint64]pipeEnds)
-	if addPipes(pid, ours) != nil || addPipes(parent, ours) != nil {
-		o.needed = true
+	var wanted map[uint64]pipeEnds // nil for all
+	if addPipes(pid, ours) == nil && addPipes(parent, ours) == nil && !t.passes {
+		wanted = make(map[uint64]pipeEnds)
+		for inode := range ours {
+			if e := t.pipes[inode]; e.read != e.write {
+				wanted[inode] = e
+			}
+		}
+		if len(wanted) == 0 {
+			return
+		}
 	}
-	for inode := range ours {
-		o.needed = o.needed || t.pipes[inode]
-	}
-	if !o.needed {
-		return
-	}
-	o.done, o.ends, o.complete = make(chan struct{}), make(map[uint64]pipeEnds), true
+	o.done, o.ends = make(chan struct{}), make(map[uint64]pipeEnds)
 	in, table := t.contains(), t.table // Refresh replaces it
 	go func() {
 		defer close(o.done)
-		for other, p := range table {
-			if in(other) || other == pid || other == parent || p.Kernel || p.Dead() {
+		o.complete = true
+		for _, other := range nearest(table, t.Root, pid) {
+			if in(other) || other == pid || other == parent || table[other].Kernel || table[other].Dead() {
 				continue
 			}
-			if err := addPipes(other, o.ends); errors.Is(err, os.ErrPermission) {
+			if errors.Is(addPipes(other, o.ends), os.ErrPermission) {
+				o.complete = false
+			}
+			if wanted != nil && o.found(wanted) {
 				o.complete = false
 				return
 			}
 		}
 	}()
+}
+
+// found reports whether the other end of all these pipes has been seen.
+func (o *outside) found(wanted map[uint64]pipeEnds) bool {
+	for inode, e := range wanted {
+		if !e.reaches(o.ends[inode]) {
+			return false
+		}
+	}
+	return true
+}
+
+// nearest orders all processes by how likely they have the other ends of pipes that some have:
+// their ancestors, others of their sessions, and the rest.
+func nearest(table proc.Table, pids ...int) []int {
+	rank := make(map[int]int)
+	for _, pid := range pids {
+		for p := table[pid]; p != nil && rank[p.Pid] == 0; p = table[p.PPid] {
+			rank[p.Pid] = -2
+		}
+		if p := table[pid]; p != nil {
+			for other := range table {
+				if table[other].Sid == p.Sid && rank[other] == 0 {
+					rank[other] = -1
+				}
+			}
+		}
+	}
+	return slices.SortedFunc(maps.Keys(table), func(a, b int) int { return rank[a] - rank[b] })
 }
 
 // ExternalPipes returns the inodes of the pipes of which one end is in the tree and
@@ -97,11 +143,13 @@ func (t *Tree) ExternalPipes() (inodes []uint64, known bool) {
 // has reports whether the other end of a pipe is open outside of the tree, of which one end
 // is open in it.
 func (o *outside) has(inode uint64, e pipeEnds) bool {
-	if o.needed {
+	if o.done != nil {
 		<-o.done
+		if e.reaches(o.ends[inode]) {
+			return true
+		}
 		if o.complete {
-			other := o.ends[inode]
-			return e.read && other.write || e.write && other.read
+			return false
 		}
 	}
 	return e.otherEnd()
@@ -136,11 +184,7 @@ func addPipes(pid int, ends map[uint64]pipeEnds) error {
 			return err
 		}
 		if inode, ok := inodeOf(d, "pipe"); ok {
-			e := ends[inode]
-			e.read = e.read || d.Readable
-			e.write = e.write || d.Writable
-			e.pid, e.fd = pid, d.FD
-			ends[inode] = e
+			ends[inode] = ends[inode].add(pid, d)
 		}
 	}
 	return nil

@@ -51,7 +51,7 @@ func (p *preflight) descriptors(s *subject) {
 		}
 		inode, pipe := inodeOf(d, "pipe")
 		if pipe {
-			p.pipes[inode] = true
+			p.pipes[inode] = p.pipes[inode].add(s.Pid, d)
 		}
 		// Devices may do something when they are closed here, a file system may write what is in
 		// memory, and of others it only matters whether their owner is a later thread.

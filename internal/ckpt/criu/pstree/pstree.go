@@ -39,8 +39,8 @@ type Tree struct {
 	frozen  bool // since Refresh
 
 	// What the last look has found:
-	pipes  map[uint64]bool // open in the tree, by their inodes
-	passes bool            // descriptors are on their way between processes (SCM_RIGHTS)
+	pipes  map[uint64]pipeEnds // open in the tree, by their inodes
+	passes bool                // descriptors are on their way between processes (SCM_RIGHTS)
 }
 
 // Resolve finds the tree that the request means. The error is a *ckpt.Error:

@@ -261,7 +261,7 @@ func TestOtherPipes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !tree.pipes[input] || !tree.pipes[output] {
+	if !tree.pipes[input].read || !tree.pipes[output].write {
 		t.Errorf("pipes %v; want %d and %d among them", tree.pipes, input, output)
 	}
 	for _, held := range []bool{true, false} {
@@ -499,5 +499,21 @@ func TestResolveCancelled(t *testing.T) {
 	request.Limit = 0
 	if _, err = Resolve(ctx, request); err != cause {
 		t.Errorf("error %v, want %v", err, cause)
+	}
+}
+
+// TestNearest: ancestors come first, then processes of the same sessions.
+func TestNearest(t *testing.T) {
+	table := proc.Table{
+		1: {Pid: 1, Sid: 1}, 2: {Pid: 2, PPid: 1, Sid: 2}, 3: {Pid: 3, PPid: 2, Sid: 3}, // the root
+		4: {Pid: 4, PPid: 9, Sid: 3}, 5: {Pid: 5, PPid: 6, Sid: 5}, // the request
+		6: {Pid: 6, PPid: 1, Sid: 5}, 7: {Pid: 7, PPid: 6, Sid: 5}, 8: {Pid: 8, PPid: 1, Sid: 8}, 9: {Pid: 9, PPid: 1, Sid: 8},
+	}
+	got := nearest(table, 3, 5)
+	for i, want := range [][]int{{1, 2, 3, 5, 6}, {4, 7}, {8, 9}} {
+		part := slices.Sorted(slices.Values(got[:len(want)]))
+		if got = got[len(want):]; !slices.Equal(part, want) {
+			t.Errorf("part %d is %d, want %d", i, part, want)
+		}
 	}
 }
