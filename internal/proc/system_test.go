@@ -99,6 +99,26 @@ func TestDescriptors(t *testing.T) {
 	if got := Watched(os.Getpid(), inotify); len(got) != 1 || got[0].Dev != st.Dev || got[0].Ino != st.Ino {
 		t.Errorf("it watches %+v, want %x:%x", got, st.Dev, st.Ino)
 	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	pipes := make(map[int]Descriptor)
+	for d, err := range Pipes(os.Getpid()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		pipes[d.FD] = d
+	}
+	reads, writes := pipes[int(r.Fd())], pipes[int(w.Fd())]
+	if reads.Link != writes.Link || !reads.Readable || reads.Writable || writes.Readable || !writes.Writable {
+		t.Errorf("the ends of a pipe are %+v and %+v", reads, writes)
+	}
+	if d, ok := pipes[inotify]; ok {
+		t.Errorf("%+v is no pipe", d)
+	}
 	for d, err := range Descriptors(1 << 23) {
 		if err == nil {
 			t.Errorf("%+v of a process that cannot be", d)

@@ -179,7 +179,7 @@ func (e pipeEnds) otherEnd() bool {
 
 // addPipes adds the ends of pipes that a process has open.
 func addPipes(pid int, ends map[uint64]pipeEnds) error {
-	for d, err := range proc.Descriptors(pid) {
+	for d, err := range proc.Pipes(pid) {
 		if err != nil {
 			return err
 		}

@@ -2,7 +2,6 @@ package stream
 
 import (
 	"fmt"
-	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -110,8 +109,8 @@ const (
 // of criu's for reading.
 func bothEnds(criu int) (ends, fds map[string]int) {
 	ends, fds = make(map[string]int), make(map[string]int)
-	for d, err := range proc.Descriptors(criu) {
-		if err != nil || !strings.HasPrefix(d.Link, "pipe:[") {
+	for d, err := range proc.Pipes(criu) {
+		if err != nil {
 			continue
 		}
 		if d.Readable {
