@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"syscall"
 	"time"
+
+	"blcr-cli/internal/hints"
 )
 
 // Engine saves and restores processes. An Engine serves one request.
@@ -173,7 +175,8 @@ func At(step Step, err error) error {
 		at.Step = step
 		return &at
 	}
-	return &Error{Op: "request", Errno: ErrnoOf(err), Step: step}
+	errno := ErrnoOf(err)
+	return &Error{Op: "request", Errno: errno, Step: step, Detail: hints.Limits(errno)}
 }
 
 // StepOf returns the step in which err happened.

@@ -539,3 +539,38 @@ func TestFaultCriu(t *testing.T) {
 	v.intact()
 	v.finish()
 }
+
+// TestFaultFewFilesSave: cr_checkpoint may open too few files for CRIU, at all or for this job,
+// which --check foretells.
+func TestFaultFewFilesSave(t *testing.T) {
+	j := newCaller(t)
+	j.write("job.py", `
+import time
+files = [open("/dev/null") for _ in range(200)]
+open("ready", "w").close()
+while True:
+    time.sleep(3600)
+`)
+	p := j.run("/usr/bin/python3", "job.py")
+	pid := strconv.Itoa(p.pid)
+	for _, c := range []struct {
+		limit int
+		said  string
+	}{
+		{15, "Failed cr_init(): Too many open files\n- a process may have 15 files open here (ulimit -n), at most 15 (ulimit -Hn)\n..."},
+		{150, "Checkpoint failed: Too many open files\n- criu needs more files open at a time than the 150 that it may have (ulimit -Hn)\n..."},
+	} {
+		limited := fmt.Sprintf(`ulimit -n %d; exec "$0" "$@"`, c.limit)
+		with := func(args ...string) *process {
+			return j.start("cr_checkpoint", append([]string{"/bin/sh", "-c", limited, filepath.Join(bin, "cr_checkpoint")}, args...), nil)
+		}
+		j.fails(with("-f", j.dir+"/ctx", pid), 24, c.said)
+		if end := j.wait(with("--check", pid)); end != 24<<8 {
+			t.Errorf("ulimit -n %d: --check: %s, want exit status 24", c.limit, describe(end))
+		}
+		if _, err := os.Lstat(j.dir + "/ctx"); !os.IsNotExist(err) {
+			t.Errorf("ulimit -n %d: a context is left: %v", c.limit, err)
+		}
+	}
+	j.killAll(p)
+}

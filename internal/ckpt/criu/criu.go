@@ -56,9 +56,18 @@ func open() (*engine, error) {
 	return &engine{criu: criu}, nil
 }
 
-// fewDescriptors returns EMFILE, or ENFILE, if there are not as many free descriptors as Go's
-// runtime needs to wait for several files, which would end the program with a trace.
+// leastFiles is how many files CRIU has open at a time at least, to save or restore a process
+// that has none.
+const leastFiles = 36
+
+// fewDescriptors returns EMFILE, or ENFILE, if there are not as many free descriptors as CRIU
+// needs, or as Go's runtime needs to wait for several files, which would end the program with a
+// trace.
 func fewDescriptors() (errno unix.Errno) {
+	var l unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &l) == nil && l.Max < leastFiles {
+		return unix.EMFILE
+	}
 	for range 2 {
 		var pipe [2]int
 		if errno, _ = unix.Pipe2(pipe[:], unix.O_CLOEXEC).(unix.Errno); errno == 0 {

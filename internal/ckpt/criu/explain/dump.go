@@ -64,7 +64,7 @@ var dumpRules = []rule{
 			}
 			return s.process() + " has an io_uring open" + as + cannot
 		}},
-	{has: "Can't retrieve FDs", expr: pattern(`^Can't retrieve FDs from socket`), hint: "have root raise that limit",
+	{has: "Can't retrieve FDs", expr: pattern(`^Can't retrieve FDs from socket`), errno: unix.EMFILE, hint: "have root raise that limit",
 		say: func(s *situation, _ []string) string {
 			var l unix.Rlimit
 			if unix.Getrlimit(unix.RLIMIT_NOFILE, &l) != nil || l.Max >= 1024 {
