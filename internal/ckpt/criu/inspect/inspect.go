@@ -529,7 +529,13 @@ func (in *inspection) table(p *Process, n uint32) error {
 		return nil
 	}
 	in.tables[n] = p.PID
-	fds, _, err := load(in, images.Name("fdinfo", n), images.FDs)
+	// That of a process with nothing open does not exist. Of a context nothing is lost, of
+	// a directory a file may be.
+	read := optional[[]images.FD]
+	if in.info.Directory {
+		read = load[[]images.FD]
+	}
+	fds, _, err := read(in, images.Name("fdinfo", n), images.FDs)
 	slices.SortStableFunc(fds, func(a, b images.FD) int { return cmp.Compare(a.FD, b.FD) })
 	for _, fd := range fds {
 		f := in.file(fd)

@@ -307,6 +307,14 @@ func TestInspectMissing(t *testing.T) {
 			if err != nil || info.Missing != "" {
 				t.Errorf("without %s: %v, %+v", name, err, info)
 			}
+		case "fdinfo-2.img": // a process with nothing open has none
+			if err != nil || info.Missing != "" {
+				t.Errorf("without %s: %v, %+v", name, err, info)
+			}
+			fd, _ := imageDir(t, files)
+			if info, err := Directory(fd); err != nil || info.Missing != name+" is missing" {
+				t.Errorf("a directory without %s: %v, %+v", name, err, info)
+			}
 		default:
 			if err != nil || info.Missing != name+" is missing" {
 				t.Errorf("without %s: %v, %+v", name, err, info)
