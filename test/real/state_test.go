@@ -157,6 +157,20 @@ ok = lambda: fcntl.fcntl(f, fcntl.F_GETLEASE) == fcntl.F_WRLCK`)
 	j.nothing()
 }
 
+// TestRawSocket: a raw socket can be saved whatever its packets are, and --check says so.
+func TestRawSocket(t *testing.T) {
+	engine(t)
+	j := newJob(t, "rawsocket")
+	p := j.prepare(`s = socket.socket(socket.AF_INET, socket.SOCK_RAW, 132) # SCTP
+ok = lambda: s.getsockopt(socket.SOL_SOCKET, 38) == 132 # SO_PROTOCOL`)
+	if said, status := j.asked(strconv.Itoa(p.pid)); status != 0 {
+		t.Errorf("--check: status %d, %q", status, said)
+	}
+	ctx := j.savedAndEnded(p)
+	j.ends(j.again(ctx), 7, "", "")
+	j.nothing()
+}
+
 // TestPortTaken: cr_info --check and a restart say that another program has the job's port.
 func TestPortTaken(t *testing.T) {
 	engine(t)

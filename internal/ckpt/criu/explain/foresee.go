@@ -323,7 +323,11 @@ func (s *situation) foreseeSocket(d proc.Descriptor, users bool, add func(format
 		mptcp    = 262
 	)
 	inode, _ := strconv.ParseUint(strings.Trim(d.Link, "socket:[]"), 10, 64)
-	switch family, protocol := option(unix.SOL_SOCKET, unix.SO_DOMAIN), option(unix.SOL_SOCKET, unix.SO_PROTOCOL); family {
+	family, protocol := option(unix.SOL_SOCKET, unix.SO_DOMAIN), option(unix.SOL_SOCKET, unix.SO_PROTOCOL)
+	if option(unix.SOL_SOCKET, unix.SO_TYPE) == unix.SOCK_RAW {
+		protocol = unix.IPPROTO_RAW // CRIU saves these, whatever is in their packets
+	}
+	switch family {
 	case unix.AF_PACKET:
 	case unix.AF_UNIX:
 		// To receive them, even to look (MSG_PEEK), would open files that are passed on.
