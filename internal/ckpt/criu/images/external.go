@@ -1,6 +1,7 @@
 package images
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -143,10 +144,16 @@ func internalTTYs(ttys []TTY) (internal func(TTY) bool, controlled map[int32]boo
 // ExternalTTYs returns the terminals that a restart has to provide, in the order
 // of ttys. Not among them are pseudo terminals whose master is in the tree, and
 // those that had hung up: criu makes both itself. /dev/tty is among them unless
-// the terminal behind it is one of these. tables serve for External.FDs only.
+// the terminal behind it is one of these. Nor is a device, such as a serial line, that the job
+// has opened for itself: one that controls no session, and that tables show as no standard
+// descriptor.
 func ExternalTTYs(files []File, ttys []TTY, tables Tables) []ExternalTTY {
 	internal, controlled := internalTTYs(ttys)
-	return opened(files, ttys, tables, func(t TTY) bool { return !internal(t) && !(t.Type == TTYCurrent && controlled[t.SID]) })
+	external := opened(files, ttys, tables, func(t TTY) bool { return !internal(t) && !(t.Type == TTYCurrent && controlled[t.SID]) })
+	return slices.DeleteFunc(external, func(e ExternalTTY) bool {
+		device := e.TTY.Type == TTYSerial || e.TTY.Type == TTYVirtual || e.TTY.Type == TTYConsole
+		return device && e.TTY.SID == 0 && len(e.FDs) > 0 && !slices.ContainsFunc(e.FDs, func(fd uint32) bool { return fd <= 2 })
+	})
 }
 
 // HungTTYs returns the pseudo terminals that had hung up, as ExternalTTYs the others.

@@ -291,6 +291,20 @@ func TestExternal(t *testing.T) {
 		t.Errorf("terminals %+v", external)
 	}
 
+	// A serial line that the job has opened itself, and that is no standard descriptor, is not.
+	line := TTY{ID: 9, Type: TTYSerial}
+	lines := append(slices.Clone(files), File{ID: 60, Type: TypeTTY, TTYInfoID: 9})
+	for _, c := range []struct {
+		fd, sid  int32
+		external bool
+	}{{5, 0, false}, {2, 0, true}, {5, shellSID, true}} {
+		line.SID = c.sid
+		got := ExternalTTYs(lines, []TTY{line}, Tables{2: {{FileID: 60, FD: uint32(c.fd), Type: TypeTTY}}})
+		if (got != nil) != c.external {
+			t.Errorf("a serial line as descriptor %d, of session %d: %+v", c.fd, c.sid, got)
+		}
+	}
+
 	// With its master it is internal, and so is /dev/tty in its session.
 	ttys = append(ttys, TTY{ID: 1, Type: TTYPty, Master: true}, TTY{ID: 2, Type: TTYCurrent, SID: shellSID})
 	files = append(files, File{ID: 50, Type: TypeTTY, TTYInfoID: 1}, File{ID: 51, Type: TypeTTY, TTYInfoID: 2})
