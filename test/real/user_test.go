@@ -772,3 +772,35 @@ func TestOtherGroup(t *testing.T) {
 	j.restart(ctx)
 	j.finish()
 }
+
+// TestWorkingDirectoryAsUser: a user's commands work where that user may search the working
+// directory only, or not even that, as after sudo(8), if the context is elsewhere.
+func TestWorkingDirectoryAsUser(t *testing.T) {
+	engine(t)
+	for _, mode := range []os.FileMode{0o711, 0o700} {
+		t.Run(fmt.Sprintf("%o", mode), func(t *testing.T) {
+			j := newUserJob(t, "counter", criuForUsers(t))
+			// No answer of this criu's has been remembered there.
+			runtime := j.private("runtime", &ordinary, 0o700)
+			j.env = append(j.env, "XDG_RUNTIME_DIR="+runtime)
+			j.launch()
+			there := j.private("there", &syscall.Credential{}, mode)
+			// Root changes to the directory, and becomes the user there.
+			j.cred = nil
+			by := []string{"/bin/sh", "-c", `cd "$0" && exec "$@"`, there, tool(t, "setpriv"),
+				"--reuid", fmt.Sprint(ordinary.Uid), "--regid", fmt.Sprint(ordinary.Gid), "--clear-groups"}
+			ctx, pid := filepath.Join(j.dir, "ctx"), strconv.Itoa(j.pid)
+			for _, args := range [][]string{
+				{"cr_checkpoint", "--check", "-f", ctx, pid},
+				{"cr_checkpoint", "--kill", "-f", ctx, pid},
+				{"cr_info", "--check", ctx},
+			} {
+				p := j.wrapped(by, args[0], args[1:]...)
+				if end := j.wait(p); end != 0 {
+					stderr, _ := os.ReadFile(p.stderr)
+					t.Fatalf("%v: %s: %s", args, describe(end), stderr)
+				}
+			}
+		})
+	}
+}
