@@ -390,6 +390,7 @@ var beyondUsers = map[string]struct {
 	"O_NOATIME":              {`open("f", "w").close(); os.chmod("f", 0o644); inherit(os.open("f", os.O_RDONLY | os.O_NOATIME))`, 1, "with O_NOATIME"},
 	"removed, mode changed":  {`later = 'f = os.open("f", os.O_RDWR | os.O_CREAT, 0o600); os.write(f, b"content"); os.fchmod(f, 0); os.unlink("f")'`, 13, "has the removed file "},
 	"removed file of root's": {`inherit(os.open("f", os.O_RDWR | os.O_CREAT, 0o600)); os.chmod("f", 0o666); os.unlink("f")`, 1, "which belongs to root"},
+	"removed device":         {`os.mknod("d", 0o20666, os.makedev(1, 3)); os.chmod("d", 0o666); inherit(os.open("d", os.O_RDWR)); os.unlink("d")`, 1, "has the removed device "},
 	"TCP connection":         {`later = 'import socket; s = socket.create_server(("127.0.0.1", 0)); c = socket.create_connection(s.getsockname()); a = s.accept()'`, 1, "has a TCP connection: to save one takes the capability CAP_NET_ADMIN"},
 	"TCP socket, refused":    {`later = 'import socket; s = socket.create_server(("127.0.0.1", 0)); port = s.getsockname()[1]; s.close(); c = socket.socket(); c.setblocking(False); c.connect_ex(("127.0.0.1", port)); import select; select.select([], [c], [])'`, 1, "has a TCP connection: to save one takes the capability CAP_NET_ADMIN"},
 	"TCP socket, reset":      {`later = 'import socket, struct; s = socket.create_server(("127.0.0.1", 0)); c = socket.create_connection(s.getsockname()); a = s.accept()[0]; a.setsockopt(1, 13, struct.pack("ii", 1, 0)); a.close()'`, 1, "has a TCP connection: to save one takes the capability CAP_NET_ADMIN"},
