@@ -127,6 +127,53 @@ func TestContainersRefused(t *testing.T) {
 	}
 }
 
+// TestOtherFilesInside: what a container has started is refused from outside where the container
+// has other files, by which CRIU would not find what it needs, and a restart not the job's. --check
+// says the same.
+func TestOtherFilesInside(t *testing.T) {
+	engine(t)
+	for _, c := range []struct{ name, prepare, says string }{
+		{"root", `mkdir "$DIR/root" && mount -t tmpfs none "$DIR/root" && for d in /*; do
+			if [ -h $d ]; then cp -P $d "$DIR/root"
+			elif [ -d $d ]; then mkdir "$DIR/root$d" && mount --rbind $d "$DIR/root$d"; fi
+		done; cd "$DIR/root" && mkdir old && pivot_root . old && cd "$DIR" && umount -l /old`, "(/)"},
+		{"tmp", `mount -t tmpfs none "$TMPDIR"`, "TMPDIR"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			j := newJob(t, "counter")
+			j.env = append(j.env, "DIR="+j.dir)
+			args := append([]string{tool(t, "unshare"), "-m", "-p", "-f", "--kill-child", "--mount-proc", "--propagation", "private",
+				"/bin/sh", "-c", c.prepare + "\nsetsid \"$@\" & wait", "sh"}, j.args...)
+			j.proc = j.start("unshare", args, nil)
+			j.until("the program to be ready", func() bool {
+				select {
+				case <-j.proc.ended:
+					t.Skipf("not here: %s", describe(j.proc.end))
+				default:
+				}
+				return j.exists("ready")
+			})
+			j.pid = childrenOf(childrenOf(j.proc.pid)[0])[0]
+			says := fmt.Sprintf("is in a container with other files than here %s", strings.Replace(c.says, "TMPDIR", "("+j.tmp+")", 1))
+			if said, status := j.asked(strconv.Itoa(j.pid)); status != 95 || !strings.Contains(said, says) {
+				t.Errorf("--check: status %d, %q", status, said)
+			}
+			p := j.command("cr_checkpoint", "--kill", "-f", filepath.Join(j.dir, "ctx"), strconv.Itoa(j.pid))
+			end := j.wait(p)
+			if stderr, _ := os.ReadFile(p.stderr); end != 95<<8 || !strings.Contains(string(stderr), says) {
+				t.Errorf("cr_checkpoint: %s, %q", describe(end), stderr)
+			}
+			j.noContext()
+			j.advances()
+			if err := syscall.Kill(j.pid, syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			j.wait(j.proc)
+		})
+	}
+}
+
 // inside is the first process of a container. It starts the program, saves it, restarts it
 // with its pids and with new ones, and ends as it ends. Its arguments are the directory of
 // the commands, that of the job, and the program.

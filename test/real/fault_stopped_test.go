@@ -3,6 +3,7 @@
 package real
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -133,4 +134,40 @@ func TestFaultStopped(t *testing.T) {
 	keepClear(j.pid)
 	j.restart(ctx)
 	j.finish()
+}
+
+// TestKilledForMemory: of a job, its criu and cr_checkpoint the latter is the first that the kernel
+// kills for want of memory.
+func TestKilledForMemory(t *testing.T) {
+	if os.Getenv("CR_CRIU") == "" {
+		t.Skip("it needs to know which criu is used")
+	}
+	v := newVictim(t)
+	score := func(pid int) string {
+		text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid))
+		return strings.TrimSpace(string(text))
+	}
+	usual := score(v.pid)
+	inherited := v.env
+	v.env = append(slices.Clone(inherited), v.stoppedAt("dump", "pre-dump", false))
+	p := v.command("cr_checkpoint", "-f", v.ctx, strconv.Itoa(v.pid))
+	v.env = inherited
+	if v.endedOrStopped(p, func() bool { return false }) {
+		t.Fatalf("cr_checkpoint: %s", describe(p.end))
+	}
+	criu, _ := strconv.Atoi(strings.TrimSpace(v.read("stopped")))
+	worker := stat(criu).ppid
+	if got := score(worker); got != "1000" {
+		t.Errorf("oom_score_adj of cr_checkpoint's worker is %q", got)
+	}
+	if got := score(criu); got != usual && got != "-1000" {
+		t.Errorf("oom_score_adj of criu is %q", got)
+	}
+	if got := score(v.pid); got != usual {
+		t.Errorf("oom_score_adj of the job is %q, and was %q", got, usual)
+	}
+	_ = unix.Kill(p.pid, unix.SIGTERM)
+	v.wait(p)
+	v.intact()
+	v.finish()
 }

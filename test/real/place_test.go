@@ -104,6 +104,66 @@ func TestControlGroups(t *testing.T) {
 	})
 }
 
+// TestGroupWithoutMemory: a job is not restarted in a control group that is not allowed the memory
+// of one of its processes, of which the kernel would kill it or cr_restart. That is said beforehand.
+func TestGroupWithoutMemory(t *testing.T) {
+	engine(t)
+	j := newJob(t, "big")
+	j.launch()
+	ctx := filepath.Join(j.dir, "ctx")
+	all := tree(j.pid)
+	j.checkpoint(ctx, "--kill", strconv.Itoa(j.pid))
+	j.killed(all)
+	dir, limit := memoryGroup(t, fmt.Sprintf("realtest-%d-memory", os.Getpid()))
+	within := []string{"/bin/sh", "-c", `echo $$ >` + dir + `/cgroup.procs && exec "$@"`, "sh"}
+	says := fmt.Sprintf("process %d had 64 MiB in memory, and the control group %s may have 48 MiB (%s)", j.pid, filepath.Join("/", filepath.Base(dir)), filepath.Base(limit))
+	set := func(most string) {
+		if err := os.WriteFile(limit, []byte(most), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set("48M")
+	p := j.wrapped(within, "cr_info", "--check", ctx)
+	end := j.wait(p)
+	if said, _ := os.ReadFile(p.stdout); end != 1<<8 || !strings.Contains(string(said), says) {
+		t.Errorf("cr_info --check: %s, %q", describe(end), said)
+	}
+	p = j.wrapped(within, "cr_restart", ctx)
+	end = j.wait(p)
+	if said, _ := os.ReadFile(p.stderr); end != 12<<8 || !strings.Contains(string(said), "- "+says) {
+		t.Errorf("cr_restart: %s, %q", describe(end), said)
+	}
+	set("512M")
+	keepClear(j.pid)
+	j.proc = j.wrapped(within, "cr_restart", ctx)
+	j.advances()
+	j.finish()
+}
+
+// memoryGroup makes a control group with the controller memory, and returns its directory and
+// the file with its limit.
+func memoryGroup(t *testing.T, name string) (dir, limit string) {
+	t.Helper()
+	for _, at := range []struct{ dir, limit string }{
+		{"/sys/fs/cgroup/memory", "memory.limit_in_bytes"}, {"/sys/fs/cgroup", "memory.max"}, {"/sys/fs/cgroup/unified", "memory.max"},
+	} {
+		dir := filepath.Join(at.dir, name)
+		if unix.Access(at.dir+"/cgroup.procs", unix.F_OK) != nil || os.Mkdir(dir, 0o755) != nil {
+			continue
+		}
+		t.Cleanup(func() {
+			for unix.Rmdir(dir) == unix.EBUSY {
+				_, _ = unix.Poll(nil, 10)
+			}
+		})
+		if limit := filepath.Join(dir, at.limit); unix.Access(limit, unix.F_OK) == nil {
+			return dir, limit
+		}
+	}
+	t.Skip("no control groups for memory to be had")
+	return "", ""
+}
+
 // TestBoundingSet: what is missing from the bounding set of the job, and of
 // cr_restart as well, need not be dropped, which takes a capability.
 func TestBoundingSet(t *testing.T) {

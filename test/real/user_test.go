@@ -390,6 +390,7 @@ var beyondUsers = map[string]struct {
 	"O_NOATIME":              {`open("f", "w").close(); os.chmod("f", 0o644); inherit(os.open("f", os.O_RDONLY | os.O_NOATIME))`, 1, "with O_NOATIME"},
 	"removed, mode changed":  {`later = 'f = os.open("f", os.O_RDWR | os.O_CREAT, 0o600); os.write(f, b"content"); os.fchmod(f, 0); os.unlink("f")'`, 13, "has the removed file "},
 	"removed file of root's": {`inherit(os.open("f", os.O_RDWR | os.O_CREAT, 0o600)); os.chmod("f", 0o666); os.unlink("f")`, 1, "which belongs to root"},
+	"removed device":         {`os.mknod("d", 0o20666, os.makedev(1, 3)); os.chmod("d", 0o666); inherit(os.open("d", os.O_RDWR)); os.unlink("d")`, 1, "has the removed device "},
 	"TCP connection":         {`later = 'import socket; s = socket.create_server(("127.0.0.1", 0)); c = socket.create_connection(s.getsockname()); a = s.accept()'`, 1, "has a TCP connection: to save one takes the capability CAP_NET_ADMIN"},
 	"TCP socket, refused":    {`later = 'import socket; s = socket.create_server(("127.0.0.1", 0)); port = s.getsockname()[1]; s.close(); c = socket.socket(); c.setblocking(False); c.connect_ex(("127.0.0.1", port)); import select; select.select([], [c], [])'`, 1, "has a TCP connection: to save one takes the capability CAP_NET_ADMIN"},
 	"TCP socket, reset":      {`later = 'import socket, struct; s = socket.create_server(("127.0.0.1", 0)); c = socket.create_connection(s.getsockname()); a = s.accept()[0]; a.setsockopt(1, 13, struct.pack("ii", 1, 0)); a.close()'`, 1, "has a TCP connection: to save one takes the capability CAP_NET_ADMIN"},
@@ -771,4 +772,36 @@ func TestOtherGroup(t *testing.T) {
 	j.cred = &other
 	j.restart(ctx)
 	j.finish()
+}
+
+// TestWorkingDirectoryAsUser: a user's commands work where that user may search the working
+// directory only, or not even that, as after sudo(8), if the context is elsewhere.
+func TestWorkingDirectoryAsUser(t *testing.T) {
+	engine(t)
+	for _, mode := range []os.FileMode{0o711, 0o700} {
+		t.Run(fmt.Sprintf("%o", mode), func(t *testing.T) {
+			j := newUserJob(t, "counter", criuForUsers(t))
+			// No answer of this criu's has been remembered there.
+			runtime := j.private("runtime", &ordinary, 0o700)
+			j.env = append(j.env, "XDG_RUNTIME_DIR="+runtime)
+			j.launch()
+			there := j.private("there", &syscall.Credential{}, mode)
+			// Root changes to the directory, and becomes the user there.
+			j.cred = nil
+			by := []string{"/bin/sh", "-c", `cd "$0" && exec "$@"`, there, tool(t, "setpriv"),
+				"--reuid", fmt.Sprint(ordinary.Uid), "--regid", fmt.Sprint(ordinary.Gid), "--clear-groups"}
+			ctx, pid := filepath.Join(j.dir, "ctx"), strconv.Itoa(j.pid)
+			for _, args := range [][]string{
+				{"cr_checkpoint", "--check", "-f", ctx, pid},
+				{"cr_checkpoint", "--kill", "-f", ctx, pid},
+				{"cr_info", "--check", ctx},
+			} {
+				p := j.wrapped(by, args[0], args[1:]...)
+				if end := j.wait(p); end != 0 {
+					stderr, _ := os.ReadFile(p.stderr)
+					t.Fatalf("%v: %s: %s", args, describe(end), stderr)
+				}
+			}
+		})
+	}
 }

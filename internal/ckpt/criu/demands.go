@@ -1,7 +1,9 @@
 package criu
 
 import (
+	"cmp"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -12,6 +14,7 @@ import (
 	"blcr-cli/internal/ckpt/criu/cpu"
 	"blcr-cli/internal/ckpt/criu/images"
 	"blcr-cli/internal/proc"
+	"blcr-cli/internal/show"
 )
 
 // What a job demands of the machine that it is restarted on, and of no process there. It
@@ -29,7 +32,7 @@ func (c *capture) noteProcessor() error {
 // demands is the error for a machine that cannot run the job, with all reasons.
 func (r *restart) demands() error {
 	f := r.foresight()
-	for _, step := range []func() error{f.processor, f.numbers, f.limits, f.named} {
+	for _, step := range []func() error{f.processor, f.numbers, f.limits, f.groups, f.named} {
 		if err := step(); err != nil {
 			return contextError(err)
 		}
@@ -81,6 +84,35 @@ func (f *foresight) processor() error {
 		}
 		if had.Overflows(here) {
 			f.obstacle(syscall.EOPNOTSUPP, "processor", fmt.Sprintf("the processor of this machine has %d bytes of registers, and the dynamic linker of the job has room for %d", here.Registers, had.Registers), hint)
+		}
+	}
+	return nil
+}
+
+// groups looks for a control group of this process that is not allowed the memory that a single
+// process of the job had: the kernel would kill the job, or cr_restart, without a reason. What
+// several had in common may take less, and is not counted.
+func (f *foresight) groups() error {
+	limits := proc.MemoryLimits(os.Getpid())
+	if len(limits) == 0 {
+		return nil
+	}
+	least := slices.MinFunc(limits, func(a, b proc.MemoryLimit) int { return cmp.Compare(a.Limit, b.Limit) })
+	swap := proc.MachineMemory()["SwapTotal"]
+	for _, task := range f.plan.tasks {
+		name := images.Name("pagemap", task.PID)
+		if !f.source.Has(name) {
+			continue
+		}
+		pagemap, err := images.Read(f.source, name, images.ReadPagemap)
+		if err != nil {
+			return err
+		}
+		if had := pagemap.Saved * uint64(os.Getpagesize()); had > least.Limit+swap {
+			f.obstacle(syscall.ENOMEM, "memory", fmt.Sprintf("process %d had %s in memory, and the control group %s may have %s (%s)",
+				task.PID, show.Size(int64(had)), show.Name(least.Group.Name), show.Size(least.Limit), least.File),
+				"have a higher limit, as 'systemd-run -p MemoryMax=…' sets it, or restart it in another control group")
+			return nil
 		}
 	}
 	return nil

@@ -617,7 +617,7 @@ func TestEnvironment(t *testing.T) {
 	}
 	checkFound(t, &search{named: path}, path)
 	asked, err := os.ReadFile(path + ".asked")
-	want := "check " + NoConfig
+	want := "check " + NoConfig + " -D /"
 	if unix.Geteuid() != 0 {
 		want += " --unprivileged"
 	}

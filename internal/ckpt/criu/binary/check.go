@@ -41,7 +41,9 @@ func Unprivileged() bool {
 // version. The error says that it gave no answer: it could not be started, or did not end
 // by itself.
 func check(name, runtimeDir string) (answer, error) {
-	args := []string{"check", NoConfig}
+	// It opens a directory of images in any case. Its own choice is the working directory, which
+	// the user may not read where the caller is another one, as with sudo(8).
+	args := []string{"check", NoConfig, "-D", "/"}
 	if Unprivileged() {
 		args = append(args, "--unprivileged")
 	}

@@ -48,7 +48,7 @@ func learnKerndat(name string) string {
 			unix.Mount("tmpfs", runDir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=755,size=1m") != nil {
 			return
 		}
-		_, _ = run(name, "", "check", NoConfig) // how it ends is known
+		_, _ = run(name, "", "check", NoConfig, "-D", "/") // how it ends is known
 		if data, err := os.ReadFile(filepath.Join(runDir, kerndatName)); err == nil && len(data) <= mostKerndat {
 			cache = string(data)
 		}

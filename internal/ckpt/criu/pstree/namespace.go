@@ -2,6 +2,8 @@ package pstree
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 
@@ -34,16 +36,43 @@ func (t *Tree) Namespace() (enter func() error, root int, err error) {
 		// The whole namespace, which CRIU saves from outside.
 		return nil, t.Root, nil
 	}
-	first := t.Root
+	return Enter(t.Root, t.first(theirs)), inner, nil
+}
+
+// first is the first process of the root's pid namespace, or the root if that is not seen.
+func (t *Tree) first(namespace uint64) int {
 	for pid := range t.table {
-		if ns, err := proc.Namespace(pid, "pid"); err != nil || ns != theirs {
+		if ns, err := proc.Namespace(pid, "pid"); err != nil || ns != namespace {
 			continue
 		}
 		if inner, err := proc.InnerPid(pid); err == nil && inner == 1 {
-			first = pid
+			return pid
 		}
 	}
-	return Enter(t.Root, first), inner, nil
+	return t.Root
+}
+
+// otherFiles returns a name that leads to another file, or to none, for the processes of the
+// root's pid namespace than here, "" if there is none: what CRIU has to find where it runs for
+// them, and the root directory, without which the names of the job's files would not be the same
+// at the restart.
+func (t *Tree) otherFiles(namespace uint64) string {
+	temporary, err := filepath.Abs(os.TempDir())
+	if err != nil {
+		temporary = "/tmp"
+	}
+	first := t.first(namespace)
+	for _, name := range []string{"/", temporary, proc.Self()} {
+		var here, there unix.Stat_t
+		if unix.Stat(name, &here) != nil {
+			continue // it is not what CRIU is given then
+		}
+		switch err := unix.Stat(proc.Under(first, name), &there); {
+		case err == unix.ENOENT, err == unix.ENOTDIR, err == nil && (here.Dev != there.Dev || here.Ino != there.Ino):
+			return name
+		}
+	}
+	return ""
 }
 
 // Through returns the beginning of a command line that runs a program where CRIU has to

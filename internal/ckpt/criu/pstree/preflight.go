@@ -356,6 +356,13 @@ func (p *preflight) namespaces(s *subject) {
 			p.refuse(syscall.EOPNOTSUPP, s, "is in a mount namespace of its own, which criu cannot restore without the container around it",
 				fmt.Sprintf("save it from inside: nsenter --mount --target %d cr_checkpoint …; it is restarted where the same files are", s.Pid))
 		default:
+			if pid := theirs[kindPid]; pid != p.ours[kindPid] && pid != 0 && !p.container() {
+				if name := p.otherFiles(pid); name != "" {
+					inner, _ := proc.InnerPid(s.Pid)
+					p.refuse(syscall.EOPNOTSUPP, s, "is in a container with other files than here ("+show.Name(name)+"), which criu cannot save from outside",
+						fmt.Sprintf("save it from inside: nsenter --all --target %d cr_checkpoint … %d; it is restarted in a container like this one", s.Pid, inner))
+				}
+			}
 			p.foreign(s, theirs)
 		}
 	} else if other := p.differs(theirs); other != "" {

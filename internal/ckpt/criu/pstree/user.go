@@ -187,6 +187,9 @@ func (p *preflight) file(s *subject, d proc.Descriptor) {
 		again.mode &= unix.R_OK
 	}
 	if removed {
+		if kind == unix.S_IFCHR && !proc.Capable(unix.CAP_MKNOD) {
+			p.refuse(syscall.EPERM, s, fmt.Sprintf("has the removed device %s open as descriptor %d, which takes CAP_MKNOD to make it again", show.Name(name), d.FD), asRoot)
+		}
 		if kind != unix.S_IFREG && kind != unix.S_IFIFO {
 			return
 		}

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"os"
 	"runtime"
 	"slices"
 	"syscall"
@@ -171,9 +172,11 @@ func start(command Command) (*process, error) {
 	p.target = p.pid
 	if !command.InSession {
 		p.target = -p.pid
-		// If it is killed while it is at work in a process, that dies, too. This
-		// process may be killed instead.
+		// If it is killed while it is at work in a process, that dies, too. This process is
+		// to be killed before any other, so that a job that runs on does not die for the
+		// memory of its checkpoint, as in a control group of both.
 		_ = proc.SetOOMScoreAdj(p.pid, -1000)
+		_ = proc.SetOOMScoreAdj(os.Getpid(), 1000)
 	}
 	go p.log.follow()
 	go func() {
