@@ -132,7 +132,7 @@ func (r *restart) run(ctx context.Context, e *engine) (err error) {
 		r.closeInMemory()
 		err = r.attempt(ctx, e)
 	}
-	for deadline := time.Now().Add(patience); freed(ctx, err, deadline) || r.outrun(ctx, err, deadline) || r.wasHalted(ctx, err, deadline); {
+	for deadline := time.Now().Add(patience); freed(ctx, err, deadline) || r.outrun(ctx, err, deadline) || r.wasHalted(ctx, err, deadline) || r.waitedFor(ctx, err, deadline); {
 		r.release()
 		err = r.attempt(ctx, e)
 	}

@@ -2,10 +2,12 @@ package criu
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"net/netip"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -389,4 +391,20 @@ func enlargeSending(socket int) (restore func(), err error) {
 			_ = unix.SetsockoptInt(socket, unix.SOL_SOCKET, lock, locked)
 		}
 	}, nil
+}
+
+// waitedFor reports whether the restore has failed because the kernel still has a connection
+// with the addresses of one of the job's, and may be tried again. Of a job that was just killed
+// it keeps some in the state TIME-WAIT, and gives their addresses away after a second
+// (net.ipv4.tcp_tw_reuse).
+func (r *restart) waitedFor(ctx context.Context, err error, deadline time.Time) bool {
+	if err == nil || r.criu == nil || r.resumed.Load() || !time.Now().Before(deadline) || !explain.ConnectionInUse(r.criu.Errors()) {
+		return false
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(200 * time.Millisecond):
+		return true
+	}
 }

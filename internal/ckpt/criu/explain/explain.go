@@ -231,6 +231,15 @@ func TerminalInUse(log []string) (number uint32, ok bool) {
 
 const terminalInUse = "with specified index"
 
+// ConnectionInUse reports whether a restore has failed because the kernel still has a connection
+// with the same addresses as one of the job's. An address that the machine does not have would
+// have kept CRIU from bind(2), before connect(2).
+func ConnectionInUse(log []string) bool {
+	return slices.ContainsFunc(log, func(text string) bool {
+		return strings.Contains(text, "connect inet socket back: "+ckpt.Strerror(syscall.EADDRNOTAVAIL))
+	})
+}
+
 // Halted reports whether a restore has failed because the job's first process got SIGSTOP or,
 // which stops it for CRIU by a trap, SIGCONT.
 func Halted(log []string) bool {

@@ -522,3 +522,15 @@ func TestHalted(t *testing.T) {
 		}
 	}
 }
+
+func TestConnectionInUse(t *testing.T) {
+	for text, want := range map[string]bool{
+		"Can't connect inet socket back: Cannot assign requested address": true,
+		"Can't bind inet socket back: Cannot assign requested address":    false,
+		"Can't connect inet socket back: Connection refused":              false,
+	} {
+		if got := ConnectionInUse([]string{"first", text}); got != want {
+			t.Errorf("%q: %v", text, got)
+		}
+	}
+}
