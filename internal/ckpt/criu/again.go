@@ -7,7 +7,6 @@ import (
 	"blcr-cli/internal/ckpt/criu/explain"
 	"blcr-cli/internal/ckpt/criu/imagedir"
 	"blcr-cli/internal/ckpt/criu/pstree"
-	"blcr-cli/internal/ckpt/criu/stream"
 )
 
 // mostAgain is how often a dump is tried again that has failed with that error, because it came
@@ -35,7 +34,7 @@ func (c *capture) checkFaults(over <-chan struct{}) {
 }
 
 func newCapture(r *ckpt.CheckpointRequest) *capture {
-	return &capture{request: r, reported: make(chan *stream.Stage, 1)}
+	return &capture{request: r, dumped: make(chan struct{}), reported: make(chan struct{})}
 }
 
 // fileState is how the file of a context was when nothing had been written to it. It is

@@ -49,9 +49,11 @@ type capture struct {
 	owners    takenOwners              // see checkOwners
 	terminals takenTerminals           // see mendTerminals
 	asked     map[int]attributes.Asked // see noteAttributes
+	flagged   func() attributes.Flagged
 
-	reported chan *stream.Stage // gets the stage post-dump
-	frozen   *stream.Stage      // the same, until it is answered
+	dumped   chan struct{} // closed when criu is done with the processes, but for their shared memory
+	reported chan struct{} // closed when it has done everything
+	frozen   *stream.Stage // the stage post-dump, once that is reported, until it is answered
 
 	begun time.Time     // when criu was started, which freezes the processes at once
 	stood time.Duration // from then on until criu had released them
@@ -192,6 +194,10 @@ func (c *capture) freeze(ctx context.Context, e *engine) (err error) {
 		command.Args = slices.Concat(through[1:], []string{command.Path}, command.Args)
 		command.Path, command.Enter = through[0], nil
 	}
+	c.flagged = sync.OnceValue(func() attributes.Flagged {
+		pids, _ := proc.Descend(c.tree.Root)
+		return attributes.Flags(pids, c.asked)
+	})
 	c.begun = time.Now()
 	if err := c.criu.Start(command); err != nil {
 		return err
@@ -226,23 +232,22 @@ func (c *capture) freeze(ctx context.Context, e *engine) (err error) {
 // take returns when the processes are frozen and everything of theirs is in the
 // context, or in our hands. The error is errEnded if criu has ended before that.
 func (c *capture) take(ctx context.Context) error {
-	select {
-	case c.frozen = <-c.reported:
-	case <-c.criu.Done():
-		if !c.criu.Status().Signaled() {
-			// It may have ended because an image could not be written. One that was
-			// killed may have left code in a process that has a pipe open.
-			c.criu.AwaitImages()
-		}
-		return errEnded
-	case <-ctx.Done():
-		return interrupted(ctx, "checkpoint")
+	if err := c.await(ctx, c.dumped); err != nil {
+		return err
 	}
-	// Meanwhile images are on their way.
+	// Meanwhile images are on their way, and criu starts its action script.
 	for _, step := range []func() error{c.tree.Refresh, c.noteExternalPipes, c.checkNames, c.noteElsewhere, c.noteAttributes, c.noteProcessor} {
 		if err := step(); err != nil {
-			return err
+			select {
+			case <-c.criu.Done(): // and the processes run
+				return errEnded
+			default:
+				return err
+			}
 		}
+	}
+	if err := c.await(ctx, c.reported); err != nil {
+		return err
 	}
 	// Until the images are in the context it is pages of the processes that are in
 	// the pipes, which must not run on.
@@ -258,6 +263,23 @@ func (c *capture) take(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// await returns when criu has come as far as that. The error is errEnded if it has ended before.
+func (c *capture) await(ctx context.Context, reached <-chan struct{}) error {
+	select {
+	case <-reached:
+		return nil
+	case <-c.criu.Done():
+		if !c.criu.Status().Signaled() {
+			// It may have ended because an image could not be written. One that was
+			// killed may have left code in a process that has a pipe open.
+			c.criu.AwaitImages()
+		}
+		return errEnded
+	case <-ctx.Done():
+		return interrupted(ctx, "checkpoint")
+	}
 }
 
 // errEnded says that criu is the one to tell what has gone wrong.
@@ -507,7 +529,7 @@ func (c *capture) noteElsewhere() error {
 
 // noteAttributes writes what CRIU does not save of the processes.
 func (c *capture) noteAttributes() error {
-	return contextError(c.writer.Bytes(images.AttributesName, attributes.Save(c.tree.PIDs, c.asked)))
+	return contextError(c.writer.Bytes(images.AttributesName, attributes.Save(c.tree.PIDs, c.asked, c.flagged())))
 }
 
 // awaitEnd returns when processes that were killed have ended, so that a restart

@@ -3,6 +3,7 @@ package criu
 import (
 	"io"
 	"runtime"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -92,6 +93,8 @@ func (c *capture) prepare(e *engine) (err error) {
 // handler is what criu is answered with.
 func (c *capture) handler(image func(name string, pipe int) error) stream.Handler {
 	looked := false
+	reported := false
+	dumped := sync.OnceFunc(func() { close(c.dumped) })
 	memories := func(name string) bool {
 		if !looked {
 			// Criu has the processes now. It was given a number.
@@ -99,14 +102,24 @@ func (c *capture) handler(image func(name string, pipe int) error) stream.Handle
 				c.criu.Fail(&ckpt.Error{Op: "checkpoint", Object: "processes", Errno: syscall.ESRCH})
 			}
 			c.checkFaults(nil)
+			go c.flagged()
+		}
+		if name == images.PstreeName {
+			dumped() // that comes after all that criu saves of each process
 		}
 		return images.IsMemory(name)
 	}
 	return stream.Handler{Image: image, Memories: memories, Stage: func(s *stream.Stage) {
-		if s.Name == stream.PostDump {
-			c.reported <- s // it has room for the one that there is
-		} else {
+		switch {
+		case s.Name != stream.PostDump:
 			s.Answer(true)
+		case reported: // another program's word for it
+			s.Answer(false)
+		default:
+			reported = true
+			c.frozen = s
+			dumped()
+			close(c.reported)
 		}
 	}}
 }

@@ -55,8 +55,9 @@ const most = 1 << 22
 const defaultSlack = "50000"
 
 // Save returns the member for processes, which should be frozen, the first one of the job before
-// the others. What cannot be read is left out. Asked is what they have answered before, by their pids.
-func Save(pids []int, asked map[int]Asked) []byte {
+// the others. What cannot be read is left out. Asked is what they have answered before, by their
+// pids, and flagged what [Flags] has returned for them; it may be nil.
+func Save(pids []int, asked map[int]Asked, flagged Flagged) []byte {
 	var text []byte
 	d := newDescriptorSaver()
 	lockers := lockers()
@@ -73,6 +74,11 @@ func Save(pids []int, asked map[int]Asked) []byte {
 					saveStdio(pid, add)
 				}
 				saveMemory(pid, asked[pid], add)
+				words, known := flagged[pid]
+				if !known {
+					words = flagsOf(pid)
+				}
+				values = append(values, words...)
 				if lockers[pid] {
 					saveLocks(pid, add)
 				}

@@ -61,7 +61,7 @@ func TestSaveAndSet(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	text := Save([]int{from}, nil)
+	text := Save([]int{from}, nil, nil)
 	for _, want := range []string{"coredump_filter=00000007", "oom_score_adj=123", fmt.Sprintf("ioprio=%d", priority)} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("%s is not saved: %q", want, text)
@@ -73,7 +73,7 @@ func TestSaveAndSet(t *testing.T) {
 		t.Errorf("processors %v, %v, want %v", now, err, cpu)
 	}
 	want := strings.Replace(string(text), fmt.Sprint(inner(t, from)), fmt.Sprint(inner(t, to)), 1)
-	if again := Save([]int{to}, nil); string(again) != want {
+	if again := Save([]int{to}, nil, nil); string(again) != want {
 		t.Errorf("saved again: %q, want %q", again, want)
 	}
 }

@@ -93,7 +93,7 @@ func TestSemaphores(t *testing.T) {
 			want = append(want, Semaphore{uint32(fd), 3, flags&unix.EFD_NONBLOCK != 0})
 		}
 	}
-	saved := Parse(Save([]int{os.Getpid()}, nil))
+	saved := Parse(Save([]int{os.Getpid()}, nil, nil))
 	inner, err := proc.InnerPid(os.Getpid())
 	if err != nil {
 		t.Fatal(err)

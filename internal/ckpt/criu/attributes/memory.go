@@ -41,9 +41,27 @@ type Asked struct {
 	Future uint64 // flags of mlockall(2)
 }
 
-func saveMemory(pid int, asked Asked, add func(name, value string)) {
+// Flagged is what is noted of the mappings of processes, by their pids; see Flags.
+type Flagged map[int][]string
+
+// Flags returns what [Save] notes of the mappings of processes, which should be frozen: the kernel
+// looks at every page for that. It may be called while CRIU has code of its own in the processes.
+// Those whose future mappings are locked are left to Save, as that code is locked as well.
+func Flags(pids []int, asked map[int]Asked) Flagged {
+	flagged := make(Flagged)
+	for _, pid := range pids {
+		if asked[pid].Future == 0 {
+			flagged[pid] = flagsOf(pid)
+		}
+	}
+	return flagged
+}
+
+// flagsOf returns what is noted of the mappings of a process.
+func flagsOf(pid int) (values []string) {
 	var wipe, fault, seal []images.Range
 	ends := make(map[uint64]uint64)
+	add := func(name, value string) { values = append(values, name+"="+value) }
 	several := proc.SeveralNodes()
 	for m := range proc.FlaggedMappings(pid) {
 		if several {
@@ -69,17 +87,8 @@ func saveMemory(pid int, asked Asked, add func(name, value string)) {
 			add(f.name, formatRanges(f.ranges))
 		}
 	}
-	if asked.Future != 0 {
-		add(future, strconv.FormatUint(asked.Future, 10))
-	}
-	if asked.MDWE != 0 {
-		add(mdwe, strconv.FormatUint(asked.MDWE, 10))
-	}
-	if proc.MergesMemory(pid) {
-		add(merge, "1")
-	}
 	if !several {
-		return
+		return values
 	}
 	own := proc.MemoryPolicy(pid)
 	var noted []string
@@ -92,6 +101,20 @@ func saveMemory(pid int, asked Asked, add func(name, value string)) {
 	}
 	if noted != nil {
 		add(mapped, strings.Join(noted, ";"))
+	}
+	return values
+}
+
+// saveMemory notes what holds for all memory of a process.
+func saveMemory(pid int, asked Asked, add func(name, value string)) {
+	if asked.Future != 0 {
+		add(future, strconv.FormatUint(asked.Future, 10))
+	}
+	if asked.MDWE != 0 {
+		add(mdwe, strconv.FormatUint(asked.MDWE, 10))
+	}
+	if proc.MergesMemory(pid) {
+		add(merge, "1")
 	}
 }
 

@@ -55,7 +55,11 @@ func TestMemory(t *testing.T) {
 	if _, _, errno := unix.Syscall(unix.SYS_MLOCK2, uintptr(fault[0].Start), uintptr(page), mlockOnFault); errno != 0 {
 		t.Skip(errno)
 	}
-	var words []string
+	pid := os.Getpid()
+	words := Flags([]int{pid}, nil)[pid]
+	if left := Flags([]int{pid}, map[int]Asked{pid: {Future: unix.MCL_FUTURE}}); len(left) > 0 {
+		t.Error("flags of a process in which CRIU's code is locked:", left)
+	}
 	saveMemory(os.Getpid(), Asked{MDWE: 1, Future: unix.MCL_FUTURE}, func(name, value string) { words = append(words, name+"="+value) })
 	s := Parse([]byte("7 " + strings.Join(words, " ") + " mce=1 sealed=10000-20000,x policy=2:0\n7 mapped=3:0@10000-20000;1:0@x\n"))
 	wipe, onFault := s.Ranges(7)
