@@ -33,7 +33,7 @@ os._exit(0 if right else 1)
 	if save := j.command("cr_checkpoint", "--kill", "-f", ctx, strconv.Itoa(p.pid)); j.wait(save) != 0 {
 		t.Fatal("no checkpoint")
 	}
-	j.wait(p)
+	j.proc = p
 	j.killed(pids)
 	if said, status := j.told("--check", ctx); status != 0 {
 		t.Errorf("cr_info --check: status %d, %q", status, said)
