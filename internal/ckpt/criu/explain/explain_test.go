@@ -107,6 +107,9 @@ func examples(t *testing.T, name string) []*example {
 			e.facts.openFiles = limits()
 		case "memory":
 			e.facts.memory = limits()
+		case "locked":
+			locked := limits()
+			e.facts.locked = func() limit { return locked }
 		case "uid":
 			e.facts.uid, err = strconv.Atoi(value)
 			bad(err)
