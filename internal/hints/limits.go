@@ -40,7 +40,7 @@ func Processes() []string { return MoreProcesses(32) } // threads that a request
 func MoreProcesses(more uint64) []string {
 	var said []string
 	var l unix.Rlimit
-	if uid := os.Getuid(); uid != 0 && !proc.Capable(unix.CAP_SYS_RESOURCE) && !proc.Capable(unix.CAP_SYS_ADMIN) && unix.Getrlimit(unix.RLIMIT_NPROC, &l) == nil && l.Cur < 1<<31 {
+	if uid := os.Getuid(); uid != 0 && !proc.Capable(unix.CAP_SYS_RESOURCE) && !proc.Capable(unix.CAP_SYS_ADMIN) && unix.Getrlimit(unix.RLIMIT_NPROC, &l) == nil && threadsHere()+more > l.Cur {
 		if n := threadsOf(uid); n+more > l.Cur {
 			said = append(said, fmt.Sprintf("%s has %d processes and threads, of %d (ulimit -u)", User(uid), n, l.Cur))
 		}
@@ -99,6 +99,16 @@ func machineMemory(m map[string]uint64, strict bool) []string {
 		return []string{fmt.Sprintf("this machine has %s of memory left, of %s", show.Size(left), show.Size(total))}
 	}
 	return nil
+}
+
+// threadsHere returns the number of threads of this machine, which takes less time than those
+// of a user.
+func threadsHere() uint64 {
+	var info unix.Sysinfo_t
+	if unix.Sysinfo(&info) != nil || info.Procs >= 1<<15 { // it has 16 bits
+		return 1 << 31
+	}
+	return uint64(info.Procs)
 }
 
 // threadsOf returns the number of threads of a user.

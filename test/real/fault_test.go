@@ -574,3 +574,36 @@ while True:
 	}
 	j.killAll(p)
 }
+
+// TestFewThreads: where a checkpoint or a restart may start too few threads it is refused before
+// anything is begun, which --check foretells. The Go runtime ended the program with a trace, in the
+// midst of it.
+func TestFewThreads(t *testing.T) {
+	group, allow := newPidsGroup(t)
+	j, ctx := newSleeper(t)
+	within := func(command string, args ...string) *process {
+		return j.start(command, append([]string{"/bin/sh", "-c", `echo $$ >` + group + `/cgroup.procs; exec "$0" "$@"`, filepath.Join(bin, command)}, args...), nil)
+	}
+	p := j.run("/bin/sleep", "1000")
+	pid := strconv.Itoa(p.pid)
+	for _, most := range []int{9, 11, 13, 15, 17} {
+		allow(most)
+		for _, args := range [][]string{{"--check"}, {"-f", j.dir + "/few"}} {
+			if end := j.wait(within("cr_checkpoint", append(args, pid)...)); end != 11<<8 {
+				t.Errorf("%d threads: cr_checkpoint %s: %s, want exit status 11", most, args[0], describe(end))
+			}
+		}
+		if left, _ := filepath.Glob(j.dir + "/*few*"); left != nil {
+			t.Errorf("%d threads: left: %v", most, left)
+		}
+		j.fails(within("cr_restart", ctx), 11, "Restart failed: Resource temporarily unavailable\n...")
+		if end := j.wait(within("cr_info", "--check", ctx)); end != 1<<8 {
+			t.Errorf("%d threads: cr_info --check: %s, want exit status 1", most, describe(end))
+		}
+	}
+	allow(60)
+	if end := j.wait(within("cr_checkpoint", "--check", pid)); end != 0 {
+		t.Errorf("60 threads: cr_checkpoint --check: %s", describe(end))
+	}
+	j.killAll(p)
+}

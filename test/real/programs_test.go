@@ -94,7 +94,7 @@ var programs = []program{
 
 	// Signals and time.
 	{name: "alarm", runOn: true},
-	{name: "alarm_once", runOn: true, cannot: known("CRIU loses a timer that runs out while it saves the process")},
+	{name: "alarm_once", runOn: true},
 	{name: "clocks", runOn: true},
 	{name: "itimers", runOn: true},
 	{name: "posix_timers", runOn: true},

@@ -568,7 +568,11 @@ func TestLogOfRoot(t *testing.T) {
 	save := j.command("cr_checkpoint", "--kill", "-f", "ctx", strconv.Itoa(p.pid))
 	j.silent(save, j.wait(save))
 	j.wait(p)
-	j.fails(j.command("cr_restart", "ctx"), 13, "Restart failed: Permission denied\n- cannot open "+log+": Permission denied\n...")
+	p = j.command("cr_restart", "ctx")
+	j.fails(p, 13, "Restart failed: Permission denied\n- cannot open "+log+": Permission denied\n...")
+	if said, _ := os.ReadFile(p.stderr); !strings.Contains(string(said), "cr_restart --keep-stdio") {
+		t.Errorf("cr_restart does not say what helps: %q", said)
+	}
 	p = j.command("cr_restart", "--keep-stdio", "ctx")
 	j.until("the program to run", func() bool { return comm(j.pid) == "sleep" })
 	if err := syscall.Kill(j.pid, syscall.SIGTERM); err != nil {

@@ -131,6 +131,9 @@ func interrupted(ctx context.Context, op string) error {
 
 // freeze does all of Capture. If it fails nothing is left of the dump.
 func (c *capture) freeze(ctx context.Context, e *engine) (err error) {
+	if err := threadsLacking(); err != nil {
+		return err
+	}
 	if c.tree, err = pstree.Resolve(ctx, c.request); err != nil {
 		if cause := interrupted(ctx, "checkpoint"); cause != nil {
 			var e *ckpt.Error

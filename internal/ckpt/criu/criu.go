@@ -11,6 +11,7 @@ package criu
 
 import (
 	"context"
+	"os"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -59,6 +60,25 @@ func open() (*engine, error) {
 // leastFiles is how many files CRIU has open at a time at least, to save or restore a process
 // that has none.
 const leastFiles = 36
+
+// fewThreads says which limits keep this process from starting the threads and processes that a
+// request needs, and the job's. Without one of its threads Go's runtime ends the program with a
+// trace, whatever has been begun.
+func fewThreads(ofJob int) []string {
+	const own = 18 // with CRIU
+	return hints.MoreProcesses(uint64(ofJob + max(0, own-len(proc.Threads(os.Getpid())))))
+}
+
+// threadsLacking is the error for a checkpoint where such a limit is near, else nil.
+func threadsLacking() error {
+	if said := fewThreads(0); said != nil {
+		return &ckpt.Error{Op: "checkpoint", Object: "threads", Errno: syscall.EAGAIN, Detail: append(said, moreThreads)}
+	}
+	return nil
+}
+
+// moreThreads is what to do about that.
+const moreThreads = "raise the limit, or end something"
 
 // fewDescriptors returns EMFILE, or ENFILE, if there are not as many free descriptors as CRIU
 // needs, or as Go's runtime needs to wait for several files, which would end the program with a

@@ -56,7 +56,20 @@ func (p *plan) takesFiles(source source, f *filling) bool {
 // CRIU restores the memory of large processes without looking at that of their parents. And the
 // kernel grants mappings that are larger than all memory and swap: a job can have such, as it may
 // not write to them or has got them piece by piece; CRIU maps each at once, and writable.
+//
+// CRIU opens a program as the descriptor of the job that it is open as, too. One with O_PATH, as
+// fexecve(3) needs it, cannot be the program of a process.
 func (p *plan) fitMemory(source source) error {
+	list, err := images.Files(p.images[images.FilesName])
+	if err != nil {
+		return err
+	}
+	programs := make(map[uint32]uint32) // images.File.ID of what is open with O_PATH, and as a program, 0 for none yet
+	for _, file := range list {
+		if file.Type == images.TypeReg && file.Flags&unix.O_PATH != 0 {
+			programs[file.ID] = 0
+		}
+	}
 	machine := proc.MachineMemory()
 	most := machine["MemTotal"] + machine["SwapTotal"]
 	for _, task := range p.tasks {
@@ -72,12 +85,18 @@ func (p *plan) fitMemory(source source) error {
 		if err != nil {
 			return err
 		}
-		if task.PPID != 0 && m.Size > mostMapped {
-			changed, exe, err := images.CopyFile(p.images[images.FilesName], m.Exe)
-			if err != nil {
-				return err
+		alone := task.PPID != 0 && m.Size > mostMapped
+		if exe, byPath := programs[m.Exe]; alone || byPath {
+			if alone || exe == 0 {
+				var changed []byte
+				if changed, exe, err = images.CopyFile(p.images[images.FilesName], m.Exe); err != nil {
+					return err
+				}
+				p.images[images.FilesName] = changed
 			}
-			p.images[images.FilesName] = changed
+			if byPath && !alone { // what runs the same program shares memory with its parent
+				programs[m.Exe] = exe
+			}
 			if mm, err = images.SetExecutable(mm, exe); err != nil {
 				return err
 			}

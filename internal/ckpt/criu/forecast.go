@@ -21,6 +21,9 @@ func (e *engine) forecastSave(ctx context.Context, r *ckpt.CheckpointRequest) *c
 			f.Failures = append(f.Failures, err)
 		}
 	}
+	if err := threadsLacking(); err != nil {
+		f.Failures = append(f.Failures, err)
+	}
 	tree, errs := pstree.ResolveAll(ctx, r)
 	f.Failures = append(f.Failures, errs...)
 	if tree == nil {

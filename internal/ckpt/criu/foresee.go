@@ -330,7 +330,7 @@ func (f *foresight) access(file images.File, name string) {
 	}
 	if err := unix.Faccessat(unix.AT_FDCWD, file.Name, mode|f.modes[file.ID], how); err != nil {
 		errno := ckpt.ErrnoOf(err)
-		f.obstacle(errno, file.Name, fmt.Sprintf("cannot open %s: %s", name, ckpt.Strerror(errno)), "change its permissions, or have it found elsewhere by cr_restart --relocate")
+		f.obstacle(errno, file.Name, fmt.Sprintf("cannot open %s: %s", name, ckpt.Strerror(errno)), "change its permissions, or have it found elsewhere by cr_restart --relocate; cr_restart --keep-stdio does without those of standard descriptors")
 		return
 	}
 	var st unix.Stat_t

@@ -9,7 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt/criu/images"
-	"blcr-cli/internal/hints"
 	"blcr-cli/internal/proc"
 )
 
@@ -55,12 +54,12 @@ func (f *foresight) limits() error { return f.limitsAbove(highestLimits()) }
 
 // room looks for limits of processes and threads.
 func (f *foresight) room() error {
-	var threads uint64
+	threads := 0
 	for _, task := range f.plan.tasks {
-		threads += max(uint64(len(task.Threads)), 1)
+		threads += max(len(task.Threads), 1)
 	}
-	for _, said := range hints.MoreProcesses(threads) {
-		f.obstacle(syscall.EAGAIN, "job", fmt.Sprintf("the job has %d processes and threads, and %s", threads, said), "raise the limit, or end something")
+	for _, said := range fewThreads(threads) {
+		f.obstacle(syscall.EAGAIN, "job", fmt.Sprintf("the job has %d processes and threads, and %s", threads, said), moreThreads)
 	}
 	return nil
 }

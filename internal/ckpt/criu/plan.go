@@ -80,6 +80,7 @@ func newPlan(source source, r *ckpt.RestartRequest) (*plan, error) {
 		p.socketOwners,
 		func() error { return p.fitMemory(source) },
 		func() error { return p.advise(source) },
+		func() error { return p.expireTimers(source) },
 		func() error { return p.external(source, r) },
 		func() error { return p.connections(source) },
 	} {

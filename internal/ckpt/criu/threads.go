@@ -176,6 +176,36 @@ func (r *restart) restorer() *attributes.Restorer {
 	return restorer
 }
 
+// expireTimers changes timers that have expired while CRIU saved their process, after its pending
+// signals and before its timers.
+func (p *plan) expireTimers(source source) error {
+	for _, task := range p.tasks {
+		signals := p.attributes.Pending(task.PID)
+		for _, id := range task.Threads {
+			if signals == 0 {
+				break
+			}
+			saved, err := images.Read(source, images.Name("core", id), images.Pending)
+			if err != nil {
+				return err
+			}
+			signals &^= saved
+		}
+		if signals == 0 {
+			continue
+		}
+		name := images.Name("core", task.PID)
+		core, err := p.served(source, name)
+		if err == nil && core != nil {
+			p.images[name], err = images.ExpireTimers(core, signals)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // advise changes what CRIU is to ask of the kernel for the memory of the processes.
 func (p *plan) advise(source source) error {
 	for _, task := range p.tasks {

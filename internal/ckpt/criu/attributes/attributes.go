@@ -3,7 +3,8 @@
 // I/O priority and timer slack, the filter of a process for core files, its
 // oom_score_adj, its personality, options of sockets and the multicast groups that they are in,
 // large counters of eventfd(2) and which are semaphores, locks of fcntl(2), states of pseudo
-// terminals, and attributes of removed files. And it mends timers that CRIU lost.
+// terminals, and attributes of removed files. And it mends timers that CRIU lost, and
+// notes pending signals, which tell of others.
 //
 // They are a member of the context, which belongs to no image: see [Save]. What is
 // in images belongs to package images.
@@ -34,6 +35,7 @@ const (
 	personality = "personality" // hexadecimal, as in /proc; only where it is not 0
 	timerSlack  = "timerslack_ns"
 	timers      = "timers"     // descriptors: "5,7"; see timers.go
+	pending     = "pending"    // signals, hexadecimal: signal N is bit N-1
 	sockets     = "sockets"    // see sockets.go
 	events      = "events"     // see events.go
 	semaphores  = "semaphores" // the same
@@ -69,6 +71,7 @@ func Save(pids []int, asked map[int]Asked, flagged Flagged) []byte {
 			add := func(name, value string) { values = append(values, name+"="+value) }
 			if tid == pid {
 				saveProcess(pid, add)
+				savePending(pid, add)
 				d.save(pid, add)
 				if i == 0 {
 					saveStdio(pid, add)
@@ -120,6 +123,30 @@ func saveProcess(pid int, add func(name, value string)) {
 			add(name, value)
 		}
 	}
+}
+
+// savePending notes the signals that are pending for a process, and for its other threads if it has
+// timers that may send them any.
+func savePending(pid int, add func(name, value string)) {
+	signals := proc.Pending(pid)
+	if threads := proc.Threads(pid); len(threads) > 1 {
+		if list, _ := proc.Setting(pid, "timers"); list != "" {
+			for _, tid := range threads {
+				signals |= proc.Pending(tid)
+			}
+		}
+	}
+	if signals != 0 {
+		add(pending, strconv.FormatUint(signals, 16))
+	}
+}
+
+// Pending returns the signals that were pending for a process when CRIU had saved it, signal N as
+// bit N-1.
+func (s Saved) Pending(pid int32) uint64 {
+	text, _ := s.value(pid, pending)
+	signals, _ := strconv.ParseUint(text, 16, 64)
+	return signals
 }
 
 // descriptorSaver notes what CRIU does not save of what processes have open.

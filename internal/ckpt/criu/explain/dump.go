@@ -109,6 +109,7 @@ var dumpRules = []rule{
 	{has: "victim: Too many open files", expr: pattern(`^Can't create memfd in victim: Too many open files`), say: (*situation).outOfDescriptors},
 	{has: "Can't dump page with", expr: pattern(`^Can't dump page with parasite`), errno: unix.EMFILE, say: (*situation).outOfDescriptors},
 	{has: "remote mmap() failed", expr: pattern(`^remote mmap\(\) failed: Cannot allocate memory`), say: (*situation).outOfAddresses},
+	{has: "remote mmap() failed", expr: pattern(`^remote mmap\(\) failed: Resource temporarily unavailable`), errno: unix.EAGAIN, say: (*situation).outOfLocked},
 
 	// Sockets.
 	{has: "netlink: The socket has data", expr: pattern(`^netlink: The socket has data to read`), errno: busy, hint: tryAgainHint,
@@ -354,6 +355,17 @@ func (s *situation) outOfAddresses([]string) string {
 		}
 	}
 	return strings.Join(hints.Memory(), "; ")
+}
+
+// outOfLocked is the sentence for a process that has what it maps locked, as CRIU's code in it.
+func (s *situation) outOfLocked([]string) string {
+	for _, pid := range s.candidates() {
+		if locked := s.facts(pid).locked(); locked.soft != unlimited {
+			s.hint = raise(locked.hard, pid, "memlock", unlimited)
+			return fmt.Sprintf("%s may lock %s of memory (ulimit -l), and locks all that is mapped in it (mlockall(2)): criu needs a little more", s.name(pid), show.Size(locked.soft))
+		}
+	}
+	return ""
 }
 
 // candidates are the process that CRIU was saving, or all where it does not say.

@@ -36,7 +36,7 @@ func each[T any](list *[]T) iter.Seq2[T, error] {
 // sim looks like a process with these descriptors and mappings.
 func sim(descriptors []proc.Descriptor, mappings ...proc.Mapping) *facts {
 	none := limit{unlimited, unlimited}
-	return &facts{comm: "sim", uid: os.Geteuid(), openFiles: none, memory: none, descriptors: each(&descriptors), mappings: each(&mappings)}
+	return &facts{comm: "sim", uid: os.Geteuid(), openFiles: none, memory: none, locked: func() limit { return none }, descriptors: each(&descriptors), mappings: each(&mappings)}
 }
 
 // example is a case of a file in testdata, which dump.txt describes.
@@ -107,6 +107,9 @@ func examples(t *testing.T, name string) []*example {
 			e.facts.openFiles = limits()
 		case "memory":
 			e.facts.memory = limits()
+		case "locked":
+			locked := limits()
+			e.facts.locked = func() limit { return locked }
 		case "uid":
 			e.facts.uid, err = strconv.Atoi(value)
 			bad(err)

@@ -16,6 +16,7 @@ import (
 const (
 	relocateHint = "cr_restart --relocate finds files elsewhere"
 	missingHint  = relocateHint + "; cr_checkpoint --save-all takes mapped files along"
+	deniedHint   = relocateHint + "; cr_restart --keep-stdio does without those of standard descriptors"
 	changedHint  = "bring the one that was saved back, or have it found elsewhere by cr_restart --relocate; cr_checkpoint --save-all takes mapped files along"
 )
 
@@ -42,6 +43,9 @@ func fileFault(log []string) (errno syscall.Errno, sentence, hint string) {
 			if !cannotOpen.compiled().MatchString(next) {
 				break
 			}
+		}
+		if hint == relocateHint && lastErrno(log[0]) == unix.EACCES {
+			hint = deniedHint
 		}
 		return lastErrno(log[0]), fmt.Sprintf("cannot open %s: %s", show.Name(rooted(m[1])), m[2]), hint
 	}

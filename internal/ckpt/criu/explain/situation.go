@@ -36,8 +36,9 @@ type facts struct {
 	uid         int // the effective user, -1 if it cannot be seen
 	descriptors iter.Seq2[proc.Descriptor, error]
 	mappings    iter.Seq2[proc.Mapping, error]
-	openFiles   limit // how many descriptors it may have
-	memory      limit // how many bytes of address space it may have
+	openFiles   limit        // how many descriptors it may have
+	memory      limit        // how many bytes of address space it may have
+	locked      func() limit // how many bytes it may lock; seldom asked
 }
 
 // limit is a resource limit; unlimited if there is none or if it cannot be seen.
@@ -61,6 +62,7 @@ func lookAt(pid int) *facts {
 		return limit{unlimited, unlimited}
 	}
 	f.openFiles, f.memory = limitOf("Max open files"), limitOf("Max address space")
+	f.locked = func() limit { return limitOf("Max locked memory") }
 	return f
 }
 

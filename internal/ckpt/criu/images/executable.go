@@ -5,8 +5,8 @@ import (
 	"math"
 )
 
-// CopyFile adds to files.img a second entry of the file id, a TypeReg, and returns
-// the new image and the id of that entry.
+// CopyFile adds to files.img a second entry of the file id, a TypeReg, which is opened for
+// reading, and returns the new image and the id of that entry.
 func CopyFile(files []byte, id uint32) (changed []byte, added uint32, err error) {
 	var entry message
 	err = kindFiles.each(files, func(_ int, m message) error {
@@ -28,7 +28,7 @@ func CopyFile(files []byte, id uint32) (changed []byte, added uint32, err error)
 	}
 	added++
 	entry, err = entry.change(fileReg, func(reg message) (message, error) {
-		return reg.put(intField(regID, uint64(added))), nil
+		return reg.put(intField(regID, uint64(added))).put(intField(regFlags, readOnly)), nil
 	})
 	if err != nil {
 		return nil, 0, err
