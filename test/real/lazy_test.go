@@ -66,6 +66,28 @@ func TestLazyKilled(t *testing.T) {
 	}
 }
 
+// TestLazyWiped: memory that a child is not to have is not put into one that is made while
+// memory comes.
+func TestLazyWiped(t *testing.T) {
+	engine(t)
+	j := newJob(t, "wiped")
+	j.launch()
+	ctx := filepath.Join(j.dir, "ctx")
+	j.checkpoint(ctx, "--nosync", "--kill", strconv.Itoa(j.pid))
+	j.killed([]int{j.pid})
+	for range 3 {
+		j.write("fork", "")
+		j.restart(ctx, "--lazy")
+		j.until("a child to have looked at its memory", func() bool { return !j.exists("fork") || j.exists("wrong") })
+		if j.exists("wrong") {
+			t.Fatal(j.read("wrong"))
+		}
+		_ = unix.Kill(j.pid, unix.SIGKILL)
+		j.wait(j.proc)
+	}
+	j.nothing()
+}
+
 // untilTried calls try for a job of ever more memory, in MiB, until it reports true: a smaller
 // one may be whole before anything can be done to it.
 func untilTried(t *testing.T, try func(mib int) bool) {

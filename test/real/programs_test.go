@@ -58,6 +58,7 @@ var programs = []program{
 	{name: "posix_shm", runOn: true},
 	{name: "reserve", runOn: true},
 	{name: "shm_anon", runOn: true},
+	{name: "wiped", runOn: true},
 	{name: "stack", runOn: true},
 	{name: "torn", runOn: true},
 	{name: "upheaval", runOn: true},

@@ -24,7 +24,7 @@ import (
 //
 // That is private anonymous memory, which criu calls lazy. What a process may share
 // with its parent until one of them writes to it comes by the pipes, as only criu
-// makes it shared again.
+// makes it shared again. So does, if the processes run meanwhile, what is wiped in a child.
 type filling struct {
 	// images are served instead of those in the context.
 	images map[string][]byte
@@ -39,8 +39,9 @@ type filling struct {
 // here.
 const mostRuns = 1 << 18
 
-// newFilling finds out what can be filled; nil if nothing can.
-func newFilling(source source, tasks []images.Task, version string) *filling {
+// newFilling finds out what can be filled, while the processes run if lazy is set; nil if
+// nothing can.
+func newFilling(source source, plan *plan, version string, lazy bool) *filling {
 	if !fillsWith(version) || !memory.CanFill() {
 		return nil
 	}
@@ -48,9 +49,12 @@ func newFilling(source source, tasks []images.Task, version string) *filling {
 		images: make(map[string][]byte), lazy: make(map[int32][]memory.Piece),
 		names: make(map[int32]string), pipes: make(map[string][]memory.Piece),
 	}
-	shared := sharing(source, tasks)
-	for _, task := range tasks {
-		f.add(source, task.PID, shared[task.PID])
+	apart := sharing(source, plan.tasks)
+	if lazy {
+		plan.addWiped(source, apart)
+	}
+	for _, task := range plan.tasks {
+		f.add(source, task.PID, apart[task.PID])
 	}
 	if f.size == 0 {
 		return nil
@@ -96,10 +100,27 @@ func sharing(source source, tasks []images.Task) map[int32][]images.Range {
 		}
 	}
 	for pid, ranges := range shared {
-		slices.SortFunc(ranges, func(a, b images.Range) int { return cmp.Compare(a.Start, b.Start) })
-		shared[pid] = slices.Compact(ranges)
+		shared[pid] = sorted(ranges)
 	}
 	return shared
+}
+
+// sorted returns mappings of one process in the order of their addresses, each once.
+func sorted(ranges []images.Range) []images.Range {
+	slices.SortFunc(ranges, func(a, b images.Range) int { return cmp.Compare(a.Start, b.Start) })
+	return slices.Compact(ranges)
+}
+
+// addWiped adds the mappings that are wiped in a child (MADV_WIPEONFORK), by pid. What is
+// missing there would be filled in a child that is made meanwhile, as all that is missing.
+func (p *plan) addWiped(source source, apart map[int32][]images.Range) {
+	for _, task := range p.tasks {
+		// What is wrong with an image is for criu to say.
+		if mm, err := p.served(source, images.Name("mm", task.PID)); err == nil && mm != nil {
+			wiped, _ := images.Wiped(mm)
+			apart[task.PID] = sorted(append(apart[task.PID], wiped...))
+		}
+	}
 }
 
 // inBoth returns the mappings that two processes have from and to the same addresses.
@@ -120,9 +141,9 @@ func inBoth(a, b []images.Range) (both []images.Range) {
 	return both
 }
 
-// add adds a process, of which some memory may be shared. What is wrong with its images
-// is for criu to say.
-func (f *filling) add(source source, pid int32, shared []images.Range) {
+// add adds a process, of which the mappings apart come by the pipes. What is wrong with
+// its images is for criu to say.
+func (f *filling) add(source source, pid int32, apart []images.Range) {
 	name := images.Name("pagemap", pid)
 	if !source.Has(name) {
 		return
@@ -133,8 +154,8 @@ func (f *filling) add(source source, pid int32, shared []images.Range) {
 	}
 	size := int64(os.Getpagesize())
 	own := pagemap
-	if len(shared) > 0 {
-		if own, err = images.NotLazy(pagemap, uint64(size), shared); err != nil {
+	if len(apart) > 0 {
+		if own, err = images.NotLazy(pagemap, uint64(size), apart); err != nil {
 			return
 		}
 		f.images[name] = own

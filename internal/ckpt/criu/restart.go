@@ -116,7 +116,7 @@ func (r *restart) run(ctx context.Context, e *engine) (err error) {
 	if err = r.demands(); err != nil {
 		return err
 	}
-	r.fill = newFilling(r.source, r.plan.tasks, e.criu.Version)
+	r.fill = newFilling(r.source, r.plan, e.criu.Version, r.request.Lazy)
 	if r.plan.takesFiles(r.source, r.fill) {
 		r.fill = nil
 		if r.extracted, err = r.plan.extract(ctx, r.source); err != nil {

@@ -23,6 +23,12 @@ func Advise(mm []byte, wipe, free []Range) ([]byte, error) {
 	})
 }
 
+// Wiped returns the mappings in mm-PID.img that are wiped in a child, in the order of their
+// addresses.
+func Wiped(mm []byte) ([]Range, error) {
+	return mappings(mm, func(v message) bool { return v.u64(vmaAdvice)&(1<<adviceWipe) != 0 })
+}
+
 // within reports whether a vma_entry is in one of these ranges.
 func within(v message, ranges []Range) bool {
 	for _, r := range ranges {

@@ -52,6 +52,9 @@ func TestAdvise(t *testing.T) {
 		}
 		n++
 	}
+	if wiped, err := Wiped(out); err != nil || len(wiped) != 1 || wiped[0] != all[0] {
+		t.Errorf("%x are wiped, %v", wiped, err)
+	}
 	if after, err := Mappings(out); err != nil || len(after) != len(all) {
 		t.Errorf("%d mappings, %v", len(after), err)
 	}

@@ -161,6 +161,11 @@ func rewriteMappings(mm []byte, change func(v message) (message, bool)) ([]byte,
 // Mappings returns the mappings in mm-PID.img, in its order, which is that of their
 // addresses.
 func Mappings(mm []byte) ([]Range, error) {
+	return mappings(mm, func(message) bool { return true })
+}
+
+// mappings returns those mappings that which chooses.
+func mappings(mm []byte, which func(v message) bool) ([]Range, error) {
 	m, err := kindMM.only(mm)
 	if err != nil {
 		return nil, err
@@ -174,7 +179,9 @@ func Mappings(mm []byte) ([]Range, error) {
 		if v, err = appendMessage(v[:0], f.data()); err != nil {
 			return nil, err
 		}
-		all = append(all, Range{v.u64(vmaStart), v.u64(vmaEnd)})
+		if which(v) {
+			all = append(all, Range{v.u64(vmaStart), v.u64(vmaEnd)})
+		}
 	}
 	return all, nil
 }

@@ -1,6 +1,7 @@
 package lazyguard
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -10,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"blcr-cli/internal/ckpt"
 	"blcr-cli/internal/ckpt/criu/memory"
 )
 
@@ -118,5 +120,20 @@ func TestKeep(t *testing.T) {
 	}
 	for _, fd := range j.uffds[1:] {
 		unix.Close(fd)
+	}
+}
+
+// TestLost: that a guard was killed is said in words.
+func TestLost(t *testing.T) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pair[0])
+	unix.Close(pair[1])
+	g := Guard{conn: pair[0]}
+	var e *ckpt.Error
+	if err := g.Job(1); !errors.As(err, &e) || e.Errno != unix.EIO || len(e.Detail) != 2 {
+		t.Errorf("%#v", err)
 	}
 }

@@ -130,6 +130,8 @@ func (g *Guard) tell(number int32, rights []byte) error {
 		case nil:
 			return nil
 		case unix.EINTR:
+		case unix.EPIPE, unix.ECONNRESET:
+			return &ckpt.Error{Op: "restart", Object: "job", Errno: unix.EIO, Detail: []string{"a process of cr_restart's, lazy-guard, was killed", "try again"}}
 		default:
 			return ckpt.SystemError("send", "guard", err)
 		}
