@@ -221,12 +221,46 @@ func TestFaultMissing(t *testing.T) {
 	}
 }
 
-// TestFaultFewFiles: cr_restart may open too few files for CRIU.
+// TestFaultFewFiles: CRIU may have too few files open to restore a process with a high
+// descriptor. That is said beforehand, also when the process is saved.
 func TestFaultFewFiles(t *testing.T) {
-	j, ctx := newSleeper(t)
-	p := j.start("cr_restart", []string{"/bin/sh", "-c", `ulimit -n 100; exec "$0" --limits-any "$1"`, filepath.Join(bin, "cr_restart"), ctx}, nil)
-	j.fails(p, 24, "Restart failed: Too many open files\n- a process may have 100 files open here (ulimit -n), at most 100 (ulimit -Hn)\n...")
+	j := newCaller(t)
+	j.write("job.py", `
+import os, time
+os.dup2(0, 1000)
+open("ready", "w").close()
+while not os.path.exists("go"):
+    time.sleep(0.01)
+os.fstat(1000)
+os._exit(7)
+`)
+	job := j.run("/usr/bin/python3", "job.py")
+	j.until("the program to be ready", func() bool { return j.exists("ready") })
+	pid, ctx := strconv.Itoa(job.pid), j.dir+"/ctx"
+	limited := func(limit int, command string, args ...string) *process {
+		set := []string{tool(t, "setpriv"), "--bounding-set", "-sys_resource", "--inh-caps", "-all", tool(t, "prlimit"), fmt.Sprintf("--nofile=%d", limit), filepath.Join(bin, command)}
+		return j.start(command, append(set, args...), nil)
+	}
+	check := func(status int, p *process) {
+		t.Helper()
+		if end := j.wait(p); end != syscall.WaitStatus(status<<8) {
+			t.Errorf("%s: %s, want exit status %d", p.name, describe(end), status)
+		}
+	}
+	const needs = " has descriptor 1000 open, and criu needs a limit of 1152 open files to restore that, where it can have 1024 here\n- have root raise it for this shell, 'sudo prlimit --pid $$ --nofile=1152'\n"
+	check(24, limited(1024, "cr_checkpoint", "--check", pid))
+	j.fails(limited(1024, "cr_checkpoint", "-f", ctx, pid), 24, "Checkpoint failed: Too many open files\n- process "+pid+" (python3)"+needs+"...")
+	if left, _ := filepath.Glob(j.dir + "/*ctx*"); left != nil {
+		t.Errorf("left: %v", left)
+	}
+	check(0, limited(1152, "cr_checkpoint", "--check", pid))
+	check(0, limited(1152, "cr_checkpoint", "-f", ctx, "--kill", pid))
+	j.wait(job)
+	check(1, limited(1024, "cr_info", "--check", ctx))
+	j.fails(limited(1024, "cr_restart", "--limits-any", ctx), 24, "Restart failed: Too many open files\n- process "+pid+" of the job"+needs+"...")
 	j.nothing()
+	j.write("go", "")
+	check(7, limited(1152, "cr_restart", "--limits-any", ctx))
 }
 
 // TestFaultFewProcesses: a control group allows fewer threads than the job has.
@@ -248,7 +282,7 @@ open("ready", "w").close()
 	p = within("cr_info --check")
 	j.ends(p, 1, ctx+": the job has 61 processes and threads, and the control group ...", "")
 	p = within("cr_restart")
-	j.fails(p, 11, "Restart failed: Resource temporarily unavailable\n- the control group ...")
+	j.fails(p, 11, "Restart failed: Resource temporarily unavailable\n- the job has 61 processes and threads, and the control group ...")
 	j.nothing()
 }
 

@@ -32,7 +32,7 @@ func (c *capture) noteProcessor() error {
 // demands is the error for a machine that cannot run the job, with all reasons.
 func (r *restart) demands() error {
 	f := r.foresight()
-	for _, step := range []func() error{f.processor, f.numbers, f.limits, f.groups, f.room, f.named} {
+	for _, step := range []func() error{f.processor, f.numbers, f.limits, f.groups, f.room, f.openFiles, f.named} {
 		if err := step(); err != nil {
 			return contextError(err)
 		}

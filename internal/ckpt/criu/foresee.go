@@ -58,7 +58,7 @@ func (e *engine) foresee(ctx context.Context, r *ckpt.RestartRequest) *ckpt.Fore
 			}
 			return distrustLinks(r, img)
 		},
-		f.processor, f.numbers, f.limits, f.groups, f.rights, func() error { return f.pids(ctx) }, f.room, f.owners, f.files, f.sockets, f.makings, f.locks, f.clocks, f.memory, f.outside,
+		f.processor, f.numbers, f.limits, f.groups, f.rights, func() error { return f.pids(ctx) }, f.room, f.openFiles, f.owners, f.files, f.sockets, f.makings, f.locks, f.clocks, f.memory, f.outside,
 	} {
 		err := step()
 		f.fail(contextError(err))

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blcr-cli/internal/ckpt/criu/images"
+	"blcr-cli/internal/ckpt/criu/pstree"
 	"blcr-cli/internal/proc"
 )
 
@@ -40,9 +41,7 @@ func highestLimits() []uint64 {
 			highest[i] = own.Max
 		}
 	}
-	if most := proc.Numbers("/proc/sys/fs/nr_open"); len(most) == 1 {
-		highest[unix.RLIMIT_NOFILE] = min(highest[unix.RLIMIT_NOFILE], most[0])
-	}
+	highest[unix.RLIMIT_NOFILE] = pstree.MostFiles()
 	if !slices.ContainsFunc(highest, func(most uint64) bool { return most != noLimit }) {
 		return nil
 	}
@@ -62,6 +61,22 @@ func (f *foresight) room() error {
 		f.obstacle(syscall.EAGAIN, "job", fmt.Sprintf("the job has %d processes and threads, and %s", threads, said), moreThreads)
 	}
 	return nil
+}
+
+// openFiles looks for a limit of open files that is too low for CRIU.
+func (f *foresight) openFiles() error {
+	most := pstree.MostFiles()
+	return f.plan.eachTable(f.source, func(n uint32, pid int32) error {
+		fds, err := images.Read(f.source, images.Name("fdinfo", n), images.FDs)
+		highest := -1
+		for _, fd := range fds {
+			highest = max(highest, int(fd.FD))
+		}
+		if said, hint := pstree.FewFiles(highest, most); said != "" {
+			f.obstacle(syscall.EMFILE, "job", fmt.Sprintf("process %d of the job %s", pid, said), hint)
+		}
+		return err
+	})
 }
 
 func (f *foresight) limitsAbove(highest []uint64) error {

@@ -66,21 +66,6 @@ func Foresee(tree []int, criu string) []error {
 	return errs
 }
 
-// fewFiles reports whether criu can certainly not have as many files open as it takes to save
-// the descriptors of a process: so many of these at a time (PARASITE_MAX_FDS), and its own.
-func fewFiles(pid int) bool {
-	const atOnce, own = 3 * 253, 16
-	var l unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &l) != nil || l.Max >= atOnce+own {
-		return false
-	}
-	n := 0
-	for range proc.Descriptors(pid) {
-		n++
-	}
-	return l.Max < uint64(min(n, atOnce)+own)
-}
-
 // foresee returns the lines that CRIU would write. The mounts are those that the root of
 // the tree sees; nil if they are not known.
 func (s *situation) foresee(tree []int, mounts map[int]uint64, criu string) (lines []string) {
@@ -103,9 +88,6 @@ func (s *situation) foresee(tree []int, mounts map[int]uint64, criu string) (lin
 			add("Can't dump the %d thread with a pending SIGTRAP.", tid)
 			break
 		}
-	}
-	if fewFiles(s.pid) {
-		add("Can't retrieve FDs from socket")
 	}
 	seen := seenMounts{numbers: mounts, ours: sameMounts(s.pid)}
 	for _, which := range []string{"cwd", "exe"} {

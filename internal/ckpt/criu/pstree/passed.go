@@ -22,16 +22,18 @@ import (
 
 // descriptors refuses what is open and CRIU cannot restore.
 func (p *preflight) descriptors(s *subject) {
-	pidfd := -1
+	pidfd, highest := -1, -1
 	defer func() {
 		if pidfd >= 0 {
 			unix.Close(pidfd)
 		}
+		p.highDescriptor(s, highest)
 	}()
 	for d, err := range proc.Descriptors(s.Pid) {
 		if err != nil {
 			return
 		}
+		highest = max(highest, d.FD)
 		p.removed(s, proc.Open(s.Pid, d.FD), d.Link)
 		p.ofProc(s, d)
 		p.marks(s, d)

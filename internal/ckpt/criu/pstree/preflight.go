@@ -39,6 +39,7 @@ type preflight struct {
 	gone       map[fileID]removedFile
 	leased     map[fileID]bool  // files with a lease for writing; nil until it was asked
 	user       bool             // CRIU has the rights of a user
+	mostFiles  uint64           // that CRIU can have open
 	threaded   bool             // a process has more than one thread
 	may        map[access]error // what access(2) says
 	asked      map[uint64]bool  // sockets, by their inodes
@@ -102,7 +103,7 @@ func (t *Tree) preflight() []error {
 			return []error{err}
 		}
 	}
-	p := &preflight{Tree: t, freezers: make(proc.Freezers), sockets: make(map[uint64]openSocket), gone: make(map[fileID]removedFile), readable: make(map[uint64]bool), user: unprivileged(), may: make(map[access]error), asked: make(map[uint64]bool), ours: proc.Namespaces(self(), kinds), roots: proc.Namespaces(t.Root, kinds)}
+	p := &preflight{Tree: t, freezers: make(proc.Freezers), sockets: make(map[uint64]openSocket), gone: make(map[fileID]removedFile), readable: make(map[uint64]bool), user: unprivileged(), mostFiles: mostFiles(), may: make(map[access]error), asked: make(map[uint64]bool), ours: proc.Namespaces(self(), kinds), roots: proc.Namespaces(t.Root, kinds)}
 	t.pipes = make(map[uint64]pipeEnds)
 	p.threaded = slices.ContainsFunc(t.PIDs, func(pid int) bool { return t.table[pid] != nil && t.table[pid].NumThreads > 1 })
 	for _, pid := range t.PIDs {
