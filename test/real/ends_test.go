@@ -46,6 +46,26 @@ func TestEndThreads(t *testing.T) {
 	}
 }
 
+// TestKilledAtOnce: a job is restored whose processes end others as soon as they run, before criu
+// has let go of all of them.
+func TestKilledAtOnce(t *testing.T) {
+	engine(t)
+	j := newJob(t, "killer")
+	j.launch()
+	ctx := filepath.Join(j.dir, "ctx")
+	all := tree(j.pid)
+	j.checkpoint(ctx, "--kill", strconv.Itoa(j.pid))
+	j.killed(all)
+	j.write("go", "")
+	for range 4 {
+		keepClear(j.pid)
+		p := j.command("cr_restart", ctx)
+		if end := j.wait(p); end != 7<<8 {
+			t.Errorf("cr_restart ends so: %s, want exit status 7", describe(end))
+		}
+	}
+}
+
 // TestGroupSignal: a signal to cr_restart's process group, as schedulers send it,
 // is the job's, also where that has new pids, and nobody else's.
 func TestGroupSignal(t *testing.T) {

@@ -183,7 +183,7 @@ func noResourceCapability() string {
 
 // TestComplete: no program is forgotten in the list above.
 func TestComplete(t *testing.T) {
-	helpers := []string{"ender.c", "hugepages.c", "hung.c", "saved.c", "selfexec", "selfsystem.c", "spin.c", "selfcheck.h"}
+	helpers := []string{"ender.c", "hugepages.c", "hung.c", "killer.c", "saved.c", "selfexec", "selfsystem.c", "spin.c", "selfcheck.h"}
 	entries, err := os.ReadDir("programs")
 	if err != nil {
 		t.Fatal(err)

@@ -392,11 +392,12 @@ func (r *restart) reached(s *stream.Stage) (yes bool) {
 			pstree.Signal(r.root, r.request.Signal)
 		}
 		if ckpt.RunsOn(r.request.Signal) {
-			// So does a program with threads that ends at once, or that its parent kills. A
-			// parent that runs, or that handles SIGCHLD, would take notice of the stop.
-			threaded := r.threaded()
+			// So does a program with threads that ends at once, or a process that another one
+			// kills at once, or that ends with its parent. A parent that runs, or that handles
+			// SIGCHLD, would take notice of the stop.
+			several := len(r.plan.tasks) > 1 || len(r.plan.tasks[0].Threads) > 1
 			r.stopRunning(func(pid int) bool {
-				return len(r.lost)+len(r.calls) > 0 || threaded[pid] && !notices(pid, unix.SIGCONT) && (pid == r.root || r.hidesFromParent(pid))
+				return len(r.lost)+len(r.calls) > 0 || several && !notices(pid, unix.SIGCONT) && (pid == r.root || r.hidesFromParent(pid))
 			})
 		}
 		go r.criu.Continue(r.root)
@@ -431,21 +432,6 @@ func (r *restart) stopRunning(those func(pid int) bool) {
 			_ = unix.Kill(pid, unix.SIGSTOP)
 		}
 	}
-}
-
-// threaded returns the processes of the job that have more than one thread, and their
-// ancestors.
-func (r *restart) threaded() map[int]bool {
-	tree, _ := proc.Descend(r.root)
-	threaded := make(map[int]bool)
-	for _, pid := range slices.Backward(tree) {
-		if threaded[pid] = threaded[pid] || len(proc.Threads(pid)) > 1; threaded[pid] {
-			if p, err := proc.Read(pid); err == nil {
-				threaded[p.PPid] = true
-			}
-		}
-	}
-	return threaded
 }
 
 // hidesFromParent tells whether the parent of a process takes no notice of a stop: it has been
