@@ -11,14 +11,16 @@ import (
 
 // MostFiles returns how many files CRIU can have open at a time if this process starts it.
 func MostFiles() uint64 {
+	most := uint64(unix.RLIM_INFINITY)
 	var limit unix.Rlimit
 	if !proc.Capable(unix.CAP_SYS_RESOURCE) && unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) == nil {
-		return limit.Max
+		most = limit.Max
 	}
-	if most := proc.Numbers("/proc/sys/fs/nr_open"); len(most) == 1 {
-		return most[0]
+	// A limit that was set before this was lowered may be above it.
+	if machine := proc.Numbers("/proc/sys/fs/nr_open"); len(machine) == 1 {
+		most = min(most, machine[0])
 	}
-	return unix.RLIM_INFINITY
+	return most
 }
 
 // FewFiles says how many files CRIU must be able to have open to restore a process whose highest
