@@ -157,14 +157,21 @@ func externalPipes(source source) (func(inode uint32) bool, error) {
 	return func(inode uint32) bool { return external[inode] }, nil
 }
 
-// tables reads the tables of descriptors of all processes.
+// tables returns the tables of descriptors of all processes, which it reads once.
 func (p *plan) tables(source source) (images.Tables, error) {
+	if p.descriptors != nil {
+		return p.descriptors, nil
+	}
 	tables := make(images.Tables)
 	err := p.eachTable(source, func(n uint32, _ int32) (err error) {
 		tables[n], err = images.Read(source, images.Name("fdinfo", n), images.FDs)
 		return err
 	})
-	return tables, err
+	if err != nil {
+		return nil, err
+	}
+	p.descriptors = tables
+	return tables, nil
 }
 
 // taskIDs are what a process of the job shares with others.

@@ -66,16 +66,19 @@ func (f *foresight) room() error {
 // openFiles looks for a limit of open files that is too low for CRIU.
 func (f *foresight) openFiles() error {
 	most := pstree.MostFiles()
+	tables, err := f.plan.tables(f.source)
+	if err != nil {
+		return err
+	}
 	return f.plan.eachTable(f.source, func(n uint32, pid int32) error {
-		fds, err := images.Read(f.source, images.Name("fdinfo", n), images.FDs)
 		highest := -1
-		for _, fd := range fds {
+		for _, fd := range tables[n] {
 			highest = max(highest, int(fd.FD))
 		}
 		if said, hint := pstree.FewFiles(highest, most); said != "" {
 			f.obstacle(syscall.EMFILE, "job", fmt.Sprintf("process %d of the job %s", pid, said), hint)
 		}
-		return err
+		return nil
 	})
 }
 

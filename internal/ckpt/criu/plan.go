@@ -58,6 +58,8 @@ type plan struct {
 	stopped   map[int32]bool // those that were stopped when they were saved
 	sid, pgid int32          // cr_restart's, as SessionOptions has them
 
+	descriptors images.Tables // see tables
+
 	moved map[uint32]uint32 // see readMoved: File.ID to 0, 1 or 2
 }
 

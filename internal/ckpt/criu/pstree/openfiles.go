@@ -40,9 +40,6 @@ func FewFiles(highest int, most uint64) (said, hint string) {
 	return said, fmt.Sprintf("have root raise it for this shell, 'sudo prlimit --pid $$ --nofile=%d'", needed)
 }
 
-// mostFiles is a variable for tests.
-var mostFiles = MostFiles
-
 // highDescriptor refuses a process with a descriptor that CRIU could save and not restore here.
 func (p *preflight) highDescriptor(s *subject, highest int) {
 	if said, hint := FewFiles(highest, p.mostFiles); said != "" {

@@ -103,7 +103,7 @@ func (t *Tree) preflight() []error {
 			return []error{err}
 		}
 	}
-	p := &preflight{Tree: t, freezers: make(proc.Freezers), sockets: make(map[uint64]openSocket), gone: make(map[fileID]removedFile), readable: make(map[uint64]bool), user: unprivileged(), mostFiles: mostFiles(), may: make(map[access]error), asked: make(map[uint64]bool), ours: proc.Namespaces(self(), kinds), roots: proc.Namespaces(t.Root, kinds)}
+	p := &preflight{Tree: t, freezers: make(proc.Freezers), sockets: make(map[uint64]openSocket), gone: make(map[fileID]removedFile), readable: make(map[uint64]bool), user: unprivileged(), mostFiles: MostFiles(), may: make(map[access]error), asked: make(map[uint64]bool), ours: proc.Namespaces(self(), kinds), roots: proc.Namespaces(t.Root, kinds)}
 	t.pipes = make(map[uint64]pipeEnds)
 	p.threaded = slices.ContainsFunc(t.PIDs, func(pid int) bool { return t.table[pid] != nil && t.table[pid].NumThreads > 1 })
 	for _, pid := range t.PIDs {
