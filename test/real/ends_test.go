@@ -28,12 +28,7 @@ func TestNotLost(t *testing.T) {
 // TestEndThreads: a signal at the restart ends a job with threads as it would
 // have been ended otherwise, though criu lets go of them one by one.
 func TestEndThreads(t *testing.T) {
-	engine(t)
-	j := newJob(t, "threads")
-	j.launch()
-	ctx := filepath.Join(j.dir, "ctx")
-	j.checkpoint(ctx, "--kill", strconv.Itoa(j.pid))
-	j.killed([]int{j.pid})
+	j, ctx := newEnded(t, "threads")
 	for _, signal := range []syscall.Signal{unix.SIGTERM, unix.SIGABRT, unix.SIGVTALRM, unix.SIGKILL} {
 		for range 3 {
 			keepClear(j.pid)
@@ -49,13 +44,7 @@ func TestEndThreads(t *testing.T) {
 // TestKilledAtOnce: a job is restored whose processes end others as soon as they run, before criu
 // has let go of all of them.
 func TestKilledAtOnce(t *testing.T) {
-	engine(t)
-	j := newJob(t, "killer")
-	j.launch()
-	ctx := filepath.Join(j.dir, "ctx")
-	all := tree(j.pid)
-	j.checkpoint(ctx, "--kill", strconv.Itoa(j.pid))
-	j.killed(all)
+	j, ctx := newEnded(t, "killer")
 	j.write("go", "")
 	for range 4 {
 		keepClear(j.pid)

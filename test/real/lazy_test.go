@@ -69,12 +69,7 @@ func TestLazyKilled(t *testing.T) {
 // TestLazyWiped: memory that a child is not to have is not put into one that is made while
 // memory comes.
 func TestLazyWiped(t *testing.T) {
-	engine(t)
-	j := newJob(t, "wiped")
-	j.launch()
-	ctx := filepath.Join(j.dir, "ctx")
-	j.checkpoint(ctx, "--nosync", "--kill", strconv.Itoa(j.pid))
-	j.killed([]int{j.pid})
+	j, ctx := newEnded(t, "wiped")
 	for range 3 {
 		j.write("fork", "")
 		j.restart(ctx, "--lazy")

@@ -107,13 +107,7 @@ func TestControlGroups(t *testing.T) {
 // TestGroupWithoutMemory: a job is not restarted in a control group that is not allowed the memory
 // of one of its processes, of which the kernel would kill it or cr_restart. That is said beforehand.
 func TestGroupWithoutMemory(t *testing.T) {
-	engine(t)
-	j := newJob(t, "big")
-	j.launch()
-	ctx := filepath.Join(j.dir, "ctx")
-	all := tree(j.pid)
-	j.checkpoint(ctx, "--kill", strconv.Itoa(j.pid))
-	j.killed(all)
+	j, ctx := newEnded(t, "big")
 	dir, limit := memoryGroup(t, fmt.Sprintf("realtest-%d-memory", os.Getpid()))
 	within := []string{"/bin/sh", "-c", `echo $$ >` + dir + `/cgroup.procs && exec "$@"`, "sh"}
 	says := fmt.Sprintf("process %d had 64 MiB in memory, and the control group %s may have 48 MiB (%s)", j.pid, filepath.Join("/", filepath.Base(dir)), filepath.Base(limit))
